@@ -1,0 +1,1 @@
+"""Methods: how a network is trained and how it restores."""

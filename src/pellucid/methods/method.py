@@ -1,0 +1,37 @@
+"""What trainer, evaluator and predictor know of a model."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.data.batch import Batch
+from pellucid.data.ranges import ValueRange
+
+
+class Method(Protocol):
+    """A network together with how it is trained and how it restores.
+
+    Attributes:
+        network: the plain module, whose parameters are trained.
+        stride: input sides must divide by it, in pixels.
+        optical: bands and value range of `degraded` and of the result.
+        radar: polarisations and value range of `sar`.
+        radar_optional: whether `sar` may be NaN or missing.
+        mean_spectrum: the training set's mean per optical band in [0, 1], where known: a baseline.
+    """
+
+    network: nn.Module
+    stride: int
+    optical: ValueRange
+    radar: ValueRange
+    radar_optional: bool
+    mean_spectrum: tuple[float, ...] | None
+
+    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Return the weighted loss terms by name; their sum, `total`, is what is minimised."""
+        ...
+
+    def restore(self, batch: Batch) -> Tensor:
+        """Return the restored images, (B, C, H, W) in [0, 1]; sides must divide by `stride`."""
+        ...
