@@ -1,0 +1,232 @@
+"""Frozen models of every config key, and the way from YAML to them and back.
+
+An unknown key is an error that offers the nearest name.
+"""
+
+import dataclasses
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from pellucid.errors import InputError
+
+
+class Strict(BaseModel):
+    """A frozen model that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MethodConfig(Strict):
+    """How the network is used."""
+
+    name: Literal["regression"] = "regression"
+    residual: bool = False
+    """Add the degraded image to the network's output."""
+    radar_optional: bool = False
+    """Accept scenes without radar; the network then sees -1 in place of backscatter."""
+
+
+class Sen12MsCrSource(Strict):
+    """SEN12MS-CR: radar, cloudy and cloud-free images of the same places."""
+
+    name: Literal["sen12ms_cr"]
+    root: Path
+    layout: Literal["auto", "csv", "rois", "folders"] = "auto"
+    csv: str = "data.csv"
+    split: Literal["train", "val", "test", "all"] = "all"
+    splits: Path | None = None
+    """JSON with exact ROI names per split; only for the layouts without a split column."""
+    exclude: tuple[str, ...] = ()
+    """Sample names or ROIs to leave out."""
+    legacy_fill: bool = False
+    """Fill NaN with the mean over all bands, as the published loader does."""
+    weight: float = Field(1.0, gt=0)
+    """Share of this source in training, relative to the others."""
+
+
+class ClearScenesSource(Strict):
+    """Any clear scenes, over which clouds are simulated."""
+
+    name: Literal["clear_scenes"]
+    root: Path
+    pattern: str = "**/*.tif"
+    radar_root: Path | None = None
+    """Folder with radar of the same relative names; without it, there is no radar."""
+    offset: Literal["auto", "none"] | int = "auto"
+    """DN to add before dividing by 10000; "auto" asks the metadata, then the values."""
+    group: str = ""
+    """Regular expression whose first group names the place; empty: each file is a place."""
+    exclude: tuple[str, ...] = ()
+    weight: float = Field(1.0, gt=0)
+
+
+class SyntheticSource(Strict):
+    """Made-up landscapes with radar, over which clouds are simulated."""
+
+    name: Literal["synthetic"]
+    num_scenes: int = Field(64, gt=0)
+    size: int = Field(256, gt=0)
+    seed: int = 0
+    weight: float = Field(1.0, gt=0)
+
+
+Source = Annotated[Sen12MsCrSource | ClearScenesSource | SyntheticSource, Field(discriminator="name")]
+
+
+class AugmentConfig(Strict):
+    """Random changes of a training sample, each drawn once for all its images."""
+
+    flip: bool = True
+    turn: bool = True
+    scale: float = Field(0.0, ge=0, lt=1)
+    """Zoom by a factor in [1 - scale, 1 + scale]."""
+    gain: float = Field(0.0, ge=0, lt=1)
+    """Reflectance is multiplied by a factor in [1 - gain, 1 + gain], one per image and one per band."""
+    simulate: float = Field(0.0, ge=0, le=1)
+    """Share of the pairs whose cloudy image is replaced by their clear one under simulated clouds."""
+    drop_radar: float = Field(0.0, ge=0, le=1)
+    """Share of the samples whose radar is taken away."""
+
+
+class DataConfig(Strict):
+    """Where the images come from and how samples are cut."""
+
+    train: tuple[Source, ...]
+    val: tuple[Source, ...] = ()
+    hold_out: tuple[str, ...] = ()
+    """Groups (ROIs) taken out of training, whichever source they are in."""
+    tile: int = Field(128, gt=0)
+    """Side of a training crop in pixels."""
+    augment: AugmentConfig = AugmentConfig()
+
+
+class TrainConfig(Strict):
+    """Optimiser, schedule and bookkeeping."""
+
+    num_steps: int = Field(1000, gt=0)
+    batch: int = Field(4, gt=0)
+    """Samples per optimiser step and process, before accumulation."""
+    accumulate: int = Field(1, gt=0)
+    learning_rate: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["constant", "step", "cosine"] = "step"
+    steps_per_epoch: int = Field(0, ge=0)
+    """Optimiser steps that count as an epoch; 0: one pass over the training samples."""
+    step_epochs: int = Field(5, gt=0)
+    step_gamma: float = Field(0.5, gt=0, le=1)
+    warmup_steps: int = Field(0, ge=0)
+    final_rate: float = Field(0.01, ge=0, le=1)
+    """The cosine schedule ends at this share of the learning rate."""
+    clip_norm: float = Field(1.0, ge=0)
+    """Largest gradient norm; 0 switches clipping off."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    ema_decay: float = Field(0.0, ge=0, lt=1)
+    """Decay of the averaged weights that are validated and saved; 0 switches averaging off."""
+    early_stopping: int = Field(0, ge=0)
+    """Stop after so many validations without a better PSNR; 0 switches it off."""
+    validate_every: int = Field(200, gt=0)
+    """Optimiser steps between validations."""
+    checkpoint_every: int = Field(200, gt=0)
+    """Optimiser steps between numbered checkpoints."""
+    num_workers: int = Field(0, ge=0)
+    seed: int = 0
+    device: str = "auto"
+    num_devices: int = Field(1, gt=0)
+
+
+class Config(Strict):
+    """Everything that a run needs."""
+
+    network: dict[str, Any]
+    """`name` is a file in networks/, the rest are fields of its `Config`."""
+    data: DataConfig
+    method: MethodConfig = MethodConfig()
+    losses: dict[Literal["l1", "l2", "ssim", "cloud_adaptive"], float] = {"l1": 1.0}
+    """Weight per loss term."""
+    train: TrainConfig = TrainConfig()
+
+
+def load_config(path: Path, changes: tuple[str, ...] = ()) -> Config:
+    """Return the config in a YAML file, after the `changes`, each `dotted.key=value` with a YAML value.
+
+    Raises:
+        InputError: if the file cannot be read, or a key or value is not allowed.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the config {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds no keys, a config needs at least `network` and `data`")
+    for change in changes:
+        _apply(values, change)
+    return parse(Config, values, where=str(path))
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write the complete config, defaults included, as YAML."""
+    values = config.model_dump(mode="json")
+    path.write_text(yaml.safe_dump(values, sort_keys=False, width=110), encoding="utf-8")
+
+
+def parse[T](kind: type[T], values: object, *, where: str) -> T:
+    """Return `values` as a `kind` (pydantic model or dataclass); unknown keys are refused.
+
+    Raises:
+        InputError: naming the key, what was found, and the nearest known key where there is one.
+    """
+    try:
+        if dataclasses.is_dataclass(kind) and isinstance(values, dict):
+            known = [field.name for field in dataclasses.fields(kind)]
+            for key in values:
+                if key not in known:
+                    raise InputError(f"{where}: unknown key {key!r}{_nearest(str(key), known)}")
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        raise InputError(f"{where}: {_explain(error)}") from error
+
+
+def _apply(values: dict[str, Any], change: str) -> None:
+    """Set one dotted key; a number steps into a list."""
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise InputError(f"--set {change!r} has no '=', write --set train.num_steps=100")
+    *parents, last = key.strip().split(".")
+    node: Any = values
+    try:
+        for name in parents:
+            node = node[int(name)] if isinstance(node, list) else node.setdefault(name, {})
+        if isinstance(node, list):
+            node[int(last)] = yaml.safe_load(text)
+        else:
+            node[last] = yaml.safe_load(text)
+    except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise InputError(f"--set {change!r} does not fit the config: {error}") from error
+
+
+def _explain(error: ValidationError) -> str:
+    """Return the first problem of a validation as one clause."""
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {place!r}{_nearest(str(problem['loc'][-1]), _all_keys())}"
+    if problem["type"] == "missing":
+        return f"key {place!r} is missing"
+    return f"{place!r} is {problem['input']!r}, {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known keys are {', '.join(sorted(known))}"
+
+
+def _all_keys() -> list[str]:
+    """Return every key of every model of this file."""
+    models = [kind for kind in globals().values() if isinstance(kind, type) and issubclass(kind, Strict)]
+    return sorted({key for model in models for key in model.model_fields})

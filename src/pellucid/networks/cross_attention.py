@@ -1,0 +1,171 @@
+"""Cross-attention cloud removal: optical features ask radar features what lies under the cloud.
+
+Two encoders; at a quarter of the resolution optical pixels attend to all radar pixels, a gate on the
+radar features damps speckle, and a decoder with skip connections from the optical encoder returns the
+image. Described in `docs/systems.md`; parameter names follow the published checkpoints.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+
+@dataclass(frozen=True)
+class Config:
+    """Size of the network; the defaults are the published ones, 4 085 005 parameters.
+
+    Attributes:
+        optical_bands: C, channels of `degraded` and of the result.
+        radar_bands: P, channels of `sar`.
+        width: channels at full resolution; doubled at each of the two lower ones.
+        num_heads: attention heads; must divide 4 * width.
+    """
+
+    optical_bands: int = 13
+    radar_bands: int = 2
+    width: int = 64
+    num_heads: int = 8
+
+
+class ConvBlock(nn.Module):
+    """Two 3 x 3 convolutions, each followed by ReLU."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, channels_out, H, W)."""
+        return self.conv2(self.conv1(x).relu_()).relu_()
+
+
+class Encoder(nn.Module):
+    """Features at full, half and quarter resolution."""
+
+    def __init__(self, channels_in: int, width: int) -> None:
+        super().__init__()
+        self.E1 = ConvBlock(channels_in, width)
+        self.E2 = ConvBlock(width, 2 * width)
+        self.E3 = ConvBlock(2 * width, 4 * width)
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return features of width, 2 width and 4 width channels."""
+        full = self.E1(x)
+        half = self.E2(self.pool(full))
+        return full, half, self.E3(self.pool(half))
+
+
+class CrossAttention(nn.Module):
+    """Every optical pixel (query) attends to every radar pixel (key, value); no residual."""
+
+    def __init__(self, channels: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q_proj = nn.Linear(channels, channels)
+        self.k_proj = nn.Linear(channels, channels)
+        self.v_proj = nn.Linear(channels, channels)
+        self.proj = nn.Linear(channels, channels)
+
+    def forward(self, optical: Tensor, radar: Tensor) -> Tensor:
+        """Return (B, D, h, w) radar content gathered for each optical pixel."""
+        query_pixels = optical.flatten(2).mT  # (B, h*w, D)
+        radar_pixels = radar.flatten(2).mT  # (B, h*w, D)
+        query = self.split(self.q_proj(query_pixels))  # (B, heads, h*w, D/heads)
+        key = self.split(self.k_proj(radar_pixels))
+        value = self.split(self.v_proj(radar_pixels))
+        gathered = scaled_dot_product_attention(query, key, value)
+        merged = self.proj(gathered.transpose(1, 2).flatten(2))  # (B, h*w, D)
+        return merged.mT.unflatten(2, optical.shape[-2:])
+
+    def split(self, tokens: Tensor) -> Tensor:
+        """Return (B, N, D) tokens as (B, heads, N, D/heads), contiguous for the fused kernel."""
+        return tokens.unflatten(2, (self.num_heads, -1)).transpose(1, 2).contiguous()
+
+
+class SpeckleGate(nn.Module):
+    """Scale the gathered content by a gate in (0, 1) computed from the radar features."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        conv = nn.Sequential(
+            nn.Conv2d(channels, channels // 2, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels // 2, channels, 1),
+            nn.Sigmoid(),
+        )
+        self.gate_net = nn.ModuleDict({"gate_conv": conv})
+
+    def forward(self, gathered: Tensor, radar: Tensor) -> Tensor:
+        """Return (B, D, h, w)."""
+        return gathered * self.gate_net["gate_conv"](radar)
+
+
+class Refinement(nn.Module):
+    """Join gated radar content and optical features."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.refine_conv = nn.Sequential(
+            nn.Conv2d(2 * channels, channels, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+
+    def forward(self, gated: Tensor, optical: Tensor) -> Tensor:
+        """Return (B, D, h, w)."""
+        return self.refine_conv(torch.cat([gated, optical], dim=1))
+
+
+class Decoder(nn.Module):
+    """Back to full resolution, with the optical features of each resolution joined in."""
+
+    def __init__(self, width: int, bands: int) -> None:
+        super().__init__()
+        self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+        self.dec1 = ConvBlock(6 * width, 2 * width)
+        self.dec2 = ConvBlock(3 * width, width)
+        self.final_conv = nn.Conv2d(width, bands, 1)
+
+    def forward(self, quarter: Tensor, half: Tensor, full: Tensor) -> Tensor:
+        """Return (B, C, H, W), neither activated nor clipped."""
+        x = self.dec1(torch.cat([self.up(quarter), half], dim=1))
+        x = self.dec2(torch.cat([self.up(x), full], dim=1))
+        return self.final_conv(x)
+
+
+class CrossAttentionNet(nn.Module):
+    """The whole network; sides must divide by `stride`.
+
+    Raises:
+        ValueError: if `num_heads` does not divide 4 * width.
+    """
+
+    stride = 4
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        channels = 4 * config.width
+        if channels % config.num_heads:
+            raise ValueError(f"num_heads is {config.num_heads}, must divide 4 * width = {channels}")
+        self.optical_encoder = Encoder(config.optical_bands, config.width)
+        self.sar_encoder = Encoder(config.radar_bands, config.width)
+        self.cross_attn = CrossAttention(channels, config.num_heads)
+        self.speckle_gating = SpeckleGate(channels)
+        self.refinement = Refinement(channels)
+        self.decoder = Decoder(config.width, config.optical_bands)
+
+    def forward(self, degraded: Tensor, sar: Tensor) -> Tensor:
+        """Restore `degraded`, (B, C, H, W), guided by `sar`, (B, P, H, W)."""
+        full, half, quarter = self.optical_encoder(degraded)
+        *_, radar = self.sar_encoder(sar)
+        gated = self.speckle_gating(self.cross_attn(quarter, radar), radar)
+        return self.decoder(self.refinement(gated, quarter), half, full)
+
+
+def build(config: Config) -> CrossAttentionNet:
+    """Return the network, in channels-last layout."""
+    return CrossAttentionNet(config).to(memory_format=torch.channels_last)

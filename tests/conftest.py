@@ -1,0 +1,24 @@
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is missing; PELLUCID_DATA names the folder of real data")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The real images; `PELLUCID_DATA` names another folder."""
+    return _existing(Path(os.environ.get("PELLUCID_DATA", REPOSITORY.parent / "shared" / "data")))
+
+
+@pytest.fixture(scope="session")
+def golden_folder(data_folder: Path) -> Path:
+    """Inputs and outputs of the published modules, beside the real images."""
+    return _existing(data_folder.parent / "golden")
