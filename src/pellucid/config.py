@@ -6,12 +6,14 @@ An unknown key is an error that offers the nearest name.
 import dataclasses
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pellucid.errors import InputError
+
+T = TypeVar("T")
 
 
 class Strict(BaseModel):
@@ -175,7 +177,7 @@ def save_config(config: Config, path: Path) -> None:
     path.write_text(yaml.safe_dump(values, sort_keys=False, width=110), encoding="utf-8")
 
 
-def parse[T](kind: type[T], values: object, *, where: str) -> T:
+def parse(kind: type[T], values: object, *, where: str) -> T:
     """Return `values` as a `kind` (pydantic model or dataclass); unknown keys are refused.
 
     Raises:

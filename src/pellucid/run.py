@@ -1,0 +1,162 @@
+"""A run folder: config.yaml, weights.safetensors, card.md, metrics.json; weights are never pickled."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pellucid.config import Config, load_config, save_config
+from pellucid.data.ranges import ValueRange
+from pellucid.errors import InputError
+from pellucid.methods.method import Method
+
+CONFIG, WEIGHTS, CARD, METRICS = "config.yaml", "weights.safetensors", "card.md", "metrics.json"
+SHIPPED = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What the weights need to be used, saved in their file.
+
+    Attributes:
+        optical: bands and value range of the images.
+        radar: polarisations and value range of the backscatter.
+        mean_spectrum: the training set's mean per optical band, in [0, 1].
+    """
+
+    optical: ValueRange
+    radar: ValueRange
+    mean_spectrum: tuple[float, ...] | None
+
+
+def save_run(
+    folder: Path,
+    *,
+    config: Config,
+    method: Method,
+    card: str | None = None,
+    metrics: dict[str, Any] | None = None,
+    half: bool = False,
+) -> None:
+    """Write the run folder; each file appears whole or not at all.
+
+    Args:
+        folder: made where it is missing; files of an earlier run are replaced.
+        config: complete, as the method was built.
+        method: whose network's weights are saved.
+        card: text of card.md, where given.
+        metrics: figures of metrics.json, where given; plain numbers, lists and dictionaries.
+        half: save the weights in half precision, for a file half as large.
+
+    Raises:
+        InputError: if the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_file(folder / CONFIG, lambda path: save_config(config, path))
+        _save_weights(folder / WEIGHTS, method, half=half)
+        if card is not None:
+            replace_file(folder / CARD, lambda path: _write(path, card))
+        if metrics is not None:
+            text = json.dumps(metrics, indent=2) + "\n"
+            replace_file(folder / METRICS, lambda path: _write(path, text))
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"cannot write the run {folder} ({reason}), choose another folder") from error
+
+
+def read_run(folder: Path) -> tuple[Config, dict[str, Tensor], Metadata]:
+    """Return config, weights (float32 where they are floating) and metadata of a run folder.
+
+    Raises:
+        InputError: if a file is missing or damaged.
+    """
+    weights = folder / WEIGHTS
+    if not (folder / CONFIG).is_file() or not weights.is_file():
+        raise InputError(f"{folder} is no run folder, it needs {CONFIG} and {WEIGHTS}")
+    config = load_config(folder / CONFIG)
+    try:
+        with safe_open(weights, framework="pt") as file:
+            state = {name: _single(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+            values = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+        spectrum = values["mean_spectrum"]
+        metadata = Metadata(
+            optical=ValueRange.from_dict(values["optical"]),
+            radar=ValueRange.from_dict(values["radar"]),
+            mean_spectrum=None if spectrum is None else tuple(spectrum),
+        )
+    except (SafetensorError, OSError, json.JSONDecodeError, ValueError) as error:
+        raise InputError(f"{weights} is damaged ({error}), save or download the run again") from error
+    except KeyError as error:
+        raise InputError(
+            f"{weights} lacks {error} in its metadata, make it with `pellucid import`"
+        ) from error
+    return config, state, metadata
+
+
+def find_run(name_or_path: str | Path) -> Path:
+    """Return the run folder that is meant: a folder, or the name of a model that ships with the package.
+
+    Raises:
+        InputError: listing the known names, if it is neither.
+    """
+    for folder in (Path(name_or_path), SHIPPED / name_or_path):
+        if (folder / WEIGHTS).is_file():
+            return folder
+    known = ", ".join(shipped_runs()) or "none"
+    raise InputError(
+        f"{str(name_or_path)!r} is neither a run folder with {WEIGHTS} nor a model that ships ({known})"
+    )
+
+
+def shipped_runs() -> tuple[str, ...]:
+    """Return the names of the models that ship with the package."""
+    return tuple(sorted(path.parent.name for path in SHIPPED.glob(f"*/{WEIGHTS}")))
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, then move it there; on failure nothing changes."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        write(partial)
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _save_weights(path: Path, method: Method, *, half: bool) -> None:
+    state = {
+        # A channels-last tensor cannot be stored, and two names may share one tensor: hence the copies.
+        name: tensor.detach()
+        .to("cpu", torch.float16 if half and tensor.is_floating_point() else tensor.dtype)
+        .clone(memory_format=torch.contiguous_format)
+        for name, tensor in method.network.state_dict().items()
+    }
+    metadata = {
+        "optical": json.dumps(dataclasses.asdict(method.optical)),
+        "radar": json.dumps(dataclasses.asdict(method.radar)),
+        "mean_spectrum": json.dumps(method.mean_spectrum),
+    }
+    replace_file(path, lambda partial: save_file(state, partial, metadata))
+    with safe_open(path, framework="pt") as file:
+        for name, tensor in state.items():
+            if not torch.equal(file.get_tensor(name), tensor):
+                raise OSError(f"{name} reads back differently from {path}")
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _single(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
