@@ -70,6 +70,8 @@ VAPOUR = {"B09": (0.13, 2.0), "B10": (0.0005, 7.4)}
 ICE = {"B11": 0.55, "B12": 0.45}
 # Pixels by which a cloud moves per second of delay and unit of height: 6.7 km/s * 10 km / 786 km / 10 m.
 PARALLAX_PX = 8.5
+# Bands of 60 m pixels (Sentinel-2 product specification).
+COARSE_BANDS = ("B01", "B09", "B10")
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,10 @@ class CloudOptions:
     overcast: float = 0.2
     thin: float = 0.2
     haze: float = 0.5
-    thickness: tuple[float, float] = (3.0, 30.0)
+    thickness: tuple[float, float] = (5.0, 50.0)
     brightness: tuple[float, float] = (0.7, 1.4)
     height: tuple[float, float] = (0.03, 0.8)
-    shadow: tuple[float, float] = (0.3, 1.1)
+    shadow: tuple[float, float] = (0.5, 1.2)
     sun_azimuth_deg: tuple[float, float] = (0.0, 360.0)
 
     def __post_init__(self) -> None:
@@ -116,6 +118,7 @@ class _Sky:
 
     low_sun: float  # 0: the sun is high, 1: low
     azimuth: float  # radians
+    flight: int  # +1 or -1: neighbouring detectors see a place in opposite order
     shadow: float
 
 
@@ -156,9 +159,10 @@ def add_clouds(
         raise ValueError(f"{clear.shape[0]} bands are named {bands}, need as many of {', '.join(OPTICS)}")
     options = options or CloudOptions()
     sky = _Sky(
-        _uniform((0, 1), generator),
-        math.radians(_uniform(options.sun_azimuth_deg, generator)),
-        _uniform(options.shadow, generator),
+        low_sun=_uniform((0, 1), generator),
+        azimuth=math.radians(_uniform(options.sun_azimuth_deg, generator)),
+        flight=1 if _chance(0.5, generator) else -1,
+        shadow=_uniform(options.shadow, generator),
     )
     size = (clear.shape[1], clear.shape[2])
     layers = _draw_layers(size, bands, sky, generator, options)
@@ -207,22 +211,22 @@ def _thick_layer(
 ) -> _Layer:
     """Return heaps of cloud over a share `cover` of the image, or a closed sheet."""
     stretch = math.exp(_uniform((0, 0.7), generator))
-    lumps, texture = _noise(
-        size, _log_uniform((60, 600), generator), stretch, _uniform((2.9, 4.2), generator), generator
-    )
-    low, high = options.thickness
-    peak = _log_uniform((max(low, 8) if is_overcast and high > 8 else low, high), generator)
+    size_px, slope = _log_uniform((60, 600), generator), _uniform((3.2, 4.3), generator)
+    lumps, texture = _noise(size, size_px, stretch, slope, generator)
+    peak = _log_uniform(options.thickness, generator)
     if is_overcast:
         shape = torch.exp(_uniform((0.1, 0.7), generator) * lumps)
     else:
-        edge = _threshold(lumps, cover, size)
-        above = ((lumps - edge) / _uniform((0.6, 2.0), generator)).clamp_(0, 3)
-        shape = above ** _uniform((1.0, 2.0), generator)
-    thickness = peak * shape * torch.exp(_uniform((0.0, 0.35), generator) * texture)
-    height = options.height[0] + (options.height[1] - options.height[0]) * _uniform((0, 1), generator) ** 3
+        # The edge thins out as in a log-normal field, which real clouds resemble; `peak` is two
+        # deviations in.
+        rise = _uniform((0.3, 2.2), generator)
+        above = (lumps - _threshold(lumps, cover, size)).clamp_(0, 3)
+        shape = torch.expm1(rise * above) / math.expm1(rise * 2)
+    thickness = peak * shape * torch.exp(_uniform((0.0, 0.3), generator) * texture)
+    height = options.height[0] + (options.height[1] - options.height[0]) * _uniform((0, 1), generator) ** 4
     colour = _colour(bands, sky, height, _uniform(options.brightness, generator), generator)
     blur = math.exp(_uniform((-0.7, 0.2), generator))
-    return _Layer(thickness, colour, torch.ones_like(colour), blur, height, _uniform((0, 0.12), generator))
+    return _Layer(thickness, colour, torch.ones_like(colour), blur, height, _uniform((0, 0.5), generator))
 
 
 def _thin_layer(
@@ -275,8 +279,8 @@ def _shade(
     """Return the image and its kept share with the layer's shadow on the ground."""
     distance = layer.height * 1000 * math.tan(math.radians(25 + 40 * sky.low_sun))  # 10 m pixels per 10 km
     shift = (round(distance * math.cos(sky.azimuth)), round(-distance * math.sin(sky.azimuth)))
-    thickness = torch.roll(layer.thickness, shift, (0, 1))[: image.shape[1], : image.shape[2]]
-    dark = (sky.shadow * (1 - torch.exp(-0.3 * thickness))).clamp_(0, 1)
+    thickness = _window(torch.roll(layer.thickness, shift, (0, 1)), image)
+    dark = (sky.shadow * (1 - torch.exp(-0.4 * thickness))).clamp_(0, 1.25)
     optics = torch.tensor([OPTICS[band] for band in bands])
     light = 1 - dark * (1 - optics[:, 6].view(-1, 1, 1))  # share of the ground's light that is left
     path = torch.minimum(image, optics[:, 5].view(-1, 1, 1))
@@ -287,7 +291,7 @@ def _cover(
     image: Tensor, kept: Tensor, glow: Tensor, layer: _Layer, bands: tuple[str, ...], sky: _Sky
 ) -> tuple[Tensor, Tensor]:
     """Return the image and its kept share under the layer itself."""
-    seen = torch.stack([_seen(layer, OPTICS[band].delay_s, image) for band in bands]) * layer.spread
+    seen = torch.stack([_seen(layer, band, sky, image) for band in bands]) * layer.spread
     reflected = BACKSCATTER * seen / (1 + BACKSCATTER * seen)
     passed = (1 - reflected) * (1 - reflected).sqrt()  # between one and two passes; fits NIR over forest
     detail = torch.exp(-layer.blur * seen)
@@ -295,19 +299,29 @@ def _cover(
     return passed * torch.lerp(glow, image, detail) + reflected * lit, kept * passed * detail
 
 
-def _seen(layer: _Layer, delay_s: float, image: Tensor) -> Tensor:
-    """Return the layer's thickness where a band sees it, (H, W): high clouds move between the bands."""
-    shift = round(PARALLAX_PX * layer.height * delay_s)
-    shift = min(shift, layer.thickness.shape[0] - image.shape[1])
-    return layer.thickness[shift : shift + image.shape[1], : image.shape[2]]
+def _seen(layer: _Layer, band: str, sky: _Sky, image: Tensor) -> Tensor:
+    """Return the layer's thickness as one band sees it, (H, W): high clouds move between the bands."""
+    shift = round(PARALLAX_PX * layer.height * OPTICS[band].delay_s) * sky.flight
+    seen = _window(layer.thickness, image, shift)
+    if band in COARSE_BANDS and min(seen.shape) > 5:
+        return avg_pool2d(seen[None], 5, stride=1, padding=2, count_include_pad=False)[0]
+    return seen
 
 
 def _relief(layer: _Layer, sky: _Sky, image: Tensor) -> Tensor:
     """Return the brightness of the cloud's lumps, (H, W) about 1: bright on the side of the sun."""
-    towards = (round(-3 * math.cos(sky.azimuth)), round(3 * math.sin(sky.azimuth)))
+    back = (round(3 * math.cos(sky.azimuth)), round(-3 * math.sin(sky.azimuth)))
     top = torch.log1p(layer.thickness)
-    slope = top - torch.roll(top, (-towards[0], -towards[1]), (0, 1))
-    return (1 + layer.relief * 2 * slope[: image.shape[1], : image.shape[2]]).clamp_(0.6, 1.3)
+    slope = top - torch.roll(top, (-back[0], -back[1]), (0, 1))
+    return (1 - layer.relief * _window(slope, image)).clamp_(0.6, 1.3)
+
+
+def _window(field: Tensor, image: Tensor, shift: int = 0) -> Tensor:
+    """Return the part of a larger field that lies over the image, (H, W), `shift` rows down."""
+    (rows, columns), (height, width) = field.shape, image.shape[1:]
+    top, left = (rows - height) // 2, (columns - width) // 2
+    start = min(max(top + shift, 0), rows - height)
+    return field[start : start + height, left : left + width]
 
 
 def _noise(
@@ -344,7 +358,9 @@ def _frequencies(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
 def _threshold(field: Tensor, cover: float, size: tuple[int, int]) -> Tensor:
     """Return the value above which a share `cover` of the image lies."""
     step = max(1, min(size) // 48)
-    return torch.quantile(field[: size[0] : step, : size[1] : step].flatten(), 1 - cover)
+    top, left = ((grid - side) // 2 for grid, side in zip(field.shape, size, strict=True))
+    part = field[top : top + size[0] : step, left : left + size[1] : step]
+    return torch.quantile(part.flatten(), 1 - cover)
 
 
 def _blur(image: Tensor) -> Tensor:
