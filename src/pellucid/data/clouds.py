@@ -44,9 +44,9 @@ class BandOptics(NamedTuple):
 
 
 OPTICS = {
-    "B01": BandOptics(0.443, 0.86, 0.05, 0.78, 0.12, 0.110, 0.70, 2.31),
+    "B01": BandOptics(0.443, 0.88, 0.06, 0.79, 0.15, 0.110, 0.70, 2.31),
     "B02": BandOptics(0.492, 1.00, 0.00, 1.00, 0.00, 0.075, 0.60, 0.00),
-    "B03": BandOptics(0.560, 1.03, -0.02, 1.07, -0.08, 0.042, 0.52, 0.53),
+    "B03": BandOptics(0.560, 1.02, -0.03, 1.07, -0.09, 0.042, 0.52, 0.53),
     "B04": BandOptics(0.665, 1.15, -0.05, 1.33, -0.16, 0.022, 0.48, 1.00),
     "B05": BandOptics(0.704, 1.14, -0.03, 1.39, -0.17, 0.018, 0.46, 1.27),
     "B06": BandOptics(0.741, 1.16, 0.00, 1.42, -0.16, 0.015, 0.45, 1.52),
@@ -55,8 +55,8 @@ OPTICS = {
     "B8A": BandOptics(0.865, 1.24, 0.00, 1.50, -0.17, 0.008, 0.42, 2.06),
     "B09": BandOptics(0.945, 1.15, 0.00, 1.35, -0.12, 0.004, 0.42, 2.59),
     "B10": BandOptics(1.374, 0.80, 0.00, 0.80, 0.00, 0.001, 1.00, 0.85),
-    "B11": BandOptics(1.610, 1.15, 0.01, 1.22, -0.14, 0.002, 0.36, 1.47),
-    "B12": BandOptics(2.190, 0.96, 0.00, 1.00, -0.10, 0.001, 0.34, 2.09),
+    "B11": BandOptics(1.610, 1.20, 0.01, 1.28, -0.14, 0.002, 0.36, 1.47),
+    "B12": BandOptics(2.190, 0.99, 0.00, 1.05, -0.10, 0.001, 0.34, 2.09),
 }
 
 # Share reflected per optical thickness: (1 - g) / 2 for water droplets, g = 0.85 (Bohren and Clothiaux 2006).
@@ -65,7 +65,7 @@ BACKSCATTER = 0.075
 # A cloud's light passes the water vapour above it: B09 and B10 relative to their value above all vapour, at
 # height 0, and the exponent per height. B09 / B8A is 0.16 over low clouds and 0.6 over higher ones,
 # B10 / B8A 0.002, 0.05 and, over cirrus, 0.5 (ROIs1158_spring_39, oriolac_5254, oriolac_6780 of SEN12MS-CR).
-VAPOUR = {"B09": (0.13, 2.0), "B10": (0.0005, 7.4)}
+VAPOUR = {"B09": (0.14, 4.0), "B10": (0.0005, 7.4)}
 # Ice absorbs more than water: B11 and B12 of cirrus and of ROIs1970_fall_85 relative to water clouds.
 ICE = {"B11": 0.55, "B12": 0.45}
 # Pixels by which a cloud moves per second of delay and unit of height: 6.7 km/s * 10 km / 786 km / 10 m.
@@ -79,7 +79,7 @@ class CloudOptions:
     """Ranges from which each image's sky is drawn, uniformly where not said otherwise.
 
     Args:
-        cover: share of the image under clouds that are thick enough to hide the ground.
+        cover: share of the image under the lower, thick clouds, thin edges included.
         overcast: chance that the whole image lies under one cloud, whatever `cover` says.
         thin: chance that there is nothing but haze or cirrus.
         haze: chance of haze or cirrus beside the thick clouds.
@@ -190,14 +190,11 @@ def _draw_layers(
     if not is_thin and cover > 0:
         layers.append(_thick_layer(size, bands, sky, cover, is_overcast, generator, options))
         if _chance(0.25, generator):
-            layers.append(
-                _thick_layer(
-                    size, bands, sky, cover * _uniform((0, 0.6), generator), False, generator, options
-                )
-            )
+            cover *= _uniform((0, 0.6), generator)
+            layers.append(_thick_layer(size, bands, sky, cover, False, generator, options))
     if is_thin or _chance(options.haze, generator):
         layers.append(_thin_layer(size, bands, sky, generator))
-    return layers
+    return sorted(layers, key=lambda layer: layer.height)
 
 
 def _thick_layer(
@@ -217,8 +214,7 @@ def _thick_layer(
     if is_overcast:
         shape = torch.exp(_uniform((0.1, 0.7), generator) * lumps)
     else:
-        # The edge thins out as in a log-normal field, which real clouds resemble; `peak` is two
-        # deviations in.
+        # The edge thins out as in a log-normal field, as real clouds do; two deviations in is `peak`.
         rise = _uniform((0.3, 2.2), generator)
         above = (lumps - _threshold(lumps, cover, size)).clamp_(0, 3)
         shape = torch.expm1(rise * above) / math.expm1(rise * 2)
@@ -226,7 +222,7 @@ def _thick_layer(
     height = options.height[0] + (options.height[1] - options.height[0]) * _uniform((0, 1), generator) ** 4
     colour = _colour(bands, sky, height, _uniform(options.brightness, generator), generator)
     blur = math.exp(_uniform((-0.7, 0.2), generator))
-    return _Layer(thickness, colour, torch.ones_like(colour), blur, height, _uniform((0, 0.5), generator))
+    return _Layer(thickness, colour, torch.ones_like(colour), blur, height, _uniform((0, 0.35), generator))
 
 
 def _thin_layer(
@@ -235,9 +231,8 @@ def _thin_layer(
     """Return cirrus or haze: smooth, often stretched, bluer the lower it lies."""
     is_cirrus = _chance(0.4, generator)
     stretch = math.exp(_uniform((0.3, 1.8) if is_cirrus else (0, 0.5), generator))
-    smooth, texture = _noise(
-        size, _log_uniform((60, 600), generator), stretch, _uniform((3.2, 4.6), generator), generator
-    )
+    size_px, slope = _log_uniform((60, 600), generator), _uniform((3.2, 4.6), generator)
+    smooth, texture = _noise(size, size_px, stretch, slope, generator)
     thickness = _log_uniform((0.15, 6.0), generator) * torch.exp(_uniform((0.1, 1.2), generator) * smooth)
     if _chance(0.5, generator):
         edge = _threshold(smooth, _uniform((0.1, 0.9), generator), size)
@@ -246,11 +241,10 @@ def _thin_layer(
     height = _uniform((0.6, 1.0), generator) if is_cirrus else 0.1
     # Exponent of aerosol extinction over wavelength (Angstrom 1929): 0 for cirrus, up to 2 for fine smoke.
     exponent = _uniform((0, 0.2) if is_cirrus else (0, 1.8), generator)
-    spread = torch.tensor([(OPTICS[band].wavelength_um / 0.492) ** -exponent for band in bands]).view(
-        -1, 1, 1
-    )
+    spread = torch.tensor([(OPTICS[band].wavelength_um / 0.492) ** -exponent for band in bands])
     colour = _colour(bands, sky, height, _uniform((0.6, 1.2), generator), generator)
-    return _Layer(thickness, colour, spread, math.exp(_uniform((-2.5, -0.5), generator)), height, 0.0)
+    blur = math.exp(_uniform((-2.5, -0.5), generator))
+    return _Layer(thickness, colour, spread.view(-1, 1, 1), blur, height, relief=0.0)
 
 
 def _colour(
@@ -261,12 +255,12 @@ def _colour(
     slope = torch.lerp(optics[:, 1], optics[:, 3], sky.low_sun)
     offset = torch.lerp(optics[:, 2], optics[:, 4], sky.low_sun)
     ice = min(1.0, max(0.0, height + _uniform((-0.4, 0.3), generator)))
-    moist = _uniform((0.7, 1.2), generator)
+    moist = {"B09": _uniform((0.5, 1.1), generator)}  # air holds more vapour in the tropics than in winter
     factor = [1.0] * len(bands)
     for index, band in enumerate(bands):
         if band in VAPOUR:
             lowest, exponent = VAPOUR[band]
-            factor[index] = min(1.0, lowest * math.exp(exponent * height)) ** moist
+            factor[index] = min(1.0, lowest * math.exp(exponent * height)) ** moist.get(band, 1.0)
         if band in ICE:
             factor[index] = 1 - (1 - ICE[band]) * ice
     tint = 1 + 0.03 * torch.randn(len(bands), generator=generator)
@@ -293,7 +287,9 @@ def _cover(
     """Return the image and its kept share under the layer itself."""
     seen = torch.stack([_seen(layer, band, sky, image) for band in bands]) * layer.spread
     reflected = BACKSCATTER * seen / (1 + BACKSCATTER * seen)
-    passed = (1 - reflected) * (1 - reflected).sqrt()  # between one and two passes; fits NIR over forest
+    # Light passes down and up and bounces between cloud and ground; exponents fit NIR over forest, and for a
+    # white ground no light is lost.
+    passed = (1 - reflected) * ((1 - reflected) / (1 - reflected * glow.clamp(max=1))).sqrt()
     detail = torch.exp(-layer.blur * seen)
     lit = layer.colour * _relief(layer, sky, image) if layer.relief else layer.colour
     return passed * torch.lerp(glow, image, detail) + reflected * lit, kept * passed * detail
@@ -310,7 +306,7 @@ def _seen(layer: _Layer, band: str, sky: _Sky, image: Tensor) -> Tensor:
 
 def _relief(layer: _Layer, sky: _Sky, image: Tensor) -> Tensor:
     """Return the brightness of the cloud's lumps, (H, W) about 1: bright on the side of the sun."""
-    back = (round(3 * math.cos(sky.azimuth)), round(-3 * math.sin(sky.azimuth)))
+    back = (round(4 * math.cos(sky.azimuth)), round(-4 * math.sin(sky.azimuth)))
     top = torch.log1p(layer.thickness)
     slope = top - torch.roll(top, (-back[0], -back[1]), (0, 1))
     return (1 - layer.relief * _window(slope, image)).clamp_(0.6, 1.3)
