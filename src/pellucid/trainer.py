@@ -4,20 +4,16 @@ Micro-batch number n of a run, its random numbers and its learning rate depend o
 was stopped continues as if it had not been, and processes share one global order of samples.
 """
 
-import csv
 import logging
 import math
-import os
-import shutil
-import signal
-import threading
+import pickle
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -27,14 +23,38 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import ConcatDataset, Dataset
 
+from pellucid.bookkeeping import (
+    BEST,
+    CHECKPOINTS,
+    LAST,
+    Checkpoints,
+    Judge,
+    Means,
+    Row,
+    Status,
+    StopRequest,
+    TrainReport,
+    best_row,
+)
+from pellucid.card import write_card
 from pellucid.config import Config, TrainConfig
 from pellucid.data.batch import Batch
+from pellucid.data.order import train_loader, val_loader
 from pellucid.errors import InputError
 from pellucid.methods.method import Method
+from pellucid.metrics import psnr
+from pellucid.progress import Board, ProgressBar
 
-CHECKPOINTS, LAST, HISTORY = "checkpoints", "last.ckpt", "history.csv"
+# What a resumed run may change: how far and how it goes on, not what it would have been until here.
+CHANGEABLE = frozenset(
+    ("num_steps", "validate_every", "checkpoint_every", "early_stopping", "num_workers", "device")
+)
+
+
+# Training samples and, where there are any, validation images.
+Data: TypeAlias = tuple[Dataset[Batch], Dataset[Batch] | None]
 
 
 class SaveRun(Protocol):
@@ -42,27 +62,6 @@ class SaveRun(Protocol):
 
     def __call__(self, *, card: str, metrics: dict[str, Any]) -> None:
         """Write `card` and `metrics` beside the weights."""
-
-
-@dataclass(frozen=True)
-class TrainReport:
-    """How a run ended.
-
-    Attributes:
-        status: "was done" says that a resumed run had nothing left to do; an interrupted one can be resumed.
-        num_steps: optimiser steps of the whole run so far.
-        best_step: the step whose weights are saved; None without validation.
-        best_psnr: dB, its mean PSNR over the validation images; None without validation.
-        seconds: spent in the whole run so far.
-        history: one row per validation, as in history.csv.
-    """
-
-    status: Literal["done", "stopped early", "interrupted", "was done", "dry run"]
-    num_steps: int
-    best_step: int | None
-    best_psnr: float | None
-    seconds: float
-    history: tuple[dict[str, float], ...]
 
 
 def train(
@@ -75,50 +74,48 @@ def train(
     save: SaveRun,
     resume: bool = False,
     dry_run: bool = False,
+    command: str = "",
 ) -> TrainReport:
     """Train the method's network and leave a run folder that can be used and resumed.
 
     Args:
         config: of the whole run; saved in every checkpoint.
-        method: its network is trained in place and holds the last (averaged) weights afterwards.
+        method: its network is trained in place and holds the saved weights afterwards.
         train_data: item i is sample i of the run, B = 1, always the same; at least
             num_steps * batch * accumulate * num_devices items.
         val_data: whole images, B = 1, of any size; None trains without validation.
         folder: the run folder, for checkpoints/, history.csv and TensorBoard events.
-        save: called with the best weights so far in the network whenever validation finds them, and at the
-            end of a run without validation.
-        resume: continue the run in `folder` exactly where it stopped.
+        save: called whenever validation finds better weights, and at the end with the best (without
+            validation: the last).
+        resume: continue the run in `folder` exactly where it stopped; on a CPU, bit for bit.
         dry_run: one training and one validation step, nothing written, the weights left as they were.
+        command: what the user typed, for the card.
 
     Raises:
-        InputError: if `folder` holds a run and `resume` is off, or none and it is on; if the loss is not
-            finite; if the device is not there.
+        InputError: if `folder` holds a run and `resume` is off, or none and it is on, or one that was
+            trained otherwise; if the loss is not finite; if the device is not there.
+        ValueError: if train_data is too short.
     """
-    options = config.train
-    needed = options.num_steps * options.batch * options.accumulate * options.num_devices
+    needed = config.train.num_steps * _samples_per_step(config.train)
     if len(train_data) < needed:  # type: ignore[arg-type]
         raise ValueError(f"train_data has {len(train_data)} samples, the run needs {needed}")  # type: ignore[arg-type]
     module = Training(method, config, samples_per_epoch=getattr(train_data, "samples_per_epoch", needed))
     if dry_run:
-        return _try_one_step(module, train_data, val_data)
-    last = folder / CHECKPOINTS / LAST
-    done = _check_folder(last, resume=resume)
-    if done is not None:
-        return done
-    judge = Judge(folder, save)
-    stop = StopRequest()
-    callbacks = [judge, *_averaging(options), Checkpoints(folder, config, stop)]
-    with _quiet(), stop.listening():
-        trainer = _make_trainer(options, callbacks, max_steps=options.num_steps)
-        trainer.fit(
-            module,
-            _train_loader(trainer, train_data, options),
-            None if val_data is None else _val_loader(trainer, val_data, options),
-            ckpt_path=last if resume else None,
-            weights_only=True,
-        )
-    judge.finish(trainer)
-    status = "interrupted" if stop.asked else "stopped early" if judge.has_stalled(options) else "done"
+        return _try_one_step(module, (train_data, val_data))
+    last = _last_checkpoint(folder, config, resume=resume)
+
+    def keep(history: Sequence[Row]) -> None:
+        card = write_card(folder.name, config, method, history, val_keys=_keys(val_data), command=command)
+        save(card=card, metrics=best_row(history) or {})
+
+    judge = Judge(folder, config.train, module.means, keep)
+    if last is not None and _is_over(last, judge):
+        return judge.report("was done", _read_checkpoint(last)["global_step"])
+    trainer, status = _fit(module, config, folder, (train_data, val_data), judge=judge, checkpoint=last)
+    if trainer.is_global_zero:
+        if judge.history:
+            module.load_state_dict(_read_checkpoint(folder / CHECKPOINTS / BEST)["state_dict"])
+        keep(judge.history)
     return judge.report(status, trainer.global_step)
 
 
@@ -155,42 +152,6 @@ def rate_factor(options: TrainConfig, step: int, steps_per_epoch: int) -> float:
     return 1.0
 
 
-class RunOrder(Sampler[list[int]]):
-    """The samples of each micro-batch of this process, from the trainer's step on.
-
-    Process r of w takes every w-th sample of the order that all share, so that together they take the
-    samples that one process would take with a batch w times as large.
-    """
-
-    def __init__(self, trainer: Trainer, options: TrainConfig) -> None:
-        self.trainer, self.options = trainer, options
-        self.length = options.num_steps * options.accumulate
-
-    def __len__(self) -> int:
-        # One more than there are: the trainer stops at its last step, and as its epoch never ends
-        # a finished run can be continued with more steps.
-        return self.length + 1
-
-    def __iter__(self) -> Iterator[list[int]]:
-        world, batch = self.trainer.world_size, self.options.batch
-        for number in range(self.trainer.global_step * self.options.accumulate, self.length):
-            first = number * batch * world + self.trainer.global_rank
-            yield [first + world * j for j in range(batch)]
-
-
-class Share(Sampler[int]):
-    """Every w-th item of a dataset, for process r of w."""
-
-    def __init__(self, trainer: Trainer, length: int) -> None:
-        self.trainer, self.length = trainer, length
-
-    def __len__(self) -> int:
-        return len(range(self.trainer.global_rank, self.length, self.trainer.world_size))
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.trainer.global_rank, self.length, self.trainer.world_size))
-
-
 class Training(LightningModule):
     """Joins a Method to Lightning: its loss to training steps, its restoration to validation.
 
@@ -206,7 +167,7 @@ class Training(LightningModule):
         self.network = method.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.options = config.train
         self.samples_per_epoch = samples_per_epoch
-        self.train_terms, self.val_terms = Means(), Means()
+        self.means = Means()
 
     def configure_optimizers(self) -> Any:
         """Return AdamW, which is Adam where there is no weight decay, and the schedule of its rate."""
@@ -217,8 +178,7 @@ class Training(LightningModule):
             weight_decay=options.weight_decay,
             fused=True,
         )
-        per_step = options.batch * options.accumulate * options.num_devices
-        per_epoch = options.steps_per_epoch or math.ceil(self.samples_per_epoch / per_step)
+        per_epoch = options.steps_per_epoch or math.ceil(self.samples_per_epoch / _samples_per_step(options))
         scheduler = LambdaLR(optimizer, lambda step: rate_factor(options, step, per_epoch))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -238,191 +198,26 @@ class Training(LightningModule):
                 f"the loss is {terms['total'].item()} at step {self.trainer.global_step} "
                 f"({', '.join(batch.key)}), lower train.learning_rate or look at those images"
             )
-        self.train_terms.add(terms)
+        for name, value in terms.items():
+            self.means.add(f"train_{name}", value)
         return terms["total"]
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
-        """Take the PSNR and the loss terms of whole images into the means."""
-        padded = pad_batch(batch, self.method.stride)
-        self.val_terms.add(self.method.loss(padded))
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
+        """Take PSNR and loss terms of whole images into the means; return the restored images."""
+        if batch.target is None:
+            raise InputError(f"{batch.key[0]} has no clear image, it cannot serve for validation")
+        padded, target = pad_batch(batch, self.method.stride), batch.target
+        for name, value in self.method.loss(padded).items():
+            self.means.add(f"val_{name}", value)
         height, width = batch.degraded.shape[-2:]
         restored = self.method.restore(padded)[..., :height, :width]
-        for value in psnr(restored, batch):
-            if value.isfinite():
-                self.val_terms.add({"psnr": value})
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the unfinished means, so that a resumed run writes the same history."""
-        checkpoint["train_terms"] = self.train_terms.sums
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the unfinished means up again."""
-        self.train_terms.sums = checkpoint["train_terms"]
-
-
-class Means:
-    """Running means by name."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-
-    def add(self, terms: dict[str, Tensor]) -> None:
-        """Take one value per name in."""
-        for name, value in terms.items():
-            pair = torch.stack([value.detach().double().cpu(), torch.ones((), dtype=torch.float64)])
-            self.sums[name] = self.sums[name] + pair if name in self.sums else pair
-
-    def take(self, trainer: Trainer) -> dict[str, float]:
-        """Return the means over all processes, and start again."""
-        means = {}
-        for name in sorted(self.sums):
-            total, count = trainer.strategy.reduce(
-                self.sums[name].to(trainer.strategy.root_device), reduce_op="sum"
-            )
-            means[name] = float(total / count)
-        self.sums = {}
-        return means
-
-
-class Judge(Callback):
-    """Turns each validation into a row of the history, and has the best weights saved.
-
-    It stands before weight averaging in the list of callbacks, whose hook puts the plain weights back.
-    """
-
-    def __init__(self, folder: Path, save: SaveRun) -> None:
-        self.folder, self.save = folder, save
-        self.history: list[dict[str, float]] = []
-        self.seconds = 0.0
-        self.started = time.monotonic()
-
-    def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Write the row; save the weights if none were better; stop if none were for too long."""
-        assert isinstance(module, Training)
-        row = {"step": float(trainer.global_step), "seconds": round(self.elapsed(), 1)}
-        row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
-        row |= {f"train_{name}": value for name, value in module.train_terms.take(trainer).items()}
-        row |= {f"val_{name}": value for name, value in module.val_terms.take(trainer).items()}
-        self.history.append(row)
-        if trainer.is_global_zero:
-            write_history(self.folder / HISTORY, self.history)
-            if self.best() is row:
-                self.save(card="# Model card\n", metrics=row)
-        if self.has_stalled(module.options):
-            trainer.should_stop = True
-
-    def best(self) -> dict[str, float] | None:
-        """Return the row with the highest PSNR; the first of several."""
-        return max(self.history, key=lambda row: row.get("val_psnr", -math.inf), default=None)
-
-    def has_stalled(self, options: TrainConfig) -> bool:
-        """Return whether early stopping is on and the best row is too long ago."""
-        best = self.best()
-        if best is None or options.early_stopping == 0:
-            return False
-        return len(self.history) - 1 - self.history.index(best) >= options.early_stopping
-
-    def finish(self, trainer: Trainer) -> None:
-        """Have the last weights saved where no validation chose any."""
-        if not self.history and trainer.is_global_zero:
-            self.save(card="# Model card\n", metrics={"step": trainer.global_step})
-
-    def elapsed(self) -> float:
-        """Return the seconds spent in the whole run."""
-        return self.seconds + time.monotonic() - self.started
-
-    def report(self, status: Any, num_steps: int) -> TrainReport:
-        """Return how the run ended."""
-        best = self.best() or {}
-        step = int(best["step"]) if best else None
-        return TrainReport(status, num_steps, step, best.get("val_psnr"), self.elapsed(), tuple(self.history))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run goes on with."""
-        return {"history": self.history, "seconds": self.elapsed()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the history so far."""
-        self.history, self.seconds = list(state_dict["history"]), state_dict["seconds"]
-        self.started = time.monotonic()
-
-
-class Checkpoints(Callback):
-    """Saves the whole state: last.ckpt at every occasion, best.ckpt, and one every `checkpoint_every` steps.
-
-    It stands after weight averaging in the list of callbacks, so that a step is complete when it is saved.
-    """
-
-    def __init__(self, folder: Path, config: Config, stop: "StopRequest") -> None:
-        self.folder, self.config, self.stop = folder / CHECKPOINTS, config, stop
-
-    def on_train_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Stop after a whole step where that is asked or due, and save where no validation follows."""
-        options, step = self.config.train, trainer.global_step
-        if (batch_idx + 1) % options.accumulate:
-            return
-        due = step % options.validate_every == 0
-        asked = trainer.strategy.reduce_boolean_decision(self.stop.asked, all=False)
-        if asked or step >= options.num_steps:
-            trainer.should_stop = True  # Lightning validates then
-            if asked and not due:
-                trainer.limit_val_batches = 0
-        validates = trainer.enable_validation and (due or trainer.should_stop)
-        if not validates and (trainer.should_stop or step % options.checkpoint_every == 0):
-            self._save(trainer)
-
-    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Save once the judgement is in."""
-        self._save(trainer)
-
-    def on_save_checkpoint(
-        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Save the config too: a checkpoint is enough to predict."""
-        checkpoint["config"] = self.config.model_dump(mode="json")
-
-    def _save(self, trainer: Trainer) -> None:
-        last, partial = self.folder / LAST, self.folder / f".{LAST}.partial"
-        trainer.save_checkpoint(partial)
-        if not trainer.is_global_zero:
-            return
-        partial.replace(last)
-        step = trainer.global_step
-        if step % self.config.train.checkpoint_every == 0:
-            _link(last, self.folder / f"step-{step:07d}.ckpt")
-        best = next(callback for callback in trainer.callbacks if isinstance(callback, Judge)).best()
-        if best is not None and best["step"] == step:
-            _link(last, self.folder / "best.ckpt")
-
-
-class StopRequest:
-    """Ctrl-C or a terminate signal, answered after the step that runs; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Listen within the block; outside the main thread there is nothing to hear."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-        def answer(number: int, frame: Any) -> None:  # noqa: ARG001
-            self.asked = True
-            for each, handler in before.items():
-                signal.signal(each, handler)
-
-        for number in before:
-            signal.signal(number, answer)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        results = {"val_psnr": restored, "val_psnr_input": batch.degraded}
+        if self.method.mean_spectrum is not None:
+            results["val_psnr_spectrum"] = restored.new_tensor(self.method.mean_spectrum).view(1, -1, 1, 1)
+        for name, images in results.items():
+            for value in psnr(images.expand_as(target), target, batch.valid):
+                self.means.add(name, value)
+        return restored
 
 
 def pad_batch(batch: Batch, stride: int) -> Batch:
@@ -436,27 +231,6 @@ def pad_batch(batch: Batch, stride: int) -> Batch:
         return batch
     images = {name: pad(x, size, mode="reflect") for name, x in batch.images().items() if name != "valid"}
     return replace(batch, valid=pad(batch.valid, size, value=False), **images)  # type: ignore[arg-type]
-
-
-def psnr(restored: Tensor, batch: Batch) -> Tensor:
-    """Return the PSNR of each image in dB over its valid pixels, (B,); NaN where there are none."""
-    if batch.target is None:
-        raise ValueError(f"{batch.key[0]} has no target to validate against")
-    error = ((restored - batch.target).square() * batch.valid).flatten(1).sum(1)
-    count = batch.valid.flatten(1).sum(1) * restored.shape[1]
-    return -10 * torch.log10(error / count)
-
-
-def write_history(path: Path, rows: list[dict[str, float]]) -> None:
-    """Write the rows as CSV, whole or not at all."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    partial = path.with_name(f".{path.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)
 
 
 def _averaging(options: TrainConfig) -> list[Callback]:
@@ -501,74 +275,112 @@ def _make_trainer(options: TrainConfig, callbacks: list[Callback], **limits: Any
     )
 
 
-def _train_loader(trainer: Trainer, data: Dataset[Batch], options: TrainConfig) -> DataLoader[Batch]:
-    return DataLoader(
-        data,
-        batch_sampler=RunOrder(trainer, options),
-        collate_fn=Batch.cat,
-        num_workers=options.num_workers,
-        persistent_workers=options.num_workers > 0,
-        worker_init_fn=_ignore_interrupts,
-    )
-
-
-def _val_loader(trainer: Trainer, data: Dataset[Batch], options: TrainConfig) -> DataLoader[Batch]:
-    return DataLoader(
-        data,
-        sampler=Share(trainer, len(data)),  # type: ignore[arg-type]
-        collate_fn=Batch.cat,
-        num_workers=min(options.num_workers, 2),
-        persistent_workers=options.num_workers > 0,
-        worker_init_fn=_ignore_interrupts,
-    )
-
-
-def _ignore_interrupts(worker: int) -> None:  # noqa: ARG001
-    """Leave Ctrl-C to the main process, which ends the workers once the step is done."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _try_one_step(
-    module: Training, train_data: Dataset[Batch], val_data: Dataset[Batch] | None
-) -> TrainReport:
+def _try_one_step(module: Training, data: Data) -> TrainReport:
     before = {name: tensor.clone() for name, tensor in module.network.state_dict().items()}
-    options = module.options.model_copy(update={"num_workers": 0, "num_devices": 1})
+    module.options = module.options.model_copy(update={"num_workers": 0, "num_devices": 1})
     started = time.monotonic()
     with _quiet():
-        trainer = _make_trainer(options, [], fast_dev_run=True)
-        val_loader = None if val_data is None else _val_loader(trainer, val_data, options)
-        trainer.fit(module, _train_loader(trainer, train_data, options), val_loader)
+        trainer = _make_trainer(module.options, [], fast_dev_run=True)
+        _run(trainer, module, data)
     module.network.load_state_dict(before)
-    terms = {f"train_{name}": value for name, value in module.train_terms.take(trainer).items()}
-    terms |= {f"val_{name}": value for name, value in module.val_terms.take(trainer).items()}
-    return TrainReport("dry run", 1, None, terms.get("val_psnr"), time.monotonic() - started, (terms,))
+    row = module.means.take()
+    return TrainReport("dry run", 1, None, row.get("val_psnr"), time.monotonic() - started, (row,))
 
 
-def _check_folder(last: Path, *, resume: bool) -> TrainReport | None:
-    """Return a report if the run to resume has nothing left to do.
+def _fit(
+    module: Training,
+    config: Config,
+    folder: Path,
+    data: Data,
+    *,
+    judge: Judge,
+    checkpoint: Path | None,
+) -> tuple[Trainer, Status]:
+    """Run Lightning from the checkpoint, or from the start, and say how it ended."""
+    options, stop = config.train, StopRequest()
+    callbacks: list[Callback] = [
+        stop,
+        judge,
+        *_averaging(options),
+        Checkpoints(folder, config, judge, stop),
+        Board(folder, judge, module.method.optical.bands),
+        ProgressBar(options, judge),
+    ]
+    with _quiet(), torch.random.fork_rng(devices=()):
+        trainer = _make_trainer(options, callbacks, max_steps=options.num_steps)
+        _run(trainer, module, data, checkpoint)
+    if trainer.global_step >= options.num_steps:
+        return trainer, "done"
+    return trainer, "stopped early" if judge.has_stalled() else "interrupted"
+
+
+def _run(trainer: Trainer, module: Training, data: Data, checkpoint: Path | None = None) -> None:
+    train_data, val_data = data
+    trainer.fit(
+        module,
+        train_loader(trainer, train_data, module.options),
+        None if val_data is None else val_loader(trainer, val_data, module.options),
+        ckpt_path=checkpoint,
+        weights_only=True,
+    )
+
+
+def _keys(data: Dataset[Batch] | None) -> tuple[str, ...]:
+    """Return the names of a dataset's images, where it knows them."""
+    if isinstance(data, ConcatDataset):
+        return tuple(key for part in data.datasets for key in _keys(part))
+    return tuple(getattr(data, "keys", ()))
+
+
+def _last_checkpoint(folder: Path, config: Config, *, resume: bool) -> Path | None:
+    """Return the checkpoint to resume from; None to start.
 
     Raises:
-        InputError: if there is a run and it is not to be resumed, or none and it is.
+        InputError: if there is a run and it is not to be resumed, or none and it is, or another one.
     """
-    folder = last.parent.parent
+    last = folder / CHECKPOINTS / LAST
     if not resume:
         if last.exists():
-            raise InputError(
-                f"{folder} already holds a run, continue it with --resume or choose another folder"
-            )
+            raise InputError(f"{folder} already holds a run, resume it (--resume) or choose another folder")
         return None
     if not last.exists():
-        raise InputError(f"{folder} has no {CHECKPOINTS}/{LAST} to resume from, leave --resume away to start")
-    return None
+        raise InputError(f"{folder} has no {CHECKPOINTS}/{LAST}, leave --resume away to start a run there")
+    before, now = (
+        _fixed(values) for values in (_read_checkpoint(last)["config"], config.model_dump(mode="json"))
+    )
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            raise InputError(
+                f"{key} is {now.get(key)!r} but the run in {folder} was trained with {before.get(key)!r}, "
+                "change it back or start another run"
+            )
+    return last
 
 
-def _link(source: Path, link: Path) -> None:
-    """Give a file a second name without writing it again, where the file system can."""
-    link.unlink(missing_ok=True)
+def _fixed(config: dict[str, Any]) -> dict[str, Any]:
+    """Return by dotted key what may not change when a run is resumed; data may move."""
+    kept = {f"train.{key}": value for key, value in config["train"].items() if key not in CHANGEABLE}
+    for part in ("network", "method", "losses"):
+        kept |= {f"{part}.{key}": value for key, value in config[part].items()}
+    return kept | {f"data.{key}": config["data"][key] for key in ("tile", "augment", "hold_out")}
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
-        os.link(source, link)
-    except OSError:
-        shutil.copyfile(source, link)
+        return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path} is damaged ({error}), resume from another one copied to {LAST}") from error
+
+
+def _is_over(last: Path, judge: Judge) -> bool:
+    """Return whether nothing is left to do after a checkpoint; give its history to the judge."""
+    checkpoint = _read_checkpoint(last)
+    judge.load_state_dict(checkpoint["callbacks"][judge.state_key])
+    return checkpoint["global_step"] >= judge.options.num_steps or judge.has_stalled()
+
+
+def _samples_per_step(options: TrainConfig) -> int:
+    return options.batch * options.accumulate * options.num_devices
 
 
 @contextmanager
