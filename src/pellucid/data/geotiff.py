@@ -1,0 +1,214 @@
+"""GeoTIFF files: where their pixels lie, reading with named errors, and writing whole or not at all."""
+
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.transform import Affine
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window
+
+from pellucid.errors import InputError
+
+# Pixels by which two grids may differ and still count as one.
+GRID_TOLERANCE = 0.01
+# Side of the decimated image from which units are told.
+SAMPLE = 256
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the pixels of a raster lie.
+
+    Attributes:
+        crs: coordinate reference system; None where the file names none.
+        transform: pixel (column, row) to coordinates.
+        width: columns.
+        height: rows.
+    """
+
+    crs: CRS | None
+    transform: Affine
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, dataset: Any) -> Self:
+        """Return the grid of an open dataset."""
+        return cls(dataset.crs, dataset.transform, dataset.width, dataset.height)
+
+    def matches(self, other: "Grid") -> bool:
+        """Whether both have the same CRS, size and, to a hundredth of a pixel, corners."""
+        if (self.width, self.height, self.crs) != (other.width, other.height, other.crs):
+            return False
+        corners = [(0, 0), (self.width, 0), (0, self.height), (self.width, self.height)]
+        there = [~self.transform * (other.transform * corner) for corner in corners]
+        return bool(np.abs(np.subtract(corners, there)).max() < GRID_TOLERANCE)
+
+    def __str__(self) -> str:
+        where = self.crs.to_string() if self.crs else "no CRS"
+        x, y = self.transform.c, self.transform.f
+        step = f"{abs(self.transform.a):.6g} x {abs(self.transform.e):.6g}"
+        return f"{where}, {self.width} x {self.height} px of {step} from ({x:.10g}, {y:.10g})"
+
+
+class Raster:
+    """An open GeoTIFF whose read errors name the file.
+
+    Args:
+        path: the file.
+        what: what it is to the user, for messages, for instance "optical scene".
+
+    Raises:
+        InputError: if it cannot be opened.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        self.path, self.what = path, what
+        if not path.exists():
+            raise InputError(f"the {what} {path} does not exist, check the path")
+        try:
+            self.dataset = open_raster(path)
+        except RasterioError as error:
+            raise InputError(
+                f"the {what} {path} is no readable raster ({first_line(error)}), give a GeoTIFF"
+            ) from error
+        self.source: Any = self.dataset
+        self.grid = Grid.of(self.dataset)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self.source is not self.dataset:
+            self.source.close()
+        self.dataset.close()
+
+    def align(self, grid: Grid, *, allowed: bool) -> None:
+        """Make every later read use `grid`, warping if `allowed` and needed.
+
+        Raises:
+            InputError: if the grids differ and warping is not allowed, not possible, or finds no overlap.
+        """
+        if self.grid.matches(grid):
+            return
+        found = f"the {self.what} {self.path} lies on another grid ({self.grid}) than the scene ({grid})"
+        if not allowed:
+            raise InputError(f"{found}, both must be the same; warp it, or align it with --align")
+        if self.grid.crs is None or grid.crs is None:
+            raise InputError(f"{found}, and aligning needs a CRS in both; georeference them first")
+        self.source = WarpedVRT(
+            self.dataset,
+            crs=grid.crs,
+            transform=grid.transform,
+            width=grid.width,
+            height=grid.height,
+            resampling=Resampling.bilinear,
+            src_nodata=self.dataset.nodata if self.dataset.nodata is not None else np.nan,
+            nodata=np.nan,
+            dtype="float32",
+        )
+        self.grid = grid
+        if not np.isfinite(self.read_array([1], size=SAMPLE)).any():
+            raise InputError(f"{found} and does not overlap it, give one of the same place")
+
+    def read_array(
+        self, indices: list[int] | None = None, window: Window | None = None, size: int | None = None
+    ) -> NDArray[Any]:
+        """Return (C, H, W) as stored, of `window`; decimated to at most `size` pixels a side, if given.
+
+        Raises:
+            InputError: if the file is damaged there.
+        """
+        height, width = (window.height, window.width) if window else (self.grid.height, self.grid.width)
+        bands = indices or list(range(1, self.source.count + 1))
+        factor = max(1.0, max(height, width) / size) if size else 1.0
+        shape = (len(bands), max(1, round(height / factor)), max(1, round(width / factor)))
+        try:
+            return self.source.read(bands, window=window, out_shape=shape)
+        except RasterioError as error:
+            raise InputError(
+                f"the {self.what} {self.path} is damaged ({first_line(error)}), copy or download it again"
+            ) from error
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write(temporary path)` in the folder of `path`, flush, and rename the result to `path`.
+
+    Raises:
+        InputError: if the folder cannot be written to; nothing is left then.
+    """
+    with temporary_beside(path) as temporary:
+        write(temporary)
+        flush(temporary)
+        temporary.replace(path)
+
+
+@contextmanager
+def temporary_beside(path: Path) -> Iterator[Path]:
+    """Give the name of an empty file in the folder of `path` that is gone afterwards, unless renamed.
+
+    Raises:
+        InputError: if `path` is a folder, or its folder is missing or cannot be written to.
+    """
+    check_writable(path)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        Path(name).chmod(0o644)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse an output path that is a folder or whose folder cannot be written to.
+
+    Raises:
+        InputError: saying which.
+    """
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: the folder {path.parent} does not exist; make it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write {path}: the folder {path.parent} is read-only; choose another")
+
+
+def flush(path: Path) -> None:
+    """Wait until the file's content is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def open_raster(path: Path, mode: str = "r", **profile: Any) -> Any:
+    """Return the dataset that rasterio opens, without its warning about files that lie nowhere."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(path, mode, **profile)
+
+
+def first_line(error: Exception) -> str:
+    """Return what a library complains about, short enough for a sentence."""
+    return str(error.__cause__ or error).strip().splitlines()[0].rstrip(".")

@@ -1,0 +1,387 @@
+"""Sentinel-1 and Sentinel-2 scenes and cloud maps: files in, tensors in physical units out, by windows."""
+
+import logging
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rasterio.windows import Window
+from torch import Tensor
+
+from pellucid.data.geotiff import SAMPLE, Raster
+from pellucid.data.ranges import SENTINEL1, SENTINEL2
+from pellucid.errors import InputError
+
+Offset = Literal["auto", "none"] | int
+log = logging.getLogger(__name__)
+
+# Reflectance = (DN + offset) / 10000; the offset is -1000 from processing baseline 04.00 on, 2022-01-25
+# (Sentinel-2 product specification, RADIO_ADD_OFFSET and BOA_ADD_OFFSET).
+QUANTIFICATION = 10_000.0
+BASELINE_OFFSET = -1000
+# Where the darkest band of a scene starts if its digital numbers carry the offset: dark water and B10
+# reflect less than 0.015.
+OFFSET_STARTS = (1000.0, 1150.0)
+# Reflectance above which floating-point values must be digital numbers.
+BRIGHTEST = 20.0
+# dB. Nothing on Earth scatters less; files mark missing data with such numbers, for instance -9999.
+FAINTEST_DB = -100.0
+# Median backscatter power of any land or sea is below this (10 dB); amplitudes of detected products are not.
+STRONGEST_MEDIAN = 10.0
+
+
+class OpticalRaster(Raster):
+    """A Sentinel-2 scene whose bands and units are known.
+
+    Args:
+        path: GeoTIFF of digital numbers or reflectance.
+        bands: names wanted, matched by band description; by position where no band has one.
+        offset: DN to add before dividing by 10000; "none" is 0; "auto" asks the metadata, then the values.
+        allow_missing: bands that may lack; they are read as 0.
+
+    Attributes:
+        indices: the file's band, from 1, of each wanted one; None where it lacks.
+        quantification: reflectance = (stored + add) / quantification.
+        add: see `quantification`.
+
+    Raises:
+        InputError: if it cannot be opened, lacks a band, is 8-bit, or is not in the order that it claims.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        bands: tuple[str, ...],
+        *,
+        offset: Offset = "auto",
+        allow_missing: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(path, "optical scene")
+        try:
+            self.dtype = np.dtype(self.dataset.dtypes[0])
+            self.indices = match_bands(self.dataset, bands, path, allow_missing)
+            self.bands = bands
+            _check_depth(self.dtype, path)
+            self._settle_units(offset)
+        except InputError:
+            self.close()
+            raise
+
+    def read(self, window: Window | None = None, size: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return reflectance (C, H, W) float32, not clipped, and valid (1, H, W) bool; invalid pixels are 0.
+
+        Raises:
+            InputError: if the file is damaged there.
+        """
+        return self.to_reflectance(self.read_array(window=window, size=size))
+
+    def to_reflectance(self, stored: NDArray[Any]) -> tuple[Tensor, Tensor]:
+        """Return what `read` does, from every band of the file as stored, (bands of the file, H, W)."""
+        valid = self.find_valid(stored)
+        values = np.zeros((len(self.bands), *stored.shape[1:]), dtype=np.float32)
+        for i, index in enumerate(self.indices):
+            if index is not None:
+                values[i] = (stored[index - 1].astype(np.float32) + self.add) / self.quantification
+        values[:, ~valid] = 0
+        return torch.from_numpy(values), torch.from_numpy(valid)[None]
+
+    def to_stored(self, reflectance: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return reflectance as the file stores it, neither rounded nor clipped."""
+        return reflectance * self.quantification - self.add
+
+    def find_valid(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return (H, W): where every wanted band holds data.
+
+        NaN, infinite and declared nodata values do not, except that 0 is nodata only where all bands are 0
+        (single bands of dark water are 0 too), then even undeclared (Sentinel-2 product specification).
+        """
+        wanted = stored[[index - 1 for index in self.indices if index is not None]]
+        valid: NDArray[np.bool_] = (wanted != 0).any(axis=0)
+        if self.dtype.kind == "f":
+            valid &= np.isfinite(wanted).all(axis=0)
+        nodata = self.dataset.nodata
+        if nodata is not None and not np.isnan(nodata) and nodata != 0:
+            valid &= (wanted != nodata).all(axis=0)
+        return valid
+
+    def _settle_units(self, offset: Offset) -> None:
+        """Find `quantification` and `add`, and refuse unnamed bands whose order is visibly another."""
+        stored = self.read_array(size=SAMPLE)
+        valid = self.find_valid(stored)
+        sample = stored[[index - 1 for index in self.indices if index is not None]][:, valid]
+        first = next(index for index in self.indices if index is not None) - 1
+        scale, tag_offset = self.dataset.scales[first], self.dataset.offsets[first]
+        self.quantification, self.add = QUANTIFICATION, 0.0
+        if scale != 1 or tag_offset != 0:
+            self.quantification, self.add = round(1 / scale, 6), round(tag_offset / scale, 6)
+        elif self.dtype.kind == "f" and not (sample.size and np.median(sample) > BRIGHTEST):
+            self.quantification = 1.0
+        else:
+            self.add = float(_find_offset(self.dataset, sample, offset, self.path))
+        if sample.size and not any(self.dataset.descriptions):
+            self._check_order(np.median(sample, axis=1) + self.add)
+
+    def _check_order(self, medians: NDArray[np.float64]) -> None:
+        """Refuse unnamed bands among which another than B10 is far darker than B10."""
+        if "B10" not in self.bands or None in self.indices:
+            return
+        at, darkest = self.bands.index("B10"), int(medians.argmin())
+        if medians[at] > 4 * max(medians[darkest], 0.005 * self.quantification):
+            raise InputError(
+                f"{self.path} has bands without names in another order than {', '.join(self.bands)} "
+                f"(band {darkest + 1} is by far the darkest, which B10 should be), name its bands"
+            )
+
+
+class RadarRaster(Raster):
+    """A Sentinel-1 scene, VV and VH, in dB or in linear power, which is converted after saying so.
+
+    Args:
+        path: GeoTIFF of two bands, or with bands described as VV and VH.
+
+    Raises:
+        InputError: if it cannot be opened, lacks a polarisation, holds no data, or is no backscatter.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "radar scene")
+        try:
+            self.indices = _match_radar(self.dataset, path)
+            self.is_linear = False
+            self.is_linear = self._tell_linear(self.read_db(size=4 * SAMPLE).numpy())
+        except InputError:
+            self.close()
+            raise
+        if self.is_linear:
+            log.warning("%s holds linear power, not dB: it is converted", path)
+
+    def read_db(self, window: Window | None = None, size: int | None = None) -> Tensor:
+        """Return backscatter (2, H, W) float32 in dB, VV and VH; NaN where there is none."""
+        values = self.read_array(self.indices, window, size).astype(np.float32)
+        nodata = self.dataset.nodata
+        if nodata is not None:
+            values[values == nodata] = np.nan
+        values = values * np.float32(self.dataset.scales[0]) + np.float32(self.dataset.offsets[0])
+        if self.is_linear:
+            values = 10 * np.log10(np.where(values > 0, values, np.nan))
+        values[~np.isfinite(values) | (values < FAINTEST_DB)] = np.nan
+        return torch.from_numpy(values)
+
+    def _tell_linear(self, sample: NDArray[np.float32]) -> bool:
+        """Whether the values are linear power."""
+        found = sample[np.isfinite(sample)]
+        if not found.size or not found.any():
+            raise InputError(f"the radar scene {self.path} holds no data, give another")
+        if found.min() < 0:
+            return False
+        if np.median(found) > STRONGEST_MEDIAN:
+            raise InputError(
+                f"the radar scene {self.path} has values about {np.median(found):.0f}, neither dB nor linear "
+                "power; calibrate it to backscatter (sigma nought or gamma nought) first"
+            )
+        return True
+
+
+class CloudRaster(Raster):
+    """A cloud map: a mask (0, 1 or 0, 255), probabilities (0 ... 1) or percent (0 ... 100).
+
+    Args:
+        path: GeoTIFF of one band.
+
+    Raises:
+        InputError: if it cannot be opened or holds anything else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "cloud map")
+        try:
+            if self.dataset.count != 1:
+                raise InputError(f"the cloud map {path} has {self.dataset.count} bands, must have one")
+            self.high = 1.0
+            sample = self.read(size=4 * SAMPLE, clip=False)
+            self.high = self._find_high(float(sample.min()), float(sample.max()))
+        except InputError:
+            self.close()
+            raise
+
+    def read(self, window: Window | None = None, size: int | None = None, *, clip: bool = True) -> Tensor:
+        """Return (1, H, W) float32 in [0, 1]; 0 where the map holds no data."""
+        stored = self.read_array([1], window, size).astype(np.float32)
+        nodata = self.dataset.nodata
+        if nodata:
+            stored[stored == nodata] = 0
+        values = torch.from_numpy(stored).nan_to_num(0, 0, 0) / self.high
+        return values.clamp(0, 1) if clip else values
+
+    def _find_high(self, lowest: float, highest: float) -> float:
+        """Return the value that means certainly cloud."""
+        if lowest >= 0 and highest <= 1:
+            return 1.0
+        if lowest >= 0 and 10 < highest <= 255:
+            return 100.0 if highest <= 100 else 255.0
+        raise InputError(
+            f"the cloud map {self.path} has values from {lowest:g} to {highest:g}, "
+            "must hold 0 and 1, probabilities from 0 to 1, or percent; recode it"
+        )
+
+
+def read_optical(
+    path: Path, bands: tuple[str, ...], *, offset: Offset = "auto", window: Window | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return reflectance clipped to [0, 1], (C, H, W) float32, and valid, (1, H, W) bool.
+
+    Args:
+        path: GeoTIFF, matched by band description, or by position where no band has one.
+        bands: names, for instance `SENTINEL2.bands`.
+        offset: DN to add before dividing by 10000; "none" is 0; "auto" asks the metadata, then the values.
+        window: the part to read; None for all.
+
+    Raises:
+        InputError: if the file cannot be read, lacks a band, or is 8-bit.
+    """
+    with OpticalRaster(path, bands, offset=offset) as raster:
+        values, valid = raster.read(window)
+    return SENTINEL2.select(bands).to_unit(values), valid
+
+
+def read_radar(path: Path, window: Window | None = None) -> Tensor:
+    """Return backscatter scaled to [0, 1] by `SENTINEL1`, (2, H, W) float32, NaN where there is none.
+
+    Raises:
+        InputError: if the file cannot be read, lacks VV or VH, or is no backscatter.
+    """
+    with RadarRaster(path) as raster:
+        return SENTINEL1.to_unit(raster.read_db(window))
+
+
+def read_cloud(path: Path, window: Window | None = None) -> Tensor:
+    """Return cloud probability, (1, H, W) float32 in [0, 1]; 0 where the map holds no data.
+
+    Raises:
+        InputError: if the file cannot be read or holds neither a mask, nor probabilities, nor percent.
+    """
+    with CloudRaster(path) as raster:
+        return raster.read(window)
+
+
+def match_bands(
+    dataset: Any, bands: tuple[str, ...], path: Path, allow_missing: tuple[str, ...] = ()
+) -> list[int | None]:
+    """Return the dataset's band, from 1, of each wanted one; None for one that may lack and does.
+
+    Raises:
+        InputError: naming the bands that lack, or how many there are and should be.
+    """
+    if not any(dataset.descriptions):
+        return _match_positions(dataset.count, bands, path, allow_missing)
+    names = [_band_name(text or "") for text in dataset.descriptions]
+    missing = [band for band in bands if band not in names and band not in allow_missing]
+    if missing:
+        found = ", ".join(text or "unnamed" for text in dataset.descriptions)
+        raise InputError(_missing(path, missing, found))
+    twice = [band for band in bands if names.count(band) > 1]
+    if twice:
+        raise InputError(f"{path} has more than one band named {twice[0]}, name each band once")
+    return [names.index(band) + 1 if band in names else None for band in bands]
+
+
+def _check_depth(dtype: np.dtype[Any], path: Path) -> None:
+    if dtype.itemsize == 1:
+        raise InputError(
+            f"{path} is 8-bit ({dtype}), a picture; needed are digital numbers (uint16) or reflectance "
+            "(float32), give the original product"
+        )
+    if dtype.kind not in "uif":
+        raise InputError(f"{path} holds {dtype} values, needed are uint16, int16 or float32; convert it")
+
+
+def _match_positions(
+    count: int, bands: tuple[str, ...], path: Path, allow_missing: tuple[str, ...]
+) -> list[int | None]:
+    """Match unnamed bands: all of Level 1C, or all but B10 (Level 2A), or just the wanted ones, in order."""
+    level_2a = tuple(band for band in SENTINEL2.bands if band != "B10")
+    for names in (bands, SENTINEL2.bands, level_2a):
+        if len(names) == count:
+            missing = [band for band in bands if band not in names and band not in allow_missing]
+            if missing:
+                raise InputError(_missing(path, missing, f"{count} without names, taken as Level 2A"))
+            return [names.index(band) + 1 if band in names else None for band in bands]
+    raise InputError(
+        f"{path} has {count} bands without names, needed are {len(bands)}: {', '.join(bands)}; "
+        "give a file with these bands, or name its bands"
+    )
+
+
+def _missing(path: Path, missing: list[str], found: str) -> str:
+    way = "give the Level-1C product" if missing == ["B10"] else "give a file with every band, or name them"
+    return f"{path} lacks the band{'s' * (len(missing) > 1)} {', '.join(missing)} (it has {found}), {way}"
+
+
+def _band_name(text: str) -> str:
+    """Return "B02" for "B2", "b02" or "B2, central wavelength 490 nm"; other texts unchanged."""
+    match = re.match(r"B?0?(\d{1,2})(A?)\b", text.strip(), re.IGNORECASE)
+    if not match:
+        return text
+    number, letter = match.groups()
+    return f"B{number}A" if letter else f"B{int(number):02d}"
+
+
+def _match_radar(dataset: Any, path: Path) -> list[int]:
+    names = [re.findall(r"(?<![A-Z])[VH]{2}(?![A-Z])", (text or "").upper()) for text in dataset.descriptions]
+    if any(names):
+        at = [[i + 1 for i, found in enumerate(names) if band in found] for band in SENTINEL1.bands]
+        if all(at):
+            return [indices[0] for indices in at]
+    elif dataset.count == len(SENTINEL1.bands):
+        return [1, 2]
+    found = ", ".join(text or "unnamed" for text in dataset.descriptions)
+    raise InputError(
+        f"the radar scene {path} has {dataset.count} bands ({found}), needed are VV and VH; give both"
+    )
+
+
+def _find_offset(dataset: Any, sample: NDArray[Any], offset: Offset, path: Path) -> int:
+    """Return the DN to add, and warn where the values contradict it."""
+    darkest = float(np.percentile(sample, 0.1, axis=1).min()) if sample.size else 0.0
+    seems_offset = OFFSET_STARTS[0] <= darkest <= OFFSET_STARTS[1]
+    told = _offset_in_metadata(dataset, path) if offset == "auto" else 0 if offset == "none" else offset
+    if told is None:
+        if seems_offset:
+            log.warning(
+                "%s: values start at %.0f, so the offset of processing baseline 04.00 is taken off; "
+                "--offset none keeps it",
+                path,
+                darkest,
+            )
+        return BASELINE_OFFSET if seems_offset else 0
+    if told == 0 and seems_offset:
+        log.warning(
+            "%s: values start at %.0f, as if they carried an offset; try --offset -1000", path, darkest
+        )
+    if told < 0 and sample.size and darkest < -0.8 * told:
+        log.warning(
+            "%s: values start at %.0f, so the offset %d seems taken off already; try --offset none",
+            path,
+            darkest,
+            told,
+        )
+    return told
+
+
+def _offset_in_metadata(dataset: Any, path: Path) -> int | None:
+    """Return the offset that tags or the product's name tell, None where they are silent."""
+    tags = {key.upper(): value for key, value in dataset.tags().items()}
+    for key in ("RADIO_ADD_OFFSET", "BOA_ADD_OFFSET"):
+        if key in tags:
+            return int(float(tags[key].split(",")[0]))
+    baseline = tags.get("PROCESSING_BASELINE", "")
+    for text in (tags.get("PRODUCT_URI", ""), path.name):
+        found = re.search(r"_N(\d\d)(\d\d)_", text)
+        if found and not baseline:
+            baseline = f"{found[1]}.{found[2]}"
+    if not re.fullmatch(r"\d+\.\d+", baseline):
+        return None
+    return BASELINE_OFFSET if float(baseline) >= 4 else 0
