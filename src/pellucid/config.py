@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.errors import InputError
 
 T = TypeVar("T")
@@ -26,6 +27,10 @@ class MethodConfig(Strict):
     """How the network is used."""
 
     name: Literal["regression"] = "regression"
+    optical: tuple[str, ...] = SENTINEL2.bands
+    """Bands of the images, in the order of the channels."""
+    radar: tuple[str, ...] = SENTINEL1.bands
+    """Polarisations, in the order of the channels."""
     residual: bool = False
     """Add the degraded image to the network's output."""
     radar_optional: bool = False

@@ -21,12 +21,15 @@ class Config:
         radar_bands: P, channels of `sar`.
         width: channels at full resolution; doubled at each of the two lower ones.
         num_heads: attention heads; must divide 4 * width.
+        blend: learn per pixel how much of the input to replace, in one more output channel; the published
+            network paints every pixel anew.
     """
 
     optical_bands: int = 13
     radar_bands: int = 2
     width: int = 64
     num_heads: int = 8
+    blend: bool = False
 
 
 class ConvBlock(nn.Module):
@@ -156,14 +159,19 @@ class CrossAttentionNet(nn.Module):
         self.cross_attn = CrossAttention(channels, config.num_heads)
         self.speckle_gating = SpeckleGate(channels)
         self.refinement = Refinement(channels)
-        self.decoder = Decoder(config.width, config.optical_bands)
+        self.decoder = Decoder(config.width, config.optical_bands + config.blend)
+        self.blend = config.blend
 
     def forward(self, degraded: Tensor, sar: Tensor) -> Tensor:
         """Restore `degraded`, (B, C, H, W), guided by `sar`, (B, P, H, W)."""
         full, half, quarter = self.optical_encoder(degraded)
         *_, radar = self.sar_encoder(sar)
         gated = self.speckle_gating(self.cross_attn(quarter, radar), radar)
-        return self.decoder(self.refinement(gated, quarter), half, full)
+        output = self.decoder(self.refinement(gated, quarter), half, full)
+        if not self.blend:
+            return output
+        share = output[:, -1:].sigmoid()  # (B, 1, H, W)
+        return degraded + share * (output[:, :-1] - degraded)
 
 
 def build(config: Config) -> CrossAttentionNet:

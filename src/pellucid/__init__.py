@@ -1,0 +1,21 @@
+"""Restore what a sensor could not see: clouds off Sentinel-2 scenes with the help of radar."""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["Batch", "evaluate", "load", "restore_scene"]
+
+_HOMES = {
+    "Batch": "pellucid.data.batch",
+    "evaluate": "pellucid.evaluator",
+    "load": "pellucid.build",
+    "restore_scene": "pellucid.predictor",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: torch takes seconds, `pellucid --help` must not."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'pellucid' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

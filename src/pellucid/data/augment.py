@@ -1,0 +1,178 @@
+"""The training samples of a run: sample i depends on the seed and i alone.
+
+So a run continues exactly where it stopped, and processes of a distributed run share one order.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torch.utils.data import Dataset
+
+from pellucid.config import AugmentConfig
+from pellucid.data.batch import Batch
+from pellucid.data.clouds import CloudOptions, add_clouds
+
+
+class Patches(Protocol):
+    """A dataset of whole patches, whose places are known."""
+
+    keys: tuple[str, ...]
+    groups: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Batch: ...
+
+
+class TrainingStream(Dataset[Batch]):
+    """Random crops of random patches, changed at random.
+
+    Args:
+        sources: the datasets, each with its share of the samples and whether its images are clear, so
+            that clouds must be simulated over them.
+        length: samples of the whole run.
+        tile: side of a crop in pixels.
+        bands: optical band names, for the spectra of simulated clouds.
+        augment: the random changes.
+        seed: of everything random.
+        hold_out: places that are left out.
+        clouds: what the simulated clouds are like.
+
+    Raises:
+        ValueError: if no patch is left, or one is smaller than the tile.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[tuple[Patches, float, bool]],
+        *,
+        length: int,
+        tile: int,
+        bands: tuple[str, ...],
+        augment: AugmentConfig,
+        seed: int,
+        hold_out: tuple[str, ...] = (),
+        clouds: CloudOptions | None = None,
+    ) -> None:
+        self.parts = [
+            ([i for i, group in enumerate(patches.groups) if group not in hold_out], patches, is_clear)
+            for patches, _, is_clear in sources
+        ]
+        if not all(indices for indices, _, _ in self.parts):
+            raise ValueError("a training source has no patch left; change data.hold_out or its exclude")
+        self.weights = torch.tensor([weight for _, weight, _ in sources])
+        self.shares = [_shares([patches.groups[i] for i in kept]) for kept, patches, _ in self.parts]
+        self.places = {patches.groups[i] for kept, patches, _ in self.parts for i in kept}
+        self.samples_per_epoch = sum(len(indices) for indices, _, _ in self.parts)
+        self.length, self.tile, self.bands = length, tile, bands
+        self.augment, self.seed = augment, seed
+        self.clouds = clouds or CloudOptions()
+        self.patch = cache(self._read)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return sample `index` of the run, B = 1, always the same."""
+        generator = torch.Generator().manual_seed(self.seed * 2_147_483_647 + index)
+        part = int(torch.multinomial(self.weights, 1, generator=generator))
+        indices, _, is_clear = self.parts[part]
+        chosen = int(torch.multinomial(self.shares[part], 1, generator=generator))
+        batch = self.patch(part, indices[chosen])
+        batch = random_crop(batch, self.tile, self.augment.scale, generator)
+        batch = random_turn(batch, self.augment, generator)
+        batch = random_gain(batch, self.augment.gain, generator)
+        if is_clear or _chance(self.augment.simulate, generator):
+            batch = cloud_over(batch, self.bands, generator, self.clouds)
+        if batch.sar is not None and _chance(self.augment.drop_radar, generator):
+            batch = replace(batch, sar=torch.full_like(batch.sar, torch.nan))
+        return batch
+
+    def _read(self, part: int, index: int) -> Batch:
+        batch = self.parts[part][1][index]
+        height, width = batch.degraded.shape[-2:]
+        if min(height, width) < self.tile:
+            raise ValueError(f"{batch.key[0]} has {height} x {width} pixels, data.tile needs {self.tile}")
+        return batch
+
+
+def random_crop(batch: Batch, tile: int, scale: float, generator: torch.Generator) -> Batch:
+    """Return a square of `tile` pixels, zoomed by a factor in [1 - scale, 1 + scale] about it."""
+    height, width = batch.degraded.shape[-2:]
+    zoom = 1 + scale * (2 * _uniform(generator) - 1)
+    side = min(round(tile / zoom), height, width)
+    y, x = _draw(height - side + 1, generator), _draw(width - side + 1, generator)
+    cut = _map(batch, lambda image: image[..., y : y + side, x : x + side])
+    return cut if side == tile else _map(cut, lambda image: _resize(image, tile))
+
+
+def random_turn(batch: Batch, augment: AugmentConfig, generator: torch.Generator) -> Batch:
+    """Return the batch flipped and turned by quarter turns, where `augment` allows."""
+    flip = augment.flip and _chance(0.5, generator)
+    turns = _draw(4, generator) if augment.turn else 0
+
+    def turn(image: Tensor) -> Tensor:
+        return torch.rot90(image.flip(-1) if flip else image, turns, (-2, -1))
+
+    return _map(batch, turn)
+
+
+def random_gain(batch: Batch, gain: float, generator: torch.Generator) -> Batch:
+    """Return the batch with its optical images brightened or darkened alike, overall and per band."""
+    if gain == 0:
+        return batch
+    bands = batch.degraded.shape[1]
+    overall = 1 + gain * (2 * torch.rand(1, generator=generator) - 1)
+    each = 1 + gain / 2 * (2 * torch.rand(bands, 1, 1, generator=generator) - 1)
+    degraded = (batch.degraded * overall * each).clamp(max=1)
+    target = None if batch.target is None else (batch.target * overall * each).clamp(max=1)
+    return replace(batch, degraded=degraded, target=target)
+
+
+def cloud_over(
+    batch: Batch, bands: tuple[str, ...], generator: torch.Generator, options: CloudOptions
+) -> Batch:
+    """Return the batch with its cloudy images replaced by the clear ones under simulated clouds.
+
+    Raises:
+        ValueError: if the batch has no target.
+    """
+    if batch.target is None:
+        raise ValueError("clouds can only be simulated over a clear image, the batch has no target")
+    covered = [add_clouds(clear, bands, generator, options) for clear in batch.target]
+    degraded, cloud = (torch.stack(images) for images in zip(*covered, strict=True))
+    return replace(batch, degraded=degraded * batch.valid, cloud=cloud)
+
+
+def _shares(groups: list[str]) -> Tensor:
+    """Return the weight of each patch: a place counts as the square root of its number of patches."""
+    count = Counter(groups)
+    return torch.tensor([count[group] ** -0.5 for group in groups])
+
+
+def _map(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    return replace(batch, **{name: change(image) for name, image in batch.images().items()})  # type: ignore[arg-type]
+
+
+def _resize(image: Tensor, tile: int) -> Tensor:
+    if image.dtype == torch.bool:
+        return interpolate(image.float(), (tile, tile), mode="nearest").bool()
+    return interpolate(image, (tile, tile), mode="bilinear", antialias=True)
+
+
+def _draw(below: int, generator: torch.Generator) -> int:
+    return int(torch.randint(below, (), generator=generator))
+
+
+def _uniform(generator: torch.Generator) -> float:
+    return float(torch.rand((), generator=generator))
+
+
+def _chance(probability: float, generator: torch.Generator) -> bool:
+    return _uniform(generator) < probability

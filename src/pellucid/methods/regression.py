@@ -1,0 +1,73 @@
+"""Regression: the network maps the degraded image and the radar straight to the restored image."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.data.batch import Batch
+from pellucid.data.ranges import ValueRange
+
+# What the network sees where there is no radar: backscatter lies in [0, 1], so it cannot be mistaken.
+NO_RADAR = -1.0
+
+
+class Regression:
+    """The method of GLF-CR and of cross-attention cloud removal.
+
+    Args:
+        network: `net(degraded, sar) -> (B, C, H, W)`, with a `stride`.
+        optical: bands and value range of the images.
+        radar: polarisations and value range of the backscatter.
+        losses: weight and function of each term; a function takes (restored, batch).
+        residual: add the degraded image to the network's output.
+        radar_optional: accept batches without radar.
+        mean_spectrum: the training set's mean per band, in [0, 1].
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        optical: ValueRange,
+        radar: ValueRange,
+        losses: Mapping[str, tuple[float, Callable[[Tensor, Batch], Tensor]]],
+        residual: bool = False,
+        radar_optional: bool = False,
+        mean_spectrum: tuple[float, ...] | None = None,
+    ) -> None:
+        self.network = network
+        self.stride: int = network.stride  # type: ignore[assignment]
+        self.optical, self.radar = optical, radar
+        self.losses = losses
+        self.residual = residual
+        self.radar_optional = radar_optional
+        self.mean_spectrum = mean_spectrum
+
+    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:  # noqa: ARG002
+        """Return each term times its weight, and their sum as `total`."""
+        restored = self._apply(batch)
+        terms = {name: weight * term(restored, batch) for name, (weight, term) in self.losses.items()}
+        return {**terms, "total": torch.stack(list(terms.values())).sum()}
+
+    @torch.no_grad()
+    def restore(self, batch: Batch) -> Tensor:
+        """Return the restored images, (B, C, H, W) float32 in [0, 1]; sides must divide by `stride`."""
+        return self._apply(batch).float().clamp(0, 1)
+
+    def _apply(self, batch: Batch) -> Tensor:
+        output = self.network(batch.degraded, self._radar(batch))
+        return output + batch.degraded if self.residual else output
+
+    def _radar(self, batch: Batch) -> Tensor:
+        """Return the backscatter, with `NO_RADAR` where there is none.
+
+        Raises:
+            ValueError: if radar is missing and the model was not trained to do without.
+        """
+        if batch.sar is not None and (self.radar_optional or batch.sar.isfinite().all()):
+            return batch.sar.nan_to_num(nan=NO_RADAR)
+        if self.radar_optional:
+            size = (len(batch), len(self.radar.bands), *batch.degraded.shape[-2:])
+            return batch.degraded.new_full(size, NO_RADAR)
+        raise ValueError(f"{batch.key[0]} has pixels without radar, and this model needs it everywhere")
