@@ -1,0 +1,129 @@
+"""Splits by place: which ROIs train, validate and test, with a hash, and none in two of them.
+
+Names are compared whole. Matching them as substrings or prefixes of paths, as a widely reused loader does,
+takes ROIs1158_spring_106 of the test list for ROIs1158_spring_1 of the training list.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from pellucid.errors import InputError
+
+SPLITS = ("train", "val", "test")
+
+Splits = Mapping[str, tuple[str, ...]]
+
+
+def check_disjoint(splits: Mapping[str, Iterable[str]], *, where: str = "the splits") -> None:
+    """Refuse splits that share a place.
+
+    Args:
+        splits: exact ROI names by split.
+        where: what the error calls them.
+
+    Raises:
+        InputError: naming an ROI that stands in two splits, or twice in one.
+    """
+    seen: dict[str, str] = {}
+    for split, names in splits.items():
+        for name in names:
+            if name in seen:
+                raise InputError(
+                    f"{where}: {name} is in {seen[name]} and in {split}, a place belongs to one split alone;"
+                    " take it out of one of them"
+                )
+            seen[name] = split
+
+
+def hash_splits(splits: Splits) -> str:
+    """Return the SHA-256 of the splits, in hexadecimal; the order of the names does not matter."""
+    content = json.dumps({split: sorted(names) for split, names in splits.items()}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def save_splits(path: Path, splits: Splits) -> str:
+    """Write the splits with their SHA-256, which is returned; nothing is left at `path` on failure.
+
+    Raises:
+        InputError: if two splits share a place, or the file cannot be written.
+    """
+    check_disjoint(splits, where=str(path))
+    digest = hash_splits(splits)
+    text = json.dumps(
+        {"sha256": digest, "splits": {name: list(rois) for name, rois in splits.items()}}, indent=1
+    )
+    try:
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            Path(part).replace(path)
+        finally:
+            Path(part).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write the splits to {path}: {error.strerror}") from error
+    read_splits(path)
+    return digest
+
+
+def read_splits(path: Path) -> Splits:
+    """Return the exact ROI names by split, from our own file or from plain JSON lists by split.
+
+    Raises:
+        InputError: if the file cannot be read, was changed after its hash was taken, or two splits share a
+            place.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the splits {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON: {error}") from error
+    digest, lists = None, values
+    if isinstance(values, dict) and "splits" in values:
+        digest, lists = values.get("sha256"), values["splits"]
+    if not _are_lists_of_names(lists):
+        raise InputError(f"{path} must map split names (train, val, test) to lists of ROI names")
+    splits = {split: tuple(names) for split, names in lists.items()}
+    check_disjoint(splits, where=str(path))
+    if digest is not None and digest != hash_splits(splits):
+        raise InputError(
+            f"{path} was changed after it was saved: its SHA-256 does not fit; save the splits anew"
+        )
+    return splits
+
+
+def is_named(names: Sequence[str], patterns: Iterable[str]) -> bool:
+    """Return whether one of a sample's names is meant, whole; a pattern may hold the wildcards * and ?."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
+
+
+def check_patterns(known: Iterable[Sequence[str]], patterns: Iterable[str], *, where: str) -> None:
+    """Refuse a pattern that fits no sample: a mistyped name would let in what was meant to stay out.
+
+    Args:
+        known: the names of each sample (sample, place).
+        patterns: what the user wrote.
+        where: what the error calls the place of the patterns.
+
+    Raises:
+        InputError: naming the pattern.
+    """
+    known = list(known)
+    for pattern in patterns:
+        if not any(is_named(names, [pattern]) for names in known):
+            example = f", for instance {known[0][0]!r}" if known else ""
+            raise InputError(f"{where}: {pattern!r} fits no sample and no place; give whole names{example}")
+
+
+def _are_lists_of_names(lists: object) -> bool:
+    return isinstance(lists, dict) and all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists.values()
+    )
