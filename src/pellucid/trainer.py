@@ -173,10 +173,7 @@ class Training(LightningModule):
         """Return AdamW, which is Adam where there is no weight decay, and the schedule of its rate."""
         options = self.options
         optimizer = AdamW(
-            self.network.parameters(),
-            lr=options.learning_rate,
-            weight_decay=options.weight_decay,
-            fused=True,
+            self.network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
         )
         per_epoch = options.steps_per_epoch or math.ceil(self.samples_per_epoch / _samples_per_step(options))
         scheduler = LambdaLR(optimizer, lambda step: rate_factor(options, step, per_epoch))
@@ -237,13 +234,13 @@ def _averaging(options: TrainConfig) -> list[Callback]:
     if options.ema_decay == 0:
         return []
 
-    def average(averaged: Tensor, current: Tensor, num_averaged: Tensor | int) -> Tensor:
+    def average(averaged: Any, current: Any, num_averaged: Tensor | int) -> None:
         # Short at first, so that the untrained weights are soon forgotten; as TensorFlow's averaging does.
         decay = min(options.ema_decay, (1 + int(num_averaged)) / (10 + int(num_averaged)))
-        return torch.lerp(current, averaged, decay)
+        torch._foreach_lerp_(averaged, current, 1 - decay)
 
     # Buffers are copied: an average would spoil indices.
-    return [WeightAveraging(use_buffers=False, avg_fn=average)]
+    return [WeightAveraging(use_buffers=False, multi_avg_fn=average)]
 
 
 def _make_trainer(options: TrainConfig, callbacks: list[Callback], **limits: Any) -> Trainer:
