@@ -1,0 +1,85 @@
+"""A filter whose kernels are generated for each pixel and channel, without ever holding the kernels."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Pixels that are filtered at once, so that they stay in a CPU's second-level cache through all taps.
+PIXELS_AT_ONCE = 2048
+
+
+def dynamic_filter(image: Tensor, features: Tensor, weight: Tensor, bias: Tensor, *, slope: float) -> Tensor:
+    """Return the image, each pixel and channel filtered by a K x K kernel of its own.
+
+    The kernels are leaky_relu(conv1x1(features)); K*K times as large as the image, they are generated and
+    used tap by tap, and generated again for the gradient. Nothing is flipped; borders are replicated.
+
+    Args:
+        image: (B, C, H, W).
+        features: (B, D, H, W); its dtype is that of the computation.
+        weight: (C*K*K, D, 1, 1) of the convolution; channel c, row y, column x is at (c * K + y) * K + x.
+        bias: (C*K*K,).
+        slope: of the LeakyReLU for negative values; 1 for none.
+
+    Returns:
+        (B, C, H, W) in the dtype of `features`, channels-last.
+    """
+    channels = image.shape[1]
+    num_taps = len(weight) // channels
+    margin = (round(num_taps**0.5) - 1) // 2
+    padded = F.pad(image.to(features.dtype), (margin,) * 4, mode="replicate").permute(0, 2, 3, 1)
+    by_tap = weight.to(features.dtype).reshape(channels, num_taps, -1).transpose(0, 1).contiguous()
+    bias_by_tap = bias.to(features.dtype).reshape(channels, num_taps).T.contiguous()
+    out = _Filter.apply(padded.contiguous(), features.permute(0, 2, 3, 1), by_tap, bias_by_tap, slope)
+    return out.permute(0, 3, 1, 2)
+
+
+class _Filter(torch.autograd.Function):
+    """The sum over taps; images are (B, H, W, C), weights (taps, C, D), biases (taps, C)."""
+
+    @staticmethod
+    def forward(  # noqa: D102
+        ctx: Any, padded: Tensor, features: Tensor, weight: Tensor, bias: Tensor, slope: float
+    ) -> Tensor:
+        ctx.save_for_backward(padded, features, weight, bias)
+        ctx.slope = slope
+        batch, height, width, _ = features.shape
+        out = padded.new_zeros(batch, height, width, padded.shape[-1])
+        rows = max(1, PIXELS_AT_ONCE // (batch * width))
+        for top in range(0, height, rows):
+            part, above = out[:, top : top + rows], features[:, top : top + rows]
+            for tap, (y, x) in enumerate(_offsets(len(weight))):
+                kernel = F.leaky_relu_(F.linear(above, weight[tap], bias[tap]), slope)
+                part.addcmul_(kernel, padded[:, top + y : top + y + part.shape[1], x : x + width])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override] # noqa: D102
+        padded, features, weight, bias = ctx.saved_tensors
+        _, height, width, _ = features.shape
+        exact = torch.promote_types(
+            grad.dtype, torch.float32
+        )  # sums of many terms, hence not in half precision
+        grad_padded = torch.zeros_like(padded, dtype=exact)
+        grad_features = torch.zeros_like(features, dtype=exact)
+        grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
+        for tap, (y, x) in enumerate(_offsets(len(weight))):
+            raw = F.linear(features, weight[tap], bias[tap])
+            grad_raw = torch.where(raw > 0, grad, grad * ctx.slope).mul_(
+                padded[:, y : y + height, x : x + width]
+            )
+            grad_padded[:, y : y + height, x : x + width] += F.leaky_relu_(raw, ctx.slope).mul_(grad)
+            grad_features += grad_raw @ weight[tap]
+            grad_rows = grad_raw.flatten(0, 2)
+            grad_weight[tap] = grad_rows.T @ features.flatten(0, 2)
+            grad_bias[tap] = grad_rows.sum(0)
+        return grad_padded.to(padded.dtype), grad_features.to(features.dtype), grad_weight, grad_bias, None
+
+
+def _offsets(num_taps: int) -> Iterator[tuple[int, int]]:
+    """Yield row and column of each tap of a square kernel."""
+    side = round(num_taps**0.5)
+    return ((tap // side, tap % side) for tap in range(num_taps))

@@ -1,0 +1,340 @@
+"""GLF-CR: global-local fusion of optical and radar features for cloud removal.
+
+Two streams of dense blocks with window attention; after every block radar features, filtered by kernels
+that both streams generate for each pixel, flow into the optical stream and back. Xu et al. 2022,
+doi:10.1016/j.isprsjprs.2022.08.002. Parameter names follow the published checkpoints.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from pellucid.networks.dynamic_filter import dynamic_filter
+from pellucid.networks.windows import Windows, relative_positions, window_order
+
+# Negative slope of the kernel generator's LeakyReLU, in the published code.
+SLOPE = 0.1
+# Attention logits are fused for so many windows at once, which keeps them in a CPU's second-level cache.
+WINDOWS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Config:
+    """Size of the network; the defaults are the published ones, 14 827 373 parameters.
+
+    Attributes:
+        optical_bands: C, channels of `degraded` and of the result.
+        radar_bands: P, channels of `sar`.
+        width: channels of each stream, which work at half of the resolution.
+        growth: channels that each layer of a dense block adds.
+        num_blocks: dense blocks, each followed by a fusion of the streams.
+        num_layers: layers of a dense block; every second one shifts its windows.
+        num_heads: attention heads; must divide `growth`.
+        window: side of an attention window, in pixels at half of the resolution; even.
+        mlp_ratio: hidden channels of a layer's perceptron, as a multiple of `growth`.
+        kernel: side of the dynamic filter's kernels, in pixels; odd.
+        head_width: channels of the last convolution's input, at full resolution.
+        drop_path: chance to skip the last layer's residual branches in training; grows from 0 at the first.
+    """
+
+    optical_bands: int = 13
+    radar_bands: int = 2
+    width: int = 96
+    growth: int = 48
+    num_blocks: int = 6
+    num_layers: int = 5
+    num_heads: int = 8
+    window: int = 8
+    mlp_ratio: int = 2
+    kernel: int = 5
+    head_width: int = 64
+    drop_path: float = 0.2
+
+
+class DropPath(nn.Module):
+    """Leave a residual branch out, each sample with its own draw, and scale up the ones that stay."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x`, (windows, B, L, D), times 0 or 1 / (1 - rate) per sample; unchanged in evaluation."""
+        if not self.training or self.rate == 0:
+            return x
+        keep = 1 - self.rate
+        return x * x.new_empty(1, x.shape[1], 1, 1).bernoulli_(keep).div_(keep)
+
+
+class WindowAttention(nn.Module):
+    """Attention within windows of both streams; radar logits correct the optical ones."""
+
+    def __init__(self, channels: int, num_heads: int, window: int) -> None:
+        super().__init__()
+        self.num_heads, self.window = num_heads, window
+        self.scale = (channels // num_heads) ** -0.5
+        self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window - 1) ** 2, num_heads))
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.qkv_SAR = nn.Linear(channels, 3 * channels)
+        self.attn_fuse_1x1conv = nn.Conv2d(num_heads, num_heads, 1)
+        self.proj = nn.Linear(channels, channels)
+        self.proj_SAR = nn.Linear(channels, channels)
+
+    def forward(self, optical: Tensor, radar: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the attended tokens of both streams, (N, L, D) each.
+
+        Args:
+            optical: (N, L, D), the L pixels of each of N windows.
+            radar: (N, L, D).
+            mask: (M, 1, L, L), added to the logits of the last M windows.
+        """
+        optical_qkv, radar_qkv = self.split(self.qkv(optical)), self.split(self.qkv_SAR(radar))
+        bias = self.bias().to(optical_qkv.dtype)  # (1, heads, L, L)
+        fused, plain = [], []
+        for part, part_bias in self.parts(len(optical), bias, mask):
+            fused.append(_lean(self.attend_fused, optical_qkv[:, part], radar_qkv[:2, part], part_bias))
+            plain.append(_lean(self.attend, radar_qkv[:, part], part_bias))
+        return self.proj(self.join(fused)), self.proj_SAR(self.join(plain))
+
+    def bias(self) -> Tensor:
+        """Return the bias of each pixel pair, (1, heads, L, L), from their relative position."""
+        index = relative_positions(self.window, self.relative_position_bias_table.device)
+        pairs = self.relative_position_bias_table.index_select(0, index)  # (L*L, heads)
+        length = self.window**2
+        return pairs.T.reshape(1, self.num_heads, length, length)
+
+    def parts(self, count: int, bias: Tensor, mask: Tensor | None) -> list[tuple[slice, Tensor]]:
+        """Return slices of the `count` windows, each with what is added to its logits."""
+        num_plain = count - (0 if mask is None else len(mask))
+        parts = []
+        for start, stop in ((0, num_plain), (num_plain, count)):
+            for first in range(start, stop, WINDOWS_AT_ONCE):
+                last = min(first + WINDOWS_AT_ONCE, stop)
+                edge = None if mask is None or start == 0 else mask[first - start : last - start]
+                parts.append((slice(first, last), bias if edge is None else bias + edge.to(bias.dtype)))
+        return parts
+
+    def attend(self, qkv: Tensor, bias: Tensor) -> Tensor:
+        """Return what (3, n, heads, L, d) queries, keys and values yield, (n, heads, L, d)."""
+        query, key, value = qkv
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=bias.expand(len(query), -1, -1, -1)
+        )
+
+    def attend_fused(self, qkv: Tensor, radar: Tensor, bias: Tensor) -> Tensor:
+        """Return what (3, n, heads, L, d) yield once `radar` queries and keys have corrected their logits.
+
+        Bias and mask are the same in both streams, so that the difference of their logits is free of them.
+        """
+        query, key, value = qkv[0] * self.scale, qkv[1], qkv[2]
+        both = torch.cat([radar[0] * self.scale, -query], -1) @ torch.cat([radar[1], key], -1).mT
+        gate = self.fuse(both).sigmoid_()
+        logits = torch.addcmul(bias, both, gate) + query @ key.mT  # (n, heads, L, L)
+        return logits.softmax(-1) @ value
+
+    def fuse(self, logits: Tensor) -> Tensor:
+        """Return the 1 x 1 convolution over heads as a matrix product, many times faster in so few channels."""
+        weight, bias = self.attn_fuse_1x1conv.weight.flatten(1), self.attn_fuse_1x1conv.bias
+        mixed = weight.to(logits.dtype) @ logits.flatten(2)  # (n, heads, L*L)
+        return (mixed + bias.to(logits.dtype)[:, None]).unflatten(2, logits.shape[2:])
+
+    def split(self, tokens: Tensor) -> Tensor:
+        """Return (N, L, 3 D) as (3, N, heads, L, D/heads), contiguous."""
+        return tokens.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).contiguous()
+
+    def join(self, heads: list[Tensor]) -> Tensor:
+        """Return parts of (n, heads, L, d) as (N, L, D)."""
+        return torch.cat(heads).transpose(1, 2).flatten(2)
+
+
+def _lean(function: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
+    """Call `function`; in training its inner tensors are computed again, not kept, for the gradient."""
+    if torch.is_grad_enabled():
+        return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+    return function(*arguments)
+
+
+class Mlp(nn.Module):
+    """Two linear layers with exact GELU between them."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, hidden)
+        self.fc2 = nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (..., channels)."""
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class DenseLayer(nn.Module):
+    """Append to each stream `growth` channels: a convolution, window attention and a perceptron."""
+
+    def __init__(self, channels: int, config: Config, *, shifted: bool, drop_path: float) -> None:
+        super().__init__()
+        growth = config.growth
+        self.window, self.shift = config.window, config.window // 2 if shifted else 0
+        self.conv = nn.Sequential(nn.Conv2d(channels, growth, 3, padding=1), nn.ReLU(inplace=True))
+        self.conv_SAR = nn.Sequential(nn.Conv2d(channels, growth, 3, padding=1), nn.ReLU(inplace=True))
+        self.attn = WindowAttention(growth, config.num_heads, config.window)
+        self.norm2 = nn.LayerNorm(growth)
+        self.norm2_SAR = nn.LayerNorm(growth)
+        self.mlp = Mlp(growth, config.mlp_ratio * growth)
+        self.mlp_SAR = Mlp(growth, config.mlp_ratio * growth)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, optical: Tensor, radar: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (B, channels + growth, h, w) of both streams.
+
+        Everything after the convolution works on single pixels or windows, hence in the order of windows.
+        """
+        size = optical.shape
+        windows = window_order(size[0], *size[-2:], self.window, self.shift, optical.device)
+        x, y = windows.cut(self.conv(optical)), windows.cut(self.conv_SAR(radar))  # (N, L, growth)
+        attended_x, attended_y = self.attn(x, y, windows.mask)
+        new_x = self.finish(windows, x, attended_x, self.norm2, self.mlp)
+        new_y = self.finish(windows, y, attended_y, self.norm2_SAR, self.mlp_SAR)
+        return torch.cat([optical, new_x], 1), torch.cat([radar, new_y], 1)
+
+    def finish(
+        self, windows: Windows, x: Tensor, attended: Tensor, norm: nn.Module, mlp: nn.Module
+    ) -> Tensor:
+        """Return tokens plus both residual branches as an image, (B, growth, h, w)."""
+        x = x + self.drop(windows, attended)
+        return windows.join(x + self.drop(windows, mlp(norm(x))))
+
+    def drop(self, windows: Windows, x: Tensor) -> Tensor:
+        """Return `x`, (N, L, growth), after the drop-path of its sample."""
+        return self.drop_path(x.unflatten(0, (-1, windows.batch))).flatten(0, 1)
+
+
+class DenseBlock(nn.Module):
+    """Layers that each see the outputs of all before, fused by a convolution, plus the input."""
+
+    def __init__(self, config: Config, rates: list[float]) -> None:
+        super().__init__()
+        widths = [config.width + i * config.growth for i in range(config.num_layers)]
+        self.convs = nn.ModuleList(
+            DenseLayer(width, config, shifted=i % 2 == 1, drop_path=rate)
+            for i, (width, rate) in enumerate(zip(widths, rates, strict=True))
+        )
+        channels = config.width + config.num_layers * config.growth
+        self.LFF = nn.Conv2d(channels, config.width, 3, padding=1)
+        self.LFF_SAR = nn.Conv2d(channels, config.width, 3, padding=1)
+
+    def forward(self, optical: Tensor, radar: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (B, width, h, w) of both streams."""
+        x, y = optical, radar
+        for layer in self.convs:
+            x, y = layer(x, y)
+        return self.LFF(x) + optical, self.LFF_SAR(y) + radar
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions with LeakyReLU between them, plus the input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.LeakyReLU(SLOPE, inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, channels, h, w)."""
+        return self.stem(x) + x
+
+
+class FilterGenerator(nn.Module):
+    """Filter the radar features with a kernel per pixel and channel that both streams generate."""
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        super().__init__()
+        activation = nn.LeakyReLU(SLOPE, inplace=True)
+        self.fac_warp = nn.Sequential(
+            nn.Sequential(nn.Conv2d(2 * channels, channels, 3, padding=1), activation),
+            ResidualBlock(channels),
+            ResidualBlock(channels),
+            nn.Sequential(nn.Conv2d(channels, channels * kernel**2, 1)),
+        )
+
+    def forward(self, optical: Tensor, radar: Tensor) -> Tensor:
+        """Return the filtered radar features, (B, channels, h, w)."""
+        features = self.fac_warp[:3](torch.cat([optical, radar], 1))
+        last = self.fac_warp[3][0]
+        return dynamic_filter(radar, features, last.weight, last.bias, slope=SLOPE)
+
+
+class GlfCrNet(nn.Module):
+    """The whole network; sides must divide by `stride`.
+
+    Raises:
+        ValueError: if heads do not divide the growth, the window is odd or the kernel even.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        _check(config)
+        width, count = config.width, config.num_blocks
+        self.stride = 2 * config.window
+        self.SFENet1 = nn.Conv2d(4 * config.optical_bands, width, 5, padding=2)
+        self.SFENet2 = nn.Conv2d(width, width, 3, padding=1)
+        self.SFENet1_SAR = nn.Conv2d(4 * config.radar_bands, width, 5, padding=2)
+        self.SFENet2_SAR = nn.Conv2d(width, width, 3, padding=1)
+        rates = torch.linspace(0, config.drop_path, count * config.num_layers).reshape(count, -1).tolist()
+        self.RDBs = nn.ModuleList(DenseBlock(config, rates[i]) for i in range(count))
+        self.DF = nn.ModuleList(FilterGenerator(width, config.kernel) for _ in range(count))
+        self.sar_fuse_1x1conv = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(count))
+        self.opt_distribute_1x1conv = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(count))
+        self.GFF = nn.Sequential(nn.Conv2d(count * width, width, 1), nn.Conv2d(width, width, 3, padding=1))
+        self.UPNet = nn.Sequential(
+            nn.Conv2d(width, 4 * config.head_width, 3, padding=1),
+            nn.PixelShuffle(2),
+            nn.Conv2d(config.head_width, config.optical_bands, 3, padding=1),
+        )
+
+    def forward(self, degraded: Tensor, sar: Tensor) -> Tensor:
+        """Restore `degraded`, (B, C, H, W), guided by `sar`, (B, P, H, W); neither activated nor clipped."""
+        shallow = self.SFENet1(self.unshuffle(degraded))  # (B, width, H/2, W/2)
+        optical = self.SFENet2(shallow)
+        radar = self.SFENet2_SAR(self.SFENet1_SAR(self.unshuffle(sar)))
+        outputs = []
+        for index, block in enumerate(self.RDBs):
+            optical, radar = self.fuse(index, *block(optical, radar))
+            outputs.append(optical)
+        deep = self.GFF(torch.cat(outputs, 1)) + shallow
+        return self.UPNet(deep) + degraded  # (B, C, H, W)
+
+    def unshuffle(self, image: Tensor) -> Tensor:
+        """Return 2 x 2 pixels as channels, (B, 4 C, H/2, W/2), in the layout and dtype of the weights."""
+        pixels = F.pixel_unshuffle(image.to(self.SFENet1.weight.dtype), 2)
+        return pixels.contiguous(memory_format=torch.channels_last)
+
+    def fuse(self, index: int, optical: Tensor, radar: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both streams after filtered radar has entered the optical one, and that the radar one."""
+        filtered = self.DF[index](optical, radar)
+        gain = filtered - optical
+        fused = torch.addcmul(optical, gain, self.sar_fuse_1x1conv[index](gain).sigmoid())
+        rest = fused - filtered
+        # The published code adds to the radar features as they were before the filter.
+        return fused, torch.addcmul(radar, rest, self.opt_distribute_1x1conv[index](rest).sigmoid())
+
+
+def _check(config: Config) -> None:
+    if config.growth % config.num_heads:
+        raise ValueError(f"num_heads is {config.num_heads}, must divide growth = {config.growth}")
+    if config.window % 2 or config.window < 2:
+        raise ValueError(f"window is {config.window} px, must be even; the published one is 8")
+    if config.kernel % 2 == 0:
+        raise ValueError(f"kernel is {config.kernel} px, must be odd; the published one is 5")
+
+
+def build(config: Config) -> GlfCrNet:
+    """Return the network, in channels-last layout."""
+    return GlfCrNet(config).to(memory_format=torch.channels_last)
