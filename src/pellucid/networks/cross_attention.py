@@ -176,4 +176,4 @@ class CrossAttentionNet(nn.Module):
 
 def build(config: Config) -> CrossAttentionNet:
     """Return the network, in channels-last layout."""
-    return CrossAttentionNet(config).to(memory_format=torch.channels_last)
+    return CrossAttentionNet(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

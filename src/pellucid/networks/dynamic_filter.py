@@ -41,7 +41,7 @@ class _Filter(torch.autograd.Function):
     """The sum over taps; images are (B, H, W, C), weights (taps, C, D), biases (taps, C)."""
 
     @staticmethod
-    def forward(  # noqa: D102
+    def forward(
         ctx: Any, padded: Tensor, features: Tensor, weight: Tensor, bias: Tensor, slope: float
     ) -> Tensor:
         ctx.save_for_backward(padded, features, weight, bias)
@@ -57,7 +57,7 @@ class _Filter(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override] # noqa: D102
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         padded, features, weight, bias = ctx.saved_tensors
         _, height, width, _ = features.shape
         exact = torch.promote_types(

@@ -138,10 +138,10 @@ class WindowAttention(nn.Module):
         return logits.softmax(-1) @ value
 
     def fuse(self, logits: Tensor) -> Tensor:
-        """Return the 1 x 1 convolution over heads as a matrix product, many times faster in so few channels."""
-        weight, bias = self.attn_fuse_1x1conv.weight.flatten(1), self.attn_fuse_1x1conv.bias
-        mixed = weight.to(logits.dtype) @ logits.flatten(2)  # (n, heads, L*L)
-        return (mixed + bias.to(logits.dtype)[:, None]).unflatten(2, logits.shape[2:])
+        """Return the 1 x 1 convolution over heads as a matrix product, far faster for so few channels."""
+        weight, bias = self.attn_fuse_1x1conv.parameters()
+        mixed = weight.flatten(1).to(logits.dtype) @ logits.flatten(2)  # (n, heads, L*L)
+        return (mixed + bias.to(logits.dtype)[:, None]).reshape(logits.shape)
 
     def split(self, tokens: Tensor) -> Tensor:
         """Return (N, L, 3 D) as (3, N, heads, L, D/heads), contiguous."""
@@ -266,9 +266,11 @@ class FilterGenerator(nn.Module):
 
     def forward(self, optical: Tensor, radar: Tensor) -> Tensor:
         """Return the filtered radar features, (B, channels, h, w)."""
-        features = self.fac_warp[:3](torch.cat([optical, radar], 1))
-        last = self.fac_warp[3][0]
-        return dynamic_filter(radar, features, last.weight, last.bias, slope=SLOPE)
+        *generate, last = self.fac_warp
+        features = torch.cat([optical, radar], 1)
+        for layer in generate:
+            features = layer(features)
+        return dynamic_filter(radar, features, *last.parameters(), slope=SLOPE)
 
 
 class GlfCrNet(nn.Module):
@@ -337,4 +339,4 @@ def _check(config: Config) -> None:
 
 def build(config: Config) -> GlfCrNet:
     """Return the network, in channels-last layout."""
-    return GlfCrNet(config).to(memory_format=torch.channels_last)
+    return GlfCrNet(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

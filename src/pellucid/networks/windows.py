@@ -19,7 +19,7 @@ FORBIDDEN = -100.0
 
 
 def _once(function: Callable[..., T]) -> Callable[..., T]:
-    """Return `function` with its results kept, made outside of inference mode so that training may use them."""
+    """Return `function` with its results kept; made as no inference tensors, which training may not use."""
 
     @lru_cache(maxsize=32)
     @wraps(function)
@@ -70,12 +70,12 @@ class _Reorder(torch.autograd.Function):
     """Rows in another order; the gradient takes the way back, much faster than a scattered sum."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:  # noqa: D102
+    def forward(ctx: Any, rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
         ctx.save_for_backward(inverse)
         return rows.index_select(0, order)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override] # noqa: D102
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return grad.index_select(0, *ctx.saved_tensors), None, None
 
 
