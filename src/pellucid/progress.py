@@ -1,11 +1,10 @@
 """What a user watches while a model trains: a progress bar, TensorBoard curves and pictures."""
 
 import math
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import (
@@ -20,6 +19,7 @@ from rich.progress import (
 from pellucid.bookkeeping import Judge
 from pellucid.config import TrainConfig
 from pellucid.data.batch import Batch
+from pellucid.pictures import to_rgb
 
 # Optimiser steps between points of the loss curve in TensorBoard and on the progress bar.
 REPORT_EVERY = 10
@@ -65,16 +65,10 @@ class Board(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write cloudy, restored and true image side by side."""
-        if find_spec("pellucid.pictures") is None:
-            return
         if self.writer is None or batch_idx >= NUM_PICTURES or batch.target is None:
             return
-        from pellucid.pictures import to_rgb
-
-        images = [
-            to_rgb(image[0].float().cpu(), self.bands) for image in (batch.degraded, outputs, batch.target)
-        ]
-        picture = torch.cat([torch.as_tensor(image) for image in images], dim=1)
+        images = (batch.degraded, outputs, batch.target)
+        picture = np.concatenate([to_rgb(image[0], self.bands, batch.valid[0]) for image in images], axis=1)
         self.writer.add_image(batch.key[0], picture, trainer.global_step, dataformats="HWC")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

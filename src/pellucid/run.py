@@ -68,8 +68,8 @@ def save_run(
         if metrics is not None:
             text = json.dumps(metrics, indent=2) + "\n"
             replace_file(folder / METRICS, lambda path: _write(path, text))
-    except OSError as error:
-        reason = error.strerror or error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot write the run {folder} ({reason}), choose another folder") from error
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -20,7 +21,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
-from torch.nn.functional import pad
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import ConcatDataset, Dataset
@@ -111,6 +111,7 @@ def train(
     judge = Judge(folder, config.train, module.means, keep)
     if last is not None and _is_over(last, judge):
         return judge.report("was done", _read_checkpoint(last)["global_step"])
+    _make_folder(folder / CHECKPOINTS)
     trainer, status = _fit(module, config, folder, (train_data, val_data), judge=judge, checkpoint=last)
     if trainer.is_global_zero:
         if judge.history:
@@ -203,7 +204,7 @@ class Training(LightningModule):
         """Take PSNR and loss terms of whole images into the means; return the restored images."""
         if batch.target is None:
             raise InputError(f"{batch.key[0]} has no clear image, it cannot serve for validation")
-        padded, target = pad_batch(batch, self.method.stride), batch.target
+        padded, target = batch.pad(self.method.stride), batch.target
         for name, value in self.method.loss(padded).items():
             self.means.add(f"val_{name}", value)
         height, width = batch.degraded.shape[-2:]
@@ -215,19 +216,6 @@ class Training(LightningModule):
             for value in psnr(images.expand_as(target), target, batch.valid):
                 self.means.add(name, value)
         return restored
-
-
-def pad_batch(batch: Batch, stride: int) -> Batch:
-    """Return the batch padded by reflection, right and below, to sides that divide by `stride`.
-
-    What is added is not `valid`.
-    """
-    height, width = batch.degraded.shape[-2:]
-    size = (0, -width % stride, 0, -height % stride)
-    if size == (0, 0, 0, 0):
-        return batch
-    images = {name: pad(x, size, mode="reflect") for name, x in batch.images().items() if name != "valid"}
-    return replace(batch, valid=pad(batch.valid, size, value=False), **images)  # type: ignore[arg-type]
 
 
 def _averaging(options: TrainConfig) -> list[Callback]:
@@ -327,6 +315,16 @@ def _keys(data: Dataset[Batch] | None) -> tuple[str, ...]:
     if isinstance(data, ConcatDataset):
         return tuple(key for part in data.datasets for key in _keys(part))
     return tuple(getattr(data, "keys", ()))
+
+
+def _make_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be written before the time is spent."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write to {folder} ({error.strerror}), choose another run folder") from error
 
 
 def _last_checkpoint(folder: Path, config: Config, *, resume: bool) -> Path | None:

@@ -6,6 +6,7 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,20 @@ class Batch:
         """Return the batch on `device`."""
         moved = {name: value.to(device) for name, value in self.images().items()}
         return replace(self, **moved)  # type: ignore[arg-type]
+
+    def pad(self, stride: int) -> Self:
+        """Return the batch padded by reflection, right and below, to sides that divide by `stride`.
+
+        What is added is not `valid`.
+        """
+        height, width = self.degraded.shape[-2:]
+        size = (0, -width % stride, 0, -height % stride)
+        if not any(size):
+            return self
+        images = {
+            name: pad(image, size, "reflect") for name, image in self.images().items() if name != "valid"
+        }
+        return replace(self, valid=pad(self.valid, size), **images)  # type: ignore[arg-type]
 
     def images(self) -> dict[str, Tensor]:
         """Return every tensor of the batch by field name, without the missing ones."""
