@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import rasterio
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -20,6 +19,7 @@ from torch.utils.data import Dataset
 from pellucid.config import Sen12MsCrSource
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import cloud_score
+from pellucid.data.geotiff import Raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.data.raster import read_optical, read_radar
 from pellucid.data.splits import check_patterns, is_named, read_splits
@@ -285,11 +285,8 @@ def _read_filled(path: Path, bands: tuple[str, ...]) -> tuple[Tensor, Tensor]:
 
 def _fill(path: Path, values: ValueRange, *, scale: float) -> Tensor:
     """Return the image with NaN replaced by the mean over all its bands; one that is all NaN stays so."""
-    try:
-        with rasterio.open(path) as file:
-            image = file.read().astype(np.float32)
-    except rasterio.errors.RasterioError as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+    with Raster(path, "image") as raster:
+        image = raster.read_array().astype(np.float32)
     if len(image) != len(values.bands):
         raise InputError(
             f"{path} has {len(image)} bands, legacy_fill needs exactly {', '.join(values.bands)}"

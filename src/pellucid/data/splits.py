@@ -6,12 +6,11 @@ takes ROIs1158_spring_106 of the test list for ROIs1158_spring_1 of the training
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from pellucid.data.geotiff import write_atomically
 from pellucid.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -54,21 +53,9 @@ def save_splits(path: Path, splits: Splits) -> str:
     """
     check_disjoint(splits, where=str(path))
     digest = hash_splits(splits)
-    text = json.dumps(
-        {"sha256": digest, "splits": {name: list(rois) for name, rois in splits.items()}}, indent=1
-    )
-    try:
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            Path(part).replace(path)
-        finally:
-            Path(part).unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write the splits to {path}: {error.strerror}") from error
+    lists = {split: list(names) for split, names in splits.items()}
+    text = json.dumps({"sha256": digest, "splits": lists}, indent=1) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     read_splits(path)
     return digest
 

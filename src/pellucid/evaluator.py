@@ -1,0 +1,207 @@
+"""Judging a method: it against two baselines, over all, cloudy and clear pixels, and by cloud cover.
+
+The baselines are the untouched input and the mean spectrum of the training set, the same for every pixel. A
+model that does not clearly beat both is of no use.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from pellucid.data.batch import Batch
+from pellucid.errors import InputError
+from pellucid.methods.method import Method
+from pellucid.pictures import gray_to_rgb, radar_to_rgb, save_picture, sheet, to_rgb
+from pellucid.scores import (
+    INPUT,
+    MODEL,
+    SPECTRUM,
+    Evaluation,
+    ImageScore,
+    get_target,
+    make_folder,
+    score_image,
+    summarise,
+    write_evaluation,
+)
+from pellucid.trainer import choose_device
+
+# Mean absolute error over bands, in reflectance, that the picture sheet shows as white.
+ERROR_SHOWN = 0.1
+PANELS = ("input", "radar (VV, VH)", "result", "truth", f"error, black 0 to white {ERROR_SHOWN:g}")
+
+
+class Images(Protocol):
+    """A dataset of whole patches."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Batch: ...
+
+
+def evaluate(
+    method: Method,
+    data: Images,
+    *,
+    name: str,
+    notes: str = "",
+    out: Path | None = None,
+    legacy: bool = False,
+    mean_spectrum: tuple[float, ...] | None = None,
+    pictures: int = 8,
+    crop: int = 0,
+    device: str = "auto",
+    precision: Literal["fp32", "bf16"] = "fp32",
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Return how well a method restores, image by image, next to both baselines.
+
+    With `out`, that folder gets metrics.json, per_image.csv, sheet.png and a new row in evaluations.csv.
+
+    Args:
+        method: restores patches of any size; those its stride does not divide are padded by reflection.
+        data: patches with targets.
+        name: of the model, for the run history.
+        notes: a remark for the run history.
+        out: folder to write; None writes nothing.
+        legacy: also PSNR and SSIM as the published GLF-CR code has them, over all pixels.
+        mean_spectrum: (C,) baseline in [0, 1]; None: the method's own, and if it has none, no such baseline.
+        pictures: patches on the picture sheet, spread evenly over the data.
+        crop: side in pixels of the centre that is cut out first, 128 in the published code; 0: no cut.
+        device: "auto" is the GPU where there is one.
+        precision: of the network; the figures are always computed in fp32.
+        progress: called with (images done, images).
+
+    Raises:
+        InputError: if the data has no images, no targets, other bands, or lacks radar that is needed.
+    """
+    if not len(data):
+        raise InputError("there are no images to evaluate on, give data with at least one")
+    if out is not None:
+        make_folder(out)
+    spectrum = mean_spectrum if mean_spectrum is not None else method.mean_spectrum
+    shown = {round(i * (len(data) - 1) / max(1, pictures - 1)) for i in range(pictures)}
+    scores, panels, captions = [], [], []
+    apply = _Restorer(method, choose_device(device), precision)
+    for i in range(len(data)):
+        batch = crop_centre(data[i], crop) if crop else data[i]
+        restored = apply(batch)
+        scores.append(score_image(batch, restored, spectrum, legacy=legacy))
+        if i in shown:
+            panels.append(_panels(batch, restored, method))
+            captions.append(_caption(scores[-1]))
+        if progress is not None:
+            progress(i + 1, len(data))
+    result = summarise(scores, name=name, notes=notes)
+    if out is not None:
+        write_evaluation(result, out)
+        if panels:
+            save_picture(sheet(panels, PANELS, captions), out / "sheet.png")
+    return result
+
+
+def mean_spectrum(data: Images) -> tuple[float, ...]:
+    """Return the mean of each band over the valid pixels of the targets, in [0, 1]: a baseline.
+
+    Raises:
+        InputError: if there is no valid pixel, or no target.
+    """
+    total, count = torch.zeros(()), 0
+    for i in range(len(data)):
+        batch = data[i]
+        valid = batch.valid.expand_as(get_target(batch))
+        total = total + get_target(batch).double().where(valid, 0).sum((0, 2, 3))
+        count += int(batch.valid.sum())
+    if not count:
+        raise InputError("there is no valid pixel to take the mean spectrum of, give other training data")
+    return tuple((total / count).tolist())
+
+
+def crop_centre(batch: Batch, side: int) -> Batch:
+    """Return the central square of `side` pixels.
+
+    Raises:
+        InputError: if the images are smaller.
+    """
+    height, width = batch.degraded.shape[-2:]
+    if side > min(height, width):
+        raise InputError(
+            f"{batch.key[0]} has {height} x {width} pixels, the crop needs {side}; choose a smaller"
+        )
+    y, x = (height - side) // 2, (width - side) // 2
+    cut = {name: image[..., y : y + side, x : x + side] for name, image in batch.images().items()}
+    return replace(batch, **cut)  # type: ignore[arg-type]
+
+
+class _Restorer:
+    """Restores one patch of any size, on a device and in a precision, and returns it to the CPU."""
+
+    def __init__(self, method: Method, device: torch.device, precision: str) -> None:
+        self.method, self.device = method, device
+        self.is_half = precision == "bf16"
+        method.network.to(device).eval()
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return (1, C, H, W) float32.
+
+        Raises:
+            InputError: if the batch has other bands, or lacks radar that the method needs.
+        """
+        self._check(batch)
+        height, width = batch.degraded.shape[-2:]
+        padded = _pad(batch, self.method.stride).to(self.device)
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_half):
+            restored = self.method.restore(padded)
+        return restored[..., :height, :width].float().cpu()
+
+    def _check(self, batch: Batch) -> None:
+        found, bands = batch.degraded.shape[1], self.method.optical.bands
+        if found != len(bands):
+            raise InputError(
+                f"{batch.key[0]} has {found} bands, the model needs {', '.join(bands)}; choose other data"
+            )
+        if self.method.radar_optional:
+            return
+        if batch.sar is None or not batch.sar.isfinite().all():
+            raise InputError(
+                f"{batch.key[0]} has pixels without radar and this model needs it everywhere;"
+                " choose data with radar, or a model that can do without"
+            )
+
+
+def _pad(batch: Batch, stride: int) -> Batch:
+    """Return the batch continued by reflection at the bottom and right to sides that `stride` divides."""
+    height, width = batch.degraded.shape[-2:]
+    edge = [0, -width % stride, 0, -height % stride]
+    if not any(edge):
+        return batch
+
+    def extend(image: Tensor) -> Tensor:
+        return pad(image.float(), edge, mode="reflect").to(image.dtype)
+
+    return replace(batch, **{name: extend(image) for name, image in batch.images().items()})  # type: ignore[arg-type]
+
+
+def _panels(batch: Batch, restored: Tensor, method: Method) -> list[Any]:
+    target, valid, bands = get_target(batch)[0], batch.valid[0], method.optical.bands
+    sar = batch.degraded.new_full((2, *valid.shape[-2:]), torch.nan) if batch.sar is None else batch.sar[0]
+    error = (restored[0] - target).abs().mean(0, keepdim=True).where(valid, torch.nan)
+    optical = [to_rgb(image, bands, valid) for image in (batch.degraded[0], restored[0], target)]
+    radar = radar_to_rgb(sar) if len(sar) == 2 else gray_to_rgb(sar)
+    return [optical[0], radar, *optical[1:], gray_to_rgb(error, ERROR_SHOWN)]
+
+
+def _caption(score: ImageScore) -> str:
+    figures = [
+        f"{source} {score.values[source, 'all', 'psnr']:.2f} dB"
+        for source in (MODEL, INPUT, SPECTRUM)
+        if (source, "all", "psnr") in score.values
+    ]
+    cover = "" if math.isnan(score.cover) else f"   {score.cover:.0%} cloudy"
+    return f"{score.key}{cover}   PSNR: {', '.join(figures)}"
