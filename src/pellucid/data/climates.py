@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 # Classes of ESA WorldCover (doi:10.5281/zenodo.7254221), as used in `Scene.land_cover`.
 TREES, GRASS, CROPS, BUILT, BARE, SNOW, WATER = 10, 30, 40, 50, 60, 70, 80
 
@@ -71,6 +74,12 @@ MATERIALS: dict[str, Material] = {
 NAMES = tuple(MATERIALS)
 
 Recipe = Mapping[str, float]  # share of each material
+
+
+def mix(recipe: Recipe) -> NDArray[np.float32]:
+    """Return the recipe as a share per material, summing to 1."""
+    shares = np.array([recipe.get(name, 0.0) for name in NAMES], np.float32)
+    return shares / shares.sum()
 
 
 @dataclass(frozen=True)

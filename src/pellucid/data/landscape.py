@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import fft, ndimage
+from scipy import ndimage
 from torch import Tensor
 
 from pellucid.data.climates import (
@@ -25,11 +25,24 @@ from pellucid.data.climates import (
     WATER,
     Climate,
     Recipe,
+    mix,
+)
+from pellucid.data.shapes import (
+    Array,
+    Mask,
+    Points,
+    average,
+    distance,
+    fractal,
+    meander,
+    nearest,
+    rim,
+    road,
+    table,
 )
 
-Array = NDArray[np.float32]
-Mask = NDArray[np.bool_]
-
+# Reflectance of the air per band: just below the darkest water of SEN12MS-CR (ROIs1868_summer_135).
+AIR = (0.100, 0.066, 0.037, 0.018, 0.014, 0.011, 0.009, 0.007, 0.006, 0.002, 0.001, 0.001, 0.0)
 # Looks of a Sentinel-1 ground-range product at 10 m (Sentinel-1 product definition: 4.4).
 LOOKS = 4.4
 # dB below which Sentinel-1 sees only its own noise (specified -22 dB; VH of calm water in the samples -29).
@@ -72,23 +85,18 @@ class _Land:
         self.tilled = np.zeros(self.shape, np.bool_)
 
     def noise(self, scale_px: float, slope: float = 3.0) -> Array:
-        """Return a fractal field of mean 0 and deviation 1; structures up to `scale_px`."""
-        rows, columns = (fft.next_fast_len(int(side * 1.2) + 8, real=True) for side in self.shape)
-        fy, fx = np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None]
-        power = ((fy**2 + fx**2 + scale_px**-2) ** (-slope / 4)).astype(np.float32)
-        power[0, 0] = 0
-        white = self.rng.standard_normal((rows, columns), np.float32)
-        values = fft.irfft2(fft.rfft2(white) * power, (rows, columns))[: self.shape[0], : self.shape[1]]
-        return ((values - values.mean()) / max(float(values.std()), 1e-9)).astype(np.float32)
+        """Return a fractal field of mean 0 and deviation 1, (H, W)."""
+        return fractal(self.rng, self.shape, scale_px, slope)
 
     def paint(self, weight: Array | Mask, recipe: Recipe) -> None:
         """Cover the land with `recipe`, as densely as `weight` in [0, 1], (H, W), says."""
         where = np.flatnonzero(weight)
         share = weight.ravel()[where].astype(np.float32)
         flat = self.mixture.reshape(len(NAMES), -1)
-        flat[:, where] = flat[:, where] * (1 - share) + _vector(recipe)[:, None] * share
+        flat[:, where] = flat[:, where] * (1 - share) + mix(recipe)[:, None] * share
 
     def uniform(self, limits: tuple[float, float]) -> float:
+        """Return a number between the limits."""
         return float(self.rng.uniform(*limits))
 
 
@@ -129,8 +137,8 @@ def _hills(land: _Land) -> Array:
     steep = land.uniform(land.climate.relief) ** 1.5
     ridges = 1 - np.abs(land.noise(land.uniform((60, 250)), 4.4))
     swell = land.noise(land.uniform((150, 600)), 4.6)
-    mix = land.uniform((0, 1))
-    height = mix * ridges + (1 - mix) * swell + 0.08 * land.noise(60, 3.8)
+    share = land.uniform((0, 1))
+    height = share * ridges + (1 - share) * swell + 0.08 * land.noise(60, 3.8)
     slope = np.hypot(*np.gradient(height)).mean()
     return (height * 0.3 * steep / max(float(slope), 1e-9)).astype(np.float32)
 
@@ -140,7 +148,7 @@ def _grow_wild(land: _Land, height: Array) -> None:
     total = np.zeros(land.shape, np.float32)
     scale = land.uniform((40, 200))
     for name, share in land.climate.wild.items():
-        weight = share * np.exp(1.3 * land.noise(scale, 2.6) + (0.1 * height if name == "rock" else 0))
+        weight = share * np.exp(0.8 * land.noise(scale, 2.6) + (0.1 * height if name == "rock" else 0))
         land.mixture[NAMES.index(name)] = weight
         total += weight
     land.mixture /= total
@@ -153,28 +161,30 @@ def _plough(land: _Land, height: Array) -> None:
     rng, climate = land.rng, land.climate
     parcel, district, edge, stripes = _parcels(land, land.uniform(climate.parcel_px))
     flat = 1 - np.clip(np.hypot(*np.gradient(ndimage.gaussian_filter(height, 4))) * 3, 0, 1)
-    wish = land.noise(250) + 1.5 * flat + 0.7 * _table(rng, parcel) + 0.9 * _table(rng, district)
+    wish = (
+        average(land.noise(250) + 1.5 * flat, parcel) + 0.7 * table(rng, parcel) + 0.9 * table(rng, district)
+    )
     tilled = wish > np.quantile(wish, 1 - land.uniform(climate.field_share))
     frequency = np.array([weight for weight, _ in climate.crops])
     frequency = frequency * rng.uniform(0.2, 1.8, len(frequency))
-    choice = np.searchsorted(np.cumsum(frequency / frequency.sum())[:-1], _table(rng, parcel))
-    recipes = np.stack([_vector(recipe) for _, recipe in climate.crops])  # (kinds, M)
+    choice = np.searchsorted(np.cumsum(frequency / frequency.sum())[:-1], table(rng, parcel))
+    recipes = np.stack([mix(recipe) for _, recipe in climate.crops])  # (kinds, M)
     patchy = land.noise(25, 2.4)
-    thin = np.clip(0.25 * _table(rng, parcel) + 0.06 * patchy * _table(rng, parcel), 0, 0.8)
+    thin = np.clip(0.25 * table(rng, parcel) + 0.06 * patchy * table(rng, parcel), 0, 0.8)
     for kind, recipe in enumerate(recipes):
         here = tilled & (choice == kind)
         land.mixture[:, here] = (
-            recipe[:, None] * (1 - thin[here]) + _vector({climate.soil: 1})[:, None] * thin[here]
+            recipe[:, None] * (1 - thin[here]) + mix({climate.soil: 1})[:, None] * thin[here]
         )
-    land.gain[tilled] = (0.88 + 0.24 * _table(rng, parcel) + 0.025 * patchy + 0.03 * stripes)[tilled]
+    land.gain[tilled] = (0.88 + 0.24 * table(rng, parcel) + 0.025 * patchy + 0.03 * stripes)[tilled]
     land.roughness[tilled] = 0.0
-    land.echo_db[tilled] = (5 * _table(rng, parcel) - 2.5)[tilled]
+    land.echo_db[tilled] = (5 * table(rng, parcel) - 2.5)[tilled]
     land.tilled = tilled
     margin = edge & tilled
-    hedges = margin & (_table(rng, district) < 0.4) & (land.noise(12, 2) > 0)
+    hedges = margin & (table(rng, district) < 0.4) & (land.noise(12, 2) > 0)
     land.paint(margin * np.float32(0.45), climate.wild)
     land.paint(hedges * np.float32(0.7), climate.forest)
-    tracks = _rim(district) & (rng.random() < 0.8)
+    tracks = rim(district) & (rng.random() < 0.8)
     land.paint(tracks * np.float32(0.5), {climate.soil: 0.6, "asphalt": 0.4})
 
 
@@ -186,7 +196,7 @@ def _parcels(land: _Land, width_px: float) -> tuple[NDArray[np.int64], NDArray[n
     y, x = y + bend * land.noise(300, 5), x + bend * land.noise(300, 5)
     aspect = land.uniform((1.2, 4.5))
     count = max(2, min(80, int(rows * columns / (width_px * aspect * land.uniform((2.5, 8))) ** 2)))
-    district = _nearest(y, x, rng.uniform((0, 0), (rows, columns), (count, 2)))
+    district = nearest(y, x, rng.uniform((0, 0), (rows, columns), (count, 2)))
     turned = rng.normal(0, 0.08, count) + rng.choice([0, math.pi / 2], count) + land.uniform((0, math.pi))
     turned = np.where(rng.random(count) < land.uniform((0, 0.8)), rng.uniform(0, math.pi, count), turned)
     angle = turned.astype(np.float32)[district]
@@ -199,7 +209,7 @@ def _parcels(land: _Land, width_px: float) -> tuple[NDArray[np.int64], NDArray[n
     jitter = rng.random(65536).astype(np.float32)[lane]
     column = np.searchsorted(borders, along / (wide * aspect) + 900 * jitter - 450)
     parcel = (lane * 31 + column * 15731) % 65536
-    edge = _rim(parcel)
+    edge = rim(parcel)
     stripes = np.sin(across * (2 * math.pi / land.uniform((2.5, 6)))).astype(np.float32)
     return parcel, district, edge, stripes
 
@@ -210,15 +220,16 @@ def _plant_forest(land: _Land, height: Array) -> None:
     stand, _, _, _ = _parcels(land, land.uniform((15, 50)))
     slope = np.hypot(*np.gradient(ndimage.gaussian_filter(height, 4)))
     wish = land.noise(land.uniform((60, 300)), land.uniform((2.8, 3.8))) + 2 * slope
-    wish += land.uniform((0, 1.2)) * _table(rng, stand)
+    wild = land.uniform((0.1, 0.9))  # the rest of the edges follow the stands
+    wish = wild * wish + (1 - wild) * (average(wish, stand) + land.uniform((0, 1.2)) * table(rng, stand))
     edge = np.quantile(wish, 1 - land.uniform(climate.forest_share))
     dense = np.clip((wish - edge) * land.uniform((3, 15)), 0, 1) * (0.9 + 0.1 * land.noise(6, 1.5))
-    dense = np.clip(dense, 0, 1) * (_table(rng, stand) > 0.06)
+    dense = np.clip(dense, 0, 1) * (table(rng, stand) > 0.06)
     land.paint(dense, climate.forest)
-    other = dense * np.clip(2.5 * _table(rng, stand) - 1.6 + 0.3 * land.noise(40), 0, 1)
+    other = dense * np.clip(2.5 * table(rng, stand) - 1.6 + 0.3 * land.noise(40), 0, 1)
     land.paint(other * np.float32(0.7), {"leaves": 1} if "needles" in climate.forest else {"meadow": 1})
     crowns = land.noise(5, 1.2)
-    land.gain = land.gain * (1 - dense) + dense * (0.9 + 0.2 * _table(rng, stand) + 0.09 * crowns)
+    land.gain = land.gain * (1 - dense) + dense * (0.9 + 0.2 * table(rng, stand) + 0.09 * crowns)
     land.roughness = land.roughness * (1 - dense) + dense * 0.5
     land.echo_db *= 1 - dense
 
@@ -237,20 +248,17 @@ def _flood(land: _Land, height: Array) -> Mask:
         turn = land.uniform((0, 2 * math.pi))
         coast = (math.cos(turn) * y + math.sin(turn) * x) * 6 + land.noise(300, 3.4) * 0.6
         beach = coast - np.quantile(coast, 1 - land.uniform((0.15, 0.6)))
-        land.paint(
-            np.clip(1 - np.abs(beach + 0.05) * land.uniform((8, 40)), 0, 1), {"sand": 0.8, "wet_soil": 0.2}
-        )
+        strand = np.clip(1 - np.abs(beach + 0.05) * land.uniform((8, 40)), 0, 1)
+        land.paint(strand, {"sand": 0.8, "wet_soil": 0.2})
         lakes = np.maximum(lakes, np.clip(beach * 60, 0, 1))
     land.paint(lakes, {"clear_water": 0.9, "mud_water": 0.1} if rng.random() < 0.7 else mud)
     deep = np.maximum(deep, lakes)
     for _ in range(rng.poisson(0.9 * max(0.7, max(land.shape) / 600))):
         width = math.exp(land.uniform((0.3, 3.2)))
-        far = _distance(land.shape, _meander(land, width))
+        far = distance(land.shape, meander(rng, land.shape, width))
         bank = np.clip(1.5 - np.abs(far - width / 2) / (1 + 0.4 * width), 0, 1) * (land.noise(15, 2) > -0.3)
-        land.paint(
-            bank * np.float32(0.6),
-            land.climate.forest if rng.random() < 0.6 else {"sand": 0.5, "wet_soil": 0.5},
-        )
+        shore = land.climate.forest if rng.random() < 0.6 else {"sand": 0.5, "wet_soil": 0.5}
+        land.paint(bank * np.float32(0.6), shore)
         river = np.clip(width / 2 + 0.5 - far + 0.2 * width * land.noise(60), 0, 1)
         land.paint(river, mud)
         deep = np.maximum(deep, river)
@@ -258,21 +266,6 @@ def _flood(land: _Land, height: Array) -> Mask:
     land.roughness *= 1 - deep
     land.echo_db *= 1 - deep
     return deep > 0.5
-
-
-def _meander(land: _Land, width_px: float) -> NDArray[np.float64]:
-    """Return the points of a winding river's middle line, (N, 2) row and column, across the image."""
-    rng, span = land.rng, max(land.shape)
-    steps = np.arange(int(4 * span))
-    wave = max(14.0, 11 * width_px) * land.uniform((0.8, 1.6))  # Leopold and Wolman 1960: about 11 widths
-    white = rng.standard_normal((2, len(steps)))
-    bends = ndimage.gaussian_filter1d(white[0], wave / 7) - ndimage.gaussian_filter1d(white[0], wave / 3.5)
-    wander = ndimage.gaussian_filter1d(white[1], 2 * wave)
-    heading = land.uniform((0, 2 * math.pi)) + land.uniform((0.3, 1.1)) * bends / bends.std()
-    heading = heading + 0.4 * wander / wander.std()
-    points = np.cumsum(np.stack([np.sin(heading), np.cos(heading)], 1), 0)
-    middle = points[len(points) // 2]
-    return points - middle + np.array(land.shape) * rng.uniform(0.2, 0.8, 2)
 
 
 def _build(land: _Land, water: Mask) -> None:
@@ -287,20 +280,17 @@ def _build(land: _Land, water: Mask) -> None:
     bridgeable = ndimage.uniform_filter(water.astype(np.float32), 25) < 0.6
     for start, end in zip(stops, np.roll(stops, 1, 0), strict=True):
         wide = rng.random() < 0.25
-        lane = _distance(land.shape, _road(rng, start, end), limit=3)
-        surface = (
-            {"asphalt": 0.75, "concrete": 0.25} if rng.random() < 0.7 else {climate.soil: 0.6, "sand": 0.4}
-        )
-        land.paint(
-            np.clip((1.6 if wide else 0.9) - lane, 0, 1) * bridgeable * (0.85 if wide else 0.65), surface
-        )
+        lane = distance(land.shape, road(rng, start, end), limit=3)
+        surface = {"asphalt": 0.75, "concrete": 0.25} if rng.random() < 0.7 else {climate.soil: 1.0}
+        strip = np.clip((1.6 if wide else 0.9) - lane, 0, 1) * (0.85 if wide else 0.65)
+        land.paint(strip * bridgeable, surface)
     for centre in centres:
         _town(land, centre, dry)
     for centre in rng.uniform((0, 0), land.shape, (rng.poisson(25 * area * (climate.towns[1] / 10)), 2)):
         _farm(land, centre, dry)
 
 
-def _town(land: _Land, centre: NDArray[np.float64], dry: Mask) -> None:
+def _town(land: _Land, centre: Points, dry: Mask) -> None:
     """Build one town: a grid of streets, blocks of houses with gardens, halls at the edge."""
     rng = land.rng
     radius = math.exp(land.uniform((2.2, 4.4)))
@@ -317,22 +307,19 @@ def _town(land: _Land, centre: NDArray[np.float64], dry: Mask) -> None:
     house = ((u // side).astype(np.int64) * 7919 + (v // side).astype(np.int64) * 104729) % 65536
     block = ((u // block_u).astype(np.int64) * 31 + (v // block_v).astype(np.int64) * 15731) % 65536
     street = ((u % block_u) < 1) | ((v % block_v) < 1)
-    dense = np.clip(1.2 - far, 0, 1) * (0.35 + 0.6 * _table(rng, block))
-    built = inside & ~street & (_table(rng, house) < dense)
-    land.paint(
-        inside * np.float32(0.75), {"meadow": 0.45, "leaves": 0.25, land.climate.soil: 0.15, "concrete": 0.15}
-    )
+    dense = np.clip(1.2 - far, 0, 1) * (0.35 + 0.6 * table(rng, block))
+    built = inside & ~street & (table(rng, house) < dense)
+    gardens = {"meadow": 0.45, "leaves": 0.25, land.climate.soil: 0.15, "concrete": 0.15}
+    land.paint(inside * np.float32(0.75), gardens)
     land.paint((inside & street) * np.float32(0.6), {"asphalt": 0.9, "concrete": 0.1})
     land.paint(built * np.float32(0.85), {"tiles": 0.5, "concrete": 0.3, "asphalt": 0.2})
-    hall = inside & ~street & (_table(rng, block) < land.uniform((0, 0.15)))
+    hall = inside & ~street & (table(rng, block) < land.uniform((0, 0.15)))
     land.paint(hall * np.float32(0.9), {"concrete": 0.5, "metal": 0.35, "asphalt": 0.15})
-    land.gain[inside] = (
-        0.8 + 0.45 * _table(rng, house) + 0.03 * rng.standard_normal(land.shape, np.float32)
-    )[inside]
+    land.gain[inside] = (0.8 + 0.45 * table(rng, house))[inside]
     land.roughness[inside] = 3.5
 
 
-def _farm(land: _Land, centre: NDArray[np.float64], dry: Mask) -> None:
+def _farm(land: _Land, centre: Points, dry: Mask) -> None:
     """Put a few buildings at one place."""
     for _ in range(land.rng.integers(1, 6)):
         top, left = (centre + land.rng.normal(0, 3, 2)).astype(int)
@@ -341,12 +328,8 @@ def _farm(land: _Land, centre: NDArray[np.float64], dry: Mask) -> None:
             slice(max(left, 0), max(left + land.rng.integers(1, 5), 0)),
         )
         if dry[spot].size and dry[spot].all():
-            roof = _vector(
-                {"metal": 0.4, "concrete": 0.4, "tiles": 0.2}
-                if land.rng.random() < 0.4
-                else {"tiles": 0.7, "meadow": 0.3}
-            )
-            land.mixture[:, spot[0], spot[1]] = roof[:, None, None]
+            roof = {"metal": 1.0} if land.rng.random() < 0.2 else {"tiles": 0.7, "meadow": 0.3}
+            land.mixture[:, spot[0], spot[1]] = mix(roof)[:, None, None]
             land.roughness[spot] = 3.0
 
 
@@ -372,10 +355,7 @@ def _look(land: _Land, height: Array) -> Array:
     shade = np.clip(facing / math.cos(sun), 0.25, 1.9)
     water = _share(land, WATER)
     light = (land.gain * (shade * (1 - water) + water)).astype(np.float32)
-    air = np.array(
-        [0.100, 0.066, 0.037, 0.018, 0.014, 0.011, 0.009, 0.007, 0.006, 0.002, 0.001, 0.001, 0.0], np.float32
-    )
-    air = np.minimum(air[:, None, None], 0.9 * image)  # sunlit air is not shaded by the ground
+    air = np.minimum(np.array(AIR, np.float32)[:, None, None], 0.9 * image)  # hills do not shade it
     image = air * np.float32(land.uniform((0.9, 1.15))) + (image - air) * light
     for index in (4, 5, 6, 8, 11, 12):  # 20 m
         image[index] = ndimage.uniform_filter(image[index], 2)
@@ -415,55 +395,3 @@ def _label(land: _Land) -> NDArray[np.uint8]:
 def _share(land: _Land, land_cover: int) -> Array:
     """Return the share of one land cover in each pixel, (H, W)."""
     return land.mixture[[material.land_cover == land_cover for material in MATERIALS.values()]].sum(0)
-
-
-def _vector(recipe: Recipe) -> Array:
-    """Return the recipe as a share per material, summing to 1."""
-    shares = np.array([recipe.get(name, 0.0) for name in NAMES], np.float32)
-    return shares / shares.sum()
-
-
-def _table(rng: np.random.Generator, number: NDArray[np.int64]) -> Array:
-    """Return one random value in [0, 1) for each distinct number."""
-    return rng.random(65536, np.float32)[number]
-
-
-def _rim(number: NDArray[np.int64]) -> Mask:
-    """Return where a neighbour to the right or below has another number."""
-    rim = np.zeros(number.shape, np.bool_)
-    rim[:, :-1] |= number[:, :-1] != number[:, 1:]
-    rim[:-1] |= number[:-1] != number[1:]
-    return rim
-
-
-def _nearest(y: Array, x: Array, points: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the index of the nearest of `points`, (N, 2), for each pixel."""
-    best = np.full(y.shape, np.inf, np.float32)
-    number = np.zeros(y.shape, np.int64)
-    for index, (row, column) in enumerate(points.astype(np.float32)):
-        far = (y - row) ** 2 + (x - column) ** 2
-        nearer = far < best
-        best[nearer], number[nearer] = far[nearer], index
-    return number
-
-
-def _road(
-    rng: np.random.Generator, start: NDArray[np.float64], end: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the points of a slightly curved road, (N, 2)."""
-    way = end - start
-    steps = np.linspace(0, 1, max(2, int(np.hypot(*way) * 1.5)))[:, None]
-    bend = sum(rng.normal(0, 0.05 / k) * np.sin(math.pi * k * steps) for k in range(1, 5))
-    return start + steps * way + bend * np.array([-way[1], way[0]])
-
-
-def _distance(shape: tuple[int, int], points: NDArray[np.float64], limit: int = 80) -> Array:
-    """Return the distance of each pixel to the nearest of `points` in pixels, at most `limit`."""
-    marked = np.ones((shape[0] + 2 * limit, shape[1] + 2 * limit), np.bool_)
-    spots = np.floor(points).astype(np.int64) + limit
-    spots = spots[((spots >= 0) & (spots < marked.shape)).all(1)]
-    if not len(spots):
-        return np.full(shape, limit, np.float32)
-    marked[spots[:, 0], spots[:, 1]] = False
-    far = ndimage.distance_transform_edt(marked)
-    return np.minimum(far, limit)[limit:-limit, limit:-limit].astype(np.float32)
