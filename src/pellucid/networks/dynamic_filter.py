@@ -33,7 +33,8 @@ def dynamic_filter(image: Tensor, features: Tensor, weight: Tensor, bias: Tensor
     padded = F.pad(image.to(features.dtype), (margin,) * 4, mode="replicate").permute(0, 2, 3, 1)
     by_tap = weight.to(features.dtype).reshape(channels, num_taps, -1).transpose(0, 1).contiguous()
     bias_by_tap = bias.to(features.dtype).reshape(channels, num_taps).T.contiguous()
-    out = _Filter.apply(padded.contiguous(), features.permute(0, 2, 3, 1), by_tap, bias_by_tap, slope)
+    pixels = features.permute(0, 2, 3, 1)
+    out = _Filter.apply(padded.contiguous(), pixels, by_tap, bias_by_tap, slope)  # type: ignore[no-untyped-call]
     return out.permute(0, 3, 1, 2)
 
 

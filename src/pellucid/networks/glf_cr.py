@@ -111,12 +111,11 @@ class WindowAttention(nn.Module):
     def parts(self, count: int, bias: Tensor, mask: Tensor | None) -> list[tuple[slice, Tensor]]:
         """Return slices of the `count` windows, each with what is added to its logits."""
         num_plain = count - (0 if mask is None else len(mask))
-        parts = []
-        for start, stop in ((0, num_plain), (num_plain, count)):
-            for first in range(start, stop, WINDOWS_AT_ONCE):
-                last = min(first + WINDOWS_AT_ONCE, stop)
-                edge = None if mask is None or start == 0 else mask[first - start : last - start]
-                parts.append((slice(first, last), bias if edge is None else bias + edge.to(bias.dtype)))
+        parts = [(part, bias) for part in _slices(0, num_plain)]
+        if mask is not None:
+            for part in _slices(num_plain, count):
+                edge = mask[part.start - num_plain : part.stop - num_plain]
+                parts.append((part, bias + edge.to(bias.dtype)))
         return parts
 
     def attend(self, qkv: Tensor, bias: Tensor) -> Tensor:
@@ -150,6 +149,12 @@ class WindowAttention(nn.Module):
     def join(self, heads: list[Tensor]) -> Tensor:
         """Return parts of (n, heads, L, d) as (N, L, D)."""
         return torch.cat(heads).transpose(1, 2).flatten(2)
+
+
+def _slices(start: int, stop: int) -> list[slice]:
+    """Return slices of at most `WINDOWS_AT_ONCE` that cover start to stop."""
+    firsts = range(start, stop, WINDOWS_AT_ONCE)
+    return [slice(first, min(first + WINDOWS_AT_ONCE, stop)) for first in firsts]
 
 
 def _lean(function: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
@@ -289,8 +294,7 @@ class GlfCrNet(nn.Module):
         self.SFENet2 = nn.Conv2d(width, width, 3, padding=1)
         self.SFENet1_SAR = nn.Conv2d(4 * config.radar_bands, width, 5, padding=2)
         self.SFENet2_SAR = nn.Conv2d(width, width, 3, padding=1)
-        rates = torch.linspace(0, config.drop_path, count * config.num_layers).reshape(count, -1).tolist()
-        self.RDBs = nn.ModuleList(DenseBlock(config, rates[i]) for i in range(count))
+        self.RDBs = nn.ModuleList(DenseBlock(config, rates) for rates in _drop_paths(config))
         self.DF = nn.ModuleList(FilterGenerator(width, config.kernel) for _ in range(count))
         self.sar_fuse_1x1conv = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(count))
         self.opt_distribute_1x1conv = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(count))
@@ -326,6 +330,13 @@ class GlfCrNet(nn.Module):
         rest = fused - filtered
         # The published code adds to the radar features as they were before the filter.
         return fused, torch.addcmul(radar, rest, self.opt_distribute_1x1conv[index](rest).sigmoid())
+
+
+def _drop_paths(config: Config) -> list[list[float]]:
+    """Return the rate of each layer of each block, rising in equal steps from 0."""
+    step = config.drop_path / max(1, config.num_blocks * config.num_layers - 1)
+    numbers = range(config.num_layers)
+    return [[step * (block * config.num_layers + i) for i in numbers] for block in range(config.num_blocks)]
 
 
 def _check(config: Config) -> None:

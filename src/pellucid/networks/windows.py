@@ -19,7 +19,7 @@ FORBIDDEN = -100.0
 
 
 def _once(function: Callable[..., T]) -> Callable[..., T]:
-    """Return `function` with its results kept; made as no inference tensors, which training may not use."""
+    """Return `function` with its results kept, fit for training even if first asked for in inference mode."""
 
     @lru_cache(maxsize=32)
     @wraps(function)
@@ -58,11 +58,12 @@ class Windows:
     def cut(self, image: Tensor) -> Tensor:
         """Return (B, D, h, w) as tokens, (N, L, D)."""
         pixels = image.permute(0, 2, 3, 1).flatten(0, 2)  # a view if the layout is channels-last
-        return _Reorder.apply(pixels, self.order, self.inverse).unflatten(0, (-1, self.length))
+        tokens = _Reorder.apply(pixels, self.order, self.inverse)  # type: ignore[no-untyped-call]
+        return tokens.unflatten(0, (-1, self.length))
 
     def join(self, tokens: Tensor) -> Tensor:
         """Return tokens, (N, L, D), as images, (B, D, h, w) in channels-last layout."""
-        pixels = _Reorder.apply(tokens.flatten(0, 1), self.inverse, self.order)
+        pixels = _Reorder.apply(tokens.flatten(0, 1), self.inverse, self.order)  # type: ignore[no-untyped-call]
         return pixels.unflatten(0, self.size).permute(0, 3, 1, 2)
 
 
