@@ -101,12 +101,21 @@ def load(run_or_name: str | Path, *, device: str = "auto") -> Method:
     """
     config, state, metadata = read_run(find_run(run_or_name))
     method = build_method(config, metadata)
-    try:
-        method.network.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
-        raise InputError(f"the weights of {run_or_name} do not fit its config.yaml: {reason}") from error
+    _load_weights(method, state, run_or_name)
     method.network.to(choose_device(device)).eval()
+    return method
+
+
+def start_method(config: Config) -> Regression:
+    """Return the method that training starts with: random weights, or those of `train.init_from`.
+
+    Raises:
+        InputError: if those weights do not fit the network of the config.
+    """
+    method = build_method(config)
+    if config.train.init_from:
+        _, state, _ = read_run(find_run(config.train.init_from))
+        _load_weights(method, state, config.train.init_from)
     return method
 
 
@@ -182,7 +191,7 @@ def run_training(
     Raises:
         InputError: if config, data or folder do not allow it.
     """
-    method = build_method(config)
+    method = start_method(config)
     data = build_training_data(config)
     method.mean_spectrum = data.mean_spectrum
 
@@ -193,6 +202,14 @@ def run_training(
     return train(
         config, method, data.stream, data.val, folder, save=saver, resume=resume, dry_run=dry_run, command=command
     )
+
+
+def _load_weights(method: Method, state: dict[str, torch.Tensor], source: str | Path) -> None:
+    try:
+        method.network.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise InputError(f"the weights of {source} do not fit the network of the config: {reason}") from error
 
 
 def _without(patches: Patches, hold_out: Sequence[str]) -> Subset[Batch]:

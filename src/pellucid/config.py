@@ -5,6 +5,7 @@ An unknown key is an error that offers the nearest name.
 
 import dataclasses
 import difflib
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -95,6 +96,8 @@ class AugmentConfig(Strict):
     """Reflectance is multiplied by a factor in [1 - gain, 1 + gain], one per image and one per band."""
     simulate: float = Field(0.0, ge=0, le=1)
     """Share of the pairs whose cloudy image is replaced by their clear one under simulated clouds."""
+    radar_shift: float = Field(0.0, ge=0, lt=1)
+    """Standard deviation of a constant added to each polarisation, in units of its range."""
     drop_radar: float = Field(0.0, ge=0, le=1)
     """Share of the samples whose radar is taken away."""
 
@@ -139,6 +142,8 @@ class TrainConfig(Strict):
     """Optimiser steps between validations."""
     checkpoint_every: int = Field(200, gt=0)
     """Optimiser steps between numbered checkpoints."""
+    init_from: str = ""
+    """Run folder, or model that ships, whose weights the training starts from; empty: random weights."""
     num_workers: int = Field(0, ge=0)
     seed: int = 0
     device: str = "auto"
@@ -160,11 +165,13 @@ class Config(Strict):
 def load_config(path: Path, changes: tuple[str, ...] = ()) -> Config:
     """Return the config in a YAML file, after the `changes`, each `dotted.key=value` with a YAML value.
 
+    `${NAME}` in the file stands for an environment variable.
+
     Raises:
         InputError: if the file cannot be read, or a key or value is not allowed.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(os.path.expandvars(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise InputError(f"cannot read the config {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

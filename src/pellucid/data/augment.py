@@ -90,9 +90,7 @@ class TrainingStream(Dataset[Batch]):
         batch = random_gain(batch, self.augment.gain, generator)
         if is_clear or _chance(self.augment.simulate, generator):
             batch = cloud_over(batch, self.bands, generator, self.clouds)
-        if batch.sar is not None and _chance(self.augment.drop_radar, generator):
-            batch = replace(batch, sar=torch.full_like(batch.sar, torch.nan))
-        return batch
+        return random_radar(batch, self.augment, generator)
 
     def _read(self, part: int, index: int) -> Batch:
         batch = self.parts[part][1][index]
@@ -133,6 +131,16 @@ def random_gain(batch: Batch, gain: float, generator: torch.Generator) -> Batch:
     degraded = (batch.degraded * overall * each).clamp(max=1)
     target = None if batch.target is None else (batch.target * overall * each).clamp(max=1)
     return replace(batch, degraded=degraded, target=target)
+
+
+def random_radar(batch: Batch, augment: AugmentConfig, generator: torch.Generator) -> Batch:
+    """Return the batch with its radar shifted per polarisation, or taken away."""
+    if batch.sar is None:
+        return batch
+    if _chance(augment.drop_radar, generator):
+        return replace(batch, sar=torch.full_like(batch.sar, torch.nan))
+    shift = augment.radar_shift * torch.randn(batch.sar.shape[1], 1, 1, generator=generator)
+    return replace(batch, sar=(batch.sar + shift).clamp(0, 1))
 
 
 def cloud_over(

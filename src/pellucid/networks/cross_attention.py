@@ -23,6 +23,9 @@ class Config:
         num_heads: attention heads; must divide 4 * width.
         blend: learn per pixel how much of the input to replace, in one more output channel; the published
             network paints every pixel anew.
+        ceiling: reflectance above which the encoder sees no difference; thick clouds are brighter than any
+            ground but snow, and their lumps must not show in what is painted over them. 1 is the published
+            network.
     """
 
     optical_bands: int = 13
@@ -30,6 +33,7 @@ class Config:
     width: int = 64
     num_heads: int = 8
     blend: bool = False
+    ceiling: float = 1.0
 
 
 class ConvBlock(nn.Module):
@@ -160,11 +164,12 @@ class CrossAttentionNet(nn.Module):
         self.speckle_gating = SpeckleGate(channels)
         self.refinement = Refinement(channels)
         self.decoder = Decoder(config.width, config.optical_bands + config.blend)
-        self.blend = config.blend
+        self.blend, self.ceiling = config.blend, config.ceiling
 
     def forward(self, degraded: Tensor, sar: Tensor) -> Tensor:
         """Restore `degraded`, (B, C, H, W), guided by `sar`, (B, P, H, W)."""
-        full, half, quarter = self.optical_encoder(degraded)
+        seen = degraded if self.ceiling >= 1 else degraded.clamp(max=self.ceiling)
+        full, half, quarter = self.optical_encoder(seen)
         *_, radar = self.sar_encoder(sar)
         gated = self.speckle_gating(self.cross_attn(quarter, radar), radar)
         output = self.decoder(self.refinement(gated, quarter), half, full)
