@@ -57,7 +57,7 @@ class Sen12MsCr(Dataset[Batch]):
 
     Args:
         source: where the patches lie and which of them are meant.
-        bands: optical bands of the images; the files must hold all of level 1C.
+        bands: optical bands of the images.
         radar: polarisations of `sar`.
 
     Attributes:
@@ -86,7 +86,7 @@ class Sen12MsCr(Dataset[Batch]):
         for sample in self.samples:
             _check_files(sample)
         self.legacy_fill = source.legacy_fill
-        self.band_indices = [SENTINEL2.bands.index(band) for band in bands]
+        self.bands = bands
         self.radar_indices = [SENTINEL1.bands.index(band) for band in radar]
         self.keys = tuple(sample.key for sample in self.samples)
         self.groups = tuple(sample.group for sample in self.samples)
@@ -102,8 +102,8 @@ class Sen12MsCr(Dataset[Batch]):
         """
         sample = self.samples[index]
         read = _read_filled if self.legacy_fill else read_optical
-        degraded, has_degraded = read(sample.cloudy, SENTINEL2.bands)
-        target, has_target = read(sample.clear, SENTINEL2.bands)
+        degraded, has_degraded = read(sample.cloudy, self.bands)
+        target, has_target = read(sample.clear, self.bands)
         sar = self._read_radar(sample, degraded)
         sizes = {tuple(image.shape[-2:]) for image in (degraded, target, sar)}
         if len(sizes) > 1:
@@ -112,11 +112,11 @@ class Sen12MsCr(Dataset[Batch]):
             )
         valid = has_degraded & has_target
         degraded, target = degraded * valid, target * valid
-        cloud = cloud_score(degraded, SENTINEL2.bands) * valid
+        cloud = cloud_score(degraded, self.bands) * valid
         return Batch(
             key=(sample.key,),
-            degraded=degraded[None, self.band_indices],
-            target=target[None, self.band_indices],
+            degraded=degraded[None],
+            target=target[None],
             sar=sar[None, self.radar_indices],
             cloud=cloud[None],
             valid=valid[None],
@@ -278,7 +278,7 @@ def _check_files(sample: Sample) -> None:
 
 def _read_filled(path: Path, bands: tuple[str, ...]) -> tuple[Tensor, Tensor]:
     """Return an optical image as the published loader does: bands by position, NaN filled, all valid."""
-    image = _fill(path, SENTINEL2.select(bands), scale=1e-4)
+    image = _fill(path, SENTINEL2, scale=1e-4)[[SENTINEL2.bands.index(band) for band in bands]]
     valid = image.isfinite().all(0, keepdim=True)
     return image.nan_to_num(nan=0.0), valid
 

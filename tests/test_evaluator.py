@@ -1,0 +1,181 @@
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from torch import Tensor, nn
+
+from pellucid.config import Sen12MsCrSource
+from pellucid.data.batch import Batch
+from pellucid.data.ranges import SENTINEL1, SENTINEL2
+from pellucid.data.sen12ms_cr import Sen12MsCr
+from pellucid.errors import InputError
+from pellucid.evaluator import crop_centre, evaluate, mean_spectrum
+from pellucid.methods.regression import Regression
+from pellucid.scores import INPUT, MODEL, SPECTRUM
+
+BANDS = ("B02", "B03", "B04")
+
+
+class Identity(nn.Module):
+    """Returns its input, refuses sides that its stride does not divide, and remembers the sides it saw."""
+
+    stride = 16
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, degraded: Tensor, sar: Tensor) -> Tensor:
+        assert not any(side % self.stride for side in degraded.shape[-2:])
+        assert sar.isfinite().all()
+        self.seen.append(tuple(degraded.shape[-2:]))
+        return degraded
+
+
+class Answer(Identity):
+    """Returns the truth of one item, a thousandth too bright."""
+
+    def __init__(self, item: Batch) -> None:
+        super().__init__()
+        self.item = item
+
+    def forward(self, degraded: Tensor, sar: Tensor) -> Tensor:
+        assert degraded.shape[-2:] == sar.shape[-2:]
+        assert self.item.target is not None
+        return self.item.target + 0.001
+
+
+def identity(*, radar_optional: bool = True) -> Regression:
+    radar = SENTINEL1
+    optical = SENTINEL2.select(BANDS)
+    return Regression(Identity(), optical=optical, radar=radar, losses={}, radar_optional=radar_optional)
+
+
+def make_item(seed: int, size: tuple[int, int] = (32, 32)) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.rand(1, 3, *size, generator=generator) * 0.3
+    cloud = (torch.rand(1, 1, *size, generator=generator) > 0.4).float()
+    return Batch(
+        degraded=torch.maximum(target, 0.5 * cloud),
+        target=target,
+        sar=torch.full((1, 2, *size), torch.nan),
+        cloud=cloud,
+        valid=torch.ones(1, 1, *size, dtype=torch.bool),
+        key=(f"patch_{seed}",),
+    )
+
+
+def test_a_model_that_returns_its_input_has_the_figures_of_the_input() -> None:
+    result = evaluate(identity(), [make_item(0), make_item(1)], name="identity")
+    assert result.row(MODEL).metrics == result.row(INPUT).metrics
+    assert result.gain.mean == 0
+    assert SPECTRUM not in {row.source for row in result.rows}
+
+
+def test_a_model_that_returns_the_truth_beats_both_baselines() -> None:
+    item = make_item(0)
+    method = identity()
+    method.network = Answer(item)
+    result = evaluate(method, [item], name="truth", mean_spectrum=mean_spectrum([item]))
+    assert result.row().metrics["psnr"].mean == pytest.approx(60, abs=0.01)
+    baselines = [result.row(source).metrics["psnr"].mean for source in (INPUT, SPECTRUM)]
+    assert result.gain.mean == pytest.approx(60 - max(baselines), abs=0.01)
+
+
+def test_patches_of_any_size_are_padded_for_the_network_and_cut_again() -> None:
+    method = identity()
+    items = [make_item(0, (33, 40)), make_item(1, (48, 17))]
+    result = evaluate(method, items, name="identity")
+    assert method.network.seen == [(48, 48), (48, 32)]
+    assert result.row(MODEL).metrics == result.row(INPUT).metrics
+
+
+def test_a_crop_takes_the_centre_of_every_image() -> None:
+    item = make_item(0, (40, 32))
+    cut = crop_centre(item, 16)
+    torch.testing.assert_close(cut.degraded, item.degraded[..., 12:28, 8:24])
+    torch.testing.assert_close(cut.valid, item.valid[..., 12:28, 8:24])
+    with pytest.raises(InputError, match="patch_0 has 40 x 32 pixels, the crop needs 64"):
+        crop_centre(item, 64)
+
+
+def test_the_mean_spectrum_is_that_of_all_valid_pixels() -> None:
+    first, second = make_item(0), make_item(1, (16, 16))
+    valid = first.valid.clone()
+    valid[..., :20, :] = False
+    first = replace(first, valid=valid)
+    assert first.target is not None
+    assert second.target is not None
+    pixels = torch.cat([first.target[0, :, 20:].flatten(1), second.target[0].flatten(1)], dim=1)
+    assert mean_spectrum([first, second]) == pytest.approx(pixels.mean(1).tolist(), abs=1e-6)
+    with pytest.raises(InputError, match="no valid pixel"):
+        mean_spectrum([replace(first, valid=torch.zeros_like(valid))])
+
+
+def test_the_mean_spectrum_of_the_method_is_the_default_baseline() -> None:
+    item, method = make_item(0), identity()
+    method.mean_spectrum = (0.1, 0.2, 0.3)
+    default = evaluate(method, [item], name="m").row(SPECTRUM)
+    assert default == evaluate(method, [item], name="m", mean_spectrum=(0.1, 0.2, 0.3)).row(SPECTRUM)
+    assert default != evaluate(method, [item], name="m", mean_spectrum=(0.3, 0.2, 0.1)).row(SPECTRUM)
+
+
+def test_the_published_loader_and_metrics_give_the_published_figures(data_folder: Path) -> None:
+    options = {"name": "sen12ms_cr", "root": data_folder / "sen12mscr", "split": "test", "legacy_fill": True}
+    data = Sen12MsCr(Sen12MsCrSource(**options), bands=SENTINEL2.bands)
+    method = identity()
+    method.optical = SENTINEL2
+    result = evaluate(method, data, name="input", legacy=True, crop=128)
+    assert result.row(INPUT).metrics["legacy_psnr"].mean == pytest.approx(12.980359754757036, abs=1e-5)
+    assert result.row(INPUT).metrics["legacy_ssim"].mean == pytest.approx(0.5508124828338623, abs=1e-6)
+    assert result.row(MODEL).metrics == result.row(INPUT).metrics
+
+
+def test_tables_files_and_pictures_are_written(tmp_path: Path) -> None:
+    done = []
+    result = evaluate(
+        identity(),
+        [make_item(seed) for seed in range(5)],
+        name="identity",
+        notes="a note",
+        mean_spectrum=(0.15, 0.15, 0.15),
+        out=tmp_path / "new" / "folder",
+        pictures=3,
+        progress=lambda count, total: done.append((count, total)),
+    )
+    files = sorted(path.name for path in (tmp_path / "new" / "folder").iterdir())
+    assert files == ["evaluations.csv", "metrics.json", "per_image.csv", "sheet.png"]
+    with Image.open(tmp_path / "new" / "folder" / "sheet.png") as picture:
+        assert picture.width > 5 * 256
+        assert 3 * 256 < picture.height < 4 * 256
+    assert done == [(count, 5) for count in range(1, 6)]
+    text = io.StringIO()
+    Console(file=text, width=140).print(result.table())
+    for word in ("PSNR dB", "SAM °", "gain dB", "cloudy", "clear", "mean spectrum", "input", "5 images"):
+        assert word in text.getvalue()
+
+
+def test_nothing_is_written_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    evaluate(identity(), [make_item(0)], name="identity")
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    item = make_item(0)
+    with pytest.raises(InputError, match="there are no images"):
+        evaluate(identity(), [], name="m")
+    with pytest.raises(InputError, match="patch_0 has no reference image"):
+        evaluate(identity(), [replace(item, target=None)], name="m")
+    with pytest.raises(InputError, match="patch_0 has 2 bands, the model needs B02, B03, B04"):
+        evaluate(identity(), [replace(item, degraded=item.degraded[:, :2])], name="m")
+    with pytest.raises(InputError, match="patch_0 has pixels without radar and this model needs it"):
+        evaluate(identity(radar_optional=False), [item], name="m")
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(InputError, match=r"cannot make the folder .*file"):
+        evaluate(identity(), [item], name="m", out=blocked)
