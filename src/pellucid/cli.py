@@ -246,7 +246,7 @@ def demo(
 
         with _progress("removing clouds") as advance:
             result = run_demo(output, size=size, seed=seed, model=model, progress=advance)
-        out.print(result.table())
+        out.print(result.evaluation.table())
         for label, path in result.files.items():
             out.print(f"{label:<9}{path}", soft_wrap=True)
 

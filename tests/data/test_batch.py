@@ -1,0 +1,30 @@
+import pytest
+import torch
+
+from pellucid.data.batch import Batch
+
+
+def item(key: str, *, radar: bool = True) -> Batch:
+    return Batch(
+        degraded=torch.full((1, 3, 4, 4), float(len(key))),
+        valid=torch.ones(1, 1, 4, 4, dtype=torch.bool),
+        key=(key,),
+        sar=torch.zeros(1, 2, 4, 4) if radar else None,
+    )
+
+
+def test_items_are_joined_in_their_order() -> None:
+    batch = Batch.cat([item("a"), item("bb")])
+    assert len(batch) == 2
+    assert batch.key == ("a", "bb")
+    assert batch.degraded[:, 0, 0, 0].tolist() == [1.0, 2.0]
+    assert batch.target is None
+
+
+def test_a_field_that_only_some_items_have_is_refused() -> None:
+    with pytest.raises(ValueError, match="sar is given for some items"):
+        Batch.cat([item("a"), item("b", radar=False)])
+
+
+def test_images_are_named_without_the_missing_ones() -> None:
+    assert set(item("a", radar=False).images()) == {"degraded", "valid"}

@@ -1,0 +1,80 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pellucid.data.batch import Batch
+from pellucid.data.ranges import SENTINEL1, SENTINEL2
+from pellucid.losses import LOSSES
+from pellucid.methods.regression import NO_RADAR, Regression
+
+
+class Recorder(nn.Module):
+    """Returns its input plus one and keeps the radar it was shown."""
+
+    stride = 1
+
+    def forward(self, degraded: Tensor, sar: Tensor) -> Tensor:
+        self.seen = sar
+        return degraded + 1
+
+
+def make_batch() -> Batch:
+    return Batch(
+        degraded=torch.full((1, 13, 4, 4), 0.25),
+        target=torch.full((1, 13, 4, 4), 0.5),
+        sar=torch.full((1, 2, 4, 4), 0.5),
+        valid=torch.ones(1, 1, 4, 4, dtype=torch.bool),
+        key=("a",),
+    )
+
+
+def make_method(*, residual: bool = False, radar_optional: bool = False) -> Regression:
+    return Regression(
+        Recorder(),
+        optical=SENTINEL2,
+        radar=SENTINEL1,
+        losses={"l1": (2.0, LOSSES["l1"]), "l2": (1.0, LOSSES["l2"])},
+        residual=residual,
+        radar_optional=radar_optional,
+    )
+
+
+def test_terms_carry_their_weights_and_add_up() -> None:
+    terms = make_method().loss(make_batch())
+    assert terms["l1"].item() == pytest.approx(2 * 0.75)
+    assert terms["l2"].item() == pytest.approx(0.75**2)
+    assert terms["total"].item() == pytest.approx(2 * 0.75 + 0.75**2)
+
+
+def test_the_result_is_clipped_to_the_unit_range() -> None:
+    assert torch.equal(make_method().restore(make_batch()), torch.ones(1, 13, 4, 4))
+
+
+def test_a_residual_method_adds_its_input() -> None:
+    terms = make_method(residual=True).loss(make_batch())
+    assert terms["l1"].item() == pytest.approx(2 * (0.25 + 1 + 0.25 - 0.5))
+
+
+def test_pixels_without_radar_are_marked_for_the_network() -> None:
+    method = make_method(radar_optional=True)
+    batch = make_batch()
+    assert batch.sar is not None
+    sar = batch.sar.clone()
+    sar[..., 0] = torch.nan
+    method.restore(replace(batch, sar=sar))
+    assert (method.network.seen[..., 0] == NO_RADAR).all()
+    assert (method.network.seen[..., 1:] == 0.5).all()
+
+
+def test_a_batch_without_radar_looks_like_one_whose_radar_is_nan() -> None:
+    method = make_method(radar_optional=True)
+    method.restore(replace(make_batch(), sar=None))
+    assert torch.equal(method.network.seen, torch.full((1, 2, 4, 4), NO_RADAR))
+
+
+@pytest.mark.parametrize("sar", [None, torch.full((1, 2, 4, 4), torch.nan)])
+def test_missing_radar_is_refused_where_it_is_needed(sar: Tensor | None) -> None:
+    with pytest.raises(ValueError, match="needs it everywhere"):
+        make_method().restore(replace(make_batch(), sar=sar))
