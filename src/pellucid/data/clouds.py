@@ -169,7 +169,7 @@ def add_clouds(
     image, kept = clear.clone(), torch.ones_like(clear)
     for layer in layers:
         image, kept = _shade(image, kept, layer, bands, sky)
-    glow = _blur(image)
+    glow = _blur(image).clamp_(max=1)
     for layer in layers:
         image, kept = _cover(image, kept, glow, layer, bands, sky)
     return image.clamp_(0, 1), (1 - kept.mean(0, keepdim=True)).clamp_(0, 1)
@@ -285,14 +285,17 @@ def _cover(
     image: Tensor, kept: Tensor, glow: Tensor, layer: _Layer, bands: tuple[str, ...], sky: _Sky
 ) -> tuple[Tensor, Tensor]:
     """Return the image and its kept share under the layer itself."""
-    seen = torch.stack([_seen(layer, band, sky, image) for band in bands]) * layer.spread
-    reflected = BACKSCATTER * seen / (1 + BACKSCATTER * seen)
+    seen = torch.stack([_seen(layer, band, sky, image) for band in bands]).mul_(layer.spread)
+    detail = (seen * -layer.blur).clamp_(min=-30).exp_()  # smaller numbers would be slow, and are nothing
+    reflected = seen.mul_(BACKSCATTER)
+    reflected = reflected.div_(1 + reflected)
     # Light passes down and up and bounces between cloud and ground; exponents fit NIR over forest, and for a
     # white ground no light is lost.
-    passed = (1 - reflected) * ((1 - reflected) / (1 - reflected * glow.clamp(max=1))).sqrt()
-    detail = torch.exp(-layer.blur * seen)
+    through = 1 - reflected
+    passed = through.div(1 - reflected * glow).sqrt_().mul_(through)
     lit = layer.colour * _relief(layer, sky, image) if layer.relief else layer.colour
-    return passed * torch.lerp(glow, image, detail) + reflected * lit, kept * passed * detail
+    image = torch.lerp(glow, image, detail).mul_(passed).addcmul_(reflected, lit)
+    return image, kept.mul(passed).mul_(detail)
 
 
 def _seen(layer: _Layer, band: str, sky: _Sky, image: Tensor) -> Tensor:
