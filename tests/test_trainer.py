@@ -87,6 +87,19 @@ def test_validation_compares_with_the_input_and_the_mean_spectrum() -> None:
     assert means["val_psnr_spectrum"] == pytest.approx(-10 * torch.log10(error).item(), abs=1e-4)
 
 
+def test_padding_to_the_stride_does_not_count_in_the_loss() -> None:
+    batch = TinyData(1, size=(17, 18))[0]
+    module = Training(tiny_method(dropout=0), tiny_config(), samples_per_epoch=1).eval()
+    module.validation_step(batch, 0)
+    padded = batch.pad(4)
+    assert padded.degraded.shape[-2:] == padded.valid.shape[-2:] == (20, 20)
+    assert torch.equal(padded.degraded[..., 17:, :18], batch.degraded[..., 13:16, :].flip(-2))
+    assert padded.valid.sum() == 17 * 18
+    restored = module.network(padded.degraded, padded.sar)[..., :17, :18]
+    expected = (restored - batch.target).abs().mean().item()
+    assert module.means.take()["val_l1"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_validation_ignores_pixels_that_are_not_valid() -> None:
     batch = TinyData(1)[0]
     valid = batch.valid.clone()
