@@ -2,7 +2,7 @@
 
 Two encoders; at a quarter of the resolution optical pixels attend to all radar pixels, a gate on the
 radar features damps speckle, and a decoder with skip connections from the optical encoder returns the
-image. Described in `docs/systems.md`; parameter names follow the published checkpoints.
+image. Parameter names follow the published checkpoints.
 """
 
 from dataclasses import dataclass
