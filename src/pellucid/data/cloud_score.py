@@ -1,0 +1,94 @@
+"""A simple cloud and shadow score, for scenes that come without a cloud map.
+
+Clouds and haze are brighter in blue than red surfaces of the same brightness (Zhang et al. 2002,
+doi:10.1016/S0034-4257(02)00034-2), cirrus shines in B10, snow is dark in B11, and a shadow is a spot near
+a cloud that is much darker in B08 and B11 than its surroundings, and no water. The limits are midpoints
+that suit the pairs of SEN12MS-CR at the top of the atmosphere; on Level 2A haze is found less often.
+"""
+
+import torch
+from torch import Tensor
+
+# Reflectance. HOT = B02 - B04 / 2: 0.04 to 0.08 over clear land and water, above 0.1 in haze and cloud.
+HAZE = (0.08, 0.13)
+# Reflectance in B10: below 0.015 where dry air lets the ground through, above 0.024 in cirrus.
+CIRRUS = (0.015, 0.035)
+# Snow index (B03 - B11) / (B03 + B11) of bright pixels; clouds stay below 0.5 (Zhu and Woodcock 2012,
+# doi:10.1016/j.rse.2011.10.028, use 0.8 for snow without cloud above).
+SNOW, SNOW_BRIGHT = (0.5, 0.65), 0.25
+# B08 and B11 of a shadow relative to the mean of the clear surroundings.
+SHADOW_B08, SHADOW_B11 = (0.6, 0.8), (0.68, 0.88)
+# Reflectance in B11: water lies below, land in shadow above.
+WATER = (0.015, 0.045)
+# Pixels (of 10 m) around a shadow in which its cloud and its clear surroundings are looked for; its half
+# is the radius of the two box filters that average the surroundings.
+NEAR = 80
+# Radius in pixels of the filter that calms the score.
+CALM = 2
+# Pixels around a place on which its score depends: cut windows wider by this.
+REACH_PX = NEAR + 2 * CALM
+
+
+def cloud_score(optical: Tensor, bands: tuple[str, ...]) -> Tensor:
+    """Return how likely each pixel is to lie under cloud, haze or cloud shadow.
+
+    Args:
+        optical: (..., C, H, W) reflectance in [0, 1]; pixels that are 0 in all bands hold no data.
+        bands: names of the channels. B02 and B04 are needed; without B10, B03, B08 or B11 what they tell
+            (cirrus, snow, shadow) is left out.
+
+    Returns:
+        (..., 1, H, W) in [0, 1]; above 0.5 is cloud or shadow. It depends on nothing farther than
+        `REACH_PX`, so that windows with that margin give the score of the whole scene.
+
+    Raises:
+        ValueError: if B02 or B04 is missing.
+    """
+    missing = {"B02", "B04"} - set(bands)
+    if missing:
+        raise ValueError(f"the cloud score needs B02 and B04, got {', '.join(bands)}; give a cloud map")
+    band = {name: optical[..., i : i + 1, :, :] for i, name in enumerate(bands)}
+    score = _rise(band["B02"] - band["B04"] / 2, HAZE)
+    if {"B03", "B11"} <= band.keys():
+        ratio = (band["B03"] - band["B11"]) / (band["B03"] + band["B11"]).clamp(min=1e-6)
+        score = torch.minimum(score, 1 - _rise(ratio, SNOW) * (band["B02"] > SNOW_BRIGHT))
+    if "B10" in band:
+        score = torch.maximum(score, _rise(band["B10"], CIRRUS))
+    score = _mean(score, CALM)
+    if {"B08", "B11"} <= band.keys():
+        score = torch.maximum(score, _shadow(band["B08"], band["B11"], score, (optical != 0).any(-3, True)))
+    return score
+
+
+def _shadow(b08: Tensor, b11: Tensor, cloud: Tensor, valid: Tensor) -> Tensor:
+    """Return how likely each pixel is to lie in the shadow of one of the clouds."""
+    if not (cloud > 0.5).any():
+        return torch.zeros_like(cloud)
+    clear = ((cloud <= 0.5) & valid).to(cloud.dtype)
+    weight = _surroundings(clear).clamp(min=1e-3)
+    dark = 1 - _rise(b08 / (_surroundings(b08 * clear) / weight).clamp(min=1e-6), SHADOW_B08)
+    dark = dark * (1 - _rise(b11 / (_surroundings(b11 * clear) / weight).clamp(min=1e-6), SHADOW_B11))
+    return _mean(dark * _rise(b11, WATER) * (_mean((cloud > 0.5).float(), NEAR) > 0), CALM)
+
+
+def _rise(values: Tensor, limits: tuple[float, float]) -> Tensor:
+    """Return 0 below the first limit, 1 above the second, and a straight line between."""
+    low, high = limits
+    return ((values - low) / (high - low)).clamp(0, 1)
+
+
+def _surroundings(values: Tensor) -> Tensor:
+    return _mean(_mean(values, NEAR // 2), NEAR // 2)
+
+
+def _mean(values: Tensor, radius: int) -> Tensor:
+    """Return the mean over a square, as fast for large ones; at the edges, over what is inside."""
+    for dim in (-2, -1):
+        size = values.shape[dim]
+        at = torch.arange(size, device=values.device)
+        first, last = (at - radius).clamp(min=0), (at + radius + 1).clamp(max=size)
+        start = torch.zeros_like(values.narrow(dim, 0, 1), dtype=torch.float64)
+        sums = torch.cat([start, values.cumsum(dim, dtype=torch.float64)], dim)
+        count = (last - first).view(-1, *[1] * (-1 - dim))
+        values = ((sums.index_select(dim, last) - sums.index_select(dim, first)) / count).to(values.dtype)
+    return values
