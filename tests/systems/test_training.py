@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import TinyData, tiny_method, train_tiny
+from tiny import TinyData, tiny_config, tiny_method, train_tiny
 from torch.multiprocessing.spawn import start_processes
 
 from pellucid.data.batch import Batch
 from pellucid.errors import InputError
 from pellucid.run import read_run
+from pellucid.trainer import train
 
 VALIDATION = TinyData(3, size=(17, 18), seed=5000)
 # Everything that a resumed run must have in common with one that was never stopped.
@@ -98,6 +99,20 @@ def test_the_weights_that_are_saved_are_those_that_validated_best(tmp_path: Path
     for name, weight in method.network.state_dict().items():
         assert torch.equal(state[name], checkpoint["state_dict"][f"network.{name}"])
         assert torch.equal(state[name], weight)
+
+
+def test_averaged_weights_are_saved_as_soon_as_they_validate_best(tmp_path: Path) -> None:
+    config, method = tiny_config(ema_decay=0.9, num_steps=8, checkpoint_every=4), tiny_method()
+    saved: list[dict[str, torch.Tensor]] = []
+
+    def save(*, card: str, metrics: dict[str, Any]) -> None:
+        saved.append({name: weight.clone() for name, weight in method.network.state_dict().items()})
+
+    train(config, method, TinyData(1000), VALIDATION, tmp_path, save=save)
+    fourth = read_checkpoint(tmp_path, "step-0000004.ckpt")
+    for name, weight in saved[0].items():
+        assert torch.equal(weight, fourth["state_dict"][f"network.{name}"])
+        assert not torch.equal(weight, fourth["current_model_state"][f"network.{name}"])
 
 
 def test_checkpoints_are_kept_every_so_many_steps_with_the_config(tmp_path: Path) -> None:
