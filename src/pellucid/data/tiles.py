@@ -1,0 +1,152 @@
+"""How a scene is cut into overlapping tiles and put together again without seams.
+
+The weights of a tile are whole numbers that fall linearly towards its sides. All sums are taken in float64,
+where products and sums of such numbers and float32 values are exact: a network that returns its input gives
+it back bit by bit, and the order of the tiles does not matter.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """Tiles that cover a scene; those in a row share their rows.
+
+    Starts are multiples of `stride`. The last tile of a row may reach over the edge of the scene by less
+    than `stride`, and a scene smaller than a tile gets tiles of its own size, rounded up to the stride.
+
+    Args:
+        height: rows of the scene.
+        width: columns of the scene.
+        tile: side of a tile in pixels.
+        overlap: pixels that neighbouring tiles share.
+        stride: both must be multiples of it; 1 for none.
+
+    Raises:
+        ValueError: if `tile` or `overlap` is no multiple of `stride`, or the overlap not below the tile.
+    """
+
+    height: int
+    width: int
+    tile: int
+    overlap: int
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("tile", self.tile, 1), ("overlap", self.overlap, 0)):
+            if value < least or value % self.stride:
+                better = max(least, round(value / self.stride)) * self.stride
+                raise ValueError(
+                    f"{name} is {value} px, must be a positive multiple of {self.stride}; try {better}"
+                )
+        if self.overlap >= self.tile:
+            better = self.tile // (4 * self.stride) * self.stride
+            raise ValueError(
+                f"overlap is {self.overlap} px, must be less than the tile of {self.tile}; try {better}"
+            )
+
+    @cached_property
+    def tile_height(self) -> int:
+        """Rows of every tile."""
+        return min(self.tile, _round_up(self.height, self.stride))
+
+    @cached_property
+    def tile_width(self) -> int:
+        """Columns of every tile."""
+        return min(self.tile, _round_up(self.width, self.stride))
+
+    @cached_property
+    def tops(self) -> tuple[int, ...]:
+        """First row of each row of tiles."""
+        return self._starts(self.height, self.tile_height)
+
+    @cached_property
+    def lefts(self) -> tuple[int, ...]:
+        """First column of each column of tiles."""
+        return self._starts(self.width, self.tile_width)
+
+    @cached_property
+    def weights(self) -> NDArray[np.float64]:
+        """(tile_height, tile_width) whole numbers, 1 in the corners, largest where no neighbour reaches."""
+        return np.outer(self._ramp(self.tile_height), self._ramp(self.tile_width))
+
+    @cached_property
+    def row_sums(self) -> NDArray[np.float64]:
+        """(height,) sum of the weights of all tiles, along a column; the sum at a pixel is the product."""
+        return self._sums(self.height, self.tops, self.tile_height)
+
+    @cached_property
+    def column_sums(self) -> NDArray[np.float64]:
+        """(width,) as `row_sums`, along a row."""
+        return self._sums(self.width, self.lefts, self.tile_width)
+
+    def __len__(self) -> int:
+        return len(self.tops) * len(self.lefts)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yield (top, left) of every tile, row by row."""
+        return ((top, left) for top in self.tops for left in self.lefts)
+
+    def _starts(self, size: int, tile: int) -> tuple[int, ...]:
+        last = _round_up(max(0, size - tile), self.stride)
+        return (*range(0, last, self.tile - self.overlap), last)
+
+    def _ramp(self, size: int) -> NDArray[np.float64]:
+        at = np.arange(size)
+        return np.minimum(np.minimum(at, size - 1 - at), self.overlap).astype(np.float64) + 1
+
+    def _sums(self, size: int, starts: tuple[int, ...], tile: int) -> NDArray[np.float64]:
+        sums = np.zeros(starts[-1] + tile)
+        for start in starts:
+            sums[start : start + tile] += self._ramp(tile)
+        return sums[:size]
+
+
+class Blender:
+    """Sums up the tiles of one row after the other, and gives back rows that no later tile reaches.
+
+    Args:
+        grid: the tiles.
+        bands: channels of a tile.
+    """
+
+    def __init__(self, grid: TileGrid, bands: int) -> None:
+        self.grid = grid
+        self.top = 0
+        self.sums = np.zeros((bands, grid.tile_height, grid.lefts[-1] + grid.tile_width))
+
+    def start_row(self, top: int) -> None:
+        """Move on to the tiles that start at row `top`, dropping the rows above."""
+        step = min(top - self.top, self.sums.shape[1])
+        kept = self.sums.shape[1] - step
+        self.sums[:, :kept] = self.sums[:, step:].copy()
+        self.sums[:, kept:] = 0
+        self.top = top
+
+    def add(self, left: int, tile: NDArray[np.float32]) -> None:
+        """Add a tile, (C, tile_height, tile_width), of the row at hand."""
+        self.sums[:, :, left : left + self.grid.tile_width] += tile * self.grid.weights
+
+    def blend(self, rows: slice, columns: slice) -> NDArray[np.float64]:
+        """Return the blended pixels of the scene, (C, rows, columns); every tile there must be added."""
+        part = self.sums[:, rows.start - self.top : rows.stop - self.top, columns]
+        return part / np.outer(self.grid.row_sums[rows], self.grid.column_sums[columns])
+
+
+def reflect(first: int, last: int, size: int) -> NDArray[np.intp]:
+    """Return the pixels, of 0 ... size - 1, to read for first ... last - 1: beyond the edges, mirrored.
+
+    The edge pixel itself is not repeated, and far outside the image runs back and forth.
+    """
+    period = max(1, 2 * (size - 1))
+    at = np.arange(first, last) % period
+    return np.minimum(at, period - at) if size > 1 else np.zeros_like(at)
+
+
+def _round_up(value: int, stride: int) -> int:
+    return -(-value // stride) * stride
