@@ -11,7 +11,6 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-import torch
 from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import max_pool2d
@@ -214,8 +213,7 @@ def score_image(
         sources[SPECTRUM] = _flat(spectrum, target)
     regions, is_whole = _regions(batch), _whole_windows(valid)
     values: dict[tuple[str, str, str], float] = {}
-    for source, shown in sources.items():
-        image = torch.where(valid, shown, target)
+    for source, image in sources.items():
         similarity = ssim_map(image, target)
         for region, mask in regions.items():
             for metric, function in _PIXELWISE.items():

@@ -150,6 +150,11 @@ def test_chosen_bands_and_polarisations_come_in_the_order_asked_for(tmp_path: Pa
     torch.testing.assert_close(some.sar, all_bands.sar[:, 1:])
 
 
+def test_without_blue_or_red_there_is_no_cloud_map(tmp_path: Path) -> None:
+    write_folders(tmp_path, ("a",))
+    assert Sen12MsCr(source(tmp_path), bands=("B08", "B04"))[0].cloud is None
+
+
 def test_pixels_missing_in_either_image_are_invalid_and_zero_in_both(tmp_path: Path) -> None:
     write_folders(tmp_path, ("a",))
     for folder, column in (("s2_cloudy", 0), ("s2_cloudfree", 1)):

@@ -27,6 +27,8 @@ from pellucid.errors import InputError
 
 # ROIs1158_spring_s2_cloudy_1_p30 and ROIs1158_spring_1_p30 are both patch 30 of ROI ROIs1158_spring_1.
 _NAME = re.compile(r"(?P<season>ROIs\d+_[a-z]+)(?:_s1|_s2|_s2_cloudy)?_(?P<number>\d+)_p(?P<patch>\d+)")
+# Bands without which clouds cannot be told.
+_SCORED = {"B02", "B04"}
 # Column 0 of the published lists.
 _SPLIT_NUMBERS = {"1": "train", "2": "val", "3": "test"}
 
@@ -53,7 +55,8 @@ class Sample:
 class Sen12MsCr(Dataset[Batch]):
     """Whole patches of SEN12MS-CR, each a `Batch` with B = 1.
 
-    `sar` is NaN where there is no radar; `cloud` is the built-in score of the cloudy image.
+    `sar` is NaN where there is no radar; `cloud` is the built-in score of the cloudy image, None if `bands`
+    leaves out what it needs (B02 and B04).
 
     Args:
         source: where the patches lie and which of them are meant.
@@ -112,13 +115,13 @@ class Sen12MsCr(Dataset[Batch]):
             )
         valid = has_degraded & has_target
         degraded, target = degraded * valid, target * valid
-        cloud = cloud_score(degraded, self.bands) * valid
+        cloud = cloud_score(degraded, self.bands) * valid if _SCORED <= set(self.bands) else None
         return Batch(
             key=(sample.key,),
             degraded=degraded[None],
             target=target[None],
             sar=sar[None, self.radar_indices],
-            cloud=cloud[None],
+            cloud=None if cloud is None else cloud[None],
             valid=valid[None],
         )
 
