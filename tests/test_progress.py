@@ -40,6 +40,8 @@ def test_the_bar_counts_steps_on_standard_error_alone(
     assert out == ""
     assert "10/10" in err
     assert "left" in err
+    assert "step 5: PSNR in dB: restored " in err
+    assert "best at step" in err
     assert err.count("PSNR") == 2
     assert "Tip" not in err
     assert "warning" not in err.lower()

@@ -56,6 +56,12 @@ def test_weights_are_stored_in_the_safe_format(tmp_path: Path) -> None:
         assert json.loads(file.metadata()["radar"])["unit"] == "dB"
 
 
+def test_others_may_read_the_weights_as_they_may_the_config(tmp_path: Path) -> None:
+    save_run(tmp_path, config=tiny_config(), method=tiny_method())
+    modes = [(tmp_path / name).stat().st_mode for name in ("weights.safetensors", "config.yaml")]
+    assert modes[0] == modes[1]
+
+
 def test_card_and_metrics_are_written_where_given(tmp_path: Path) -> None:
     save_run(tmp_path, config=tiny_config(), method=tiny_method())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "weights.safetensors"]

@@ -1,6 +1,5 @@
 """What a user watches while a model trains: a progress bar, TensorBoard curves and pictures."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ from pellucid.pictures import to_rgb
 REPORT_EVERY = 10
 # Validation images that TensorBoard shows.
 NUM_PICTURES = 4
+# What is printed of each validation.
+PSNRS = {"val_psnr": "restored", "val_psnr_input": "input", "val_psnr_spectrum": "mean spectrum"}
 
 
 class Board(Callback):
@@ -75,7 +76,8 @@ class Board(Callback):
         """Write the row of the history."""
         if self.writer is not None:
             for name, value in self.judge.history[-1].items():
-                self.writer.add_scalar(f"history/{name}", value, trainer.global_step)
+                if name.startswith(("train_", "val_")):
+                    self.writer.add_scalar(f"history/{name}", value, trainer.global_step)
             self.writer.flush()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -123,14 +125,12 @@ class ProgressBar(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the row of the history."""
         best = self.judge.best()
-        if best is not None and trainer.is_global_zero:
-            row, missing = self.judge.history[-1], math.nan
-            self.bar.console.print(
-                f"step {row['step']:.0f}: PSNR {row.get('val_psnr', missing):.2f} dB "
-                f"(input {row.get('val_psnr_input', missing):.2f}, "
-                f"best {best.get('val_psnr', missing):.2f} at {best['step']:.0f})",
-                highlight=False,
-            )
+        if best is None or not trainer.is_global_zero:
+            return
+        row = self.judge.history[-1]
+        text = ", ".join(f"{label} {row[name]:.2f}" for name, label in PSNRS.items() if name in row)
+        text = f"step {row['step']:.0f}: PSNR in dB: {text}; best at step {best['step']:.0f}"
+        self.bar.console.print(text, highlight=False, soft_wrap=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the bar as it is."""

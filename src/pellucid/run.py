@@ -126,7 +126,10 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, then move it there; on failure nothing changes."""
     partial = path.with_name(f".{path.name}.partial")
     try:
+        partial.touch()
+        mode = partial.stat().st_mode
         write(partial)
+        partial.chmod(mode)  # safetensors makes files that only their owner can read
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(path)
