@@ -115,7 +115,7 @@ class Sen12MsCr(Dataset[Batch]):
             )
         valid = has_degraded & has_target
         degraded, target = degraded * valid, target * valid
-        cloud = cloud_score(degraded, self.bands) * valid if _SCORED <= set(self.bands) else None
+        cloud = cloud_score(degraded, self.bands) * valid if set(self.bands) >= _SCORED else None
         return Batch(
             key=(sample.key,),
             degraded=degraded[None],
