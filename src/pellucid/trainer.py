@@ -39,7 +39,7 @@ from pellucid.bookkeeping import (
     best_row,
 )
 from pellucid.card import write_card
-from pellucid.config import Config, TrainConfig
+from pellucid.config import Config, TrainConfig, parse
 from pellucid.data.batch import Batch
 from pellucid.data.order import train_loader, val_loader
 from pellucid.errors import InputError
@@ -340,9 +340,8 @@ def _last_checkpoint(folder: Path, config: Config, *, resume: bool) -> Path | No
         return None
     if not last.exists():
         raise InputError(f"{folder} has no {CHECKPOINTS}/{LAST}, leave --resume away to start a run there")
-    before, now = (
-        _fixed(values) for values in (_read_checkpoint(last)["config"], config.model_dump(mode="json"))
-    )
+    saved = parse(Config, _read_checkpoint(last)["config"], where=str(last))
+    before, now = _fixed(saved), _fixed(config)
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             raise InputError(
@@ -352,12 +351,13 @@ def _last_checkpoint(folder: Path, config: Config, *, resume: bool) -> Path | No
     return last
 
 
-def _fixed(config: dict[str, Any]) -> dict[str, Any]:
+def _fixed(config: Config) -> dict[str, Any]:
     """Return by dotted key what may not change when a run is resumed; data may move."""
-    kept = {f"train.{key}": value for key, value in config["train"].items() if key not in CHANGEABLE}
+    values = config.model_dump(mode="json")
+    kept = {f"train.{key}": value for key, value in values["train"].items() if key not in CHANGEABLE}
     for part in ("network", "method", "losses"):
-        kept |= {f"{part}.{key}": value for key, value in config[part].items()}
-    return kept | {f"data.{key}": config["data"][key] for key in ("tile", "augment", "hold_out")}
+        kept |= {f"{part}.{key}": value for key, value in values[part].items()}
+    return kept | {f"data.{key}": values["data"][key] for key in ("tile", "augment", "hold_out")}
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
