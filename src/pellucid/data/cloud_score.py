@@ -54,7 +54,7 @@ def cloud_score(optical: Tensor, bands: tuple[str, ...]) -> Tensor:
         score = torch.minimum(score, 1 - _rise(ratio, SNOW) * (band["B02"] > SNOW_BRIGHT))
     if "B10" in band:
         score = torch.maximum(score, _rise(band["B10"], CIRRUS))
-    score = _mean(score, CALM)
+    score = box_mean(score, CALM)
     if {"B08", "B11"} <= band.keys():
         score = torch.maximum(score, _shadow(band["B08"], band["B11"], score, (optical != 0).any(-3, True)))
     return score
@@ -68,7 +68,7 @@ def _shadow(b08: Tensor, b11: Tensor, cloud: Tensor, valid: Tensor) -> Tensor:
     weight = _surroundings(clear).clamp(min=1e-3)
     dark = 1 - _rise(b08 / (_surroundings(b08 * clear) / weight).clamp(min=1e-6), SHADOW_B08)
     dark = dark * (1 - _rise(b11 / (_surroundings(b11 * clear) / weight).clamp(min=1e-6), SHADOW_B11))
-    return _mean(dark * _rise(b11, WATER) * (_mean((cloud > 0.5).float(), NEAR) > 0), CALM)
+    return box_mean(dark * _rise(b11, WATER) * (box_mean((cloud > 0.5).float(), NEAR) > 0), CALM)
 
 
 def _rise(values: Tensor, limits: tuple[float, float]) -> Tensor:
@@ -78,10 +78,10 @@ def _rise(values: Tensor, limits: tuple[float, float]) -> Tensor:
 
 
 def _surroundings(values: Tensor) -> Tensor:
-    return _mean(_mean(values, NEAR // 2), NEAR // 2)
+    return box_mean(box_mean(values, NEAR // 2), NEAR // 2)
 
 
-def _mean(values: Tensor, radius: int) -> Tensor:
+def box_mean(values: Tensor, radius: int) -> Tensor:
     """Return the mean over a square, as fast for large ones; at the edges, over what is inside."""
     for dim in (-2, -1):
         size = values.shape[dim]
