@@ -18,6 +18,7 @@ from pellucid.build import build_training_data, load, read_source, start_method
 from pellucid.config import Config, Sen12MsCrSource, load_config
 from pellucid.evaluator import evaluate
 from pellucid.run import replace_file, save_run
+from pellucid.scores import INPUT, MODEL, SPECTRUM
 from pellucid.trainer import train
 
 # A patch counts as cloudy from this share of cloudy pixels on.
@@ -30,11 +31,12 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/cross_validation"))
     parser.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--places", nargs="*", help="only these folds, to share the work between processes")
     options = parser.parse_args()
     config = load_config(options.config, tuple(options.changes))
     rows = []
-    for place in places(config):
-        file = options.out / f"{place}.json"
+    for place in options.places or places(config):
+        file = options.out / place / "scores.json"
         if not file.exists():
             rows_of_fold = run_fold(config, place, options.out / place)
             replace_file(file, lambda path, rows=rows_of_fold: path.write_text(json.dumps(rows, indent=1)))
@@ -44,7 +46,7 @@ def main() -> None:
 
 def places(config: Config) -> list[str]:
     """Return the places of all pairs of cloudy and clear images, sorted."""
-    groups = {group for source in _pairs(config) for group in read_source(source).groups}
+    groups = {group for source in _pairs(config) for group in read_source(source, config).groups}
     return sorted(groups)
 
 
@@ -62,7 +64,7 @@ def run_fold(config: Config, place: str, folder: Path) -> list[dict[str, float |
     if not (folder / "weights.safetensors").exists():
         train(fold, method, training.stream, None, folder, save=save)
     method = load(folder, device=config.train.device)
-    patches = [(read_source(source), source) for source in _pairs(config)]
+    patches = [(read_source(source, config), source) for source in _pairs(config)]
     held = ConcatDataset(
         [
             Subset(dataset, [i for i, group in enumerate(dataset.groups) if group == place])
@@ -75,10 +77,8 @@ def run_fold(config: Config, place: str, folder: Path) -> list[dict[str, float |
             "place": place,
             "patch": image.key,
             "cover": image.cover,
-            "psnr": image.psnr,
-            "input": image.psnr_input,
-            "mean_spectrum": image.psnr_mean_spectrum,
-            "gain": image.gain,
+            **{source: image.values[source, "all", "psnr"] for source in (MODEL, INPUT, SPECTRUM)},
+            "gain": image.gain(),
         }
         for image in result.images
     ]

@@ -19,7 +19,7 @@ from pellucid.config import (
     SyntheticSource,
     parse,
 )
-from pellucid.data.augment import Patches, TrainingStream
+from pellucid.data.augment import Clouded, Patches, TrainingStream
 from pellucid.data.batch import Batch
 from pellucid.data.clear_scenes import ClearScenes
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
@@ -85,6 +85,7 @@ def build_method(config: Config, metadata: Metadata | None = None) -> Regression
         losses={name: (weight, LOSSES[name]) for name, weight in config.losses.items() if weight},
         residual=config.method.residual,
         radar_optional=config.method.radar_optional,
+        caution=config.method.caution,
         mean_spectrum=metadata.mean_spectrum if metadata else None,
     )
 
@@ -141,7 +142,7 @@ def build_training_data(config: Config) -> TrainingData:
         InputError: if a source cannot be read, or training and validation share a place.
     """
     data, run = config.data, config.train
-    sources = [(read_source(source), source) for source in data.train]
+    sources = [(read_source(source, config), source) for source in data.train]
     try:
         stream = TrainingStream(
             [(patches, source.weight, not isinstance(source, Sen12MsCrSource)) for patches, source in sources],
@@ -154,7 +155,7 @@ def build_training_data(config: Config) -> TrainingData:
         )
     except ValueError as error:
         raise InputError(f"data: {error}") from error
-    val = [read_source(source) for source in data.val]
+    val = [_cloudy(source, config) for source in data.val]
     shared = stream.places & {group for patches in val for group in patches.groups}
     if shared:
         raise InputError(
@@ -165,15 +166,24 @@ def build_training_data(config: Config) -> TrainingData:
     return TrainingData(stream, ConcatDataset(val) if val else None, mean_spectrum(ConcatDataset(kept)))
 
 
-def read_source(source: Source) -> Patches:
-    """Return the dataset that a source of the config describes."""
+def read_source(source: Source, config: Config) -> Patches:
+    """Return the dataset that a source of the config describes, with the bands of its method."""
+    bands, radar = config.method.optical, config.method.radar
     match source:
         case Sen12MsCrSource():
-            return Sen12MsCr(source)
+            return Sen12MsCr(source, bands=bands, radar=radar)
         case ClearScenesSource():
-            return ClearScenes(source)
+            return ClearScenes(source, bands=bands, radar=radar)
         case SyntheticSource():
-            return SyntheticScenes(source)
+            return SyntheticScenes(source, bands=bands, radar=radar)
+
+
+def _cloudy(source: Source, config: Config) -> Patches:
+    """Return the dataset, under simulated clouds if its images are clear: validation needs something to do."""
+    patches = read_source(source, config)
+    if isinstance(source, Sen12MsCrSource):
+        return patches
+    return Clouded(patches, config.method.optical, seed=config.train.seed)
 
 
 def run_training(

@@ -139,6 +139,7 @@ def evaluate_command(
         bool, typer.Option("--legacy-metrics", help="Also the published PSNR and SSIM, to compare with papers.")
     ] = False,
     pictures: Annotated[int, typer.Option(min=0, help="Patches on the picture sheet.")] = 8,
+    crop: Annotated[int, typer.Option(min=0, help="Judge the central square of this side; 0: the whole patch.")] = 0,
     device: Device = "auto",
     precision: Precision = "fp32",
 ) -> None:
@@ -161,13 +162,14 @@ def evaluate_command(
         with _progress("evaluating") as advance:
             result = evaluate(
                 method,
-                Sen12MsCr(source),
+                Sen12MsCr(source, bands=method.optical.bands, radar=method.radar.bands),
                 name=name or Path(model).name,
                 notes=notes,
                 out=folder,
                 legacy=legacy_metrics,
                 mean_spectrum=baseline_spectrum(method),
                 pictures=pictures,
+                crop=crop,
                 device=device,
                 precision=precision,
                 progress=advance,

@@ -12,7 +12,6 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from pellucid.data.batch import Batch
 from pellucid.errors import InputError
@@ -155,7 +154,7 @@ class _Restorer:
         """
         self._check(batch)
         height, width = batch.degraded.shape[-2:]
-        padded = _pad(batch, self.method.stride).to(self.device)
+        padded = batch.pad(self.method.stride).to(self.device)
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_half):
             restored = self.method.restore(padded)
         return restored[..., :height, :width].float().cpu()
@@ -173,19 +172,6 @@ class _Restorer:
                 f"{batch.key[0]} has pixels without radar and this model needs it everywhere;"
                 " choose data with radar, or a model that can do without"
             )
-
-
-def _pad(batch: Batch, stride: int) -> Batch:
-    """Return the batch continued by reflection at the bottom and right to sides that `stride` divides."""
-    height, width = batch.degraded.shape[-2:]
-    edge = [0, -width % stride, 0, -height % stride]
-    if not any(edge):
-        return batch
-
-    def extend(image: Tensor) -> Tensor:
-        return pad(image.float(), edge, mode="reflect").to(image.dtype)
-
-    return replace(batch, **{name: extend(image) for name, image in batch.images().items()})  # type: ignore[arg-type]
 
 
 def _panels(batch: Batch, restored: Tensor, method: Method) -> list[Any]:

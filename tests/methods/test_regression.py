@@ -57,6 +57,15 @@ def test_a_residual_method_adds_its_input() -> None:
     assert terms["l1"].item() == pytest.approx(2 * (0.25 + 1 + 0.25 - 0.5))
 
 
+def test_a_cautious_method_draws_its_result_towards_the_mean_spectrum() -> None:
+    method = make_method(residual=True)  # 0.25 + 1 + 0.25, before clipping
+    method.caution, method.mean_spectrum = 0.75, (0.1,) * 13
+    expected = 0.25 * 1.5 + 0.75 * 0.1
+    torch.testing.assert_close(method.restore(make_batch()), torch.full((1, 13, 4, 4), expected))
+    method.mean_spectrum = None
+    assert torch.equal(method.restore(make_batch()), torch.ones(1, 13, 4, 4))
+
+
 def test_pixels_without_radar_are_marked_for_the_network() -> None:
     method = make_method(radar_optional=True)
     batch = make_batch()

@@ -100,6 +100,28 @@ class TrainingStream(Dataset[Batch]):
         return batch
 
 
+class Clouded(Dataset[Batch]):
+    """Clear patches, each always under the same simulated clouds.
+
+    Args:
+        patches: whose targets are clear.
+        bands: optical band names, for the spectra of the clouds.
+        seed: of the clouds.
+    """
+
+    def __init__(self, patches: Patches, bands: tuple[str, ...], seed: int) -> None:
+        self.patches, self.bands, self.seed = patches, bands, seed
+        self.keys, self.groups = patches.keys, patches.groups
+
+    def __len__(self) -> int:
+        return len(self.patches)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return patch `index` under its clouds."""
+        generator = torch.Generator().manual_seed(self.seed * 2_147_483_647 + index)
+        return cloud_over(self.patches[index], self.bands, generator, CloudOptions())
+
+
 def random_crop(batch: Batch, tile: int, scale: float, generator: torch.Generator) -> Batch:
     """Return a square of `tile` pixels, zoomed by a factor in [1 - scale, 1 + scale] about it."""
     height, width = batch.degraded.shape[-2:]

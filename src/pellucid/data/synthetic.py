@@ -41,14 +41,24 @@ class SyntheticScenes(Dataset[Batch]):
 
     Args:
         source: how many scenes, how large, from which seed.
+        bands: optical bands of the images.
+        radar: polarisations of `sar`.
 
     Attributes:
         keys: name of each scene.
         groups: place of each scene: every scene is its own.
     """
 
-    def __init__(self, source: SyntheticSource) -> None:
+    def __init__(
+        self,
+        source: SyntheticSource,
+        *,
+        bands: tuple[str, ...] = SENTINEL2.bands,
+        radar: tuple[str, ...] = SENTINEL1.bands,
+    ) -> None:
         self.source = source
+        self.optical = [SENTINEL2.bands.index(band) for band in bands]
+        self.radar = [SENTINEL1.bands.index(band) for band in radar]
         self.keys = tuple(f"synthetic_{source.seed + index}" for index in range(source.num_scenes))
         self.groups = self.keys
 
@@ -58,11 +68,11 @@ class SyntheticScenes(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         """Return scene `index`, always the same."""
         scene = make_scene(self.source.size, self.source.seed + range(len(self))[index])
-        clear = scene.optical[None]
+        clear = scene.optical[None, self.optical]
         return Batch(
             degraded=clear,
             target=clear,
-            sar=SENTINEL1.to_unit(scene.radar_db)[None],
+            sar=SENTINEL1.to_unit(scene.radar_db)[None, self.radar],
             cloud=torch.zeros_like(clear[:, :1]),
             valid=torch.ones_like(clear[:, :1], dtype=torch.bool),
             key=(self.keys[index],),

@@ -22,6 +22,8 @@ class Regression:
         losses: weight and function of each term; a function takes (restored, batch).
         residual: add the degraded image to the network's output.
         radar_optional: accept batches without radar.
+        caution: share by which a result is drawn towards the mean spectrum, where that is known: less
+            contrast, but a smaller squared error over places unlike those of the training.
         mean_spectrum: the training set's mean per band, in [0, 1].
     """
 
@@ -34,6 +36,7 @@ class Regression:
         losses: Mapping[str, tuple[float, Callable[[Tensor, Batch], Tensor]]],
         residual: bool = False,
         radar_optional: bool = False,
+        caution: float = 0.0,
         mean_spectrum: tuple[float, ...] | None = None,
     ) -> None:
         self.network = network
@@ -42,6 +45,7 @@ class Regression:
         self.losses = losses
         self.residual = residual
         self.radar_optional = radar_optional
+        self.caution = caution
         self.mean_spectrum = mean_spectrum
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:  # noqa: ARG002
@@ -53,7 +57,11 @@ class Regression:
     @torch.no_grad()
     def restore(self, batch: Batch) -> Tensor:
         """Return the restored images, (B, C, H, W) float32 in [0, 1]; sides must divide by `stride`."""
-        return self._apply(batch).float().clamp(0, 1)
+        restored = self._apply(batch).float()
+        if self.caution and self.mean_spectrum is not None:
+            spectrum = restored.new_tensor(self.mean_spectrum).view(1, -1, 1, 1)
+            restored = torch.lerp(restored, spectrum, self.caution)
+        return restored.clamp(0, 1)
 
     def _apply(self, batch: Batch) -> Tensor:
         output = self.network(batch.degraded, self._radar(batch))
