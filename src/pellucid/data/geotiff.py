@@ -52,9 +52,9 @@ class Grid:
         """Whether both have the same CRS, size and, to a hundredth of a pixel, corners."""
         if (self.width, self.height, self.crs) != (other.width, other.height, other.crs):
             return False
-        corners = [(0, 0), (self.width, 0), (0, self.height), (self.width, self.height)]
-        there = [~self.transform * (other.transform * corner) for corner in corners]
-        return bool(np.abs(np.subtract(corners, there)).max() < GRID_TOLERANCE)
+        corners = np.array([[0, self.width, 0, self.width], [0, 0, self.height, self.height], [1, 1, 1, 1]])
+        there, back = (np.reshape(tuple(each), (3, 3)) for each in (other.transform, ~self.transform))
+        return bool(np.abs(back @ there @ corners - corners).max() < GRID_TOLERANCE)
 
     def __str__(self) -> str:
         where = self.crs.to_string() if self.crs else "no CRS"

@@ -1,0 +1,121 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.crs import CRS
+from rasterio.transform import Affine
+
+from pellucid.data.geotiff import Grid, Raster, check_writable, temporary_beside, write_atomically
+from pellucid.data.raster import RadarRaster
+from pellucid.errors import InputError
+
+HERE = Grid(CRS.from_epsg(32633), Affine(10, 0, 500_000, 0, -10, 5_000_000), 64, 48)
+
+
+def write_radar(path: Path, grid: Grid, values: np.ndarray, **profile: Any) -> Path:
+    size = {"height": grid.height, "width": grid.width, "crs": grid.crs, "transform": grid.transform}
+    with rasterio.open(path, "w", driver="GTiff", count=2, dtype="float32", **size, **profile) as file:
+        file.write(values.astype(np.float32))
+    return path
+
+
+def slope(grid: Grid) -> np.ndarray:
+    """Backscatter that falls linearly with the coordinates of the pixel centres."""
+    columns, rows = np.meshgrid(np.arange(grid.width) + 0.5, np.arange(grid.height) + 0.5)
+    x, y = grid.transform.c + grid.transform.a * columns, grid.transform.f + grid.transform.e * rows
+    return np.stack([-10 - (x - 500_000) / 100, -10 + (y - 5_000_000) / 100])
+
+
+def test_a_grid_says_where_it_lies() -> None:
+    assert str(HERE) == "EPSG:32633, 64 x 48 px of 10 x 10 from (500000, 5000000)"
+
+
+def test_grids_match_up_to_rounding_but_not_half_a_pixel_off() -> None:
+    rounded = Grid(HERE.crs, Affine(10, 0, 500_000.00001, 0, -10, 5_000_000), 64, 48)
+    shifted = Grid(HERE.crs, Affine(10, 0, 500_005, 0, -10, 5_000_000), 64, 48)
+    elsewhere = Grid(CRS.from_epsg(32634), HERE.transform, 64, 48)
+    assert HERE.matches(rounded)
+    assert not HERE.matches(shifted)
+    assert not HERE.matches(elsewhere)
+    assert not HERE.matches(Grid(HERE.crs, HERE.transform, 63, 48))
+
+
+def test_radar_on_another_grid_is_refused_with_both_grids(tmp_path: Path) -> None:
+    there = Grid(HERE.crs, Affine(20, 0, 499_000, 0, -20, 5_001_000), 200, 150)
+    path = write_radar(tmp_path / "s1.tif", there, slope(there))
+    with RadarRaster(path) as radar, pytest.raises(InputError) as error:
+        radar.align(HERE, allowed=False)
+    assert str(HERE) in str(error.value)
+    assert str(there) in str(error.value)
+    assert "--align" in str(error.value)
+
+
+def test_radar_aligned_from_another_grid_is_what_lies_there(tmp_path: Path) -> None:
+    there = Grid(HERE.crs, Affine(20, 0, 499_005, 0, -20, 5_001_005), 200, 150)
+    with RadarRaster(write_radar(tmp_path / "s1.tif", there, slope(there))) as radar:
+        radar.align(HERE, allowed=True)
+        np.testing.assert_allclose(radar.read_db().numpy(), slope(HERE), atol=1e-3)
+
+
+def test_places_beyond_the_aligned_radar_are_nan(tmp_path: Path) -> None:
+    there = Grid(HERE.crs, Affine(10, 0, 500_320, 0, -10, 5_000_000), 64, 48)
+    with RadarRaster(write_radar(tmp_path / "s1.tif", there, slope(there))) as radar:
+        radar.align(HERE, allowed=True)
+        values = radar.read_db()
+    assert values[:, :, :31].isnan().all()
+    assert values[:, :, 33:].isfinite().all()
+
+
+def test_radar_that_does_not_overlap_cannot_be_aligned(tmp_path: Path) -> None:
+    there = Grid(HERE.crs, Affine(10, 0, 700_000, 0, -10, 5_000_000), 64, 48)
+    path = write_radar(tmp_path / "s1.tif", there, slope(HERE))
+    with (
+        RadarRaster(path) as radar,
+        pytest.raises(InputError, match="does not overlap it, give one of the same place"),
+    ):
+        radar.align(HERE, allowed=True)
+
+
+def test_radar_without_a_crs_cannot_be_aligned(tmp_path: Path) -> None:
+    there = Grid(None, Affine(10, 0, 0, 0, -10, 0), 64, 48)
+    path = write_radar(tmp_path / "s1.tif", there, slope(HERE))
+    with (
+        RadarRaster(path) as radar,
+        pytest.raises(InputError, match="aligning needs a CRS in both; georeference them first"),
+    ):
+        radar.align(HERE, allowed=True)
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("before")
+
+    def fail(path: Path) -> None:
+        path.write_text("half")
+        raise RuntimeError("disk on fire")
+
+    with pytest.raises(RuntimeError, match="disk on fire"):
+        write_atomically(tmp_path / "a.txt", fail)
+    assert (tmp_path / "a.txt").read_text() == "before"
+    write_atomically(tmp_path / "a.txt", lambda path: path.write_text("after"))
+    assert (tmp_path / "a.txt").read_text() == "after"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_paths_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path, message in (
+        (tmp_path, "it is a folder; name a file in it"),
+        (tmp_path / "none" / "a.tif", "does not exist; make it first"),
+        (tmp_path / "file" / "a.tif", "does not exist; make it first"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_writable(path)
+        with pytest.raises(InputError, match=message), temporary_beside(path):
+            pass
+
+
+def test_a_decimated_read_has_the_asked_size(tmp_path: Path) -> None:
+    with Raster(write_radar(tmp_path / "s1.tif", HERE, slope(HERE)), "radar scene") as raster:
+        assert raster.read_array(size=16).shape == (2, 12, 16)

@@ -1,0 +1,275 @@
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from rasterio.transform import Affine
+from rasterio.windows import Window
+
+from pellucid.data.ranges import SENTINEL2
+from pellucid.data.raster import (
+    CloudRaster,
+    OpticalRaster,
+    RadarRaster,
+    read_cloud,
+    read_optical,
+    read_radar,
+)
+from pellucid.errors import InputError
+
+BANDS = SENTINEL2.bands
+LEVEL_2A = tuple(band for band in BANDS if band != "B10")
+PLACE = {"crs": "EPSG:32633", "transform": Affine(10, 0, 500_000, 0, -10, 5_000_000)}
+
+
+def write(path: Path, values: np.ndarray, names: tuple[str, ...] = (), **profile: Any) -> Path:
+    tags, scales, offsets = (profile.pop(key, None) for key in ("tags", "scales", "offsets"))
+    bands, height, width = values.shape
+    size = {"count": bands, "height": height, "width": width, "dtype": values.dtype}
+    with rasterio.open(path, "w", driver="GTiff", **(PLACE | size | profile)) as file:
+        file.write(values)
+        if names:
+            file.descriptions = names
+        if scales:
+            file.scales, file.offsets = (scales,) * bands, (offsets,) * bands
+        file.update_tags(**(tags or {}))
+    return path
+
+
+def digital_numbers(bands: int = 13, size: int = 16, low: int = 20) -> np.ndarray:
+    """Made-up digital numbers in which B10 is the darkest band."""
+    values = np.random.default_rng(0).integers(200, 4000, (bands, size, size)).astype(np.uint16)
+    if bands == 13:
+        values[10] = low
+    return values
+
+
+def test_reflectance_is_a_ten_thousandth_of_the_digital_number(tmp_path: Path) -> None:
+    stored = digital_numbers()
+    stored[0, 0, :3] = 1, 10_000, 12_000
+    values, valid = read_optical(write(tmp_path / "s2.tif", stored), BANDS)
+    torch.testing.assert_close(values, torch.from_numpy(stored / 10_000).float().clamp(max=1))
+    assert values[0, 0, :3].tolist() == [np.float32(1e-4), 1, 1]
+    assert valid.all()
+
+
+def test_bands_are_found_by_name_whatever_their_order_and_spelling(tmp_path: Path) -> None:
+    stored, order = digital_numbers(), np.random.default_rng(1).permutation(13)
+    texts = tuple(BANDS[i].replace("B0", "B") + ", central wavelength 490 nm" for i in order)
+    values, _ = read_optical(write(tmp_path / "s2.tif", stored[order], texts), BANDS)
+    torch.testing.assert_close(values, torch.from_numpy(stored / 10_000).float())
+
+
+def test_a_model_without_b10_reads_both_product_levels_by_position(tmp_path: Path) -> None:
+    stored = digital_numbers()
+    level_1c = write(tmp_path / "l1c.tif", stored)
+    level_2a = write(tmp_path / "l2a.tif", np.delete(stored, 10, axis=0))
+    expected = torch.from_numpy(np.delete(stored, 10, axis=0) / 10_000).float()
+    for path in (level_1c, level_2a):
+        torch.testing.assert_close(read_optical(path, LEVEL_2A)[0], expected)
+
+
+def test_a_window_is_that_part_of_the_whole(tmp_path: Path) -> None:
+    path = write(tmp_path / "s2.tif", digital_numbers(size=40))
+    whole, _ = read_optical(path, BANDS)
+    part, valid = read_optical(path, BANDS, window=Window(3, 5, 20, 10))
+    assert torch.equal(part, whole[:, 5:15, 3:23])
+    assert valid.shape == (1, 10, 20)
+
+
+@pytest.mark.parametrize(
+    ("name", "tags"),
+    [
+        ("s2.tif", {"PROCESSING_BASELINE": "04.00"}),
+        ("s2.tif", {"RADIO_ADD_OFFSET": "-1000"}),
+        ("s2.tif", {"PRODUCT_URI": "S2A_MSIL1C_20230101T101411_N0509_R022_T32UQD_20230101T121054.SAFE"}),
+        ("S2A_MSIL1C_20230101T101411_N0509_R022_T32UQD.tif", {}),
+        ("s2.tif", {}),
+    ],
+)
+def test_the_offset_is_found_in_tags_in_the_product_name_or_in_the_values(
+    tmp_path: Path, name: str, tags: dict[str, str]
+) -> None:
+    stored = digital_numbers()
+    path = write(tmp_path / name, stored + np.uint16(1000), tags=tags)
+    torch.testing.assert_close(read_optical(path, BANDS)[0], torch.from_numpy(stored / 10_000).float())
+
+
+def test_an_offset_told_by_the_values_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read_optical(write(tmp_path / "s2.tif", digital_numbers() + np.uint16(1000)), BANDS)
+    assert "values start at 1020, so the offset of processing baseline 04.00 is taken off" in caplog.text
+
+
+def test_no_offset_is_taken_off_thick_cloud_whose_b10_is_bright(tmp_path: Path) -> None:
+    stored = digital_numbers(low=2200) // 2 + np.uint16(2000)
+    values, _ = read_optical(write(tmp_path / "s2.tif", stored), BANDS)
+    torch.testing.assert_close(values, torch.from_numpy(stored / 10_000).float())
+
+
+def test_the_user_has_the_last_word_on_the_offset_and_is_warned(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored = digital_numbers() + np.uint16(1000)
+    path = write(tmp_path / "s2.tif", stored, tags={"PROCESSING_BASELINE": "04.00"})
+    values, _ = read_optical(path, BANDS, offset="none")
+    torch.testing.assert_close(values, torch.from_numpy(stored / 10_000).float())
+    assert "as if they carried an offset; try --offset -1000" in caplog.text
+
+
+def test_metadata_that_the_values_contradict_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "s2.tif", digital_numbers(), tags={"PROCESSING_BASELINE": "05.09"})
+    read_optical(path, BANDS)
+    assert "the offset -1000 seems taken off already; try --offset none" in caplog.text
+
+
+def test_scale_and_offset_of_the_file_are_obeyed(tmp_path: Path) -> None:
+    stored = digital_numbers() + np.uint16(1000)
+    path = write(tmp_path / "s2.tif", stored, scales=0.0001, offsets=-0.1)
+    torch.testing.assert_close(
+        read_optical(path, BANDS)[0], torch.from_numpy((stored - 1000) / 10_000).float()
+    )
+
+
+def test_floating_point_is_reflectance_unless_far_above_one(tmp_path: Path) -> None:
+    expected = torch.from_numpy(digital_numbers() / 10_000).float()
+    reflectance = write(tmp_path / "reflectance.tif", expected.numpy())
+    numbers = write(tmp_path / "numbers.tif", digital_numbers().astype(np.float32))
+    assert torch.equal(read_optical(reflectance, BANDS)[0], expected)
+    torch.testing.assert_close(read_optical(numbers, BANDS)[0], expected)
+
+
+def test_nodata_is_invalid_and_zero_but_one_dark_band_is_not(tmp_path: Path) -> None:
+    stored = digital_numbers().astype(np.float32)
+    stored[:, 0, 0] = 0
+    stored[4, 0, 1] = np.nan
+    stored[4, 0, 2] = -9999
+    stored[4, 0, 3] = 0
+    values, valid = read_optical(write(tmp_path / "s2.tif", stored, nodata=-9999), BANDS)
+    assert valid[0, 0, :5].tolist() == [False, False, False, True, True]
+    assert (values[:, ~valid[0]] == 0).all()
+    assert valid.sum() == 16 * 16 - 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: (np.delete(a, 10, 0), LEVEL_2A), r"lacks the band B10 .* give the Level-1C product"),
+        (lambda a: (np.delete(a, 10, 0), ()), r"lacks the band B10 \(it has 12 without names, taken as"),
+        (lambda a: (a[:4], ()), r"has 4 bands without names, needed are 13: B01, .* or name its bands"),
+        (lambda a: (a[:3], ("B02", "B03", "B04")), r"lacks the bands B01, B05, .* \(it has B02, B03, B04\)"),
+        (lambda a: (a[[*range(8), 9, 10, 11, 12, 8]], ()), r"in another order than B01.*band 10 is by far"),
+        (lambda a: (a, ("B01", *BANDS[:12])), r"lacks the band B12"),
+        (lambda a: (np.concatenate([a, a[:1]]), (*BANDS, "B01")), r"more than one band named B01"),
+        (lambda a: ((a // 20).astype(np.uint8), BANDS), r"is 8-bit \(uint8\).*give the original product"),
+        (lambda a: (a.astype(np.complex64), BANDS), r"holds complex64 values"),
+    ],
+)
+def test_a_scene_that_cannot_be_used_is_refused_by_name(tmp_path: Path, change: Any, message: str) -> None:
+    values, names = change(digital_numbers())
+    with pytest.raises(InputError, match=message):
+        read_optical(write(tmp_path / "s2.tif", values, names), BANDS)
+
+
+def test_a_band_that_may_lack_is_read_as_zero(tmp_path: Path) -> None:
+    path = write(tmp_path / "s2.tif", np.delete(digital_numbers(), 10, axis=0), LEVEL_2A)
+    with OpticalRaster(path, BANDS, allow_missing=("B10",)) as raster:
+        values, valid = raster.read()
+    assert (values[10] == 0).all()
+    assert values[11].min() > 0
+    assert valid.all()
+
+
+@pytest.mark.parametrize("compress", ["none", "deflate"])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.6])
+def test_a_truncated_file_is_damaged(tmp_path: Path, compress: str, share: float) -> None:
+    path = write(tmp_path / "s2.tif", digital_numbers(size=128), compress=compress)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(InputError, match=r"is no readable raster|is damaged"):
+        read_optical(path, BANDS)
+
+
+def test_a_missing_file_and_a_text_are_no_scene(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"the optical scene .* does not exist, check the path"):
+        read_optical(tmp_path / "none.tif", BANDS)
+    (tmp_path / "text.tif").write_text("hello")
+    with pytest.raises(InputError, match=r"is no readable raster .* give a GeoTIFF"):
+        read_optical(tmp_path / "text.tif", BANDS)
+
+
+def test_backscatter_is_scaled_from_decibels_and_nodata_is_nan(tmp_path: Path) -> None:
+    stored = np.stack([np.full((4, 4), -12.5), np.full((4, 4), -16.25)]).astype(np.float32)
+    stored[:, 0, 0], stored[:, 0, 1], stored[0, 0, 2], stored[0, 0, 3] = np.nan, -9999, -40, 3
+    sar = read_radar(write(tmp_path / "s1.tif", stored))
+    assert sar[:, 1:].unique().tolist() == [0.5]
+    assert sar[:, 0, :2].isnan().all()
+    assert sar[0, 0, 2:].tolist() == [0, 1]
+
+
+def test_polarisations_are_found_by_name(tmp_path: Path) -> None:
+    stored = np.stack([np.full((4, 4), value) for value in (35.0, -16.25, -12.5)]).astype(np.float32)
+    path = write(tmp_path / "s1.tif", stored, ("angle", "Sigma0_VH_db", "Sigma0_VV_db"))
+    with RadarRaster(path) as radar:
+        assert radar.read_db()[:, 0, 0].tolist() == [-12.5, -16.25]
+
+
+def test_linear_power_is_converted_after_saying_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    backscatter_db = np.random.default_rng(0).uniform(-24, -1, (2, 8, 8)).astype(np.float32)
+    linear = read_radar(write(tmp_path / "linear.tif", 10 ** (backscatter_db / 10)))
+    assert "holds linear power, not dB: it is converted" in caplog.text
+    torch.testing.assert_close(linear, read_radar(write(tmp_path / "db.tif", backscatter_db)))
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "message"),
+    [
+        (np.full((1, 4, 4), -9.0), (), r"has 1 bands \(unnamed\), needed are VV and VH"),
+        (np.full((2, 4, 4), -9.0), ("HH", "HV"), r"has 2 bands \(HH, HV\), needed are VV and VH"),
+        (np.full((2, 4, 4), 180.0), (), r"values about 180, neither dB nor linear power; calibrate it"),
+        (np.full((2, 4, 4), np.nan), (), r"holds no data"),
+        (np.full((2, 4, 4), 0.0), (), r"holds no data"),
+    ],
+)
+def test_radar_that_is_no_backscatter_is_refused(
+    tmp_path: Path, values: np.ndarray, names: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        read_radar(write(tmp_path / "s1.tif", values.astype(np.float32), names))
+
+
+@pytest.mark.parametrize("high", [1, 1.0, 100, 255])
+def test_masks_probabilities_and_percent_become_probabilities(tmp_path: Path, high: float) -> None:
+    dtype = np.float32 if isinstance(high, float) else np.uint8
+    stored = np.linspace(0, 1, 2, dtype=np.float32).reshape(1, 1, 2) * high
+    cloud = read_cloud(write(tmp_path / "cloud.tif", stored.astype(dtype)))
+    assert cloud.flatten().tolist() == [0, 1]
+
+
+def test_a_cloud_map_of_classes_or_several_bands_is_refused(tmp_path: Path) -> None:
+    classes = np.arange(4, dtype=np.uint8).reshape(1, 2, 2)
+    with pytest.raises(InputError, match=r"values from 0 to 3, must hold 0 and 1, .* recode it"):
+        read_cloud(write(tmp_path / "classes.tif", classes))
+    with pytest.raises(InputError, match="has 3 bands, must have one"):
+        CloudRaster(write(tmp_path / "rgb.tif", np.zeros((3, 2, 2), np.uint8)))
+
+
+def test_files_are_readable_together_with_a_log(caplog: pytest.LogCaptureFixture, data_folder: Path) -> None:
+    with caplog.at_level(logging.WARNING):
+        values, _ = read_optical(data_folder / "terramesh/S2L1C/433D_629L_3_1.tif", BANDS)
+    assert "offset" in caplog.text
+    assert values[10].median() < 0.01
+
+
+def test_the_published_test_patch_has_the_published_statistics(data_folder: Path) -> None:
+    root, name = data_folder / "sen12mscr", "ROIs1970_fall_139_p839.tif"
+    window = Window(64, 64, 128, 128)
+    cloudy, valid = read_optical(root / "s2_cloudy" / name, BANDS, window=window)
+    assert cloudy.mean().item() == pytest.approx(0.27315109, abs=1e-7)
+    assert cloudy.std(correction=0).item() == pytest.approx(0.18463519, abs=1e-6)
+    assert read_radar(root / "s1" / name, window).mean().item() == pytest.approx(0.47170283, abs=1e-7)
+    assert valid.all()
