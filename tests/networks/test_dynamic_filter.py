@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pellucid.networks import dynamic_filter as module
-from pellucid.networks.dynamic_filter import dynamic_filter
+from pellucid.networks import _dynamic_filter as module
+from pellucid.networks._dynamic_filter import dynamic_filter
 
 
 def plain(image: Tensor, kernels: Tensor, side: int) -> Tensor:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pellucid.networks.windows import FORBIDDEN, relative_positions, window_order
+from pellucid.networks._windows import FORBIDDEN, relative_positions, window_order
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ that both streams generate for each pixel, flow into the optical stream and back
 doi:10.1016/j.isprsjprs.2022.08.002. Parameter names follow the published checkpoints.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pellucid.networks.dynamic_filter import dynamic_filter
-from pellucid.networks.windows import Windows, relative_positions, window_order
+from pellucid.networks._dynamic_filter import dynamic_filter
+from pellucid.networks._windows import Windows, relative_positions, window_order
 
 # Negative slope of the kernel generator's LeakyReLU, in the published code.
 SLOPE = 0.1
-# Attention logits are fused for so many windows at once, which keeps them in a CPU's second-level cache.
-WINDOWS_AT_ONCE = 16
+# On a CPU attention looks at so many windows at once, which keeps their logits in its second-level cache.
+WINDOWS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,13 @@ class WindowAttention(nn.Module):
             radar: (N, L, D).
             mask: (M, 1, L, L), added to the logits of the last M windows.
         """
-        optical_qkv, radar_qkv = self.split(self.qkv(optical)), self.split(self.qkv_SAR(radar))
-        bias = self.bias().to(optical_qkv.dtype)  # (1, heads, L, L)
+        sizes, biases = self.parts(len(optical), mask)
+        optical_parts = self.split(self.qkv(optical), sizes)
+        radar_parts = self.split(self.qkv_SAR(radar), sizes)
         fused, plain = [], []
-        for part, part_bias in self.parts(len(optical), bias, mask):
-            fused.append(_lean(self.attend_fused, optical_qkv[:, part], radar_qkv[:2, part], part_bias))
-            plain.append(_lean(self.attend, radar_qkv[:, part], part_bias))
+        for (query, key, value), radar_part, bias in zip(optical_parts, radar_parts, biases, strict=True):
+            fused.append(_lean(self.attend_fused, query, key, value, *radar_part[:2], bias.to(query.dtype)))
+            plain.append(_lean(self.attend, *radar_part, bias.to(query.dtype)))
         return self.proj(self.join(fused)), self.proj_SAR(self.join(plain))
 
     def bias(self) -> Tensor:
@@ -106,55 +107,61 @@ class WindowAttention(nn.Module):
         index = relative_positions(self.window, self.relative_position_bias_table.device)
         pairs = self.relative_position_bias_table.index_select(0, index)  # (L*L, heads)
         length = self.window**2
-        return pairs.T.reshape(1, self.num_heads, length, length)
+        return pairs.T.contiguous().view(1, self.num_heads, length, length)
 
-    def parts(self, count: int, bias: Tensor, mask: Tensor | None) -> list[tuple[slice, Tensor]]:
-        """Return slices of the `count` windows, each with what is added to its logits."""
+    def parts(self, count: int, mask: Tensor | None) -> tuple[list[int], list[Tensor]]:
+        """Return into how many windows each to divide `count`, and what is added to their logits."""
+        bias = self.bias()
         num_plain = count - (0 if mask is None else len(mask))
-        parts = [(part, bias) for part in _slices(0, num_plain)]
+        at_once = WINDOWS_AT_ONCE if bias.device.type == "cpu" else count
+        sizes = _sizes(num_plain, at_once)
+        biases = [bias] * len(sizes)
         if mask is not None:
-            for part in _slices(num_plain, count):
-                edge = mask[part.start - num_plain : part.stop - num_plain]
-                parts.append((part, bias + edge.to(bias.dtype)))
-        return parts
+            edges = mask.split(_sizes(len(mask), at_once))
+            sizes += [len(edge) for edge in edges]
+            biases += [bias + edge for edge in edges]
+        return sizes, biases
 
-    def attend(self, qkv: Tensor, bias: Tensor) -> Tensor:
-        """Return what (3, n, heads, L, d) queries, keys and values yield, (n, heads, L, d)."""
-        query, key, value = qkv
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+        """Return the attended values, (n, heads, L, d); the bias is (1 or n, heads, L, L)."""
+        if torch.is_grad_enabled():  # the fused kernel has no gradient for the bias
+            return ((query * self.scale) @ key.mT + bias).softmax(-1) @ value
         return F.scaled_dot_product_attention(
             query, key, value, attn_mask=bias.expand(len(query), -1, -1, -1)
         )
 
-    def attend_fused(self, qkv: Tensor, radar: Tensor, bias: Tensor) -> Tensor:
-        """Return what (3, n, heads, L, d) yield once `radar` queries and keys have corrected their logits.
+    def attend_fused(
+        self, query: Tensor, key: Tensor, value: Tensor, radar_query: Tensor, radar_key: Tensor, bias: Tensor
+    ) -> Tensor:
+        """Return the values attended by logits that the radar's have corrected, (n, heads, L, d).
 
         Bias and mask are the same in both streams, so that the difference of their logits is free of them.
         """
-        query, key, value = qkv[0] * self.scale, qkv[1], qkv[2]
-        both = torch.cat([radar[0] * self.scale, -query], -1) @ torch.cat([radar[1], key], -1).mT
-        gate = self.fuse(both).sigmoid_()
-        logits = torch.addcmul(bias, both, gate) + query @ key.mT  # (n, heads, L, L)
-        return logits.softmax(-1) @ value
+        logits = (query * self.scale) @ key.mT  # (n, heads, L, L)
+        gain = (radar_query * self.scale) @ radar_key.mT - logits
+        gate = self.fuse(gain).sigmoid_()
+        return torch.addcmul(bias, gain, gate).add_(logits).softmax(-1) @ value
 
     def fuse(self, logits: Tensor) -> Tensor:
         """Return the 1 x 1 convolution over heads as a matrix product, far faster for so few channels."""
         weight, bias = self.attn_fuse_1x1conv.parameters()
-        mixed = weight.flatten(1).to(logits.dtype) @ logits.flatten(2)  # (n, heads, L*L)
-        return (mixed + bias.to(logits.dtype)[:, None]).reshape(logits.shape)
+        mix = weight.flatten(1).to(logits.dtype).expand(len(logits), -1, -1)
+        mixed = torch.bmm(mix, logits.flatten(2))  # (n, heads, L*L)
+        return mixed.add_(bias.to(logits.dtype)[:, None]).view_as(logits)
 
-    def split(self, tokens: Tensor) -> Tensor:
-        """Return (N, L, 3 D) as (3, N, heads, L, D/heads), contiguous."""
-        return tokens.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).contiguous()
+    def split(self, tokens: Tensor, sizes: list[int]) -> Iterator[tuple[Tensor, ...]]:
+        """Return (N, L, 3 D) as query, key and value, (n, heads, L, d) each and contiguous, of each part."""
+        heads = tokens.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).contiguous()
+        return zip(*(kind.split(sizes) for kind in heads), strict=True)
 
     def join(self, heads: list[Tensor]) -> Tensor:
         """Return parts of (n, heads, L, d) as (N, L, D)."""
         return torch.cat(heads).transpose(1, 2).flatten(2)
 
 
-def _slices(start: int, stop: int) -> list[slice]:
-    """Return slices of at most `WINDOWS_AT_ONCE` that cover start to stop."""
-    firsts = range(start, stop, WINDOWS_AT_ONCE)
-    return [slice(first, min(first + WINDOWS_AT_ONCE, stop)) for first in firsts]
+def _sizes(count: int, at_once: int) -> list[int]:
+    """Return parts of at most `at_once` that sum to `count`."""
+    return [min(at_once, count - first) for first in range(0, count, at_once)]
 
 
 def _lean(function: Callable[..., Tensor], *arguments: Tensor) -> Tensor:

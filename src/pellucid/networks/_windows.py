@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 # Added to the logit of two pixels that meet in a window only because the image was rolled (Liu et al. 2021,
 # arXiv:2103.14030).
-FORBIDDEN = -100.0
+FORBIDDEN = -1e4
 
 
 def _once(function: Callable[..., T]) -> Callable[..., T]:

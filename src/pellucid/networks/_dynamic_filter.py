@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Pixels that are filtered at once, so that they stay in a CPU's second-level cache through all taps.
+# Pixels that a CPU filters at once, so that they stay in its second-level cache through all taps.
 PIXELS_AT_ONCE = 2048
 
 
@@ -30,7 +30,8 @@ def dynamic_filter(image: Tensor, features: Tensor, weight: Tensor, bias: Tensor
     channels = image.shape[1]
     num_taps = len(weight) // channels
     margin = (round(num_taps**0.5) - 1) // 2
-    padded = F.pad(image.to(features.dtype), (margin,) * 4, mode="replicate").permute(0, 2, 3, 1)
+    # Cast last: automatic mixed precision pads in float32.
+    padded = F.pad(image, (margin,) * 4, mode="replicate").permute(0, 2, 3, 1).to(features.dtype)
     by_tap = weight.to(features.dtype).reshape(channels, num_taps, -1).transpose(0, 1).contiguous()
     bias_by_tap = bias.to(features.dtype).reshape(channels, num_taps).T.contiguous()
     pixels = features.permute(0, 2, 3, 1)
@@ -49,7 +50,7 @@ class _Filter(torch.autograd.Function):
         ctx.slope = slope
         batch, height, width, _ = features.shape
         out = padded.new_zeros(batch, height, width, padded.shape[-1])
-        rows = max(1, PIXELS_AT_ONCE // (batch * width))
+        rows = max(1, PIXELS_AT_ONCE // (batch * width)) if out.device.type == "cpu" else height
         for top in range(0, height, rows):
             part, above = out[:, top : top + rows], features[:, top : top + rows]
             for tap, (y, x) in enumerate(_offsets(len(weight))):
