@@ -23,6 +23,8 @@ WATER = (0.015, 0.045)
 # Pixels (of 10 m) around a shadow in which its cloud and its clear surroundings are looked for; its half
 # is the radius of the two box filters that average the surroundings.
 NEAR = 80
+# Share of these surroundings that must be cloud; a few bright roofs throw no shadow (26 pixels).
+ENOUGH = 0.001
 # Radius in pixels of the filter that calms the score.
 CALM = 2
 # Pixels around a place on which its score depends: cut windows wider by this.
@@ -68,7 +70,7 @@ def _shadow(b08: Tensor, b11: Tensor, cloud: Tensor, valid: Tensor) -> Tensor:
     weight = _surroundings(clear).clamp(min=1e-3)
     dark = 1 - _rise(b08 / (_surroundings(b08 * clear) / weight).clamp(min=1e-6), SHADOW_B08)
     dark = dark * (1 - _rise(b11 / (_surroundings(b11 * clear) / weight).clamp(min=1e-6), SHADOW_B11))
-    return box_mean(dark * _rise(b11, WATER) * (box_mean((cloud > 0.5).float(), NEAR) > 0), CALM)
+    return box_mean(dark * _rise(b11, WATER) * (box_mean((cloud > 0.5).float(), NEAR) > ENOUGH), CALM)
 
 
 def _rise(values: Tensor, limits: tuple[float, float]) -> Tensor:
