@@ -7,15 +7,16 @@ A fold that is done is not done again, so the command may be stopped and called 
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 
 from rich.console import Console
 from rich.table import Table
-from torch.utils.data import ConcatDataset, Subset
 
-from pellucid.build import build_training_data, load, read_source, start_method
+from pellucid.build import build_training_data, join, load, read_source, start_method
 from pellucid.config import Config, Sen12MsCrSource, load_config
+from pellucid.data.augment import Selected
 from pellucid.evaluator import evaluate
 from pellucid.run import replace_file, save_run
 from pellucid.scores import INPUT, MODEL, SPECTRUM
@@ -27,7 +28,9 @@ CLOUDY = 0.05
 
 def main() -> None:
     """Run every fold that is missing and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("config", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/cross_validation"))
     parser.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE")
@@ -39,7 +42,8 @@ def main() -> None:
         file = options.out / place / "scores.json"
         if not file.exists():
             rows_of_fold = run_fold(config, place, options.out / place)
-            replace_file(file, lambda path, rows=rows_of_fold: path.write_text(json.dumps(rows, indent=1)))
+            text = json.dumps(rows_of_fold, indent=1)
+            replace_file(file, partial(_write, text=text))
         rows += json.loads(file.read_text())
     Console().print(summary(rows))
 
@@ -63,15 +67,14 @@ def run_fold(config: Config, place: str, folder: Path) -> list[dict[str, float |
 
     if not (folder / "weights.safetensors").exists():
         train(fold, method, training.stream, None, folder, save=save)
-    method = load(folder, device=config.train.device)
-    patches = [(read_source(source, config), source) for source in _pairs(config)]
-    held = ConcatDataset(
-        [
-            Subset(dataset, [i for i, group in enumerate(dataset.groups) if group == place])
-            for dataset, _ in patches
-        ]
+    held = [Selected(read_source(source, config), only=[place]) for source in _pairs(config)]
+    result = evaluate(
+        load(folder, device=config.train.device),
+        join(held),
+        name=place,
+        mean_spectrum=training.mean_spectrum,
+        pictures=0,
     )
-    result = evaluate(method, held, name=place, out=None, mean_spectrum=training.mean_spectrum, pictures=0)
     return [
         {
             "place": place,
@@ -86,7 +89,9 @@ def run_fold(config: Config, place: str, folder: Path) -> list[dict[str, float |
 
 def summary(rows: list[dict[str, float | str]]) -> Table:
     """Return mean and spread over places of the gain, over cloudy patches and over all."""
-    table = Table("place", "patches", "cloudy", "gain, cloudy", "gain, all", title="PSNR above the better baseline, dB")
+    table = Table(
+        "place", "patches", "cloudy", "gain, cloudy", "gain, all", title="PSNR above the better baseline, dB"
+    )
     by_place: dict[str, list[dict[str, float | str]]] = {}
     for row in rows:
         by_place.setdefault(str(row["place"]), []).append(row)
@@ -97,7 +102,11 @@ def summary(rows: list[dict[str, float | str]]) -> Table:
         all_means.append(fmean(gains))
         cloudy_means += [fmean(cloudy)] if cloudy else []
         table.add_row(
-            place, str(len(own)), str(len(cloudy)), f"{fmean(cloudy):+.2f}" if cloudy else "", f"{fmean(gains):+.2f}"
+            place,
+            str(len(own)),
+            str(len(cloudy)),
+            f"{fmean(cloudy):+.2f}" if cloudy else "",
+            f"{fmean(gains):+.2f}",
         )
     patches = [float(row["gain"]) for row in rows if float(row["cover"]) >= CLOUDY]
     table.add_section()
@@ -110,6 +119,10 @@ def summary(rows: list[dict[str, float | str]]) -> Table:
     )
     table.add_row("mean over patches", "", "", f"{fmean(patches):+.2f} ± {stdev(patches):.2f}", "")
     return table
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def _pairs(config: Config) -> list[Sen12MsCrSource]:

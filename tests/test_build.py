@@ -73,7 +73,9 @@ def test_training_and_validation_may_not_share_a_place() -> None:
 
 
 def test_a_place_held_out_of_training_may_validate() -> None:
-    data = build_training_data(tiny("data.val.0.seed=3", "data.val.0.num_scenes=1", "data.hold_out=[synthetic_3]"))
+    data = build_training_data(
+        tiny("data.val.0.seed=3", "data.val.0.num_scenes=1", "data.hold_out=[synthetic_3]")
+    )
     assert data.stream.places == {"synthetic_0", "synthetic_1", "synthetic_2"}
 
 

@@ -29,7 +29,9 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    result = call("train", CONFIG, "--run", folder, "--set", "train.num_steps=4", "--set", "train.validate_every=2")
+    result = call(
+        "train", CONFIG, "--run", folder, "--set", "train.num_steps=4", "--set", "train.validate_every=2"
+    )
     assert result.exit_code == 0, result.output
     return folder
 
@@ -97,7 +99,10 @@ def test_models_lists_what_ships() -> None:
         (["train", str(CONFIG), "--set", "train.bach=3"], "did you mean 'batch'?"),
         (["evaluate", "no_such_model", "--data", "."], "neither a run folder"),
         (["remove-clouds", "none.tif", "-o", "out.tif"], "none.tif"),
-        (["remove-clouds", "none.tif", "-o", "out.tif", "--offset", "much"], "must be auto, none or a whole number"),
+        (
+            ["remove-clouds", "none.tif", "-o", "out.tif", "--offset", "much"],
+            "must be auto, none or a whole number",
+        ),
         (["import", "glf-cr", "none.pth", "run"], "none.pth is no file"),
     ],
 )

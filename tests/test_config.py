@@ -35,7 +35,9 @@ def test_a_change_steps_into_lists(file: Path) -> None:
 
 def test_environment_variables_are_filled_in(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_DATA", "somewhere")
-    file.write_text(MINIMAL.replace("{name: synthetic, num_scenes: 2}", "{name: sen12ms_cr, root: '${SOME_DATA}/x'}"))
+    file.write_text(
+        MINIMAL.replace("{name: synthetic, num_scenes: 2}", "{name: sen12ms_cr, root: '${SOME_DATA}/x'}")
+    )
     assert load_config(file).data.train[0].root == Path("somewhere/x")  # type: ignore[union-attr]
 
 
@@ -70,7 +72,7 @@ def test_a_broken_file_is_explained(file: Path, text: str, message: str) -> None
 
 
 def test_a_missing_file_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot read the config .*No such file"):
+    with pytest.raises(InputError, match=r"cannot read the config .*No such file"):
         load_config(tmp_path / "none.yaml")
 
 

@@ -4,11 +4,13 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.utils.data import ConcatDataset, Dataset, Subset
+from torch.utils.data import ConcatDataset, Dataset
 
+from pellucid.bookkeeping import TrainReport
 from pellucid.config import (
     ClearScenesSource,
     Config,
@@ -19,7 +21,7 @@ from pellucid.config import (
     SyntheticSource,
     parse,
 )
-from pellucid.data.augment import Clouded, Patches, TrainingStream
+from pellucid.data.augment import Clouded, Patches, Selected, TrainingStream
 from pellucid.data.batch import Batch
 from pellucid.data.clear_scenes import ClearScenes
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
@@ -32,7 +34,7 @@ from pellucid.methods.method import Method
 from pellucid.methods.regression import Regression
 from pellucid.published import read_checkpoint
 from pellucid.run import Metadata, find_run, read_run, save_run, shipped_runs
-from pellucid.trainer import SaveRun, TrainReport, choose_device, train
+from pellucid.trainer import SaveRun, choose_device, train
 
 NETWORKS = Path(__file__).parent / "networks"
 
@@ -43,8 +45,11 @@ def build_network(config: Config) -> nn.Module:
     Raises:
         InputError: if there is no such network, or a key or size does not fit it.
     """
-    values = {"optical_bands": len(config.method.optical), "radar_bands": len(config.method.radar)}
-    values |= config.network
+    values: dict[str, Any] = {
+        "optical_bands": len(config.method.optical),
+        "radar_bands": len(config.method.radar),
+        **config.network,
+    }
     name = values.pop("name", None)
     if name not in known_networks():
         raise InputError(f"network.name is {name!r}, known networks are {', '.join(known_networks())}")
@@ -145,7 +150,10 @@ def build_training_data(config: Config) -> TrainingData:
     sources = [(read_source(source, config), source) for source in data.train]
     try:
         stream = TrainingStream(
-            [(patches, source.weight, not isinstance(source, Sen12MsCrSource)) for patches, source in sources],
+            [
+                (patches, source.weight, not isinstance(source, Sen12MsCrSource))
+                for patches, source in sources
+            ],
             length=run.num_steps * run.batch * run.accumulate * run.num_devices,
             tile=data.tile,
             bands=config.method.optical,
@@ -162,8 +170,15 @@ def build_training_data(config: Config) -> TrainingData:
             f"training and validation share {', '.join(sorted(shared))}; add them to data.hold_out"
         )
     real = [patches for patches, source in sources if isinstance(source, Sen12MsCrSource)]
-    kept = [_without(patches, data.hold_out) for patches in real or [patches for patches, _ in sources]]
-    return TrainingData(stream, ConcatDataset(val) if val else None, mean_spectrum(ConcatDataset(kept)))
+    kept = [
+        Selected(patches, without=data.hold_out) for patches in real or [patches for patches, _ in sources]
+    ]
+    return TrainingData(stream, join(val) if val else None, mean_spectrum(join(kept)))
+
+
+def join(parts: Sequence[Patches]) -> ConcatDataset[Batch]:
+    """Return datasets as one, in their order."""
+    return ConcatDataset(cast("Sequence[Dataset[Batch]]", parts))
 
 
 def read_source(source: Source, config: Config) -> Patches:
@@ -179,7 +194,7 @@ def read_source(source: Source, config: Config) -> Patches:
 
 
 def _cloudy(source: Source, config: Config) -> Patches:
-    """Return the dataset, under simulated clouds if its images are clear: validation needs something to do."""
+    """Return the dataset, its clear images under simulated clouds: validation needs a task."""
     patches = read_source(source, config)
     if isinstance(source, Sen12MsCrSource):
         return patches
@@ -210,7 +225,15 @@ def run_training(
 
     saver: SaveRun = save
     return train(
-        config, method, data.stream, data.val, folder, save=saver, resume=resume, dry_run=dry_run, command=command
+        config,
+        method,
+        data.stream,
+        data.val,
+        folder,
+        save=saver,
+        resume=resume,
+        dry_run=dry_run,
+        command=command,
     )
 
 
@@ -220,11 +243,6 @@ def _load_weights(method: Method, state: dict[str, torch.Tensor], source: str | 
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
         raise InputError(f"the weights of {source} do not fit the network of the config: {reason}") from error
-
-
-def _without(patches: Patches, hold_out: Sequence[str]) -> Subset[Batch]:
-    kept = [i for i, group in enumerate(patches.groups) if group not in hold_out]
-    return Subset(patches, kept)  # type: ignore[arg-type]
 
 
 def baseline_spectrum(method: Method) -> tuple[float, ...] | None:
@@ -264,8 +282,8 @@ def import_run(
     """
     network, state = read_checkpoint(checkpoint, format)
     default = {13: SENTINEL2.bands, 3: ("B04", "B03", "B02")}.get(network["optical_bands"], ())
-    names = {"optical": optical or default, "radar": radar or SENTINEL1.bands[: network["radar_bands"]]}
-    config = Config(network=network, method=MethodConfig(**names), data=DataConfig(train=()))
+    names = MethodConfig(optical=optical or default, radar=radar or SENTINEL1.bands[: network["radar_bands"]])
+    config = Config(network=network, method=names, data=DataConfig(train=()))
     method = build_method(config)
     method.network.load_state_dict(state)
     card = (

@@ -39,8 +39,12 @@ Precision = Annotated[
 
 @app.command()
 def remove_clouds(
-    scene: Annotated[Path, typer.Argument(metavar="S2.tif", help="Sentinel-2 scene, bands named or in order.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="CLEAR.tif", help="Where the result goes.")],
+    scene: Annotated[
+        Path, typer.Argument(metavar="S2.tif", help="Sentinel-2 scene, bands named or in order.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="CLEAR.tif", help="Where the result goes.")
+    ],
     sar: Annotated[
         Path | None, typer.Option(metavar="S1.tif", help="Sentinel-1 VV and VH on the grid of the scene.")
     ] = None,
@@ -48,7 +52,9 @@ def remove_clouds(
     cloud: Annotated[
         Path | None, typer.Option(metavar="MASK.tif", help="Cloud map, 0 to 1; else a built-in score.")
     ] = None,
-    keep_clear: Annotated[bool, typer.Option(help="Pass clear pixels through, with a feathered edge.")] = True,
+    keep_clear: Annotated[
+        bool, typer.Option(help="Pass clear pixels through, with a feathered edge.")
+    ] = True,
     align: Annotated[bool, typer.Option(help="Warp radar and cloud map to the scene's grid.")] = False,
     offset: Annotated[
         str, typer.Option(help="DN to add before use: auto, none or a number such as -1000.")
@@ -99,9 +105,12 @@ def remove_clouds(
 def train_command(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="See configs/.")],
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key, dotted; repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one key, dotted; repeatable."),
     ] = None,
-    run: Annotated[Path | None, typer.Option(help="The run folder; default runs/<name of the config>.")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="The run folder; default runs/<name of the config>.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on exactly where the run stopped.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check config, data and one step.")] = False,
 ) -> None:
@@ -131,15 +140,19 @@ def evaluate_command(
     split: Annotated[Literal["train", "val", "test", "all"], typer.Option(help="Which patches.")] = "test",
     splits: Annotated[Path | None, typer.Option(help="JSON of ROIs per split, where no CSV tells.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for tables and pictures; default: in the run.")
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for tables and pictures; default: in the run."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Label in the run history.")] = None,
     notes: Annotated[str, typer.Option(help="Remark in the run history.")] = "",
     legacy_metrics: Annotated[
-        bool, typer.Option("--legacy-metrics", help="Also the published PSNR and SSIM, to compare with papers.")
+        bool,
+        typer.Option("--legacy-metrics", help="Also the published PSNR and SSIM, to compare with papers."),
     ] = False,
     pictures: Annotated[int, typer.Option(min=0, help="Patches on the picture sheet.")] = 8,
-    crop: Annotated[int, typer.Option(min=0, help="Judge the central square of this side; 0: the whole patch.")] = 0,
+    crop: Annotated[
+        int, typer.Option(min=0, help="Judge the central square of this side; 0: the whole patch.")
+    ] = 0,
     device: Device = "auto",
     precision: Precision = "fp32",
 ) -> None:
@@ -197,7 +210,12 @@ def simulate(
 
         with _progress("simulating") as advance:
             listing = simulate_pairs(
-                output, count=count, size=size, seed=seed, clear=clear, progress=lambda done: advance(done, count)
+                output,
+                count=count,
+                size=size,
+                seed=seed,
+                clear=clear,
+                progress=lambda done: advance(done, count),
             )
         out.print(f"pairs listed in  {listing}", soft_wrap=True)
 
@@ -206,11 +224,11 @@ def simulate(
 def models() -> None:
     """List the models that ship, with what they reach."""
     with _said_plainly():
-        from pellucid.run import SHIPPED, summarise
+        from pellucid.run import SHIPPED, describe, shipped_runs
 
-        table = Table("name", "network", "trained on", "test PSNR", "size")
-        for row in summarise(SHIPPED):
-            table.add_row(*row)
+        table = Table("name", "MB", "what it is")
+        for name in shipped_runs():
+            table.add_row(*describe(SHIPPED / name))
         out.print(table)
 
 
@@ -285,12 +303,16 @@ def _command() -> str:
 
 
 def _offset(text: str) -> Literal["auto", "none"] | int:
-    if text == "auto" or text == "none":
-        return text
+    if text == "auto":
+        return "auto"
+    if text == "none":
+        return "none"
     try:
         return int(text)
     except ValueError as error:
-        raise InputError(f"--offset is {text!r}, must be auto, none or a whole number such as -1000") from error
+        raise InputError(
+            f"--offset is {text!r}, must be auto, none or a whole number such as -1000"
+        ) from error
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ class MethodConfig(Strict):
     radar_optional: bool = False
     """Accept scenes without radar; the network then sees -1 in place of backscatter."""
     caution: float = Field(0.0, ge=0, lt=1)
-    """Share by which a result is drawn towards the training set's mean spectrum; see methods/regression.py."""
+    """Share by which a result is drawn towards the training set's mean spectrum."""
 
 
 class Sen12MsCrSource(Strict):

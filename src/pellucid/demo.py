@@ -17,7 +17,9 @@ from pellucid.predictor import RestoreOptions, restore_scene
 from pellucid.scores import Evaluation, score_image, summarise
 
 # A sky with holes: clouds and shadows over roughly half of the scene, some haze.
-SKY = CloudOptions(cover=(0.4, 0.4), overcast=0.0, thin=0.0, haze=1.0, thickness=(8.0, 15.0), height=(0.1, 0.3))
+SKY = CloudOptions(
+    cover=(0.4, 0.4), overcast=0.0, thin=0.0, haze=1.0, thickness=(8.0, 15.0), height=(0.1, 0.3)
+)
 # Longer side of a panel of the picture, in pixels.
 PANEL = 512
 

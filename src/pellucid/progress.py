@@ -40,7 +40,7 @@ class Board(Callback):
         from torch.utils.tensorboard import SummaryWriter
 
         if trainer.is_global_zero:
-            self.writer = SummaryWriter(str(self.folder), purge_step=trainer.global_step + 1)  # type: ignore[no-untyped-call]
+            self.writer = SummaryWriter(str(self.folder), purge_step=trainer.global_step + 1)
 
     def on_train_batch_end(
         self,

@@ -122,6 +122,13 @@ def shipped_runs() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in SHIPPED.glob(f"*/{WEIGHTS}")))
 
 
+def describe(folder: Path) -> tuple[str, str, str]:
+    """Return name, size in MB and the first sentence of the card of a run folder."""
+    lines = (folder / CARD).read_text(encoding="utf-8").splitlines() if (folder / CARD).is_file() else []
+    first = next((line for line in lines if line and not line.startswith("#")), "")
+    return folder.name, f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}", first
+
+
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, then move it there; on failure nothing changes."""
     partial = path.with_name(f".{path.name}.partial")

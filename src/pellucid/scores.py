@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import max_pool2d
@@ -153,7 +154,9 @@ class Evaluation:
     def table(self) -> Table:
         """Return the rows for the screen; (n) behind a figure: so many of the images have a finite one."""
         names = list(self.rows[0].metrics)
-        table = Table(title=f"{self.name}: {self._summary()}", title_justify="left")
+        table = Table(
+            title=f"{self.name}: {self._summary()}", title_justify="left", box=SIMPLE_HEAD, padding=0
+        )
         for name in ("pixels", "images", "of"):
             table.add_column(name, justify="right" if name == "images" else "left")
         for name in (*names, "gain"):

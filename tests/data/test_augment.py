@@ -42,7 +42,9 @@ class Patches:
         return make_batch(self.keys[index])
 
 
-def make_stream(*, seed: int = 0, hold_out: tuple[str, ...] = (), augment: AugmentConfig = STRONG) -> TrainingStream:
+def make_stream(
+    *, seed: int = 0, hold_out: tuple[str, ...] = (), augment: AugmentConfig = STRONG
+) -> TrainingStream:
     sources = [(Patches("x", "x", "y"), 1.0, False), (Patches("clear"), 1.0, True)]
     return TrainingStream(
         sources, length=64, tile=32, bands=SENTINEL2.bands, augment=augment, seed=seed, hold_out=hold_out
@@ -83,7 +85,7 @@ def test_a_patch_smaller_than_the_tile_is_refused() -> None:
     stream = TrainingStream(
         [(Patches("x"), 1.0, False)], length=1, tile=64, bands=SENTINEL2.bands, augment=STRONG, seed=0
     )
-    with pytest.raises(ValueError, match="48 x 48 pixels, data.tile needs 64"):
+    with pytest.raises(ValueError, match=r"48 x 48 pixels, data\.tile needs 64"):
         stream[0]
 
 

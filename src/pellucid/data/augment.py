@@ -60,16 +60,13 @@ class TrainingStream(Dataset[Batch]):
         hold_out: tuple[str, ...] = (),
         clouds: CloudOptions | None = None,
     ) -> None:
-        self.parts = [
-            ([i for i, group in enumerate(patches.groups) if group not in hold_out], patches, is_clear)
-            for patches, _, is_clear in sources
-        ]
-        if not all(indices for indices, _, _ in self.parts):
+        self.parts = [(Selected(patches, without=hold_out), is_clear) for patches, _, is_clear in sources]
+        if not all(len(patches) for patches, _ in self.parts):
             raise ValueError("a training source has no patch left; change data.hold_out or its exclude")
         self.weights = torch.tensor([weight for _, weight, _ in sources])
-        self.shares = [_shares([patches.groups[i] for i in kept]) for kept, patches, _ in self.parts]
-        self.places = {patches.groups[i] for kept, patches, _ in self.parts for i in kept}
-        self.samples_per_epoch = sum(len(indices) for indices, _, _ in self.parts)
+        self.shares = [_shares(patches.groups) for patches, _ in self.parts]
+        self.places = {group for patches, _ in self.parts for group in patches.groups}
+        self.samples_per_epoch = sum(len(patches) for patches, _ in self.parts)
         self.length, self.tile, self.bands = length, tile, bands
         self.augment, self.seed = augment, seed
         self.clouds = clouds or CloudOptions()
@@ -82,22 +79,50 @@ class TrainingStream(Dataset[Batch]):
         """Return sample `index` of the run, B = 1, always the same."""
         generator = torch.Generator().manual_seed(self.seed * 2_147_483_647 + index)
         part = int(torch.multinomial(self.weights, 1, generator=generator))
-        indices, _, is_clear = self.parts[part]
         chosen = int(torch.multinomial(self.shares[part], 1, generator=generator))
-        batch = self.patch(part, indices[chosen])
+        batch = self.patch(part, chosen)
         batch = random_crop(batch, self.tile, self.augment.scale, generator)
         batch = random_turn(batch, self.augment, generator)
         batch = random_gain(batch, self.augment.gain, generator)
-        if is_clear or _chance(self.augment.simulate, generator):
+        if self.parts[part][1] or _chance(self.augment.simulate, generator):
             batch = cloud_over(batch, self.bands, generator, self.clouds)
         return random_radar(batch, self.augment, generator)
 
     def _read(self, part: int, index: int) -> Batch:
-        batch = self.parts[part][1][index]
+        batch = self.parts[part][0][index]
         height, width = batch.degraded.shape[-2:]
         if min(height, width) < self.tile:
             raise ValueError(f"{batch.key[0]} has {height} x {width} pixels, data.tile needs {self.tile}")
         return batch
+
+
+class Selected(Dataset[Batch]):
+    """The patches of some places.
+
+    Args:
+        patches: to choose from.
+        only: the places to keep; None keeps all.
+        without: places to leave out.
+    """
+
+    def __init__(
+        self, patches: Patches, *, only: Sequence[str] | None = None, without: Sequence[str] = ()
+    ) -> None:
+        self.patches = patches
+        self.indices = [
+            i
+            for i, group in enumerate(patches.groups)
+            if group not in without and (only is None or group in only)
+        ]
+        self.keys = tuple(patches.keys[i] for i in self.indices)
+        self.groups = tuple(patches.groups[i] for i in self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return patch `index` of those that are kept."""
+        return self.patches[self.indices[index]]
 
 
 class Clouded(Dataset[Batch]):
@@ -180,7 +205,7 @@ def cloud_over(
     return replace(batch, degraded=degraded * batch.valid, cloud=cloud)
 
 
-def _shares(groups: list[str]) -> Tensor:
+def _shares(groups: Sequence[str]) -> Tensor:
     """Return the weight of each patch: a place counts as the square root of its number of patches."""
     count = Counter(groups)
     return torch.tensor([count[group] ** -0.5 for group in groups])

@@ -1,0 +1,41 @@
+"""End to end, for every system that takes clouds off: train a little, save, load, restore a scene."""
+
+from pathlib import Path
+
+import pytest
+import rasterio
+import torch
+
+from pellucid.build import build_training_data, load, run_training
+from pellucid.config import load_config
+from pellucid.data.synthetic import simulate_pairs
+from pellucid.predictor import restore_scene
+from pellucid.scene import RestoreOptions
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.mark.parametrize("system", ["cross_attention", "glf_cr"])
+def test_the_loss_falls_and_a_saved_run_restores_alike(system: str, tmp_path: Path) -> None:
+    config = load_config(CONFIGS / f"{system}_tiny.yaml")
+    data = build_training_data(config)
+    report = run_training(config, tmp_path / "run")
+    assert report.history[-1]["train_total"] < report.history[0]["train_total"]
+
+    method = load(tmp_path / "run", device="cpu")
+    torch.testing.assert_close(method.restore(data.stream[0]), load(tmp_path / "run").restore(data.stream[0]))
+
+    simulate_pairs(tmp_path, count=1, size=96, seed=3)
+    (scene,), (radar,) = (sorted((tmp_path / folder).iterdir()) for folder in ("s2_cloudy", "s1"))
+    for name in ("first.tif", "second.tif"):
+        restore_scene(
+            scene, tmp_path / name, sar=radar, method=method, options=RestoreOptions(tile=64, overlap=16)
+        )
+    with rasterio.open(tmp_path / "first.tif") as first, rasterio.open(tmp_path / "second.tif") as second:
+        assert (first.read() == second.read()).all()
+        with rasterio.open(scene) as before:
+            assert (first.crs, first.transform, first.descriptions) == (
+                before.crs,
+                before.transform,
+                before.descriptions,
+            )

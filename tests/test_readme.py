@@ -1,0 +1,115 @@
+"""Every command and every Python example of the README runs as it stands there."""
+
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from pellucid.build import build_network, import_run
+from pellucid.cli import app
+from pellucid.config import load_config
+from pellucid.data.synthetic import simulate_pairs
+
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+# What makes a run of days one of seconds; the data are as few.
+QUICK = (
+    *("train.num_steps=2", "train.batch=1", "train.validate_every=2", "train.checkpoint_every=2"),
+    *("train.num_workers=0", "train.precision=fp32", "train.steps_per_epoch=1", "data.tile=32"),
+)
+SMALL = {
+    "configs/glf_cr.yaml": ["network={name: glf_cr, num_blocks: 1, num_layers: 2, width: 16, growth: 8}"],
+    "configs/cross_attention.yaml": ["network={name: cross_attention, width: 8}"],
+}
+
+
+def blocks() -> list[tuple[str, str]]:
+    """Return language and text of each code block."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def commands() -> Iterator[str]:
+    """Yield each command of the code blocks and of the table that starts with `pellucid`."""
+    for _, block in blocks():
+        for line in block.splitlines():
+            if line.startswith("pellucid "):
+                yield line.partition("#")[0].strip()
+    for row in re.findall(r"^\|.*\|$", README, re.MULTILINE):
+        ours = row.split("|")[2]
+        yield from re.findall(r"`(pellucid [^`]*)`", ours)
+    yield from re.findall(r"`(pellucid (?:simulate|models)[^`]*)`", README.partition("## From the doc")[0])
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds what the README speaks of: scenes, the dataset, published checkpoints."""
+    folder = tmp_path_factory.mktemp("desk")
+    simulate_pairs(folder / "pairs_made", count=5, size=128, seed=0)
+    made = folder / "pairs_made"
+    name = sorted((made / "s1").iterdir())[0].name
+    shutil.copy(made / "s2_cloudy" / name, folder / "S2.tif")
+    shutil.copy(made / "s1" / name, folder / "S1.tif")
+    shutil.copy(made / "mask" / name, folder / "MASK.tif")
+    (folder / "my_clear_scenes").mkdir()
+    shutil.copy(made / "s2_cloudfree" / name, folder / "my_clear_scenes")
+    for roi, number in (("ROIs1158_spring", 1), ("ROIs1868_summer", 19), ("ROIs1158_spring", 106)):
+        for sensor, source in (("s1", "s1"), ("s2", "s2_cloudfree"), ("s2_cloudy", "s2_cloudy")):
+            place = folder / "data" / "SEN12MSCR" / f"{roi}_{sensor}" / f"{sensor}_{number}"
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copy(made / source / name, place / f"{roi}_{sensor}_{number}_p30.tif")
+    shutil.copytree(made, folder / "DIR")
+    shutil.copytree(REPOSITORY / "configs", folder / "configs")
+    for file, network, key in (
+        ("CR_net.pth", "glf_cr", "network"),
+        ("X.pth", "cross_attention", "model_state_dict"),
+    ):
+        config = load_config(REPOSITORY / "configs" / f"{network}.yaml")
+        torch.save({key: build_network(config).state_dict()}, folder / file)
+    import_run("cross-attention", folder / "X.pth", folder / "RUN")
+    return folder
+
+
+def shortened(command: str) -> list[str]:
+    """Return the words of a command, with options that make it quick."""
+    words = shlex.split(command)[1:]
+    if words[0] == "train":
+        settings = [*SMALL[words[1]], *QUICK]
+        words += [word for setting in settings for word in ("--set", setting)]
+    if words[0] == "simulate":
+        words += ["--size", "64"]
+        words = ["2" if word == "100" else word for word in words]
+    return words
+
+
+def test_every_command_runs_in_the_order_of_the_text(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(desk)
+    seen = list(dict.fromkeys(commands()))
+    assert len(seen) > 12
+    for command in seen:
+        words = shortened(command)
+        # What an earlier command made, a later one makes again.
+        if "--resume" not in words and words[0] == "train" and (desk / "runs" / Path(words[1]).stem).exists():
+            shutil.rmtree(desk / "runs" / Path(words[1]).stem)
+        if words[0] == "import" and (desk / words[-1]).exists():
+            shutil.rmtree(desk / words[-1])
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, f"{command}\n{result.output}"
+
+
+def test_the_python_example_runs(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(desk)
+    (example,) = (text for language, text in blocks() if language == "python")
+    names: dict[str, object] = {}
+    exec(example, names)
+    assert isinstance(names["network"], torch.nn.Module)
+    assert (desk / "clear.tif").is_file()
+
+
+def test_every_file_that_the_text_names_exists() -> None:
+    for name in re.findall(r"\]\((?!https?:)([^)]+)\)|`((?:configs|src|docs)/[\w/.]+)`", README):
+        assert (REPOSITORY / "".join(name)).exists(), name
