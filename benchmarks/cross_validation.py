@@ -1,8 +1,10 @@
-"""Leave one place out, train, judge the patches of that place; for every place, or for groups of places.
+r"""Leave one place out, train, judge the patches of that place, for every place.
 
-    python -m benchmarks.cross_validation configs/cross_attention_shipped.yaml --out runs/cross_validation
+    python -m benchmarks.cross_validation configs/cross_attention_shipped.yaml \
+        --set data.train.0.split=all --set data.val=[] --out runs/cross_validation
 
-A fold that is done is not done again, so the command may be stopped and called once more.
+Each fold is judged at several values of `method.caution`, so that it can be chosen. A fold that is done is
+not done again: the command may be stopped, called once more, and shared between processes with --places.
 """
 
 import argparse
@@ -10,6 +12,7 @@ import json
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -22,6 +25,7 @@ from pellucid.run import replace_file, save_run
 from pellucid.scores import INPUT, MODEL, SPECTRUM
 from pellucid.trainer import train
 
+CAUTIONS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 # A patch counts as cloudy from this share of cloudy pixels on.
 CLOUDY = 0.05
 
@@ -45,7 +49,7 @@ def main() -> None:
             text = json.dumps(rows_of_fold, indent=1)
             replace_file(file, partial(_write, text=text))
         rows += json.loads(file.read_text())
-    Console().print(summary(rows))
+    Console().print(by_place(rows, config.method.caution), by_caution(rows))
 
 
 def places(config: Config) -> list[str]:
@@ -54,7 +58,7 @@ def places(config: Config) -> list[str]:
     return sorted(groups)
 
 
-def run_fold(config: Config, place: str, folder: Path) -> list[dict[str, float | str]]:
+def run_fold(config: Config, place: str, folder: Path) -> list[dict[str, Any]]:
     """Train without `place`, and return a row per patch of it: gain over the better baseline, in dB."""
     data = config.data.model_copy(update={"hold_out": (*config.data.hold_out, place), "val": ()})
     fold = config.model_copy(update={"data": data})
@@ -67,58 +71,56 @@ def run_fold(config: Config, place: str, folder: Path) -> list[dict[str, float |
 
     if not (folder / "weights.safetensors").exists():
         train(fold, method, training.stream, None, folder, save=save)
-    held = [Selected(read_source(source, config), only=[place]) for source in _pairs(config)]
-    result = evaluate(
-        load(folder, device=config.train.device),
-        join(held),
-        name=place,
-        mean_spectrum=training.mean_spectrum,
-        pictures=0,
-    )
-    return [
-        {
-            "place": place,
-            "patch": image.key,
-            "cover": image.cover,
-            **{source: image.values[source, "all", "psnr"] for source in (MODEL, INPUT, SPECTRUM)},
-            "gain": image.gain(),
-        }
-        for image in result.images
-    ]
+    held = list(join([Selected(read_source(source, config), only=[place]) for source in _pairs(config)]))
+    judged = load(folder, device=config.train.device)
+    rows = []
+    for caution in CAUTIONS:
+        judged.caution = caution  # type: ignore[attr-defined]
+        result = evaluate(judged, held, name=place, mean_spectrum=training.mean_spectrum, pictures=0)
+        rows += [
+            {
+                "place": place,
+                "patch": image.key,
+                "cover": image.cover,
+                "caution": caution,
+                **{source: image.values[source, "all", "psnr"] for source in (MODEL, INPUT, SPECTRUM)},
+                "gain": image.gain(),
+            }
+            for image in result.images
+        ]
+    return rows
 
 
-def summary(rows: list[dict[str, float | str]]) -> Table:
-    """Return mean and spread over places of the gain, over cloudy patches and over all."""
+def by_place(rows: list[dict[str, Any]], caution: float) -> Table:
+    """Return the gain at each place, over its cloudy patches and over all."""
     table = Table(
-        "place", "patches", "cloudy", "gain, cloudy", "gain, all", title="PSNR above the better baseline, dB"
+        "place", "patches", "cloudy", "gain, cloudy", "gain, all", title=f"caution {caution}: gain in dB"
     )
-    by_place: dict[str, list[dict[str, float | str]]] = {}
-    for row in rows:
-        by_place.setdefault(str(row["place"]), []).append(row)
-    cloudy_means, all_means = [], []
-    for place, own in by_place.items():
-        gains = [float(row["gain"]) for row in own]
-        cloudy = [float(row["gain"]) for row in own if float(row["cover"]) >= CLOUDY]
-        all_means.append(fmean(gains))
-        cloudy_means += [fmean(cloudy)] if cloudy else []
-        table.add_row(
-            place,
-            str(len(own)),
-            str(len(cloudy)),
-            f"{fmean(cloudy):+.2f}" if cloudy else "",
-            f"{fmean(gains):+.2f}",
-        )
-    patches = [float(row["gain"]) for row in rows if float(row["cover"]) >= CLOUDY]
-    table.add_section()
-    table.add_row(
-        "mean over places",
-        str(len(rows)),
-        str(len(patches)),
-        f"{fmean(cloudy_means):+.2f} ± {stdev(cloudy_means):.2f}",
-        f"{fmean(all_means):+.2f} ± {stdev(all_means):.2f}",
-    )
-    table.add_row("mean over patches", "", "", f"{fmean(patches):+.2f} ± {stdev(patches):.2f}", "")
+    for place in dict.fromkeys(row["place"] for row in rows):
+        own = [row for row in rows if row["place"] == place and row["caution"] == caution]
+        cloudy = [row["gain"] for row in own if row["cover"] >= CLOUDY]
+        over_cloudy = f"{fmean(cloudy):+.2f}" if cloudy else ""
+        over_all = f"{fmean(row['gain'] for row in own):+.2f}"
+        table.add_row(place, str(len(own)), str(len(cloudy)), over_cloudy, over_all)
     return table
+
+
+def by_caution(rows: list[dict[str, Any]]) -> Table:
+    """Return mean and spread of the gain over cloudy patches, patch by patch and place by place."""
+    title = "PSNR above the better baseline over cloudy patches, dB"
+    table = Table("caution", "patches", "mean over patches", "places", "mean over places", title=title)
+    for caution in sorted({row["caution"] for row in rows}):
+        cloudy = [row for row in rows if row["caution"] == caution and row["cover"] >= CLOUDY]
+        places = {row["place"] for row in cloudy}
+        patches = [row["gain"] for row in cloudy]
+        means = [fmean(row["gain"] for row in cloudy if row["place"] == place) for place in places]
+        table.add_row(str(caution), str(len(patches)), _mean(patches), str(len(means)), _mean(means))
+    return table
+
+
+def _mean(values: list[float]) -> str:
+    spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{fmean(values):+.2f}{spread}" if values else ""
 
 
 def _write(path: Path, text: str) -> None:
