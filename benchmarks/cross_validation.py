@@ -71,7 +71,8 @@ def run_fold(config: Config, place: str, folder: Path) -> list[dict[str, Any]]:
 
     if not (folder / "weights.safetensors").exists():
         train(fold, method, training.stream, None, folder, save=save)
-    held = list(join([Selected(read_source(source, config), only=[place]) for source in _pairs(config)]))
+    patches = join([Selected(read_source(source, config), only=[place]) for source in _pairs(config)])
+    held = [patches[i] for i in range(len(patches))]
     judged = load(folder, device=config.train.device)
     rows = []
     for caution in CAUTIONS:
