@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import rasterio
 from rasterio.errors import RasterioError
 
 from pellucid.data.geotiff import Raster
@@ -23,6 +24,8 @@ __all__ = ["RestoreOptions", "SceneReport", "check_scene", "restore_scene"]
 
 # Longer side in pixels of each half of the preview.
 PREVIEW = 1024
+# Blocks of files that GDAL keeps in memory, in bytes; its own limit is 5 % of the machine.
+CACHE_BYTES = 256 * 2**20
 log = logging.getLogger(__name__)
 
 
@@ -50,12 +53,12 @@ class SceneReport:
 
 
 def restore_scene(
-    optical: Path,
-    out: Path,
+    optical: Path | str,
+    out: Path | str,
     *,
-    sar: Path | None = None,
+    sar: Path | str | None = None,
     method: Method,
-    cloud: Path | None = None,
+    cloud: Path | str | None = None,
     options: RestoreOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SceneReport:
@@ -78,7 +81,9 @@ def restore_scene(
         InputError: for any input that cannot be used; nothing is at `out` then.
     """
     start, options = time.monotonic(), options or RestoreOptions()
-    with Scene(optical, out, sar, cloud, method, options) as scene:
+    optical, out = Path(optical), Path(out)
+    sar, cloud = (None if path is None else Path(path) for path in (sar, cloud))
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), Scene(optical, out, sar, cloud, method, options) as scene:
         counts = _write_scene(scene, out, progress)
         preview = out.with_suffix(".png") if options.preview else None
         if preview:

@@ -8,6 +8,7 @@ that suit the pairs of SEN12MS-CR at the top of the atmosphere; on Level 2A haze
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 # Reflectance. HOT = B02 - B04 / 2: 0.04 to 0.08 over clear land and water, above 0.1 in haze and cloud.
 HAZE = (0.08, 0.13)
@@ -85,12 +86,11 @@ def _surroundings(values: Tensor) -> Tensor:
 
 def box_mean(values: Tensor, radius: int) -> Tensor:
     """Return the mean over a square, as fast for large ones; at the edges, over what is inside."""
-    for dim in (-2, -1):
-        size = values.shape[dim]
+    for dim, border in ((-2, (0, 0, radius + 1, radius)), (-1, (radius + 1, radius))):
+        size, side = values.shape[dim], 2 * radius + 1
         at = torch.arange(size, device=values.device)
-        first, last = (at - radius).clamp(min=0), (at + radius + 1).clamp(max=size)
-        start = torch.zeros_like(values.narrow(dim, 0, 1), dtype=torch.float64)
-        sums = torch.cat([start, values.cumsum(dim, dtype=torch.float64)], dim)
-        count = (last - first).view(-1, *[1] * (-1 - dim))
-        values = ((sums.index_select(dim, last) - sums.index_select(dim, first)) / count).to(values.dtype)
+        count = (at + radius + 1).clamp(max=size) - (at - radius).clamp(min=0)
+        sums = pad(values.double(), border).cumsum(dim)
+        total = sums.narrow(dim, side, size) - sums.narrow(dim, 0, size)
+        values = (total / count.view(-1, *[1] * (-1 - dim))).to(values.dtype)
     return values
