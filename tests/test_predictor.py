@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from pellucid.data.batch import Batch
-from pellucid.data.geotiff import Raster
+from pellucid.data.geotiff import Raster, open_raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.errors import InputError
 from pellucid.predictor import RestoreOptions, SceneReport, check_scene, restore_scene
@@ -71,7 +71,7 @@ def ground(height: int = 75, width: int = 101, seed: int = 0) -> np.ndarray:
 
 
 def read(path: Path) -> np.ndarray:
-    with rasterio.open(path) as file:
+    with open_raster(path) as file:
         return file.read()
 
 
