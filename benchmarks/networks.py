@@ -32,6 +32,7 @@ from pellucid.networks import cross_attention, glf_cr
 PLAIN, FP32, BF16 = "plain fp32", "ours fp32", "ours bf16"
 VARIANTS = (PLAIN, FP32, BF16)
 NETWORKS = ("glf_cr", "cross_attention")
+COLUMNS = ("network", "variant", "time", "speed-up", "extra memory", "of plain", "PSNR", "largest error")
 # Random weights are scaled so that the output differs from the input by as much as a cloud does (standard
 # deviation), and judged against a truth that they miss by as much as a very good model would.
 CORRECTION, TRUTH_DB = 0.1, 35.0
@@ -69,21 +70,12 @@ def main() -> None:
     if options.memory_of:
         sys.stdout.write(str(memory_mib(options.networks[0], options.memory_of, options.size)))
         return
-    table = Table(title=f"{options.size} x {options.size} pixels, {options.threads} threads")
-    for column in (
-        "network",
-        "variant",
-        "time",
-        "speed-up",
-        "extra memory",
-        "of plain",
-        "PSNR",
-        "largest error",
-    ):
-        table.add_column(column, justify="left" if column in ("network", "variant") else "right")
+    table = Table(title=f"{options.size} x {options.size} pixels, threads: {options.threads}")
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column in COLUMNS[:2] else "right")
     for name in options.networks:
         add_rows(table, name, measure(name, options.size, options.threads, options.repeats))
-    Console().print(table)
+    Console(width=110).print(table)
 
 
 def measure(name: str, size: int, threads: int, repeats: int) -> dict[str, Result]:
