@@ -16,9 +16,15 @@ from pellucid.pictures import radar_to_rgb, save_picture, sheet, to_rgb
 from pellucid.predictor import RestoreOptions, restore_scene
 from pellucid.scores import Evaluation, score_image, summarise
 
-# A sky with holes: clouds and shadows over roughly half of the scene, some haze.
+# A sky with holes: clouds and their shadows over about a third of the scene, and some haze.
 SKY = CloudOptions(
-    cover=(0.4, 0.4), overcast=0.0, thin=0.0, haze=1.0, thickness=(8.0, 15.0), height=(0.1, 0.3)
+    cover=(0.35, 0.35),
+    overcast=0.0,
+    thin=0.0,
+    haze=0.3,
+    thickness=(8.0, 15.0),
+    height=(0.08, 0.15),
+    shadow=(0.8, 1.0),
 )
 # Longer side of a panel of the picture, in pixels.
 PANEL = 512
