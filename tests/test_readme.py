@@ -74,9 +74,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def shortened(command: str) -> list[str]:
-    """Return the words of a command, with options that make it quick."""
-    words = shlex.split(command)[1:]
+def shortened(command: str, data: Path) -> list[str]:
+    """Return the words of a command, with options that make it quick, and real images where they lie."""
+    words = [word.replace("../shared/data", str(data)) for word in shlex.split(command)[1:]]
     if words[0] == "train":
         settings = [*SMALL[words[1]], *QUICK]
         words += [word for setting in settings for word in ("--set", setting)]
@@ -86,12 +86,14 @@ def shortened(command: str) -> list[str]:
     return words
 
 
-def test_every_command_runs_in_the_order_of_the_text(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_runs_in_the_order_of_the_text(
+    desk: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(desk)
     seen = list(dict.fromkeys(commands()))
     assert len(seen) > 12
     for command in seen:
-        words = shortened(command)
+        words = shortened(command, data_folder)
         # What an earlier command made, a later one makes again.
         if "--resume" not in words and words[0] == "train" and (desk / "runs" / Path(words[1]).stem).exists():
             shutil.rmtree(desk / "runs" / Path(words[1]).stem)
