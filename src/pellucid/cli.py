@@ -257,7 +257,7 @@ def import_command(
 def demo(
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")] = Path("demo"),
     size: Annotated[int, typer.Option(min=128, help="Side of the scene in pixels.")] = 1024,
-    seed: Annotated[int, typer.Option(help="Another seed makes another scene.")] = 2029,
+    seed: Annotated[int, typer.Option(help="Another seed makes another scene.")] = 2027,
     model: Model = DEFAULT_MODEL,
 ) -> None:
     """Make a cloudy scene whose truth is known, restore it and show how well that went."""
