@@ -17,13 +17,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pellucid.build import build_training_data, join, load, read_source, start_method
+from pellucid.build import join, load, read_source, run_training
 from pellucid.config import Config, Sen12MsCrSource, load_config
 from pellucid.data.augment import Selected
+from pellucid.data.geotiff import write_atomically
 from pellucid.evaluator import evaluate
-from pellucid.run import replace_file, save_run
+from pellucid.run import WEIGHTS
 from pellucid.scores import INPUT, MODEL, SPECTRUM
-from pellucid.trainer import train
 
 CAUTIONS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 # A patch counts as cloudy from this share of cloudy pixels on.
@@ -47,7 +47,7 @@ def main() -> None:
         if not file.exists():
             rows_of_fold = run_fold(config, place, options.out / place)
             text = json.dumps(rows_of_fold, indent=1)
-            replace_file(file, partial(_write, text=text))
+            write_atomically(file, partial(_write, text=text))
         rows += json.loads(file.read_text())
     Console().print(by_place(rows, config.method.caution), by_caution(rows))
 
@@ -62,22 +62,15 @@ def run_fold(config: Config, place: str, folder: Path) -> list[dict[str, Any]]:
     """Train without `place`, and return a row per patch of it: gain over the better baseline, in dB."""
     data = config.data.model_copy(update={"hold_out": (*config.data.hold_out, place), "val": ()})
     fold = config.model_copy(update={"data": data})
-    method = start_method(fold)
-    training = build_training_data(fold)
-    method.mean_spectrum = training.mean_spectrum
-
-    def save(**extra: object) -> None:
-        save_run(folder, config=fold, method=method, **extra)  # type: ignore[arg-type]
-
-    if not (folder / "weights.safetensors").exists():
-        train(fold, method, training.stream, None, folder, save=save)
+    if not (folder / WEIGHTS).exists():
+        run_training(fold, folder)
     patches = join([Selected(read_source(source, config), only=[place]) for source in _pairs(config)])
     held = [patches[i] for i in range(len(patches))]
     judged = load(folder, device=config.train.device)
     rows = []
     for caution in CAUTIONS:
         judged.caution = caution  # type: ignore[attr-defined]
-        result = evaluate(judged, held, name=place, mean_spectrum=training.mean_spectrum, pictures=0)
+        result = evaluate(judged, held, name=place, pictures=0)
         rows += [
             {
                 "place": place,

@@ -9,9 +9,10 @@ from safetensors.torch import save_file
 from tiny import BANDS, tiny_config, tiny_method
 
 from pellucid import run
+from pellucid.data.geotiff import write_atomically
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.errors import InputError
-from pellucid.run import find_run, read_run, replace_file, save_run, shipped_runs
+from pellucid.run import find_run, read_run, save_run, shipped_runs
 
 
 def test_a_run_comes_back_as_it_was_saved(tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 
     (tmp_path / "file").write_text("old")
     with pytest.raises(OSError, match="no space left"):
-        replace_file(tmp_path / "file", fail)
+        write_atomically(tmp_path / "file", fail)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "old"
 

@@ -21,6 +21,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from pellucid.config import Config, TrainConfig
+from pellucid.data.geotiff import write_atomically
 
 CHECKPOINTS, LAST, BEST, HISTORY = "checkpoints", "last.ckpt", "best.ckpt", "history.csv"
 
@@ -223,12 +224,14 @@ def best_row(history: Sequence[Row]) -> Row | None:
 def write_history(path: Path, rows: list[Row]) -> None:
     """Write the rows as CSV, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
+            writer.writeheader()
+            writer.writerows(rows)
+
+    write_atomically(path, write)
 
 
 def link(source: Path, name: Path) -> None:

@@ -34,7 +34,7 @@ from pellucid.methods.method import Method
 from pellucid.methods.regression import Regression
 from pellucid.published import read_checkpoint
 from pellucid.run import Metadata, find_run, read_run, save_run, shipped_runs
-from pellucid.trainer import SaveRun, choose_device, train
+from pellucid.trainer import choose_device, train
 
 NETWORKS = Path(__file__).parent / "networks"
 
@@ -220,17 +220,16 @@ def run_training(
     data = build_training_data(config)
     method.mean_spectrum = data.mean_spectrum
 
-    def save(*, card: str, metrics: dict[str, float]) -> None:
+    def save(*, card: str, metrics: dict[str, Any]) -> None:
         save_run(folder, config=config, method=method, card=card, metrics=metrics)
 
-    saver: SaveRun = save
     return train(
         config,
         method,
         data.stream,
         data.val,
         folder,
-        save=saver,
+        save=save,
         resume=resume,
         dry_run=dry_run,
         command=command,

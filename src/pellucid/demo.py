@@ -10,6 +10,7 @@ import torch
 from pellucid.build import baseline_spectrum, load
 from pellucid.data.batch import Batch
 from pellucid.data.clouds import CloudOptions, add_clouds
+from pellucid.data.geotiff import write_atomically
 from pellucid.data.raster import read_cloud, read_optical, read_radar
 from pellucid.data.synthetic import PairPaths, make_scene, write_pair
 from pellucid.pictures import radar_to_rgb, save_picture, sheet, to_rgb
@@ -90,7 +91,8 @@ def run_demo(
         to_rgb(scene.optical, method.optical.bands),
     ]
     save_picture(sheet([panels], ("before", "radar", "after", "truth"), side=PANEL), files["picture"])
-    files["figures"].write_text(json.dumps(evaluation.to_dict(), indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(evaluation.to_dict(), indent=2) + "\n"
+    write_atomically(files["figures"], lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return DemoResult(files, evaluation)
 
 

@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pellucid.config import Config, load_config, save_config
+from pellucid.data.geotiff import write_atomically
 from pellucid.data.ranges import ValueRange
 from pellucid.errors import InputError
 from pellucid.methods.method import Method
@@ -61,13 +60,13 @@ def save_run(
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        replace_file(folder / CONFIG, lambda path: save_config(config, path))
+        write_atomically(folder / CONFIG, lambda path: save_config(config, path))
         _save_weights(folder / WEIGHTS, method, half=half)
         if card is not None:
-            replace_file(folder / CARD, lambda path: _write(path, card))
+            write_atomically(folder / CARD, lambda path: _write(path, card))
         if metrics is not None:
             text = json.dumps(metrics, indent=2) + "\n"
-            replace_file(folder / METRICS, lambda path: _write(path, text))
+            write_atomically(folder / METRICS, lambda path: _write(path, text))
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot write the run {folder} ({reason}), choose another folder") from error
@@ -129,21 +128,6 @@ def describe(folder: Path) -> tuple[str, str, str]:
     return folder.name, f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}", first
 
 
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then move it there; on failure nothing changes."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.touch()
-        mode = partial.stat().st_mode
-        write(partial)
-        partial.chmod(mode)  # safetensors makes files that only their owner can read
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _save_weights(path: Path, method: Method, *, half: bool) -> None:
     state = {
         # A channels-last tensor cannot be stored, and two names may share one tensor: hence the copies.
@@ -157,7 +141,7 @@ def _save_weights(path: Path, method: Method, *, half: bool) -> None:
         "radar": json.dumps(dataclasses.asdict(method.radar)),
         "mean_spectrum": json.dumps(method.mean_spectrum),
     }
-    replace_file(path, lambda partial: save_file(state, partial, metadata))
+    write_atomically(path, lambda partial: save_file(state, partial, metadata))
     with safe_open(path, framework="pt") as file:
         for name, tensor in state.items():
             if not torch.equal(file.get_tensor(name), tensor):

@@ -6,7 +6,7 @@ So a run continues exactly where it stopped, and processes of a distributed run 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -17,6 +17,9 @@ from torch.utils.data import Dataset
 from pellucid.config import AugmentConfig
 from pellucid.data.batch import Batch
 from pellucid.data.clouds import CloudOptions, add_clouds
+
+# Patches that each process keeps in memory: about 1 GB of 256 x 256 pixels, cloudy and clear.
+CACHED = 128
 
 
 class Patches(Protocol):
@@ -70,7 +73,7 @@ class TrainingStream(Dataset[Batch]):
         self.length, self.tile, self.bands = length, tile, bands
         self.augment, self.seed = augment, seed
         self.clouds = clouds or CloudOptions()
-        self.patch = cache(self._read)
+        self.patch = lru_cache(CACHED)(self._read)
 
     def __len__(self) -> int:
         return self.length

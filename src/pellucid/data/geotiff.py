@@ -23,6 +23,8 @@ from pellucid.errors import InputError
 
 # Pixels by which two grids may differ and still count as one.
 GRID_TOLERANCE = 0.01
+# Permissions of every file that is written: all may read, the owner may write.
+MODE = 0o644
 # Side of the decimated image from which units are told.
 SAMPLE = 256
 
@@ -155,6 +157,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """
     with temporary_beside(path) as temporary:
         write(temporary)
+        temporary.chmod(MODE)  # safetensors makes files that only their owner can read
         flush(temporary)
         temporary.replace(path)
 
@@ -170,7 +173,7 @@ def temporary_beside(path: Path) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
         os.close(handle)
-        Path(name).chmod(0o644)
+        Path(name).chmod(MODE)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
     try:
