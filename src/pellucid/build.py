@@ -1,10 +1,10 @@
 """Config -> objects; the only file that sees every layer."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import torch
 from torch import nn
@@ -15,7 +15,10 @@ from pellucid.config import (
     ClearScenesSource,
     Config,
     DataConfig,
+    GenerativeConfig,
     MethodConfig,
+    PathConfig,
+    RegressionConfig,
     Sen12MsCrSource,
     Source,
     SyntheticSource,
@@ -24,18 +27,24 @@ from pellucid.config import (
 from pellucid.data.augment import Clouded, Patches, Selected, TrainingStream
 from pellucid.data.batch import Batch
 from pellucid.data.clear_scenes import ClearScenes
-from pellucid.data.ranges import SENTINEL1, SENTINEL2
+from pellucid.data.ranges import SENTINEL1, SENTINEL2, SLICE, ValueRange
 from pellucid.data.sen12ms_cr import Sen12MsCr
 from pellucid.data.synthetic import SyntheticScenes
 from pellucid.errors import InputError
 from pellucid.evaluator import mean_spectrum
+from pellucid.generative.path import RectifiedFlow, VariancePreserving, beta_schedule
 from pellucid.losses import LOSSES
+from pellucid.methods.generative import DENOISE, Generative, Sampling
 from pellucid.methods.method import Method
 from pellucid.methods.regression import Regression
+from pellucid.perceptual import PerceptualLoss, load_vgg19
 from pellucid.published import read_checkpoint
 from pellucid.run import Metadata, find_run, read_run, save_run, shipped_runs
 from pellucid.trainer import choose_device, train
 
+# A term of the loss: (estimated image, batch) -> scalar.
+Loss: TypeAlias = Callable[[torch.Tensor, Batch], torch.Tensor]
+PERCEPTUAL = "perceptual"
 NETWORKS = Path(__file__).parent / "networks"
 
 
@@ -45,18 +54,17 @@ def build_network(config: Config) -> nn.Module:
     Raises:
         InputError: if there is no such network, or a key or size does not fit it.
     """
-    values: dict[str, Any] = {
-        "optical_bands": len(config.method.optical),
-        "radar_bands": len(config.method.radar),
-        **config.network,
-    }
+    values = dict(config.network)
     name = values.pop("name", None)
     if name not in known_networks():
         raise InputError(f"network.name is {name!r}, known networks are {', '.join(known_networks())}")
-    for key, names in (("optical_bands", config.method.optical), ("radar_bands", config.method.radar)):
-        if values[key] != len(names):
-            raise InputError(f"network.{key} is {values[key]}, but the method names {', '.join(names)}")
     module = importlib.import_module(f"pellucid.networks.{name}")
+    optical, radar = config.method.optical, config.method.radar
+    for key, names in (("bands", optical), ("optical_bands", optical), ("radar_bands", radar)):
+        if key not in module.Config.__dataclass_fields__:
+            continue
+        if values.setdefault(key, len(names)) != len(names):
+            raise InputError(f"network.{key} is {values[key]}, but the method names {', '.join(names)}")
     try:
         return module.build(parse(module.Config, values, where="network"))
     except ValueError as error:
@@ -68,31 +76,98 @@ def known_networks() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in NETWORKS.glob("[a-z]*.py") if path.stem != "blocks"))
 
 
-def build_method(config: Config, metadata: Metadata | None = None) -> Regression:
+def build_method(config: Config, metadata: Metadata | None = None) -> Regression | Generative:
     """Return the method, with random weights.
 
     Args:
         config: of the run.
-        metadata: value ranges and mean spectrum of a saved run; None: Sentinel's ranges, mean unknown.
+        metadata: value ranges and mean spectrum of a saved run, which will not be trained, so that its
+            losses are left out; None: the sensors' ranges, mean unknown.
     """
-    unknown = [name for name in config.losses if name not in LOSSES]
-    if unknown:
-        raise InputError(f"losses: unknown {', '.join(unknown)}; known are {', '.join(LOSSES)}")
+    optical, radar = (metadata.optical, metadata.radar) if metadata else _ranges(config.method)
+    losses = {} if metadata else build_losses(config)
+    torch.manual_seed(config.train.seed)  # the libraries' layers draw their weights from the global state
+    network = build_network(config)
+    match config.method:
+        case GenerativeConfig() as options:
+            return Generative(
+                network,
+                path=build_path(options.path, options.prediction),
+                optical=optical,
+                radar=radar,
+                losses=losses,
+                scale=options.scale,
+                sampling=Sampling(options.steps, options.eta, options.solver),
+                importance=options.importance,
+            )
+        case RegressionConfig() as options:
+            return Regression(
+                network,
+                optical=optical,
+                radar=radar,
+                losses={name: (weight, term) for name, (weight, term) in losses.items() if term},
+                residual=options.residual,
+                radar_optional=options.radar_optional,
+                caution=options.caution,
+                mean_spectrum=metadata.mean_spectrum if metadata else None,
+            )
+
+
+def build_path(
+    options: PathConfig, prediction: Literal["noise", "image", "velocity"]
+) -> RectifiedFlow | VariancePreserving:
+    """Return the way from the image to the noise.
+
+    Raises:
+        InputError: if the prediction or a number does not fit it.
+    """
     try:
-        optical, radar = SENTINEL2.select(config.method.optical), SENTINEL1.select(config.method.radar)
+        if options.name == "rectified_flow":
+            return RectifiedFlow(prediction=prediction)
+        betas = beta_schedule(
+            options.schedule,
+            options.num_steps,
+            linear_start=options.linear_start,
+            linear_end=options.linear_end,
+        )
+        return VariancePreserving(betas, prediction=prediction)
+    except ValueError as error:
+        raise InputError(f"method.path: {error}") from error
+
+
+def build_losses(config: Config) -> dict[str, tuple[float, Loss | None]]:
+    """Return weight and function of each loss term whose weight is not 0; `denoise` has no function.
+
+    Raises:
+        InputError: if `denoise` is asked of a regression, or the perceptual loss without weights.
+    """
+    losses: dict[str, tuple[float, Loss | None]] = {}
+    for name, weight in config.losses.items():
+        if not weight:
+            continue
+        if name == DENOISE and not isinstance(config.method, GenerativeConfig):
+            raise InputError("losses.denoise is for generative methods, set it to 0 for a regression")
+        losses[name] = (weight, None if name == DENOISE else _loss(name, config))
+    return losses
+
+
+def _loss(name: str, config: Config) -> Loss:
+    if name != PERCEPTUAL:
+        return LOSSES[name]
+    if not config.perceptual_weights:
+        raise InputError(
+            "losses.perceptual needs the weights of VGG19, name a file or URL in `perceptual_weights`, "
+            "or set the loss to 0 (--set losses.perceptual=0)"
+        )
+    return PerceptualLoss(load_vgg19(config.perceptual_weights))
+
+
+def _ranges(method: MethodConfig) -> tuple[ValueRange, ValueRange]:
+    known = SLICE if set(method.optical) <= set(SLICE.bands) else SENTINEL2
+    try:
+        return known.select(method.optical), SENTINEL1.select(method.radar)
     except ValueError as error:
         raise InputError(f"method: {error}") from error
-    torch.manual_seed(config.train.seed)  # the libraries' layers draw their weights from the global state
-    return Regression(
-        build_network(config),
-        optical=metadata.optical if metadata else optical,
-        radar=metadata.radar if metadata else radar,
-        losses={name: (weight, LOSSES[name]) for name, weight in config.losses.items() if weight},
-        residual=config.method.residual,
-        radar_optional=config.method.radar_optional,
-        caution=config.method.caution,
-        mean_spectrum=metadata.mean_spectrum if metadata else None,
-    )
 
 
 def load(run_or_name: str | Path, *, device: str = "auto") -> Method:
@@ -112,7 +187,7 @@ def load(run_or_name: str | Path, *, device: str = "auto") -> Method:
     return method
 
 
-def start_method(config: Config) -> Regression:
+def start_method(config: Config) -> Regression | Generative:
     """Return the method that training starts with: random weights, or those of `train.init_from`.
 
     Raises:
@@ -281,7 +356,7 @@ def import_run(
     """
     network, state = read_checkpoint(checkpoint, format)
     default = {13: SENTINEL2.bands, 3: ("B04", "B03", "B02")}.get(network["optical_bands"], ())
-    names = MethodConfig(optical=optical or default, radar=radar or SENTINEL1.bands[: network["radar_bands"]])
+    names = RegressionConfig(optical=optical or default, radar=radar or SENTINEL1.bands[: network["radar_bands"]])
     config = Config(network=network, method=names, data=DataConfig(train=()))
     method = build_method(config)
     method.network.load_state_dict(state)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
-from pellucid.data.ranges import SENTINEL1, SENTINEL2
+from pellucid.data.ranges import SENTINEL1, SENTINEL2, SLICE
 from pellucid.errors import InputError
 
 T = TypeVar("T")
@@ -24,8 +24,8 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class MethodConfig(Strict):
-    """How the network is used."""
+class RegressionConfig(Strict):
+    """The network maps the degraded image and the radar to the result."""
 
     name: Literal["regression"] = "regression"
     optical: tuple[str, ...] = SENTINEL2.bands
@@ -38,6 +38,44 @@ class MethodConfig(Strict):
     """Accept scenes without radar; the network then sees -1 in place of backscatter."""
     caution: float = Field(0.0, ge=0, lt=1)
     """Share by which a result is drawn towards the training set's mean spectrum."""
+
+
+class PathConfig(Strict):
+    """How an image turns into noise."""
+
+    name: Literal["variance_preserving", "rectified_flow"] = "variance_preserving"
+    schedule: Literal["linear", "quad", "warmup10", "warmup50", "const", "jsd", "cosine"] = "cosine"
+    """Of the noise variances of a variance-preserving path."""
+    num_steps: int = Field(2000, gt=0)
+    """Steps into which a variance-preserving path is divided."""
+    linear_start: float = Field(1e-6, gt=0, lt=1)
+    """First variance; the cosine schedule has its own."""
+    linear_end: float = Field(1e-2, gt=0, lt=1)
+    """Last variance."""
+
+
+class GenerativeConfig(Strict):
+    """The network takes noise away, step by step, guided by the degraded image."""
+
+    name: Literal["generative"]
+    optical: tuple[str, ...] = SLICE.bands
+    """Bands of the images, in the order of the channels."""
+    radar: tuple[str, ...] = ()
+    scale: int = Field(1, gt=0)
+    """How many times larger the result is than the degraded image."""
+    path: PathConfig = PathConfig()
+    prediction: Literal["noise", "image", "velocity"] = "noise"
+    """What the network returns."""
+    importance: float = Field(0.0, ge=0, le=1)
+    """Share of the training times drawn where the loss is largest; the rest are drawn evenly."""
+    steps: int = Field(50, gt=0)
+    """Sampling steps; may be fewer than the path has."""
+    eta: float = Field(0.0, ge=0, le=1)
+    """Fresh noise per sampling step: 0 is deterministic, 1 the reverse process that was trained."""
+    solver: Literal["euler", "heun"] = "euler"
+
+
+MethodConfig = Annotated[RegressionConfig | GenerativeConfig, Field(discriminator="name")]
 
 
 class Sen12MsCrSource(Strict):
@@ -84,7 +122,37 @@ class SyntheticSource(Strict):
     weight: float = Field(1.0, gt=0)
 
 
-Source = Annotated[Sen12MsCrSource | ClearScenesSource | SyntheticSource, Field(discriminator="name")]
+class SlicesSource(Strict):
+    """Slices of tomograms: of high resolution alone, or paired by name with slices of low resolution."""
+
+    name: Literal["slices"]
+    hr: Path
+    """Folder of the high resolution."""
+    lr: Path | None = None
+    """Folder of the low resolution; without it, it is made by Pillow's bicubic reduction."""
+    pattern: str = "*"
+    numbers: tuple[int, int] | None = None
+    """First and last number, taken from the end of the file's name: a range of depths."""
+    exclude: tuple[str, ...] = ()
+    weight: float = Field(1.0, gt=0)
+
+
+Source = Annotated[
+    Sen12MsCrSource | ClearScenesSource | SyntheticSource | SlicesSource, Field(discriminator="name")
+]
+
+
+class LowResolutionAugment(Strict):
+    """Random changes of the low-resolution image alone, in training; probabilities, then their ranges."""
+
+    intensity: float = Field(0.0, ge=0, le=1)
+    contrast: tuple[float, float] = (0.85, 1.15)
+    brightness: tuple[float, float] = (-0.1, 0.1)
+    noise: float = Field(0.0, ge=0, le=1)
+    noise_std: tuple[float, float] = (0.01, 0.05)
+    blur: float = Field(0.0, ge=0, le=1)
+    blur_sigma: tuple[float, float] = (0.3, 0.8)
+    """In pixels of the low resolution."""
 
 
 class AugmentConfig(Strict):
@@ -102,6 +170,7 @@ class AugmentConfig(Strict):
     """Standard deviation of a constant added to each polarisation, in units of its range."""
     drop_radar: float = Field(0.0, ge=0, le=1)
     """Share of the samples whose radar is taken away."""
+    low_resolution: LowResolutionAugment = LowResolutionAugment()
 
 
 class DataConfig(Strict):
@@ -158,10 +227,19 @@ class Config(Strict):
     network: dict[str, Any]
     """`name` is a file in networks/, the rest are fields of its `Config`."""
     data: DataConfig
-    method: MethodConfig = MethodConfig()
-    losses: dict[Literal["l1", "l2", "ssim", "cloud_adaptive"], float] = {"l1": 1.0}
+    method: MethodConfig = RegressionConfig()
+    losses: dict[
+        Literal["l1", "l2", "ssim", "cloud_adaptive", "multi_scale", "frequency", "perceptual", "denoise"], float
+    ] = {"l1": 1.0}
     """Weight per loss term."""
+    perceptual_weights: str = ""
+    """File or URL of VGG19 weights (torchvision's layout) for the perceptual loss."""
     train: TrainConfig = TrainConfig()
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _name_method(cls, value: Any) -> Any:
+        return {"name": "regression", **value} if isinstance(value, dict) else value
 
 
 def load_config(path: Path, changes: tuple[str, ...] = ()) -> Config:

@@ -65,10 +65,10 @@ class Board(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write cloudy, restored and true image side by side."""
+        """Write degraded, restored and true image side by side."""
         if self.writer is None or batch_idx >= NUM_PICTURES or batch.target is None:
             return
-        images = (batch.degraded, outputs, batch.target)
+        images = (batch.enlarged(), outputs, batch.target)
         picture = np.concatenate([to_rgb(image[0], self.bands, batch.valid[0]) for image in images], axis=1)
         self.writer.add_image(batch.key[0], picture, trainer.global_step, dataformats="HWC")
 

@@ -166,6 +166,7 @@ class Training(LightningModule):
         super().__init__()
         self.method = method
         self.network = method.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.times = getattr(method, "times", None)  # its state belongs to the run's
         self.options = config.train
         self.samples_per_epoch = samples_per_epoch
         self.means = Means()
@@ -207,9 +208,9 @@ class Training(LightningModule):
         padded, target = batch.pad(self.method.stride), batch.target
         for name, value in self.method.loss(padded).items():
             self.means.add(f"val_{name}", value)
-        height, width = batch.degraded.shape[-2:]
+        height, width = batch.valid.shape[-2:]
         restored = self.method.restore(padded)[..., :height, :width]
-        results = {"val_psnr": restored, "val_psnr_input": batch.degraded}
+        results = {"val_psnr": restored, "val_psnr_input": batch.enlarged()}
         if self.method.mean_spectrum is not None:
             results["val_psnr_spectrum"] = restored.new_tensor(self.method.mean_spectrum).view(1, -1, 1, 1)
         for name, images in results.items():

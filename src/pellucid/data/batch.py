@@ -1,5 +1,6 @@
 """The one container of images that every layer shares."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Self
@@ -8,17 +9,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from pellucid.data.resample import enlarge
+
 
 @dataclass(frozen=True)
 class Batch:
     """Co-registered images of B places, every image in [0, 1]; a dataset item has B = 1.
 
     Attributes:
-        degraded: (B, C, H, W) cloudy input.
+        degraded: (B, C, H, W) cloudy input, or (B, C, H / K, W / K) of low resolution.
         sar: (B, P, H, W) backscatter scaled from dB; NaN where there is no radar.
         cloud: (B, 1, H, W) cloud probability.
         target: (B, C, H, W) reference image.
-        valid: (B, 1, H, W) bool, pixels that hold data in `degraded` (and in `target`, where given).
+        valid: (B, 1, H, W) bool, pixels that hold data in `degraded` (and in `target`, where given); its size
+            is that of the result.
         key: B names, for instance `ROIs1970_fall_139_p839`.
     """
 
@@ -57,21 +61,59 @@ class Batch:
         moved = {name: value.to(device) for name, value in self.images().items()}
         return replace(self, **moved)  # type: ignore[arg-type]
 
+    @property
+    def scale(self) -> int:
+        """Return K, how many times larger the result is than the degraded image."""
+        return self.valid.shape[-1] // self.degraded.shape[-1]
+
+    def enlarged(self) -> Tensor:
+        """Return the degraded image at the size of the result, (B, C, H, W): bicubic where it is smaller."""
+        return self.degraded if self.scale == 1 else enlarge(self.degraded, self.scale).clamp(0, 1)
+
     def pad(self, stride: int) -> Self:
         """Return the batch padded by reflection, right and below, to sides that divide by `stride`.
 
-        What is added is not `valid`.
+        What is added is not `valid`. A degraded image K times smaller is padded by K times less, to sides
+        of the result that divide by K too.
         """
-        height, width = self.degraded.shape[-2:]
-        size = (0, -width % stride, 0, -height % stride)
-        if not any(size):
+        height, width = self.valid.shape[-2:]
+        scale = self.scale
+        stride = math.lcm(stride, scale)
+        right, below = -width % stride, -height % stride
+        if not right and not below:
             return self
-        images = {
-            name: pad(image, size, "reflect") for name, image in self.images().items() if name != "valid"
-        }
-        return replace(self, valid=pad(self.valid, size), **images)  # type: ignore[arg-type]
+        images = {}
+        for name, image in self.images().items():
+            factor = scale if name == "degraded" else 1
+            size = (0, right // factor, 0, below // factor)
+            images[name] = pad(image, size) if name == "valid" else pad(image, size, "reflect")
+        return replace(self, **images)  # type: ignore[arg-type]
 
     def images(self) -> dict[str, Tensor]:
         """Return every tensor of the batch by field name, without the missing ones."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a generative network is given beside the noised image, in model space and at its resolution.
+
+    Attributes:
+        degraded: (B, C, h, w).
+        sar: (B, P, h, w).
+        cloud: (B, 1, h, w).
+        tokens: (B, L, D) of a text.
+    """
+
+    degraded: Tensor | None = None
+    sar: Tensor | None = None
+    cloud: Tensor | None = None
+    tokens: Tensor | None = None
+
+    def null(self) -> Self:
+        """Return the condition that says nothing: zeros in place of every tensor, for guidance."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(
+            self, **{name: torch.zeros_like(x) for name, x in values.items() if isinstance(x, Tensor)}
+        )

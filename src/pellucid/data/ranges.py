@@ -87,3 +87,6 @@ SENTINEL1 = ValueRange(
     unit="dB",
     source="Sentinel-1 GRD; Meraner et al. 2020, doi:10.1016/j.isprsjprs.2020.05.013",
 )
+
+# Slices of a tomogram: grey values, from 0 to the largest of the file's type.
+SLICE = ValueRange(bands=("gray",), low=(0.0,), high=(1.0,), unit="full scale", source="the file's data type")

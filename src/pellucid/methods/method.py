@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import ValueRange
+from pellucid.generative.noise import Noise
 
 
 class Method(Protocol):
@@ -14,15 +15,19 @@ class Method(Protocol):
 
     Attributes:
         network: the plain module, whose parameters are trained.
-        stride: input sides must divide by it, in pixels.
+        stride: sides of the result must divide by it, in pixels.
+        scale: how many times larger the result is than the degraded image.
+        is_random: whether the result depends on noise.
         optical: bands and value range of `degraded` and of the result.
-        radar: polarisations and value range of `sar`.
+        radar: polarisations and value range of `sar`; without bands where radar plays no part.
         radar_optional: whether `sar` may be NaN or missing.
         mean_spectrum: the training set's mean per optical band in [0, 1], where known: a baseline.
     """
 
     network: nn.Module
     stride: int
+    scale: int
+    is_random: bool
     optical: ValueRange
     radar: ValueRange
     radar_optional: bool
@@ -32,6 +37,9 @@ class Method(Protocol):
         """Return the weighted loss terms by name; their sum, `total`, is what is minimised."""
         ...
 
-    def restore(self, batch: Batch) -> Tensor:
-        """Return the restored images, (B, C, H, W) in [0, 1]; sides must divide by `stride`."""
+    def restore(self, batch: Batch, noise: Noise | None = None) -> Tensor:
+        """Return the restored images, (B, C, H, W) in [0, 1]; sides must divide by `stride`.
+
+        The same noise gives the same images; without it, that of each image follows from its key.
+        """
         ...

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import ValueRange
+from pellucid.generative.noise import Noise
 
 # What the network sees where there is no radar: backscatter lies in [0, 1], so it cannot be mistaken.
 NO_RADAR = -1.0
@@ -26,6 +27,9 @@ class Regression:
             contrast, but a smaller squared error over places unlike those of the training.
         mean_spectrum: the training set's mean per band, in [0, 1].
     """
+
+    scale = 1
+    is_random = False
 
     def __init__(
         self,
@@ -55,7 +59,7 @@ class Regression:
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
     @torch.no_grad()
-    def restore(self, batch: Batch) -> Tensor:
+    def restore(self, batch: Batch, noise: Noise | None = None) -> Tensor:  # noqa: ARG002
         """Return the restored images, (B, C, H, W) float32 in [0, 1]; sides must divide by `stride`."""
         restored = self._apply(batch).float()
         if self.caution and self.mean_spectrum is not None:

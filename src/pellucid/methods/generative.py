@@ -1,0 +1,145 @@
+"""Generation: the network takes noise away, guided by the degraded image, along a path of the method."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.data.batch import Batch, Condition
+from pellucid.data.ranges import ValueRange
+from pellucid.generative.noise import Noise, keyed_noise
+from pellucid.generative.path import Path
+from pellucid.generative.sampler import sample
+from pellucid.generative.times import TrainingTimes
+
+# The term that compares what the network returns with what it is meant to return; all others see images.
+DENOISE = "denoise"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How an image is sampled.
+
+    Attributes:
+        steps: of the sampler; may be fewer than the path has.
+        eta: fresh noise per step: 0 is deterministic, 1 the reverse process that was trained.
+        solver: "heun" calls the network twice per step, and needs eta 0.
+    """
+
+    steps: int = 50
+    eta: float = 0.0
+    solver: Literal["euler", "heun"] = "euler"
+
+
+class Generative:
+    """The method of SR3: images in [-1, 1] and noise, joined by a path.
+
+    Args:
+        network: `net(x_t, c_noise, condition) -> (B, C, H, W)`, with a `stride`.
+        path: from the image to the noise.
+        optical: bands and value range of the images.
+        radar: polarisations and value range of the backscatter; without bands where there is none.
+        losses: weight and function of each term; a function takes (estimated image, batch). The weight of
+            `denoise`, the mean square error of the network's own output, has no function.
+        scale: how many times larger the result is than the degraded image.
+        sampling: how images are sampled.
+        importance: share of the training times that are drawn where the loss is largest.
+    """
+
+    is_random = True
+    radar_optional = True
+    mean_spectrum: tuple[float, ...] | None = None
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        path: Path,
+        optical: ValueRange,
+        radar: ValueRange,
+        losses: Mapping[str, tuple[float, Callable[[Tensor, Batch], Tensor] | None]],
+        scale: int = 1,
+        sampling: Sampling | None = None,
+        importance: float = 0.0,
+    ) -> None:
+        self.network = network
+        self.stride: int = network.stride  # type: ignore[assignment]
+        self.path = path
+        self.optical, self.radar = optical, radar
+        self.losses = losses
+        self.scale = scale
+        self.sampling = sampling or Sampling()
+        self.times = TrainingTimes(importance)
+
+    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Return each term times its weight, and their sum as `total`; all but `denoise` judge x0_hat.
+
+        Raises:
+            ValueError: if the batch has no target.
+        """
+        if batch.target is None:
+            raise ValueError(f"{batch.key[0]} has no target, a loss compares with one")
+        x0 = batch.target * 2 - 1
+        times, weights = self.times.draw(len(batch), generator)
+        noise = torch.randn(x0.shape, device=x0.device, dtype=x0.dtype, generator=generator)
+        x_t, wanted = self.path.sample(x0, noise, times)
+        output = self.network(x_t, self.path.noise_level(times), self._condition(batch)).float()
+        x0_hat, _ = self.path.split(x_t, output, times)
+        return self._weigh((x0_hat + 1) / 2, output - wanted, batch, times, weights)
+
+    @torch.no_grad()
+    def restore(self, batch: Batch, noise: Noise | None = None) -> Tensor:
+        """Return sampled images, (B, C, H, W) float32 in [0, 1]; sides must divide by `stride`.
+
+        Without `noise`, that of each image follows from its key.
+        """
+        height, width = batch.valid.shape[-2:]
+        bands, device = len(self.optical.bands), batch.degraded.device
+        source = noise or keyed_noise(batch.key, height, width)
+        condition = self._condition(batch)
+
+        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+            return self.network(x_t, self.path.noise_level(t), condition).float()
+
+        images = sample(
+            denoise,
+            self.path,
+            source(0, bands).to(device),
+            self.path.times(self.sampling.steps).to(device),
+            eta=self.sampling.eta,
+            draw=lambda step: source(step, bands).to(device),
+            clip=1.0,
+            solver=self.sampling.solver,
+        )
+        return ((images + 1) / 2).clamp(0, 1)
+
+    def _condition(self, batch: Batch) -> Condition:
+        return Condition(degraded=batch.enlarged() * 2 - 1)
+
+    def _weigh(
+        self, image: Tensor, error: Tensor, batch: Batch, times: Tensor, weights: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the terms of the whole batch, or, for times drawn by importance, their weighted means."""
+        if not self.times.share or not torch.is_grad_enabled():
+            return self._terms(image, error, batch)
+        each = [
+            self._terms(image[i : i + 1], error[i : i + 1], _pick(batch, i)) for i in range(len(batch))
+        ]
+        self.times.learn(times, torch.stack([terms["total"] for terms in each]))
+        return {
+            name: torch.stack([weight * terms[name] for weight, terms in zip(weights, each, strict=True)]).mean()
+            for name in each[0]
+        }
+
+    def _terms(self, image: Tensor, error: Tensor, batch: Batch) -> dict[str, Tensor]:
+        terms = {}
+        for name, (weight, term) in self.losses.items():
+            terms[name] = weight * (error.square().mean() if term is None else term(image, batch))
+        return {**terms, "total": torch.stack(list(terms.values())).sum()}
+
+
+def _pick(batch: Batch, index: int) -> Batch:
+    images = {name: image[index : index + 1] for name, image in batch.images().items()}
+    return replace(batch, key=batch.key[index : index + 1], **images)  # type: ignore[arg-type]
