@@ -96,3 +96,20 @@ def test_reflection_mirrors_at_the_edge_and_runs_back_and_forth() -> None:
 def test_a_tile_that_the_network_cannot_divide_is_refused(tile: int, overlap: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TileGrid(100, 100, tile, overlap, stride=4)
+
+
+def test_what_lies_in_the_margin_of_a_tile_does_not_count() -> None:
+    grid = TileGrid(height=6, width=18, tile=8, overlap=4, stride=2, margin=1)
+    image = np.random.default_rng(0).random((1, 6, 18), dtype=np.float32)
+    blender, last = Blender(grid, 1), grid.lefts[-1]
+    for left in grid.lefts:
+        tile = image[:, :, left : left + 8].copy()
+        tile[:, :, : 1 if left else 0] = 7
+        tile[:, :, 8 if left == last else 7 :] = 7
+        blender.add(left, tile)
+    assert (blender.blend(slice(0, 6), slice(0, 18)) == image).all()
+
+
+def test_the_overlap_must_hold_both_margins() -> None:
+    with pytest.raises(ValueError, match="overlap is 4 px, must hold two margins of 3 px"):
+        TileGrid(32, 32, 16, 4, 4, margin=3)

@@ -26,9 +26,11 @@ class TileGrid:
         tile: side of a tile in pixels.
         overlap: pixels that neighbouring tiles share.
         stride: both must be multiples of it; 1 for none.
+        margin: pixels along the sides of a tile that do not count, except along the edge of the scene.
 
     Raises:
-        ValueError: if `tile` or `overlap` is no multiple of `stride`, or the overlap not below the tile.
+        ValueError: if `tile` or `overlap` is no multiple of `stride`, the overlap not below the tile, or
+            shorter than the two margins in it.
     """
 
     height: int
@@ -36,6 +38,7 @@ class TileGrid:
     tile: int
     overlap: int
     stride: int = 1
+    margin: int = 0
 
     def __post_init__(self) -> None:
         for name, value, least in (("tile", self.tile, 1), ("overlap", self.overlap, 0)):
@@ -49,6 +52,8 @@ class TileGrid:
             raise ValueError(
                 f"overlap is {self.overlap} px, must be less than the tile of {self.tile}; try {better}"
             )
+        if self.overlap < 2 * self.margin:
+            raise ValueError(f"overlap is {self.overlap} px, must hold two margins of {self.margin} px")
 
     @cached_property
     def tile_height(self) -> int:
@@ -71,11 +76,6 @@ class TileGrid:
         return self._starts(self.width, self.tile_width)
 
     @cached_property
-    def weights(self) -> NDArray[np.float64]:
-        """(tile_height, tile_width) whole numbers, 1 in the corners, largest where no neighbour reaches."""
-        return np.outer(self._ramp(self.tile_height), self._ramp(self.tile_width))
-
-    @cached_property
     def row_sums(self) -> NDArray[np.float64]:
         """(height,) sum of the weights of all tiles, along a column; the sum at a pixel is the product."""
         return self._sums(self.height, self.tops, self.tile_height)
@@ -84,6 +84,15 @@ class TileGrid:
     def column_sums(self) -> NDArray[np.float64]:
         """(width,) as `row_sums`, along a row."""
         return self._sums(self.width, self.lefts, self.tile_width)
+
+    def weights(self, top: int, left: int) -> NDArray[np.float64]:
+        """Return (tile_height, tile_width) whole numbers for the tile that starts there.
+
+        They are 0 in the margin, 1 beside it, and largest where no neighbour reaches.
+        """
+        return np.outer(
+            self._ramp(top, self.tile_height, self.height), self._ramp(left, self.tile_width, self.width)
+        )
 
     def __len__(self) -> int:
         return len(self.tops) * len(self.lefts)
@@ -96,14 +105,17 @@ class TileGrid:
         last = _round_up(max(0, size - tile), self.stride)
         return (*range(0, last, self.tile - self.overlap), last)
 
-    def _ramp(self, size: int) -> NDArray[np.float64]:
-        at = np.arange(size)
-        return np.minimum(np.minimum(at, size - 1 - at), self.overlap).astype(np.float64) + 1
+    def _ramp(self, start: int, tile: int, size: int) -> NDArray[np.float64]:
+        at = np.arange(tile)
+        before = at - (self.margin if start > 0 else 0)
+        after = tile - 1 - at - (self.margin if start + tile < size else 0)
+        shared = self.overlap - 2 * self.margin
+        return np.minimum(np.minimum(before, after), shared).clip(min=-1).astype(np.float64) + 1
 
     def _sums(self, size: int, starts: tuple[int, ...], tile: int) -> NDArray[np.float64]:
         sums = np.zeros(starts[-1] + tile)
         for start in starts:
-            sums[start : start + tile] += self._ramp(tile)
+            sums[start : start + tile] += self._ramp(start, tile, size)
         return sums[:size]
 
 
@@ -130,7 +142,7 @@ class Blender:
 
     def add(self, left: int, tile: NDArray[np.float32]) -> None:
         """Add a tile, (C, tile_height, tile_width), of the row at hand."""
-        self.sums[:, :, left : left + self.grid.tile_width] += tile * self.grid.weights
+        self.sums[:, :, left : left + self.grid.tile_width] += tile * self.grid.weights(self.top, left)
 
     def blend(self, rows: slice, columns: slice) -> NDArray[np.float64]:
         """Return the blended pixels of the scene, (C, rows, columns); every tile there must be added."""
