@@ -1,0 +1,122 @@
+"""Noise that depends on where it lies, so that overlapping tiles of a scene are given the same."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Side of the squares, in pixels, that are drawn whole: a window's seams are then none of the generator's.
+BLOCK = 64
+
+
+class Noise(Protocol):
+    """Standard normal noise for a batch, the same whenever it is asked for."""
+
+    def __call__(self, step: int, channels: int, factor: int = 1) -> Tensor:
+        """Return (B, channels, H / factor, W / factor) float32; step 0 is where sampling starts."""
+
+
+@dataclass(frozen=True)
+class NoiseField:
+    """Standard normal noise on the endless plane of pixels: a function of seed and position alone."""
+
+    seed: int
+
+    def field(
+        self, y: int, x: int, height: int, width: int, *, channels: int, step: int = 0, sample: int = 0
+    ) -> Tensor:
+        """Return a window of the plane, (channels, height, width) float32.
+
+        Args:
+            y: first row, which may be negative.
+            x: first column, which may be negative.
+            height: rows.
+            width: columns.
+            channels: how many independent planes.
+            step: another field for each step of sampling.
+            sample: another field for each sample of the same place.
+        """
+        window = np.empty((channels, height, width), np.float32)
+        rows, columns = _blocks(y, height), _blocks(x, width)
+        for channel, row, column in product(range(channels), rows, columns):
+            block = _draw(self.seed, step, sample, channel, row, column)
+            into_y, from_y = _overlap(row, y, height)
+            into_x, from_x = _overlap(column, x, width)
+            window[channel, into_y, into_x] = block[from_y, from_x]
+        return torch.from_numpy(window)
+
+
+@dataclass(frozen=True)
+class TileNoise:
+    """The noise of a batch of tiles, each at its place in its own field.
+
+    Attributes:
+        fields: one per tile.
+        tops: first row of each tile, in pixels of the result.
+        lefts: first column of each tile.
+        height: of the tiles, in pixels of the result.
+        width: of the tiles.
+        sample: which of several samples of the same place.
+    """
+
+    fields: tuple[NoiseField, ...]
+    tops: tuple[int, ...]
+    lefts: tuple[int, ...]
+    height: int
+    width: int
+    sample: int = 0
+
+    def __call__(self, step: int, channels: int, factor: int = 1) -> Tensor:
+        """Return (B, channels, H / factor, W / factor) float32, for latents `factor` times smaller.
+
+        Raises:
+            ValueError: if a place or a size does not divide by `factor`.
+        """
+        if any(value % factor for value in (*self.tops, *self.lefts, self.height, self.width)):
+            raise ValueError(
+                f"tiles of {self.height} x {self.width} px at rows {self.tops} and columns {self.lefts} "
+                f"do not divide by {factor}"
+            )
+        size = self.height // factor, self.width // factor
+        windows = [
+            field.field(
+                top // factor, left // factor, *size, channels=channels, step=step, sample=self.sample
+            )
+            for field, top, left in zip(self.fields, self.tops, self.lefts, strict=True)
+        ]
+        return torch.stack(windows)
+
+
+def keyed_noise(
+    batch_keys: Sequence[str], height: int, width: int, *, seed: int = 0, sample: int = 0
+) -> TileNoise:
+    """Return the noise of the images of these names: the same in any batch and order."""
+    digests = (hashlib.sha256(f"{seed} {key}".encode()).digest() for key in batch_keys)
+    fields = tuple(NoiseField(int.from_bytes(digest[:8])) for digest in digests)
+    corner = (0,) * len(fields)
+    return TileNoise(fields, corner, corner, height, width, sample)
+
+
+def _draw(*names: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Return the (BLOCK, BLOCK) noise that goes by these numbers."""
+    # A hash makes neighbours as different as strangers; Philox takes all 128 bits as its key.
+    digest = hashlib.sha256(" ".join(map(str, names)).encode()).digest()
+    generator = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16])))
+    return generator.standard_normal((BLOCK, BLOCK), dtype=np.float32)
+
+
+def _blocks(start: int, length: int) -> range:
+    """Return the numbers of the blocks that `length` pixels from `start` on touch."""
+    return range(start // BLOCK, (start + length - 1) // BLOCK + 1)
+
+
+def _overlap(block: int, start: int, length: int) -> tuple[slice, slice]:
+    """Return where a block lies in the window, and which part of the block that is."""
+    first = max(block * BLOCK, start)
+    end = min((block + 1) * BLOCK, start + length)
+    return slice(first - start, end - start), slice(first - block * BLOCK, end - block * BLOCK)

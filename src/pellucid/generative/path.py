@@ -1,0 +1,220 @@
+"""Paths from data to source: x_t = alpha(t) x0 + sigma(t) source, with t = 0 at the data.
+
+The source is noise, or whatever else sampling starts from. A network may estimate any one of three things on
+the way; each fixes the two ends, given x_t:
+
+| prediction | variance preserving | straight |
+| --- | --- | --- |
+| noise | source | source |
+| image | x0 | x0 |
+| velocity | alpha source - sigma x0 (arXiv:2202.00512) | source - x0 = d x_t / dt |
+"""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Literal, Protocol, get_args
+
+import torch
+from torch import Tensor
+
+from pellucid.generative.schedules import beta_schedule
+
+__all__ = ["Path", "Prediction", "RectifiedFlow", "VariancePreserving", "beta_schedule", "time_shift"]
+
+Prediction = Literal["noise", "image", "velocity"]
+
+# (number of tokens, shift) at the ends of the line along which Flux moves its times towards the noise.
+# github.com/black-forest-labs/flux, sampling.py
+SHIFT_POINTS = (256, 0.5), (4096, 1.15)
+
+
+class Path(Protocol):
+    """A way from data to source and what a network estimates on it."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Return the share of the data at times `t` in [0, 1], in their shape."""
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Return the share of the source at times `t` in [0, 1], in their shape."""
+
+    def noise_level(self, t: Tensor) -> Tensor:
+        """Return what the network is told about `t`, in its shape."""
+
+    def sample(self, x0: Tensor, source: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the point x_t and what the network should say there, both like `x0`; `t` is (B,)."""
+
+    def split(self, x_t: Tensor, output: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x0_hat and source_hat that the network's output at x_t means, both like `x_t`; `t` is (B,).
+
+        Where an end has left no trace in x_t and the output does not say it either, it is 0: the source at
+        t = 0 if the image is predicted, the image at t = 1 if the noise is.
+        """
+
+    def times(self, num_steps: int) -> Tensor:
+        """Return the times of a way back in so many steps, (num_steps + 1,) float64, from 1 down to 0.
+
+        Raises:
+            ValueError: if there cannot be so many.
+        """
+
+
+class _TwoEnds(ABC):
+    """What both paths share: the algebra between x_t, its two ends and the network's output.
+
+    A velocity is p source - q x0 with alpha p + sigma q = 1, so that x0 = p x_t - sigma velocity and
+    source = q x_t + alpha velocity.
+    """
+
+    def __init__(self, prediction: Prediction) -> None:
+        if prediction not in get_args(Prediction):
+            raise ValueError(f"prediction is {prediction}, must be one of {', '.join(get_args(Prediction))}")
+        self.prediction = prediction
+
+    def sample(self, x0: Tensor, source: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the point x_t and what the network should say there, both like `x0`; `t` is (B,)."""
+        alpha, sigma, p, q = self._shares(x0, t)
+        x_t = alpha * x0 + sigma * source
+        if self.prediction == "noise":
+            return x_t, source
+        return x_t, x0 if self.prediction == "image" else p * source - q * x0
+
+    def split(self, x_t: Tensor, output: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x0_hat and source_hat that the network's output at x_t means; see `Path.split`."""
+        alpha, sigma, p, q = self._shares(x_t, t)
+        if self.prediction == "noise":
+            return _divide(x_t - sigma * output, alpha), output
+        if self.prediction == "image":
+            return output, _divide(x_t - alpha * output, sigma)
+        return p * x_t - sigma * output, q * x_t + alpha * output
+
+    def _shares(self, x: Tensor, t: Tensor) -> list[Tensor]:
+        """Return alpha, sigma, p and q, (B, 1, ...) like `x`."""
+        shape = (-1,) + (1,) * (x.ndim - 1)
+        return [share.to(x).view(shape) for share in self._exact_shares(t.to(torch.float64))]
+
+    @abstractmethod
+    def _exact_shares(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return alpha, sigma, p and q, in float64 as `t` is."""
+
+
+class VariancePreserving(_TwoEnds):
+    """The path of diffusion models, alpha^2 + sigma^2 = 1, in T steps as trained or anywhere between them.
+
+    Time t lies at position t T of the steps; between two, alpha is linear, so that a uniform t gives the
+    noise levels that SR3 trains with (arXiv:2104.07636, after arXiv:2009.00713). The network is told alpha.
+
+    Args:
+        schedule: (T,) variance that each step adds, above 0 and at most 1.
+        prediction: what the network estimates.
+
+    Raises:
+        ValueError: if the schedule is empty or out of bounds, or the prediction unknown.
+    """
+
+    def __init__(self, schedule: Tensor, prediction: Prediction = "noise") -> None:
+        super().__init__(prediction)
+        if schedule.ndim != 1 or not len(schedule) or not ((schedule > 0) & (schedule <= 1)).all():
+            raise ValueError(f"a schedule is a row of variances in ]0, 1], got {schedule}")
+        # 1 - alpha, from logarithms: near the data alpha itself would leave no digits for sigma.
+        log_alpha = torch.log1p(-schedule.to(torch.float64)).cumsum(0) / 2
+        self._fading = torch.cat([log_alpha.new_zeros(1), -torch.expm1(log_alpha)])  # (T + 1,)
+
+    @property
+    def num_steps(self) -> int:
+        """Return T."""
+        return len(self._fading) - 1
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Return the share of the data, sqrt(alpha_bar), at times `t` in [0, 1]."""
+        return (1 - self._fading_at(t)).to(t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Return the share of the source, sqrt(1 - alpha_bar), at times `t` in [0, 1]."""
+        return _sigma(self._fading_at(t)).to(t)
+
+    def noise_level(self, t: Tensor) -> Tensor:
+        """Return what the network is told about `t`: alpha, 1 at the data."""
+        return self.alpha(t)
+
+    def times(self, num_steps: int) -> Tensor:
+        """Return times from 1 down to 0 that lie on the trained steps, as evenly as whole steps allow.
+
+        Raises:
+            ValueError: if `num_steps` is below 1 or above T.
+        """
+        if not 1 <= num_steps <= self.num_steps:
+            raise ValueError(f"num_steps is {num_steps}, the path has 1 to {self.num_steps}")
+        left = torch.arange(num_steps, -1, -1, dtype=torch.float64)
+        return (left * self.num_steps / num_steps).round() / self.num_steps
+
+    def _fading_at(self, t: Tensor) -> Tensor:
+        """Return 1 - alpha in float64."""
+        fading = self._fading.to(t.device)
+        position = t.to(torch.float64).clamp(0, 1) * self.num_steps
+        below = position.floor().clamp(max=self.num_steps - 1).long()
+        return torch.lerp(fading[below], fading[below + 1], position - below)
+
+    def _exact_shares(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        fading = self._fading_at(t)
+        alpha, sigma = 1 - fading, _sigma(fading)
+        return alpha, sigma, alpha, sigma
+
+
+class RectifiedFlow(_TwoEnds):
+    """The straight path x_t = (1 - t) x0 + t source of arXiv:2209.03003; the network is told t.
+
+    Args:
+        prediction: what the network estimates.
+        shift: moves the times of sampling towards the source: exp(shift) multiplies the odds t / (1 - t), as
+            arXiv:2403.03206 does for large images; none or 0 leaves them evenly spaced. `time_shift` gives
+            that of Flux.
+
+    Raises:
+        ValueError: if the prediction is unknown.
+    """
+
+    def __init__(self, prediction: Prediction = "velocity", *, shift: float | None = None) -> None:
+        super().__init__(prediction)
+        self.shift = shift
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Return the share of the data, 1 - t."""
+        return 1 - t
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Return the share of the source, t."""
+        return t
+
+    def noise_level(self, t: Tensor) -> Tensor:
+        """Return what the network is told: `t`, 0 at the data."""
+        return t
+
+    def times(self, num_steps: int) -> Tensor:
+        """Return times from 1 down to 0, evenly spaced unless shifted.
+
+        Raises:
+            ValueError: if `num_steps` is below 1.
+        """
+        if num_steps < 1:
+            raise ValueError(f"num_steps is {num_steps}, must be at least 1")
+        t = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
+        return t / (t + (1 - t) * math.exp(-(self.shift or 0.0)))
+
+    def _exact_shares(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        one = torch.ones_like(t)
+        return 1 - t, t, one, one
+
+
+def time_shift(num_tokens: int) -> float:
+    """Return Flux's shift of sampling times for an image of so many tokens: the more, the more noise."""
+    (few, low), (many, high) = SHIFT_POINTS
+    return low + (num_tokens - few) * (high - low) / (many - few)
+
+
+def _sigma(fading: Tensor) -> Tensor:
+    return (fading * (2 - fading)).sqrt()  # sqrt(1 - alpha^2) for alpha = 1 - fading
+
+
+def _divide(values: Tensor, share: Tensor) -> Tensor:
+    """Return what a share of in `values` came from; 0 where the share drowns in rounding."""
+    return values / share.where(share > torch.finfo(share.dtype).eps, torch.inf)
