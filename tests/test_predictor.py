@@ -39,7 +39,7 @@ class FakeMethod:
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         raise NotImplementedError
 
-    def restore(self, batch: Batch) -> Tensor:
+    def restore(self, batch: Batch, noise: object = None) -> Tensor:
         self.num_calls += 1
         assert batch.degraded.shape[-1] % self.stride == batch.degraded.shape[-2] % self.stride == 0
         return self.function(batch)
@@ -305,7 +305,7 @@ def test_radar_on_another_grid_is_refused_or_aligned(tmp_path: Path) -> None:
 def interrupted(calls: int) -> FakeMethod:
     """A method whose user loses patience after so many tiles."""
 
-    def restore(batch: Batch) -> Tensor:
+    def restore(batch: Batch, noise: object = None) -> Tensor:
         if method.num_calls > calls:
             raise KeyboardInterrupt
         return avg_pool2d(batch.degraded, 9, 1, 4)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from rasterio.windows import Window
 from scipy.ndimage import distance_transform_edt
-from torch import Tensor
+from torch import Tensor, nn
 
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import REACH_PX, box_mean, cloud_score
@@ -19,6 +19,7 @@ from pellucid.data.geotiff import check_writable
 from pellucid.data.raster import CloudRaster, Offset, OpticalRaster, RadarRaster
 from pellucid.data.tiles import TileGrid, reflect
 from pellucid.errors import InputError
+from pellucid.generative.noise import Noise
 from pellucid.methods.method import Method
 from pellucid.trainer import choose_device
 
@@ -142,15 +143,12 @@ class Scene:
 
     def key(self) -> str:
         """Return a digest of everything on which the result depends."""
-        digest = hashlib.sha256()
         settings = replace(self.options, preview=True, resume=True)
         stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.files]
         ranges = (self.method.optical, self.method.radar)
-        digest.update(repr((settings, stamps, type(self.method).__name__, ranges)).encode())
-        for name, value in sorted(self.method.network.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        weights = digest_weights(self.method.network)
+        values = (settings, stamps, type(self.method).__name__, ranges, weights)
+        return hashlib.sha256(repr(values).encode()).hexdigest()
 
     def cut(self, top: int, left: int) -> Tile:
         """Read one tile and weigh its pixels."""
@@ -189,23 +187,7 @@ class Scene:
     def restore(self, tiles: list[Tile]) -> list[NDArray[np.float32]]:
         """Return (C, tile_height, tile_width) in [0, 1] of each tile."""
         batch = Batch.cat([tile.batch for tile in tiles]).to(self.device)
-        try:
-            with (
-                torch.inference_mode(),
-                torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bf16"),
-            ):
-                restored = self.method.restore(batch).float().cpu()
-        except torch.OutOfMemoryError as error:
-            raise InputError(
-                f"{self.device} has too little memory for {len(tiles)} tiles of {self.tiles.tile} px, "
-                "use a smaller --tile"
-            ) from error
-        if not restored.isfinite().all():
-            raise InputError(
-                f"the model gave no number at {batch.key[0]} in {self.options.precision}, "
-                "try --precision fp32"
-            )
-        return list(restored.numpy())
+        return list(run_method(self.method, batch, precision=self.options.precision).cpu().numpy())
 
     def mix(self, tile: Tile, restored: NDArray[np.float64]) -> NDArray[Any]:
         """Return the tile's first pixels as stored, with those restored that have weight.
@@ -268,6 +250,39 @@ class Scene:
         cloudy = (cloud > self.options.cloud_threshold) & valid
         near = box_mean(cloudy.double(), self.options.margin_px + radius) > 0
         return (box_mean(near.double(), radius) * valid)[0].numpy()
+
+
+def run_method(
+    method: Method, batch: Batch, *, precision: Literal["fp32", "bf16"], noise: Noise | None = None
+) -> Tensor:
+    """Return (B, C, H, W) float32 in [0, 1] on the batch's device.
+
+    Raises:
+        InputError: if the memory does not suffice, or the model gives what is no number.
+    """
+    device, size = batch.degraded.device, max(batch.valid.shape[-2:])
+    try:
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
+        ):
+            restored = method.restore(batch, noise).float()
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"{device} has too little memory for {len(batch)} tiles of {size} px, use a smaller --tile"
+        ) from error
+    if not restored.isfinite().all():
+        raise InputError(f"the model gave no number at {batch.key[0]} in {precision}, try --precision fp32")
+    return restored
+
+
+def digest_weights(network: nn.Module) -> str:
+    """Return a digest of all weights of a network."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _fill(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
