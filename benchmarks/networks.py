@@ -7,14 +7,12 @@ of them, and a speed-up is the median of each turn's ratio. Memory is the growth
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -23,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from benchmarks.memory import peak_mib
 from benchmarks.plain import plain
 from pellucid.data.clouds import add_clouds
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
@@ -167,28 +166,16 @@ def memory_mib(name: str, variant: str, size: int) -> float:
     """Return by how much this process grows at most while the variant restores an image twice."""
     run = variants(random_network(name), size)[variant]
     degraded, sar = scene(size)
-    before = _peak_mib()
+    before = peak_mib()
     for _ in range(2):
         run(degraded, sar)
-    return _peak_mib() - before
+    return peak_mib() - before
 
 
 def _memory_of_child(name: str, variant: str, size: int, threads: int) -> float:
     command = [sys.executable, "-m", "benchmarks.networks", "--networks", name, "--memory-of", variant]
     command += ["--size", str(size), "--threads", str(threads)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def _peak_mib() -> float:
-    """Return the most memory that this process has held so far.
-
-    Linux counts what the parent held as the child's in `getrusage`, hence its own file comes first.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def _noise(image: Tensor) -> Tensor:

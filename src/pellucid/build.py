@@ -356,7 +356,9 @@ def import_run(
     """
     network, state = read_checkpoint(checkpoint, format)
     default = {13: SENTINEL2.bands, 3: ("B04", "B03", "B02")}.get(network["optical_bands"], ())
-    names = RegressionConfig(optical=optical or default, radar=radar or SENTINEL1.bands[: network["radar_bands"]])
+    names = RegressionConfig(
+        optical=optical or default, radar=radar or SENTINEL1.bands[: network["radar_bands"]]
+    )
     config = Config(network=network, method=names, data=DataConfig(train=()))
     method = build_method(config)
     method.network.load_state_dict(state)

@@ -229,7 +229,8 @@ class Config(Strict):
     data: DataConfig
     method: MethodConfig = RegressionConfig()
     losses: dict[
-        Literal["l1", "l2", "ssim", "cloud_adaptive", "multi_scale", "frequency", "perceptual", "denoise"], float
+        Literal["l1", "l2", "ssim", "cloud_adaptive", "multi_scale", "frequency", "perceptual", "denoise"],
+        float,
     ] = {"l1": 1.0}
     """Weight per loss term."""
     perceptual_weights: str = ""

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from pellucid.data.batch import Batch
 from pellucid.errors import InputError
+from pellucid.generative.noise import keyed_noise
 from pellucid.methods.method import Method
-from pellucid.pictures import gray_to_rgb, radar_to_rgb, save_picture, sheet, to_rgb
+from pellucid.pictures import gray_to_rgb, radar_to_rgb, save_picture, sheet, to_picture
 from pellucid.scores import (
-    INPUT,
+    BASELINES,
     MODEL,
-    SPECTRUM,
     Evaluation,
     ImageScore,
     get_target,
@@ -33,7 +33,8 @@ from pellucid.trainer import choose_device
 
 # Mean absolute error over bands, in reflectance, that the picture sheet shows as white.
 ERROR_SHOWN = 0.1
-PANELS = ("input", "radar (VV, VH)", "result", "truth", f"error, black 0 to white {ERROR_SHOWN:g}")
+RADAR = "radar (VV, VH)"
+PANELS = ("input", RADAR, "result", "truth", f"error, black 0 to white {ERROR_SHOWN:g}")
 
 
 class Images(Protocol):
@@ -55,6 +56,8 @@ def evaluate(
     mean_spectrum: tuple[float, ...] | None = None,
     pictures: int = 8,
     crop: int = 0,
+    samples: int = 1,
+    lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
     device: str = "auto",
     precision: Literal["fp32", "bf16"] = "fp32",
     progress: Callable[[int, int], None] | None = None,
@@ -73,6 +76,8 @@ def evaluate(
         mean_spectrum: (C,) baseline in [0, 1]; None: the method's own, and if it has none, no such baseline.
         pictures: patches on the picture sheet, spread evenly over the data.
         crop: side in pixels of the centre that is cut out first, 128 in the published code; 0: no cut.
+        samples: of a generative method, whose mean is judged; their noise follows from the image's key.
+        lpips: perceptual distance of two images, a further column.
         device: "auto" is the GPU where there is one.
         precision: of the network; the figures are always computed in fp32.
         progress: called with (images done, images).
@@ -86,12 +91,13 @@ def evaluate(
         make_folder(out)
     spectrum = mean_spectrum if mean_spectrum is not None else method.mean_spectrum
     shown = {round(i * (len(data) - 1) / max(1, pictures - 1)) for i in range(pictures)}
+    titles = PANELS if method.radar.bands else tuple(title for title in PANELS if title != RADAR)
     scores, panels, captions = [], [], []
-    apply = _Restorer(method, choose_device(device), precision)
+    apply = _Restorer(method, choose_device(device), precision, samples)
     for i in range(len(data)):
         batch = crop_centre(data[i], crop) if crop else data[i]
         restored = apply(batch)
-        scores.append(score_image(batch, restored, spectrum, legacy=legacy))
+        scores.append(score_image(batch, restored, spectrum, legacy=legacy, lpips=lpips))
         if i in shown:
             panels.append(_panels(batch, restored, method))
             captions.append(_caption(scores[-1]))
@@ -101,7 +107,7 @@ def evaluate(
     if out is not None:
         write_evaluation(result, out)
         if panels:
-            save_picture(sheet(panels, PANELS, captions), out / "sheet.png")
+            save_picture(sheet(panels, titles, captions), out / "sheet.png")
     return result
 
 
@@ -123,26 +129,31 @@ def mean_spectrum(data: Images) -> tuple[float, ...]:
 
 
 def crop_centre(batch: Batch, side: int) -> Batch:
-    """Return the central square of `side` pixels.
+    """Return the central square of `side` pixels, which must divide by the scale.
 
     Raises:
         InputError: if the images are smaller.
     """
-    height, width = batch.degraded.shape[-2:]
-    if side > min(height, width):
+    height, width = batch.valid.shape[-2:]
+    if side > min(height, width) or side % batch.scale:
         raise InputError(
-            f"{batch.key[0]} has {height} x {width} pixels, the crop needs {side}; choose a smaller"
+            f"{batch.key[0]} has {height} x {width} pixels, the crop is {side}; choose a smaller one that "
+            f"divides by {batch.scale}"
         )
-    y, x = (height - side) // 2, (width - side) // 2
-    cut = {name: image[..., y : y + side, x : x + side] for name, image in batch.images().items()}
+    cut = {}
+    for name, image in batch.images().items():
+        factor = batch.scale if name == "degraded" else 1
+        y, x = ((size - side) // 2 // batch.scale * batch.scale // factor for size in (height, width))
+        cut[name] = image[..., y : y + side // factor, x : x + side // factor]
     return replace(batch, **cut)  # type: ignore[arg-type]
 
 
 class _Restorer:
     """Restores one patch of any size, on a device and in a precision, and returns it to the CPU."""
 
-    def __init__(self, method: Method, device: torch.device, precision: str) -> None:
+    def __init__(self, method: Method, device: torch.device, precision: str, samples: int) -> None:
         self.method, self.device = method, device
+        self.samples = samples if method.is_random else 1
         self.is_half = precision == "bf16"
         method.network.to(device).eval()
 
@@ -153,17 +164,26 @@ class _Restorer:
             InputError: if the batch has other bands, or lacks radar that the method needs.
         """
         self._check(batch)
-        height, width = batch.degraded.shape[-2:]
+        height, width = batch.valid.shape[-2:]
         padded = batch.pad(self.method.stride).to(self.device)
+        size = (int(padded.valid.shape[-2]), int(padded.valid.shape[-1]))
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_half):
-            restored = self.method.restore(padded)
-        return restored[..., :height, :width].float().cpu()
+            drawn = [
+                self.method.restore(padded, keyed_noise(batch.key, *size, sample=i)).float()
+                for i in range(self.samples)
+            ]
+        return torch.stack(drawn).mean(0)[..., :height, :width].cpu()
 
     def _check(self, batch: Batch) -> None:
         found, bands = batch.degraded.shape[1], self.method.optical.bands
         if found != len(bands):
             raise InputError(
                 f"{batch.key[0]} has {found} bands, the model needs {', '.join(bands)}; choose other data"
+            )
+        if batch.scale != self.method.scale:
+            raise InputError(
+                f"{batch.key[0]} is to be enlarged {batch.scale} times, the model enlarges "
+                f"{self.method.scale} times; choose other data or another model"
             )
         if self.method.radar_optional:
             return
@@ -176,17 +196,20 @@ class _Restorer:
 
 def _panels(batch: Batch, restored: Tensor, method: Method) -> list[Any]:
     target, valid, bands = get_target(batch)[0], batch.valid[0], method.optical.bands
-    sar = batch.degraded.new_full((2, *valid.shape[-2:]), torch.nan) if batch.sar is None else batch.sar[0]
     error = (restored[0] - target).abs().mean(0, keepdim=True).where(valid, torch.nan)
-    optical = [to_rgb(image, bands, valid) for image in (batch.degraded[0], restored[0], target)]
+    optical = [to_picture(image, bands, valid) for image in (batch.enlarged()[0], restored[0], target)]
+    shown = gray_to_rgb(error, ERROR_SHOWN)
+    if not method.radar.bands:
+        return [*optical, shown]
+    sar = batch.degraded.new_full((2, *valid.shape[-2:]), torch.nan) if batch.sar is None else batch.sar[0]
     radar = radar_to_rgb(sar) if len(sar) == 2 else gray_to_rgb(sar)
-    return [optical[0], radar, *optical[1:], gray_to_rgb(error, ERROR_SHOWN)]
+    return [optical[0], radar, *optical[1:], shown]
 
 
 def _caption(score: ImageScore) -> str:
     figures = [
         f"{source} {score.values[source, 'all', 'psnr']:.2f} dB"
-        for source in (MODEL, INPUT, SPECTRUM)
+        for source in (MODEL, *BASELINES)
         if (source, "all", "psnr") in score.values
     ]
     cover = "" if math.isnan(score.cover) else f"   {score.cover:.0%} cloudy"

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from pellucid.data.geotiff import temporary_beside
+from pellucid.data.ranges import SLICE
 
 RGB = ("B04", "B03", "B02")
 # Reflectance shown as black, B04, B03, B02: a little less than the air alone reflects at the top of the
@@ -40,6 +41,11 @@ def to_rgb(optical: Tensor, bands: tuple[str, ...], valid: Tensor | None = None)
     if valid is not None:
         picture = torch.where(valid.cpu(), picture, float(NO_DATA))
     return picture.permute(1, 2, 0).to(torch.uint8).numpy()
+
+
+def to_picture(image: Tensor, bands: tuple[str, ...], valid: Tensor | None = None) -> NDArray[np.uint8]:
+    """Return (H, W, 3) uint8 of (C, H, W) in [0, 1]: a slice in its own grey values, else as `to_rgb`."""
+    return gray_to_rgb(image) if bands == SLICE.bands else to_rgb(image, bands, valid)
 
 
 def radar_to_rgb(sar: Tensor) -> NDArray[np.uint8]:

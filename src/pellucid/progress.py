@@ -18,7 +18,7 @@ from rich.progress import (
 from pellucid.bookkeeping import Judge
 from pellucid.config import TrainConfig
 from pellucid.data.batch import Batch
-from pellucid.pictures import to_rgb
+from pellucid.pictures import to_picture
 
 # Optimiser steps between points of the loss curve in TensorBoard and on the progress bar.
 REPORT_EVERY = 10
@@ -69,7 +69,8 @@ class Board(Callback):
         if self.writer is None or batch_idx >= NUM_PICTURES or batch.target is None:
             return
         images = (batch.enlarged(), outputs, batch.target)
-        picture = np.concatenate([to_rgb(image[0], self.bands, batch.valid[0]) for image in images], axis=1)
+        panels = [to_picture(image[0], self.bands, batch.valid[0]) for image in images]
+        picture = np.concatenate(panels, axis=1)
         self.writer.add_image(batch.key[0], picture, trainer.global_step, dataformats="HWC")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

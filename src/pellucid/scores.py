@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,8 @@ from pellucid.data.geotiff import write_atomically
 from pellucid.errors import InputError
 from pellucid.metrics import (
     SSIM_WINDOW,
+    consistency,
+    gmsd,
     legacy_psnr,
     legacy_ssim,
     mae,
@@ -39,7 +41,8 @@ COVER_BINS = (0.0, 0.2, 0.4, 0.6, 0.8)
 HISTORY = "evaluations.csv"
 HISTORY_COLUMNS = ("timestamp", "model", "psnr", "ssim", "num_images", "notes")
 
-MODEL, INPUT, SPECTRUM = "model", "input", "mean spectrum"
+MODEL, INPUT, BICUBIC, SPECTRUM = "model", "input", "bicubic", "mean spectrum"
+BASELINES = (INPUT, BICUBIC, SPECTRUM)
 _PIXELWISE = {"psnr": psnr, "sam": sam, "mae": mae, "rmse": rmse}
 # What a metric is called at the head of a column, and its decimals.
 COLUMNS = {
@@ -48,11 +51,14 @@ COLUMNS = {
     "sam": "SAM °",
     "mae": "MAE",
     "rmse": "RMSE",
+    "gmsd": "GMSD",
+    "consistency": "consistency dB",
+    "lpips": "LPIPS",
     "legacy_psnr": "legacy PSNR",
     "legacy_ssim": "legacy SSIM",
     "gain": "gain dB",
 }
-_DECIMALS = {"psnr": 2, "sam": 2, "legacy_psnr": 4}
+_DECIMALS = {"psnr": 2, "sam": 2, "legacy_psnr": 4, "consistency": 2}
 
 
 @dataclass(frozen=True)
@@ -82,10 +88,11 @@ class Row:
     """The figures of one image source over one region.
 
     Attributes:
-        source: "model", "input" or "mean spectrum".
+        source: "model", "input" ("bicubic" where it was enlarged) or "mean spectrum".
         region: "all", "cloudy" or "clear" pixels, or a bin of images by cloud cover (all their pixels).
         num_images: images that have such pixels.
-        metrics: by name: psnr (dB), ssim, sam (degrees), mae and rmse (reflectance).
+        metrics: by name: psnr (dB), ssim, sam (degrees), mae and rmse (reflectance); of enlarged images also
+            gmsd, consistency (dB) and, with its weights, lpips.
     """
 
     source: str
@@ -110,7 +117,7 @@ class ImageScore:
 
     def gain(self, region: str = "all") -> float:
         """Return the model's PSNR minus that of the better baseline, in dB."""
-        baselines = [self.values.get((source, region, "psnr"), math.nan) for source in (INPUT, SPECTRUM)]
+        baselines = [self.values.get((source, region, "psnr"), math.nan) for source in BASELINES]
         known = [value for value in baselines if not math.isnan(value)]
         return self.values[MODEL, region, "psnr"] - max(known) if known else math.nan
 
@@ -197,21 +204,27 @@ class Evaluation:
 
 
 def score_image(
-    batch: Batch, restored: Tensor, spectrum: tuple[float, ...] | None, *, legacy: bool = False
+    batch: Batch,
+    restored: Tensor,
+    spectrum: tuple[float, ...] | None,
+    *,
+    legacy: bool = False,
+    lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> ImageScore:
-    """Return the figures of one image and of both baselines.
+    """Return the figures of one image and of the baselines.
 
     Args:
         batch: with B = 1 and a target.
         restored: (1, C, H, W).
         spectrum: (C,) mean spectrum, if known.
         legacy: also PSNR and SSIM as the published GLF-CR code has them, over all pixels.
+        lpips: perceptual distance of two images, over all pixels.
 
     Raises:
         InputError: if the spectrum has another number of bands.
     """
     target, valid = get_target(batch), batch.valid
-    sources = {MODEL: restored, INPUT: batch.degraded}
+    sources = {MODEL: restored, BICUBIC if batch.scale > 1 else INPUT: batch.enlarged()}
     if spectrum is not None:
         sources[SPECTRUM] = _flat(spectrum, target)
     regions, is_whole = _regions(batch), _whole_windows(valid)
@@ -220,8 +233,15 @@ def score_image(
         similarity = ssim_map(image, target)
         for region, mask in regions.items():
             for metric, function in _PIXELWISE.items():
+                if metric == "sam" and target.shape[1] == 1:
+                    continue  # one band has no angle
                 values[source, region, metric] = function(image, target, mask).item()
             values[source, region, "ssim"] = mean_inside(similarity, mask & is_whole).item()
+        if batch.scale > 1:
+            values[source, "all", "gmsd"] = gmsd(image, target, valid).item()
+            values[source, "all", "consistency"] = consistency(image, batch.degraded, batch.scale).item()
+        if lpips is not None:
+            values[source, "all", "lpips"] = lpips(image, target).item()
         if legacy:
             values[source, "all", "legacy_psnr"] = legacy_psnr(image, target).item()
             values[source, "all", "legacy_ssim"] = legacy_ssim(image, target).item()

@@ -124,12 +124,12 @@ class Generative:
         """Return the terms of the whole batch, or, for times drawn by importance, their weighted means."""
         if not self.times.share or not torch.is_grad_enabled():
             return self._terms(image, error, batch)
-        each = [
-            self._terms(image[i : i + 1], error[i : i + 1], _pick(batch, i)) for i in range(len(batch))
-        ]
+        each = [self._terms(image[i : i + 1], error[i : i + 1], _pick(batch, i)) for i in range(len(batch))]
         self.times.learn(times, torch.stack([terms["total"] for terms in each]))
         return {
-            name: torch.stack([weight * terms[name] for weight, terms in zip(weights, each, strict=True)]).mean()
+            name: torch.stack(
+                [weight * terms[name] for weight, terms in zip(weights, each, strict=True)]
+            ).mean()
             for name in each[0]
         }
 
