@@ -1,0 +1,123 @@
+"""Writing grey slices as PNG or TIFF, page by page, whole or not at all."""
+
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from pellucid.data.geotiff import flush, temporary_beside
+from pellucid.data.slice_file import (
+    CENTIMETRE,
+    INCH,
+    TIFF,
+    WHITE,
+    SliceInfo,
+    name_shape,
+    read_slices,
+)
+from pellucid.data.working_file import explain_write_error
+from pellucid.errors import InputError
+
+WRITABLE = (".png", *TIFF)
+# Bytes above which the offsets of a classic TIFF may overflow.
+CLASSIC_TIFF = 2**32 - 2**25
+
+
+@contextmanager
+def write_slices(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]], None]]:
+    """Give a function that appends a page, (H, W) of `info.dtype`, to the PNG or TIFF at `path`.
+
+    The file appears at the end, whole and read back; if anything fails, nothing is left.
+
+    Args:
+        path: its suffix names the format.
+        info: what the file is to hold.
+
+    Raises:
+        InputError: if the format cannot hold that, the folder cannot be written to, or the disk returns
+            something else than was written.
+        ValueError: if a page has another shape or type, or pages are missing.
+    """
+    check_output(path, info)
+    sums: list[int] = []
+    with temporary_beside(path) as temporary:
+        with _open_writer(temporary, info) as append:
+
+            def write(values: NDArray[Any]) -> None:
+                _check_page(values, info)
+                try:
+                    append(values)
+                except OSError as error:
+                    raise explain_write_error(path, error) from error
+                sums.append(_sum(values))
+
+            yield write
+        if len(sums) != info.num_pages:
+            raise ValueError(f"{len(sums)} pages were written, {info.num_pages} announced")
+        flush(temporary)
+        if [_sum(values) for values in read_slices(temporary)] != sums:
+            raise InputError(f"{path} reads back otherwise than it was written; check the disk")
+        temporary.replace(path)
+
+
+def check_output(path: Path, info: SliceInfo) -> None:
+    """Refuse a file name whose format cannot hold what `info` describes.
+
+    Raises:
+        InputError: saying what can.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in WRITABLE:
+        raise InputError(f"{path} has the suffix {suffix!r}, slices are written as {', '.join(WRITABLE)}")
+    if suffix not in TIFF and (info.num_pages > 1 or info.dtype not in WHITE):
+        found = f"{info.num_pages} pages" if info.num_pages > 1 else f"{info.dtype} values"
+        raise InputError(f"{path} cannot hold {found}, a PNG has one page of 8 or 16 bit; name a .tif")
+
+
+def _check_page(values: NDArray[Any], info: SliceInfo) -> None:
+    if values.shape != (info.height, info.width) or values.dtype != info.dtype:
+        raise ValueError(
+            f"the page is {name_shape(values.shape)} of {values.dtype},"
+            f" announced was {info.height} x {info.width} of {info.dtype}"
+        )
+
+
+@contextmanager
+def _open_writer(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]], None]]:
+    """Give a function that appends a page, compressed without loss."""
+    if path.suffix.lower() not in TIFF:
+        yield lambda values: Image.fromarray(values).save(path, dpi=_find_dpi(info))
+        return
+    num_bytes = info.num_pages * info.height * info.width * info.dtype.itemsize
+    with tifffile.TiffWriter(path, bigtiff=num_bytes > CLASSIC_TIFF) as writer:
+        yield lambda values: _append(writer, values, info)
+
+
+def _append(writer: tifffile.TiffWriter, values: NDArray[Any], info: SliceInfo) -> None:
+    writer.write(
+        values,
+        photometric="minisblack",
+        compression="zlib",
+        predictor=info.dtype in WHITE,
+        resolution=info.resolution,
+        resolutionunit=info.resolution_unit,
+        description=info.description.encode() or None,
+        software="pellucid",
+        metadata=None,
+    )
+
+
+def _find_dpi(info: SliceInfo) -> tuple[float, float] | None:
+    """Return pixels per inch, which Pillow turns into a PNG's pixels per metre; None without a unit."""
+    inches = {INCH: 1.0, CENTIMETRE: 2.54}.get(info.resolution_unit)
+    return (info.resolution[0] * inches, info.resolution[1] * inches) if info.resolution and inches else None
+
+
+def _sum(values: NDArray[Any]) -> int:
+    return zlib.crc32(np.ascontiguousarray(values).tobytes())
