@@ -1,11 +1,11 @@
 from pathlib import Path as Folder
 from typing import get_args
 
+import golden
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.golden import arrays
 
 from pellucid.generative.path import (
     Path,
@@ -27,9 +27,9 @@ PATHS = [
 
 @pytest.mark.parametrize("name", get_args(Schedule))
 def test_schedules_equal_the_published_ones(name: Schedule, golden_folder: Folder) -> None:
-    golden = arrays(golden_folder, "sr3_beta_schedules_T50")[name]
+    published = golden.arrays(golden_folder, "sr3_beta_schedules_T50")[name]
     ours = beta_schedule(name, 50, linear_start=1e-5, linear_end=2e-2)  # the goldens' own ends
-    torch.testing.assert_close(ours, golden, rtol=1e-12, atol=0)
+    torch.testing.assert_close(ours, published, rtol=1e-12, atol=0)
 
 
 def test_a_schedule_that_cannot_be_is_refused() -> None:
