@@ -6,6 +6,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
+from pellucid.data.batch import Condition
 from pellucid.generative.path import (
     Path,
     Prediction,
@@ -15,6 +16,7 @@ from pellucid.generative.path import (
     time_shift,
 )
 from pellucid.generative.sampler import Solver, sample
+from pellucid.networks.sr3_unet import Config, build
 
 T = 40
 BETAS = beta_schedule("linear", T, linear_start=1e-3, linear_end=0.2)
@@ -109,27 +111,30 @@ def test_straight_path_is_flow_match_euler(shift: float | None, num_steps: int) 
     torch.testing.assert_close(sample(fake, path, source, path.times(num_steps)), x, rtol=1e-5, atol=1e-5)
 
 
+@torch.no_grad()
 def test_ancestral_step_is_the_published_one(golden_folder: Folder) -> None:
-    """Step 8 of 20 on the cosine schedule: its clamped image, taken from its mean by Eq. 7 of DDPM."""
+    """Step 8 of 20 on the cosine schedule, of the published network with one level."""
     published = golden.arrays(golden_folder, "sr3_p_mean_variance_T20_t7")
-    x_t, mean, log_var = (published[name].double() for name in ("x_t", "mean", "log_var"))
-    betas = beta_schedule("cosine", 20)
-    kept = (1 - betas).cumprod(0)
-    of_image = betas[7] * kept[6].sqrt() / (1 - kept[7])
-    of_point = (1 - betas[7]).sqrt() * (1 - kept[6]) / (1 - kept[7])
-    x0_hat = (mean - of_point * x_t) / of_image
-    # The network's image was clamped to [-1, 1]; another schedule would put the limits elsewhere.
-    torch.testing.assert_close(x0_hat.aminmax().min, torch.tensor(-1.0).double(), rtol=0, atol=1e-5)
-    torch.testing.assert_close(x0_hat.aminmax().max, torch.tensor(1.0).double(), rtol=0, atol=1e-5)
-    path, times = VariancePreserving(betas, "image"), torch.tensor([8 / 20, 7 / 20])
+    x_t, condition = published["x_t"], Condition(degraded=published["cond"])
+    config = Config(width=16, multipliers=(1,), num_blocks=1, attention=(16,), image_size=16, groups=8)
+    network = build(config).eval()
+    network.load_state_dict(golden.state_dict(golden_folder, "sr3_unet_onelevel_crossattn"))
+    path, times = VariancePreserving(beta_schedule("cosine", 20)), torch.tensor([8 / 20, 7 / 20])
 
     def step(z: float) -> Tensor:
-        return sample(lambda x, t: x0_hat, path, x_t, times, eta=1.0, draw=lambda _: torch.full_like(x_t, z))
+        return sample(
+            lambda x, t: network(x, path.noise_level(t), condition),
+            path,
+            x_t,
+            times,
+            eta=1.0,
+            draw=lambda _: torch.full_like(x_t, z),
+            clip=1.0,
+        )
 
-    torch.testing.assert_close(step(0.0), mean, **golden.TOLERANCE)
-    torch.testing.assert_close(
-        step(1.0) - step(0.0), (log_var / 2).exp().expand(x_t.shape), rtol=1e-5, atol=0
-    )
+    torch.testing.assert_close(step(0.0), published["mean"], **golden.TOLERANCE)
+    spread = (published["log_var"] / 2).exp().expand(x_t.shape)
+    torch.testing.assert_close(step(1.0) - step(0.0), spread, **golden.TOLERANCE)
 
 
 class Gaussian:
@@ -233,6 +238,21 @@ def test_half_precision_is_told_exact_times() -> None:
     out = sample(denoiser, RectifiedFlow(), torch.ones(2, 1).bfloat16(), torch.tensor([0.501, 0.0]))
     assert out.dtype == torch.bfloat16
     torch.testing.assert_close(seen[0], torch.full((2,), 0.501))
+
+
+@pytest.mark.parametrize("path", [VariancePreserving(BETAS), RectifiedFlow("image")])
+def test_everything_happens_on_the_device_of_the_source(path: Path) -> None:
+    """The device here is torch's "meta", which refuses to be mixed as a GPU does."""
+    source = images()[0].to("meta")
+    told: list[Tensor] = []
+
+    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+        told.append(path.noise_level(t))
+        return fake(x_t, t)
+
+    for options in ({"eta": 1.0, "draw": lambda _: images()[0]}, {"solver": "heun"}):
+        assert sample(denoiser, path, source, path.times(3), clip=1.0, **options).device == source.device
+    assert {level.device for level in told} == {source.device}
 
 
 def test_progress_counts_the_steps() -> None:
