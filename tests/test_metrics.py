@@ -7,8 +7,12 @@ import pytest
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from pellucid.data.resample import enlarge, reduce
 from pellucid.metrics import (
+    GMSD_C,
+    consistency,
     gaussian_window,
+    gmsd,
     legacy_psnr,
     legacy_ssim,
     mae,
@@ -142,3 +146,63 @@ def test_legacy_psnr_counts_masked_pixels_alone() -> None:
     mask = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
     mask[..., :2] = True
     torch.testing.assert_close(legacy_psnr(restored, target, mask), torch.tensor(20.0))
+
+
+def step(height: float, side: int = 12) -> torch.Tensor:
+    """An edge that rises by `height` after half of the columns, (1, 1, side, side)."""
+    return height * (torch.arange(side) >= side // 2).float().expand(1, 1, side, side)
+
+
+def test_gradient_deviation_of_an_edge_that_is_half_as_high() -> None:
+    # Averaged: 6 x 6, edge between columns 2 and 3. Of the 4 columns of gradients, 2 cross it: 0.4 and 0.2.
+    similarity = (2 * 0.4 * 0.2 + GMSD_C) / (0.4**2 + 0.2**2 + GMSD_C)
+    deviation = (1 - similarity) / 2  # of as many values `similarity` as 1
+    assert gmsd(step(0.2), step(0.4)).item() == pytest.approx(deviation, rel=1e-5)
+    assert gmsd(step(0.2).mT, step(0.4).mT).item() == pytest.approx(deviation, rel=1e-5)
+
+
+def test_gradient_deviation_is_0_if_identical_and_grows_with_blur_and_with_noise() -> None:
+    generator = torch.Generator().manual_seed(0)
+    target = enlarge(torch.rand(2, 3, 8, 8, generator=generator), 6)
+    noise = torch.randn(target.shape, generator=generator)
+    assert gmsd(target, target).tolist() == [0, 0]
+    for worse, much_worse in [
+        (target + 0.02 * noise, target + 0.1 * noise),
+        (enlarge(reduce(target, 3), 3), enlarge(reduce(target, 8), 8)),
+    ]:
+        assert (gmsd(worse, target) > 0).all()
+        assert (gmsd(much_worse, target) > gmsd(worse, target)).all()
+
+
+def test_gradient_deviation_is_the_mean_of_the_bands_of_each_image() -> None:
+    restored, target = random_pair()
+    apart = torch.stack([gmsd(restored[:, [band]], target[:, [band]]) for band in range(13)])
+    torch.testing.assert_close(gmsd(restored, target), apart.mean(0))
+
+
+def test_gradient_deviation_inside_a_mask_is_that_of_the_part() -> None:
+    restored, target = random_pair()
+    inside = gmsd(restored[..., :12], target[..., :12])
+    restored[..., 12:] = torch.nan
+    torch.testing.assert_close(gmsd(restored, target, half_mask()), inside)
+    assert gmsd(restored, target, torch.zeros_like(half_mask())).isnan().all()
+
+
+def test_an_image_brought_down_to_its_input_but_for_a_tenth_is_consistent_to_20_db() -> None:
+    restored, _ = random_pair()
+    degraded = reduce(restored, 4)
+    assert consistency(restored, degraded, 4).tolist() == [math.inf, math.inf]
+    torch.testing.assert_close(consistency(restored, degraded + 0.1, 4), torch.tensor([20.0, 20.0]))
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_consistency_does_not_see_what_lies_outside_the_mask(factor: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    restored = torch.rand(2, 1, 48, 48, generator=generator)
+    degraded = (reduce(restored, factor) + 0.1).clone()
+    mask = torch.zeros(2, 1, 48, 48, dtype=torch.bool)
+    mask[0, ..., :36] = True
+    restored[..., 36:] = torch.nan
+    first, second = consistency(restored, degraded, factor, mask)
+    assert first.item() == pytest.approx(20, abs=1e-3)
+    assert second.isnan()

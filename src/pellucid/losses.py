@@ -4,12 +4,18 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate, max_pool2d
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from pellucid.data.batch import Batch
+from pellucid.perceptual import Vgg, cells_inside
 
 # Weight of the regularisation, lambda of Meraner et al. 2020, doi:10.1016/j.isprsjprs.2020.05.013
 CARL_LAMBDA = 1.0
+# By how much `multi_scale` reduces the images, as published for CT slices: scales 1, 1/2 and 1/4.
+MULTI_SCALE_FACTORS = (1, 2, 4)
+# Pixels per side that a bicubic value is made of.
+_BICUBIC_TAPS = 4
 
 
 def l1(restored: Tensor, batch: Batch) -> Tensor:
@@ -52,11 +58,73 @@ def cloud_adaptive(restored: Tensor, batch: Batch) -> Tensor:
     return _mean(adaptive + CARL_LAMBDA * (restored - _target(batch)).abs(), batch.valid)
 
 
+def multi_scale(restored: Tensor, batch: Batch) -> Tensor:
+    """Return the sum of the mean squared errors at the scales 1, 1/2 and 1/4; sides must be at least 4.
+
+    The images are reduced bicubically without antialiasing, as published. A reduced pixel counts if all
+    pixels that it is made of are valid.
+    """
+    difference = _difference(restored, batch)
+    invalid = (~batch.valid).float()
+    total = difference.new_zeros(())
+    for factor in MULTI_SCALE_FACTORS:
+        reduced, outside = difference, invalid
+        if factor > 1:
+            reduced = interpolate(difference, scale_factor=1 / factor, mode="bicubic", align_corners=False)
+            outside = max_pool2d(invalid, _BICUBIC_TAPS, factor, (_BICUBIC_TAPS - factor) // 2)
+        total = total + _mean(reduced.square(), outside == 0)
+    return total
+
+
+def frequency(restored: Tensor, batch: Batch) -> Tensor:
+    """Return the mean absolute difference of the images' orthonormal 2-D Fourier transforms.
+
+    The frequency reconstruction loss of Cho et al. 2021, arXiv:2108.05054, with the modulus of the complex
+    difference in place of the sum of its parts, so that a shift of both images changes nothing. Invalid
+    pixels are zeroed in both; noise of one strength then costs the same whatever the share of valid pixels.
+    """
+    spectrum = torch.fft.fft2(_difference(restored, batch), norm="ortho")
+    share = batch.valid.float().mean().clamp(min=1 / batch.valid.numel())
+    return spectrum.abs().mean() / share.sqrt()
+
+
+class PerceptualLoss:
+    """The mean squared difference of the images' features, with the signature of the other terms.
+
+    Johnson et al. 2016, arXiv:1603.08155, Eq. 2. Invalid pixels are black in both images; a feature counts
+    if its cell of the image holds a valid pixel.
+
+    Args:
+        network: frozen; it follows the images to their device, and is no part of what is trained or saved.
+    """
+
+    def __init__(self, network: Vgg) -> None:
+        self.network = network
+
+    def __call__(self, restored: Tensor, batch: Batch) -> Tensor:
+        """Return the loss, a mean over features and, where there are several, over taps.
+
+        Raises:
+            ValueError: if the images are neither grey nor RGB.
+        """
+        self.network.to(restored.device)
+        found = self.network(restored * batch.valid)
+        with torch.no_grad():
+            wanted = self.network(_target(batch) * batch.valid)
+        taps = [
+            _mean((a.float() - b.float()).square(), cells_inside(batch.valid, a))
+            for a, b in zip(found, wanted, strict=True)
+        ]
+        return torch.stack(taps).mean()
+
+
 LOSSES: dict[str, Callable[[Tensor, Batch], Tensor]] = {
     "l1": l1,
     "l2": l2,
     "ssim": ssim,
     "cloud_adaptive": cloud_adaptive,
+    "multi_scale": multi_scale,
+    "frequency": frequency,
 }
 
 
@@ -64,6 +132,11 @@ def _target(batch: Batch) -> Tensor:
     if batch.target is None:
         raise ValueError(f"{batch.key[0]} has no target, a loss compares with one")
     return batch.target
+
+
+def _difference(restored: Tensor, batch: Batch) -> Tensor:
+    """Return restored - target in single precision, 0 where invalid."""
+    return (restored.float() - _target(batch).float()) * batch.valid
 
 
 def _mean(values: Tensor, valid: Tensor) -> Tensor:
