@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, max_pool2d
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from pellucid.data.batch import Batch
+from pellucid.metrics import ssim_map
 from pellucid.perceptual import Vgg, cells_inside
 
 # Weight of the regularisation, lambda of Meraner et al. 2020, doi:10.1016/j.isprsjprs.2020.05.013
@@ -36,10 +36,7 @@ def ssim(restored: Tensor, batch: Batch) -> Tensor:
     """
     with torch.autocast(restored.device.type, enabled=False):
         first, second = ((image * batch.valid).float() for image in (restored, _target(batch)))
-        _, similarity = structural_similarity_index_measure(
-            first, second, data_range=1.0, reduction="none", return_full_image=True
-        )
-        return _mean(1 - torch.as_tensor(similarity), batch.valid)
+        return _mean(1 - ssim_map(first, second), batch.valid)
 
 
 def cloud_adaptive(restored: Tensor, batch: Batch) -> Tensor:
