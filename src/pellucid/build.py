@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
@@ -20,15 +21,25 @@ from pellucid.config import (
     PathConfig,
     RegressionConfig,
     Sen12MsCrSource,
+    SlicesSource,
     Source,
     SyntheticSource,
     parse,
 )
-from pellucid.data.augment import Clouded, Patches, Selected, TrainingStream
+from pellucid.data.augment import (
+    Change,
+    Clouded,
+    Patches,
+    Selected,
+    TrainingStream,
+    change_clouds,
+    change_low_resolution,
+)
 from pellucid.data.batch import Batch
 from pellucid.data.clear_scenes import ClearScenes
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, SLICE, ValueRange
 from pellucid.data.sen12ms_cr import Sen12MsCr
+from pellucid.data.slices import Slices
 from pellucid.data.synthetic import SyntheticScenes
 from pellucid.errors import InputError
 from pellucid.evaluator import mean_spectrum
@@ -46,6 +57,8 @@ from pellucid.trainer import choose_device, train
 Loss: TypeAlias = Callable[[torch.Tensor, Batch], torch.Tensor]
 PERCEPTUAL = "perceptual"
 NETWORKS = Path(__file__).parent / "networks"
+# Shared places that a message names before it counts the rest.
+NAMED = 5
 
 
 def build_network(config: Config) -> nn.Module:
@@ -207,12 +220,13 @@ class TrainingData:
     Attributes:
         stream: the samples of the run.
         val: whole patches for validation; None where the config names none.
-        mean_spectrum: mean per band of the clear images of the training places, a baseline.
+        mean_spectrum: mean per band of the clear images of the training places, a baseline; None for slices,
+            whose baseline is bicubic.
     """
 
     stream: TrainingStream
     val: Dataset[Batch] | None
-    mean_spectrum: tuple[float, ...]
+    mean_spectrum: tuple[float, ...] | None
 
 
 def build_training_data(config: Config) -> TrainingData:
@@ -225,30 +239,43 @@ def build_training_data(config: Config) -> TrainingData:
     sources = [(read_source(source, config), source) for source in data.train]
     try:
         stream = TrainingStream(
-            [
-                (patches, source.weight, not isinstance(source, Sen12MsCrSource))
-                for patches, source in sources
-            ],
+            [(patches, source.weight, _change(source, config)) for patches, source in sources],
             length=run.num_steps * run.batch * run.accumulate * run.num_devices,
             tile=data.tile,
-            bands=config.method.optical,
             augment=data.augment,
             seed=run.seed,
             hold_out=data.hold_out,
         )
     except ValueError as error:
         raise InputError(f"data: {error}") from error
-    val = [_cloudy(source, config) for source in data.val]
-    shared = stream.places & {group for patches in val for group in patches.groups}
-    if shared:
-        raise InputError(
-            f"training and validation share {', '.join(sorted(shared))}; add them to data.hold_out"
-        )
+    val = [_judged(source, config) for source in data.val]
+    _check_apart(stream.places, {group for patches in val for group in patches.groups})
+    if any(isinstance(source, SlicesSource) for source in data.train):
+        return TrainingData(stream, join(val) if val else None, None)
     real = [patches for patches, source in sources if isinstance(source, Sen12MsCrSource)]
     kept = [
         Selected(patches, without=data.hold_out) for patches in real or [patches for patches, _ in sources]
     ]
     return TrainingData(stream, join(val) if val else None, mean_spectrum(join(kept)))
+
+
+def _change(source: Source, config: Config) -> Change:
+    """Return what makes the training samples of a source."""
+    augment = config.data.augment
+    if isinstance(source, SlicesSource):
+        return partial(change_low_resolution, augment=augment.low_resolution)
+    is_clear = not isinstance(source, Sen12MsCrSource)
+    return partial(change_clouds, augment=augment, bands=config.method.optical, is_clear=is_clear)
+
+
+def _check_apart(training: set[str], validation: set[str]) -> None:
+    shared = sorted(training & validation)
+    if shared:
+        more = f" and {len(shared) - NAMED} more" if len(shared) > NAMED else ""
+        raise InputError(
+            f"training and validation share {', '.join(shared[:NAMED])}{more}; add them to data.hold_out, or"
+            " let the sources exclude them"
+        )
 
 
 def join(parts: Sequence[Patches]) -> ConcatDataset[Batch]:
@@ -266,12 +293,25 @@ def read_source(source: Source, config: Config) -> Patches:
             return ClearScenes(source, bands=bands, radar=radar)
         case SyntheticSource():
             return SyntheticScenes(source, bands=bands, radar=radar)
+        case SlicesSource():
+            return _read_slices(source, config.method)
 
 
-def _cloudy(source: Source, config: Config) -> Patches:
-    """Return the dataset, its clear images under simulated clouds: validation needs a task."""
+def _read_slices(source: SlicesSource, method: MethodConfig) -> Slices:
+    if not isinstance(method, GenerativeConfig):
+        raise InputError(
+            f"data: slices are for a method that enlarges, found {method.name}; use generative, with a scale"
+        )
+    if method.optical != SLICE.bands or method.radar:
+        names = ", ".join((*method.optical, *method.radar))
+        raise InputError(f"data: slices have one band, {SLICE.bands[0]}, the method names {names}; change it")
+    return Slices(source, scale=method.scale)
+
+
+def _judged(source: Source, config: Config) -> Patches:
+    """Return the dataset, clear scenes under simulated clouds: validation needs a task."""
     patches = read_source(source, config)
-    if isinstance(source, Sen12MsCrSource):
+    if isinstance(source, Sen12MsCrSource | SlicesSource):
         return patches
     return Clouded(patches, config.method.optical, seed=config.train.seed)
 

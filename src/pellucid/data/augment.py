@@ -3,23 +3,24 @@
 So a run continues exactly where it stopped, and processes of a distributed run share one order.
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Protocol
 
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
-from pellucid.config import AugmentConfig
+from pellucid.config import AugmentConfig, LowResolutionAugment
 from pellucid.data.batch import Batch
 from pellucid.data.clouds import CloudOptions, add_clouds
+from pellucid.errors import InputError
 
-# Patches that each process keeps in memory: about 1 GB of 256 x 256 pixels, cloudy and clear.
-CACHED = 128
+# Bytes of patches that each process keeps in memory: about 128 of 256 x 256 pixels, cloudy and clear.
+CACHED = 2**30
 
 
 class Patches(Protocol):
@@ -33,69 +34,85 @@ class Patches(Protocol):
     def __getitem__(self, index: int, /) -> Batch: ...
 
 
+# What makes a training sample of a crop: clouds for a scene, a worse low resolution for a slice.
+Change = Callable[[Batch, torch.Generator], Batch]
+
+
 class TrainingStream(Dataset[Batch]):
     """Random crops of random patches, changed at random.
 
     Args:
-        sources: the datasets, each with its share of the samples and whether its images are clear, so
-            that clouds must be simulated over them.
+        sources: the datasets, each with its share of the samples and what changes them after crop and turn.
         length: samples of the whole run.
-        tile: side of a crop in pixels.
-        bands: optical band names, for the spectra of simulated clouds.
-        augment: the random changes.
+        tile: side of a crop in pixels of the target.
+        augment: the random changes that all sources have in common: zoom, flip and turn.
         seed: of everything random.
         hold_out: places that are left out.
-        clouds: what the simulated clouds are like.
 
     Raises:
-        ValueError: if no patch is left, or one is smaller than the tile.
+        ValueError: if no patch is left.
     """
 
     def __init__(
         self,
-        sources: Sequence[tuple[Patches, float, bool]],
+        sources: Sequence[tuple[Patches, float, Change]],
         *,
         length: int,
         tile: int,
-        bands: tuple[str, ...],
         augment: AugmentConfig,
         seed: int,
         hold_out: tuple[str, ...] = (),
-        clouds: CloudOptions | None = None,
     ) -> None:
-        self.parts = [(Selected(patches, without=hold_out), is_clear) for patches, _, is_clear in sources]
+        self.parts = [(Selected(patches, without=hold_out), change) for patches, _, change in sources]
         if not all(len(patches) for patches, _ in self.parts):
             raise ValueError("a training source has no patch left; change data.hold_out or its exclude")
         self.weights = torch.tensor([weight for _, weight, _ in sources])
         self.shares = [_shares(patches.groups) for patches, _ in self.parts]
         self.places = {group for patches, _ in self.parts for group in patches.groups}
         self.samples_per_epoch = sum(len(patches) for patches, _ in self.parts)
-        self.length, self.tile, self.bands = length, tile, bands
+        self.length, self.tile = length, tile
         self.augment, self.seed = augment, seed
-        self.clouds = clouds or CloudOptions()
-        self.patch = lru_cache(CACHED)(self._read)
+        self.kept = [_Recent(patches, CACHED // len(self.parts)) for patches, _ in self.parts]
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> Batch:
-        """Return sample `index` of the run, B = 1, always the same."""
+        """Return sample `index` of the run, B = 1, always the same.
+
+        Raises:
+            InputError: if the patch cannot be read, or the tile does not fit it.
+        """
         generator = torch.Generator().manual_seed(self.seed * 2_147_483_647 + index)
         part = int(torch.multinomial(self.weights, 1, generator=generator))
         chosen = int(torch.multinomial(self.shares[part], 1, generator=generator))
-        batch = self.patch(part, chosen)
+        batch = self.kept[part][chosen]
+        _check_tile(self.tile, batch)
         batch = random_crop(batch, self.tile, self.augment.scale, generator)
         batch = random_turn(batch, self.augment, generator)
-        batch = random_gain(batch, self.augment.gain, generator)
-        if self.parts[part][1] or _chance(self.augment.simulate, generator):
-            batch = cloud_over(batch, self.bands, generator, self.clouds)
-        return random_radar(batch, self.augment, generator)
+        return self.parts[part][1](batch, generator)
 
-    def _read(self, part: int, index: int) -> Batch:
-        batch = self.parts[part][0][index]
-        height, width = batch.degraded.shape[-2:]
-        if min(height, width) < self.tile:
-            raise ValueError(f"{batch.key[0]} has {height} x {width} pixels, data.tile needs {self.tile}")
+
+class _Recent:
+    """Patches, of which those that were asked for last stay in memory.
+
+    Args:
+        patches: to read from.
+        limit: bytes that may stay; the very last patch always does.
+    """
+
+    def __init__(self, patches: Dataset[Batch], limit: int) -> None:
+        self.patches, self.limit, self.num_bytes = patches, limit, 0
+        self.kept: OrderedDict[int, Batch] = OrderedDict()
+
+    def __getitem__(self, index: int) -> Batch:
+        if index in self.kept:
+            self.kept.move_to_end(index)
+            return self.kept[index]
+        batch = self.kept[index] = self.patches[index]
+        self.num_bytes += _count_bytes(batch)
+        while self.num_bytes > self.limit and len(self.kept) > 1:
+            self.num_bytes -= _count_bytes(self.kept.popitem(last=False)[1])
         return batch
 
 
@@ -151,13 +168,22 @@ class Clouded(Dataset[Batch]):
 
 
 def random_crop(batch: Batch, tile: int, scale: float, generator: torch.Generator) -> Batch:
-    """Return a square of `tile` pixels, zoomed by a factor in [1 - scale, 1 + scale] about it."""
+    """Return a square of `tile` pixels, zoomed by a factor in [1 - scale, 1 + scale] about it.
+
+    It begins where a pixel of low resolution does. Zoomed, that resolution is resampled itself.
+    """
+    factor = batch.scale
     height, width = batch.degraded.shape[-2:]
     zoom = 1 + scale * (2 * _uniform(generator) - 1)
-    side = min(round(tile / zoom), height, width)
+    side = min(round(tile / factor / zoom), height, width)  # in pixels of `degraded`, as y and x are
     y, x = _draw(height - side + 1, generator), _draw(width - side + 1, generator)
-    cut = _map(batch, lambda image: image[..., y : y + side, x : x + side])
-    return cut if side == tile else _map(cut, lambda image: _resize(image, tile))
+
+    def cut(image: Tensor) -> Tensor:
+        k = image.shape[-1] // width
+        square = image[..., k * y : k * (y + side), k * x : k * (x + side)]
+        return square if side * factor == tile else _resize(square, k * tile // factor)
+
+    return _map(batch, cut)
 
 
 def random_turn(batch: Batch, augment: AugmentConfig, generator: torch.Generator) -> Batch:
@@ -193,6 +219,49 @@ def random_radar(batch: Batch, augment: AugmentConfig, generator: torch.Generato
     return replace(batch, sar=(batch.sar + shift).clamp(0, 1))
 
 
+def change_clouds(
+    batch: Batch,
+    generator: torch.Generator,
+    *,
+    augment: AugmentConfig,
+    bands: tuple[str, ...],
+    is_clear: bool,
+) -> Batch:
+    """Return the batch with another brightness, radar and, at times, sky.
+
+    Args:
+        batch: a pair, or an image that is clear.
+        generator: of everything random.
+        augment: the random changes.
+        bands: optical band names, for the spectra of simulated clouds.
+        is_clear: whether clouds must be simulated, since the batch has none.
+    """
+    batch = random_gain(batch, augment.gain, generator)
+    if is_clear or _chance(augment.simulate, generator):
+        batch = cloud_over(batch, bands, generator, CloudOptions())
+    return random_radar(batch, augment, generator)
+
+
+def change_low_resolution(
+    batch: Batch, generator: torch.Generator, *, augment: LowResolutionAugment
+) -> Batch:
+    """Return the batch with its degraded image alone made worse: contrast and brightness, noise, then blur.
+
+    Each comes by chance and is clipped to [0, 1]. Contrast is a factor about black, brightness is added.
+    """
+    image = batch.degraded
+    if _chance(augment.intensity, generator):
+        contrast, brightness = (_between(x, generator) for x in (augment.contrast, augment.brightness))
+        image = (contrast * image + brightness).clamp(0, 1)
+    if _chance(augment.noise, generator):
+        noise = torch.randn(image.shape, generator=generator)
+        image = (image + _between(augment.noise_std, generator) * noise).clamp(0, 1)
+    if _chance(augment.blur, generator):
+        sigma = _between(augment.blur_sigma, generator)
+        image = torch.from_numpy(gaussian_filter(image.numpy(), (0, 0, sigma, sigma), mode="reflect"))
+    return replace(batch, degraded=image)
+
+
 def cloud_over(
     batch: Batch, bands: tuple[str, ...], generator: torch.Generator, options: CloudOptions
 ) -> Batch:
@@ -222,6 +291,23 @@ def _resize(image: Tensor, tile: int) -> Tensor:
     if image.dtype == torch.bool:
         return interpolate(image.float(), (tile, tile), mode="nearest").bool()
     return interpolate(image, (tile, tile), mode="bilinear", antialias=True)
+
+
+def _check_tile(tile: int, batch: Batch) -> None:
+    height, width = batch.valid.shape[-2:]
+    if min(height, width) < tile:
+        raise InputError(f"{batch.key[0]} has {height} x {width} pixels, data.tile needs {tile}; lower it")
+    if tile % batch.scale:
+        raise InputError(f"data.tile is {tile}, must be a multiple of method.scale, {batch.scale}")
+
+
+def _count_bytes(batch: Batch) -> int:
+    return sum(image.nbytes for image in batch.images().values())
+
+
+def _between(limits: tuple[float, float], generator: torch.Generator) -> float:
+    low, high = limits
+    return low + (high - low) * _uniform(generator)
 
 
 def _draw(below: int, generator: torch.Generator) -> int:
