@@ -16,10 +16,10 @@ GOLDENS = [("crossattn_13_2", 13, 2), ("crossattn_seed_3_1", 3, 1)]
 def published(folder: Path, name: str, checkpoint: Path) -> CrossAttentionNet:
     """The network with the golden weights, by way of a checkpoint as the published code saves it."""
     torch.save({"epoch": 1, "model_state_dict": golden.state_dict(folder, name)}, checkpoint)
-    config, weights = read_checkpoint(checkpoint, "cross-attention")
-    assert config.pop("name") == "cross_attention"
-    network = build(Config(**config)).eval()
-    network.load_state_dict(weights)
+    found = read_checkpoint(checkpoint, "cross-attention")
+    assert found.network.pop("name") == "cross_attention"
+    network = build(Config(**found.network)).eval()
+    network.load_state_dict(found.weights)
     return network
 
 

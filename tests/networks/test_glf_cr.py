@@ -21,10 +21,10 @@ def published(golden_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """The whole network with the golden weights, by way of a checkpoint as the published code saves it."""
     path = tmp_path_factory.mktemp("published") / "CR_net.pth"
     torch.save({"network": golden.state_dict(golden_folder, "glfcr_crop32")}, path)
-    config, weights = read_checkpoint(path, "glf-cr")
-    assert config.pop("name") == "glf_cr"
-    network = build(Config(**config)).eval()
-    network.load_state_dict(weights)
+    found = read_checkpoint(path, "glf-cr")
+    assert found.network.pop("name") == "glf_cr"
+    network = build(Config(**found.network)).eval()
+    network.load_state_dict(found.weights)
     return network.requires_grad_(requires_grad=False)
 
 
