@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,16 @@ def test_real_slices_are_split_by_depth(data_folder: Path) -> None:
     assert item.target is not None
     error = (item.enlarged() - item.target).square().mean()
     assert 20 < -10 * torch.log10(error) < 40
+
+
+@pytest.mark.parametrize(("scale", "low", "psnr"), [(4, "lr_64.png", 23.798), (8, "lr_32.png", 24.139)])
+def test_a_published_pair_gives_the_published_figure_of_bicubic(
+    tmp_path: Path, data_folder: Path, scale: int, low: str, psnr: float
+) -> None:
+    for folder, name in (("hr", "hr_256.png"), ("lr", low)):
+        (tmp_path / folder).mkdir()
+        shutil.copy(data_folder / "soil_ct_sr3xct" / name, tmp_path / folder / "soil.png")
+    item = slices(tmp_path / "hr", scale=scale, lr=tmp_path / "lr")[0]
+    assert item.target is not None
+    error = (item.enlarged() - item.target).square().mean()
+    assert -10 * torch.log10(error) == pytest.approx(psnr, abs=0.005)  # the published one rounds to 8 bit
