@@ -4,13 +4,14 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Batch", "evaluate", "load", "restore_scene"]
+__all__ = ["Batch", "evaluate", "load", "restore_scene", "upscale"]
 
 _HOMES = {
     "Batch": "pellucid.data.batch",
     "evaluate": "pellucid.evaluator",
     "load": "pellucid.build",
     "restore_scene": "pellucid.predictor",
+    "upscale": "pellucid.upscaler",
 }
 
 

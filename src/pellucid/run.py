@@ -121,6 +121,24 @@ def shipped_runs() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in SHIPPED.glob(f"*/{WEIGHTS}")))
 
 
+def find_upscaler(factor: int | None = None) -> str:
+    """Return the name of a model that ships and enlarges slices by `factor`; None: by any.
+
+    Raises:
+        InputError: listing the factors of those that ship, if there is none.
+    """
+    scales = {
+        name: getattr(load_config(SHIPPED / name / CONFIG).method, "scale", 1) for name in shipped_runs()
+    }
+    known = {name: scale for name, scale in scales.items() if scale > 1}
+    for name, scale in known.items():
+        if factor in (None, scale):
+            return name
+    found = ", ".join(f"{name} ({scale} times)" for name, scale in known.items()) or "none"
+    wanted = "enlarges slices" if factor is None else f"enlarges slices {factor} times"
+    raise InputError(f"no model that ships {wanted} (those that enlarge: {found}); name a run with --model")
+
+
 def describe(folder: Path) -> tuple[str, str, str]:
     """Return name, size in MB and the first sentence of the card of a run folder."""
     lines = (folder / CARD).read_text(encoding="utf-8").splitlines() if (folder / CARD).is_file() else []

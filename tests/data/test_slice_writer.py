@@ -81,8 +81,18 @@ def test_nothing_is_left_after_a_failure(tmp_path: Path) -> None:
     assert (tmp_path / "x.tif").read_text() == "what was there"
 
 
+def test_a_map_in_grey_values_is_written_though_no_image_may_hold_them(tmp_path: Path) -> None:
+    values = np.array([[-3.5, 1200.25]], np.float32)
+    info = SliceInfo(num_pages=1, height=1, width=2, dtype=values.dtype)
+    write_all(tmp_path / "std.tif", info, values[None])
+    (read,) = read_slices(tmp_path / "std.tif", is_image=False)
+    assert (read == values).all()
+    with pytest.raises(InputError, match=r"must lie in \[0, 1\]"):
+        list(read_slices(tmp_path / "std.tif"))
+
+
 def test_what_reads_back_otherwise_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_others(_: Path) -> Iterator[NDArray[Any]]:
+    def read_others(_: Path, **__: bool) -> Iterator[NDArray[Any]]:
         return iter(STACK + 1)
 
     monkeypatch.setattr(slice_writer, "read_slices", read_others)

@@ -105,13 +105,17 @@ def read_slice(path: Path, page: int = 0) -> NDArray[Any]:
     return values
 
 
-def read_slices(path: Path) -> Iterator[NDArray[Any]]:
+def read_slices(path: Path, *, is_image: bool = True) -> Iterator[NDArray[Any]]:
     """Give every page as `read_slice` does, one after the other, opening the file once.
+
+    Args:
+        path: the file.
+        is_image: refuse floating-point values outside [0, 1]; a map of something else may hold them.
 
     Raises:
         InputError: see `read_slice`.
     """
-    return _read(path, None)
+    return _read(path, None, is_image=is_image)
 
 
 def to_unit(values: NDArray[Any]) -> NDArray[np.float32]:
@@ -171,14 +175,17 @@ def _errors_named(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _read(path: Path, pages: list[int] | None) -> Iterator[NDArray[Any]]:
+def _read(path: Path, pages: list[int] | None, *, is_image: bool = True) -> Iterator[NDArray[Any]]:
     """Give the pages, or all of them."""
     with _errors_named(path):
         if _is_tiff(path):
             with tifffile.TiffFile(path) as file:
                 info = _describe_tiff(path, file)
                 for page in range(info.num_pages) if pages is None else pages:
-                    yield _check_values(path, page, _read_page(path, file, info, page))
+                    values = _read_page(path, file, info, page)
+                    if is_image:
+                        _check_values(path, page, values)
+                    yield values
         else:
             with Image.open(path) as image:
                 _describe_image(path, image)
@@ -323,7 +330,7 @@ def _check_dtype(path: Path, dtype: np.dtype[Any], bits: Any) -> None:
     )
 
 
-def _check_values(path: Path, page: int, values: NDArray[Any]) -> NDArray[Any]:
+def _check_values(path: Path, page: int, values: NDArray[Any]) -> None:
     if values.dtype.kind == "f":
         low, high = float(values.min()), float(values.max())
         if not (low >= 0 and high <= 1):
@@ -331,4 +338,3 @@ def _check_values(path: Path, page: int, values: NDArray[Any]) -> NDArray[Any]:
                 f"page {page} of {path} holds values from {low:.6g} to {high:.6g}, floating point must lie in"
                 " [0, 1]; scale it, or save it as 8 or 16 bit"
             )
-    return values

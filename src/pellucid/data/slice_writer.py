@@ -61,7 +61,7 @@ def write_slices(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]
         if len(sums) != info.num_pages:
             raise ValueError(f"{len(sums)} pages were written, {info.num_pages} announced")
         flush(temporary)
-        if [_sum(values) for values in read_slices(temporary)] != sums:
+        if [_sum(values) for values in read_slices(temporary, is_image=False)] != sums:
             raise InputError(f"{path} reads back otherwise than it was written; check the disk")
         temporary.replace(path)
 

@@ -1,0 +1,34 @@
+"""The command line: parse, build, call; what a user can mend ends in one sentence and exit code 2."""
+
+import typer
+
+from pellucid.cli.runs import evaluate_command, import_command, models, train_command
+from pellucid.cli.scenes import demo, remove_clouds, simulate
+from pellucid.cli.slices import upscale_command
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="pellucid",
+    help="Restore what a sensor could not see: clouds off Sentinel-2 scenes, detail into CT slices.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+for name, command in (
+    ("remove-clouds", remove_clouds),
+    ("upscale", upscale_command),
+    ("train", train_command),
+    ("evaluate", evaluate_command),
+    ("simulate", simulate),
+    ("models", models),
+    ("import", import_command),
+    ("demo", demo),
+):
+    app.command(name)(command)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,158 @@
+"""Commands on models: train, judge, list, import."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from pellucid.cli.terminal import Device, Precision, out, progress_bar, said_plainly, typed_command
+
+
+def train_command(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="See configs/.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one key, dotted; repeatable."),
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="The run folder; default runs/<name of the config>.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on exactly where the run stopped.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check config, data and one step.")] = False,
+) -> None:
+    """Train a model and leave a run folder.
+
+    Example: `pellucid train configs/cross_attention.yaml --set train.num_steps=500`
+    """
+    with said_plainly():
+        from pellucid.build import run_training
+        from pellucid.config import load_config
+
+        folder = run or Path("runs") / config.stem
+        settings = load_config(config, tuple(changes or ()))
+        report = run_training(settings, folder, resume=resume, dry_run=dry_run, command=typed_command())
+        best = "" if report.best_psnr is None else f", best PSNR {report.best_psnr:.2f} dB"
+        out.print(f"{report.status}: {report.num_steps} steps in {report.seconds:.0f} s{best}")
+        if not dry_run:
+            out.print(f"run folder  {folder}", soft_wrap=True)
+        if report.status == "interrupted":
+            raise typer.Exit(130)
+
+
+def evaluate_command(
+    model: Annotated[str, typer.Argument(metavar="RUN|NAME", help="A run folder or a model that ships.")],
+    data: Annotated[Path, typer.Option(help="Folder of SEN12MS-CR patches, in any of its layouts.")],
+    split: Annotated[Literal["train", "val", "test", "all"], typer.Option(help="Which patches.")] = "test",
+    splits: Annotated[Path | None, typer.Option(help="JSON of ROIs per split, where no CSV tells.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for tables and pictures; default: in the run."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Label in the run history.")] = None,
+    notes: Annotated[str, typer.Option(help="Remark in the run history.")] = "",
+    legacy_metrics: Annotated[
+        bool,
+        typer.Option("--legacy-metrics", help="Also the published PSNR and SSIM, to compare with papers."),
+    ] = False,
+    pictures: Annotated[int, typer.Option(min=0, help="Patches on the picture sheet.")] = 8,
+    crop: Annotated[
+        int, typer.Option(min=0, help="Judge the central square of this side; 0: the whole patch.")
+    ] = 0,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+) -> None:
+    """Judge a model against both baselines: the untouched input and the mean spectrum.
+
+    Example: `pellucid evaluate cross_attention --data data/sen12mscr --split test`
+    """
+    with said_plainly():
+        from pellucid.build import baseline_spectrum, load
+        from pellucid.config import Sen12MsCrSource
+        from pellucid.data.sen12ms_cr import Sen12MsCr
+        from pellucid.evaluator import evaluate
+        from pellucid.run import find_run
+
+        method = load(model, device=device)
+        source = Sen12MsCrSource(
+            name="sen12ms_cr", root=data, split=split, splits=splits, legacy_fill=legacy_metrics
+        )
+        folder = output or _evaluation_folder(find_run(model))
+        with progress_bar("evaluating") as advance:
+            result = evaluate(
+                method,
+                Sen12MsCr(source, bands=method.optical.bands, radar=method.radar.bands),
+                name=name or Path(model).name,
+                notes=notes,
+                out=folder,
+                legacy=legacy_metrics,
+                mean_spectrum=baseline_spectrum(method),
+                pictures=pictures,
+                crop=crop,
+                device=device,
+                precision=precision,
+                progress=advance,
+            )
+        out.print(result.table())
+        out.print(f"tables and pictures  {folder}", soft_wrap=True)
+
+
+def models() -> None:
+    """List the models that ship, with what they reach."""
+    with said_plainly():
+        from pellucid.run import SHIPPED, describe, shipped_runs
+
+        table = Table("name", "MB", "what it is")
+        for name in shipped_runs():
+            table.add_row(*describe(SHIPPED / name))
+        out.print(table)
+
+
+def import_command(
+    format: Annotated[  # noqa: A002
+        Literal["glf-cr", "cross-attention", "sr3"], typer.Argument(help="Layout of the checkpoint.")
+    ],
+    checkpoint: Annotated[Path, typer.Argument(help="A published .pth, .pt or .safetensors file.")],
+    run: Annotated[Path, typer.Argument(help="The run folder to write.")],
+    optical: Annotated[
+        str, typer.Option(help="Names of the optical bands; default by their number: 13, or B04,B03,B02.")
+    ] = "",
+    radar: Annotated[str, typer.Option(help="Names of the radar bands; default VV,VH, or VV.")] = "",
+    scale: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="sr3: how many times its results are larger; the file does not say; default 8."
+        ),
+    ] = None,
+    groups: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="sr3: norm_groups of its YAML; default 16 for the published x8 deep, else 32."
+        ),
+    ] = None,
+    num_heads: Annotated[
+        int | None, typer.Option(min=1, help="sr3: heads of its attention; default 4.")
+    ] = None,
+) -> None:
+    """Turn a published checkpoint into a run folder.
+
+    Example: `pellucid import glf-cr CR_net.pth runs/glf_cr_published`
+    """
+    with said_plainly():
+        from pellucid.build import import_run
+        from pellucid.published import Hints
+
+        hints = Hints(scale=scale, groups=groups, num_heads=num_heads)
+        import_run(format, checkpoint, run, optical=_names(optical), radar=_names(radar), hints=hints)
+        out.print(f"run folder  {run}", soft_wrap=True)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _evaluation_folder(run: Path) -> Path:
+    """Return where an evaluation goes by default: in the run, unless that ships with the package."""
+    from pellucid.run import SHIPPED
+
+    return Path("runs") / run.name / "evaluation" if SHIPPED in run.parents else run / "evaluation"

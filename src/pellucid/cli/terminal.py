@@ -1,0 +1,52 @@
+"""What every command shares: the terminal, errors said plainly, a progress bar, common options."""
+
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from pellucid.errors import InputError
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="A model that ships (`pellucid models`) or a run folder.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Precision = Annotated[
+    Literal["fp32", "bf16"], typer.Option(help="bf16 is faster on GPUs and on CPUs with AMX.")
+]
+
+
+@contextmanager
+def said_plainly() -> Iterator[None]:
+    """Turn what the user can mend into one sentence and exit code 2; warnings into one line each."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = lambda message, *_, **__: err.print(f"[yellow]warning:[/] {message}")
+        try:
+            yield
+        except InputError as error:
+            err.print(f"[red]error:[/] {' '.join(str(error).split())}", soft_wrap=True)
+            raise typer.Exit(2) from error
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function of (done, total) that moves a bar with the time left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def typed_command() -> str:
+    """Return what the user typed, for the card of a run."""
+    return shlex.join(["pellucid", *sys.argv[1:]])
