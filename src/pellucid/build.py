@@ -15,7 +15,6 @@ from pellucid.bookkeeping import TrainReport
 from pellucid.config import (
     ClearScenesSource,
     Config,
-    DataConfig,
     GenerativeConfig,
     MethodConfig,
     PathConfig,
@@ -44,12 +43,12 @@ from pellucid.data.synthetic import SyntheticScenes
 from pellucid.errors import InputError
 from pellucid.evaluator import mean_spectrum
 from pellucid.generative.path import RectifiedFlow, VariancePreserving, beta_schedule
-from pellucid.losses import LOSSES
+from pellucid.losses import LOSSES, PerceptualLoss
 from pellucid.methods.generative import DENOISE, Generative, Sampling
 from pellucid.methods.method import Method
 from pellucid.methods.regression import Regression
-from pellucid.perceptual import PerceptualLoss, load_vgg19
-from pellucid.published import read_checkpoint
+from pellucid.perceptual import load_vgg19
+from pellucid.published import Hints, read_checkpoint
 from pellucid.run import Metadata, find_run, read_run, save_run, shipped_runs
 from pellucid.trainer import choose_device, train
 
@@ -112,6 +111,7 @@ def build_method(config: Config, metadata: Metadata | None = None) -> Regression
                 scale=options.scale,
                 sampling=Sampling(options.steps, options.eta, options.solver),
                 importance=options.importance,
+                residual=options.residual,
             )
         case RegressionConfig() as options:
             return Regression(
@@ -381,6 +381,7 @@ def import_run(
     *,
     optical: tuple[str, ...] = (),
     radar: tuple[str, ...] = (),
+    hints: Hints | None = None,
 ) -> None:
     """Write a published checkpoint as a run folder.
 
@@ -388,20 +389,20 @@ def import_run(
         format: a key of `published.FORMATS`.
         checkpoint: .pth, .pt or .safetensors.
         run: the folder to write.
-        optical: names of the optical bands; empty: all thirteen, or B04, B03, B02 where there are three.
+        optical: names of the optical bands; empty: all thirteen, or B04, B03, B02 where there are three;
+            gray for slices.
         radar: names of the radar bands; empty: VV, VH, or VV where there is one.
+        hints: what the checkpoint does not say.
 
     Raises:
-        InputError: if the checkpoint is not of that format, or the names do not fit it.
+        InputError: if the checkpoint is not of that format, or names or hints do not fit it.
     """
-    network, state = read_checkpoint(checkpoint, format)
-    default = {13: SENTINEL2.bands, 3: ("B04", "B03", "B02")}.get(network["optical_bands"], ())
-    names = RegressionConfig(
-        optical=optical or default, radar=radar or SENTINEL1.bands[: network["radar_bands"]]
-    )
-    config = Config(network=network, method=names, data=DataConfig(train=()))
+    found = read_checkpoint(checkpoint, format, hints)
+    named = {key: names for key, names in (("optical", optical), ("radar", radar)) if names}
+    values = {"network": found.network, "method": {**found.method, **named}, "data": {"train": ()}}
+    config = parse(Config, values, where=str(checkpoint))
     method = build_method(config)
-    method.network.load_state_dict(state)
+    method.network.load_state_dict(found.weights)
     card = (
         f"# {run.name}\n\nImported from `{checkpoint.name}` (layout `{format}`), a published checkpoint. "
         "pellucid does not know what it was trained on and has measured nothing; "

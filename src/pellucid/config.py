@@ -66,6 +66,8 @@ class GenerativeConfig(Strict):
     path: PathConfig = PathConfig()
     prediction: Literal["noise", "image", "velocity"] = "noise"
     """What the network returns."""
+    residual: float = Field(0.0, ge=0)
+    """0: whole images are generated; otherwise what the enlarged input lacks, times this."""
     importance: float = Field(0.0, ge=0, le=1)
     """Share of the training times drawn where the loss is largest; the rest are drawn evenly."""
     steps: int = Field(50, gt=0)

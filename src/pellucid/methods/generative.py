@@ -34,7 +34,7 @@ class Sampling:
 
 
 class Generative:
-    """The method of SR3: images in [-1, 1] and noise, joined by a path.
+    """The method of SR3: images, or what they lack, and noise, joined by a path.
 
     Args:
         network: `net(x_t, c_noise, condition) -> (B, C, H, W)`, with a `stride`.
@@ -46,6 +46,8 @@ class Generative:
         scale: how many times larger the result is than the degraded image.
         sampling: how images are sampled.
         importance: share of the training times that are drawn where the loss is largest.
+        residual: 0 to generate whole images in [-1, 1]; otherwise what the enlarged input lacks is generated
+            (SRDiff, arXiv:2104.14951), multiplied by this, which should bring its spread near 0.5.
     """
 
     is_random = True
@@ -63,6 +65,7 @@ class Generative:
         scale: int = 1,
         sampling: Sampling | None = None,
         importance: float = 0.0,
+        residual: float = 0.0,
     ) -> None:
         self.network = network
         self.stride: int = network.stride  # type: ignore[assignment]
@@ -72,6 +75,9 @@ class Generative:
         self.scale = scale
         self.sampling = sampling or Sampling()
         self.times = TrainingTimes(importance)
+        self.residual = residual
+        self._limit = residual or 1.0  # largest absolute value of x0
+        self._is_noise = getattr(path, "prediction", None) == "noise"
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Return each term times its weight, and their sum as `total`; all but `denoise` judge x0_hat.
@@ -81,13 +87,16 @@ class Generative:
         """
         if batch.target is None:
             raise ValueError(f"{batch.key[0]} has no target, a loss compares with one")
-        x0 = batch.target * 2 - 1
+        base = batch.enlarged()
+        x0 = (batch.target - base) * self.residual if self.residual else batch.target * 2 - 1
         times, weights = self.times.draw(len(batch), generator)
         noise = torch.randn(x0.shape, device=x0.device, dtype=x0.dtype, generator=generator)
         x_t, wanted = self.path.sample(x0, noise, times)
-        output = self.network(x_t, self.path.noise_level(times), self._condition(batch)).float()
+        output = self.network(x_t, self.path.noise_level(times), _condition(base)).float()
         x0_hat, _ = self.path.split(x_t, output, times)
-        return self._weigh((x0_hat + 1) / 2, output - wanted, batch, times, weights)
+        # Near t = 1 a small error in the noise is a huge one in the image: there, only its sign would count.
+        x0_hat = x0_hat.clamp(-self._limit, self._limit) if self._is_noise else x0_hat
+        return self._weigh(self._image(x0_hat, base), output - wanted, batch, times, weights)
 
     @torch.no_grad()
     def restore(self, batch: Batch, noise: Noise | None = None) -> Tensor:
@@ -98,7 +107,11 @@ class Generative:
         height, width = batch.valid.shape[-2:]
         bands, device = len(self.optical.bands), batch.degraded.device
         source = noise or keyed_noise(batch.key, height, width)
-        condition = self._condition(batch)
+        base = batch.enlarged()
+        condition = _condition(base)
+
+        def draw(step: int) -> Tensor:
+            return source(step, bands).to(device)
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             return self.network(x_t, self.path.noise_level(t), condition).float()
@@ -106,17 +119,18 @@ class Generative:
         images = sample(
             denoise,
             self.path,
-            source(0, bands).to(device),
+            draw(0),
             self.path.times(self.sampling.steps).to(device),
             eta=self.sampling.eta,
-            draw=lambda step: source(step, bands).to(device),
-            clip=1.0,
+            draw=draw if self.sampling.eta else None,
+            clip=self._limit,
             solver=self.sampling.solver,
         )
-        return ((images + 1) / 2).clamp(0, 1)
+        return self._image(images, base).clamp(0, 1)
 
-    def _condition(self, batch: Batch) -> Condition:
-        return Condition(degraded=batch.enlarged() * 2 - 1)
+    def _image(self, x0: Tensor, base: Tensor) -> Tensor:
+        """Return the image of which x0 is the model's form."""
+        return base + x0 / self.residual if self.residual else (x0 + 1) / 2
 
     def _weigh(
         self, image: Tensor, error: Tensor, batch: Batch, times: Tensor, weights: Tensor
@@ -138,6 +152,10 @@ class Generative:
         for name, (weight, term) in self.losses.items():
             terms[name] = weight * (error.square().mean() if term is None else term(image, batch))
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
+
+
+def _condition(base: Tensor) -> Condition:
+    return Condition(degraded=base * 2 - 1)
 
 
 def _pick(batch: Batch, index: int) -> Batch:

@@ -1,0 +1,35 @@
+import torch
+
+from pellucid.generative.times import NUM_INTERVALS, TrainingTimes
+
+
+def test_even_times_cover_the_path_and_weigh_the_same() -> None:
+    times, weights = TrainingTimes().draw(4000, torch.Generator().manual_seed(0))
+    assert 0 <= times.min() < times.max() < 1
+    assert abs(times.mean() - 0.5) < 0.02
+    assert weights.eq(1).all()
+
+
+def test_times_gather_where_the_loss_is_large() -> None:
+    sampler = TrainingTimes(share=0.9)
+    late = torch.rand(2000, generator=torch.Generator().manual_seed(0))
+    sampler.learn(late, torch.where(late > 0.75, 9.0, 1.0))
+    times, _ = sampler.draw(4000, torch.Generator().manual_seed(1))
+    # A quarter of the path has nine times the loss: 0.9 * 9 / (9 + 3) + 0.1 / 4.
+    assert abs((times > 0.75).float().mean() - 0.7) < 0.03
+
+
+def test_weights_keep_the_expected_loss() -> None:
+    sampler = TrainingTimes(share=0.8)
+    sampler.squares = torch.linspace(0.1, 4, NUM_INTERVALS)
+    times, weights = sampler.draw(40_000, torch.Generator().manual_seed(0))
+    assert abs((weights * times.square()).mean() - 1 / 3) < 0.01
+    assert abs(weights.mean() - 1) < 0.01
+
+
+def test_what_was_learnt_is_part_of_the_state() -> None:
+    first, second = TrainingTimes(share=0.5), TrainingTimes(share=0.5)
+    first.learn(torch.tensor([0.1, 0.9]), torch.tensor([2.0, 5.0]))
+    second.load_state_dict(first.state_dict())
+    drawn = [sampler.draw(8, torch.Generator().manual_seed(3))[0] for sampler in (first, second)]
+    assert drawn[0].equal(drawn[1])
