@@ -2,13 +2,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 from typer.testing import CliRunner, Result
 
+from pellucid.build import build_method
 from pellucid.cli import app
+from pellucid.config import load_config
 from pellucid.data.synthetic import simulate_pairs
+from pellucid.run import save_run
 
-CONFIG = Path(__file__).parents[1] / "configs" / "cross_attention_tiny.yaml"
+CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIG, SR3 = CONFIGS / "cross_attention_tiny.yaml", CONFIGS / "sr3_ct_tiny.yaml"
 
 
 def call(*words: str | Path) -> Result:
@@ -36,12 +42,29 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def upscaler(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the tiny super-resolution by 4, not trained."""
+    folder = tmp_path_factory.mktemp("upscalers") / "tiny"
+    config = load_config(SR3)
+    save_run(folder, config=config, method=build_method(config))
+    return folder
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Path:
+    """Three slices of 12 x 20 pixels, 16 bit."""
+    values = np.random.default_rng(0).integers(1000, 3000, (3, 12, 20)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "stack.tif", values, photometric="minisblack")
+    return tmp_path / "stack.tif"
+
+
 def test_help_does_not_import_torch() -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from pellucid.cli import app;"
-        "result = CliRunner().invoke(app, ['remove-clouds', '--help']);"
-        "assert result.exit_code == 0 and 'Example' in result.output, result.output;"
-        "assert 'torch' not in sys.modules and 'rasterio' not in sys.modules"
+        "results = [CliRunner().invoke(app, [name, '--help']) for name in ('remove-clouds', 'upscale')];"
+        "assert all(result.exit_code == 0 and 'Example' in result.output for result in results), results;"
+        "assert 'torch' not in sys.modules and 'rasterio' not in sys.modules and 'numpy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -66,6 +89,46 @@ def test_a_scene_is_restored_by_a_trained_run(run: Path, pairs: Path, tmp_path: 
     assert result.exit_code == 0, result.output
     assert output.stat().st_size > 0
     assert "pixels restored" in said(result)
+
+
+def test_a_stack_is_enlarged_by_a_run(upscaler: Path, stack: Path, tmp_path: Path) -> None:
+    output = tmp_path / "big.tif"
+    words = ["upscale", stack, "-o", output, "--model", upscaler, "--factor", "4", "--tile", "48"]
+    words += ["--samples", "2", "--overlap", "0"]
+    checked = call(*words, "--dry-run")
+    assert checked.exit_code == 0, checked.output
+    assert "3 slices, 12 tiles; uint16 from" in said(checked)
+    assert list(tmp_path.iterdir()) == [stack]
+    result = call(*words)
+    assert result.exit_code == 0, result.output
+    assert "3 slices enlarged" in said(result)
+    big = tifffile.imread(output)
+    assert (big.shape, big.dtype) == ((3, 48, 80), np.uint16)
+    assert tifffile.imread(tmp_path / "big_std.tif").mean() > 0
+    assert (tmp_path / "big_preview.png").stat().st_size > 0
+    again = call(*words[:3], tmp_path / "again.tif", *words[4:], "--no-preview")
+    assert again.exit_code == 0, again.output
+    assert (tifffile.imread(tmp_path / "again.tif") == big).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--factor", "8"], "makes slices 4 times larger, the factor asked for is 8; use --factor 4"),
+        (["--steps", "51"], "--steps: num_steps is 51, the path has 1 to 50"),
+        (["--range", "much"], "--range is 'much', must be full, auto or two grey values such as 0,40000"),
+        (["--range", "9,3"], "LOW must lie below HIGH"),
+        (["--tile", "50"], "tile is 50 px, must be a positive multiple of 4; try 48"),
+        (["--std", "std.tif"], "needs several samples"),
+    ],
+)
+def test_an_upscaling_that_cannot_be_done_is_refused(
+    upscaler: Path, stack: Path, tmp_path: Path, words: list[str], message: str
+) -> None:
+    result = call("upscale", stack, "-o", tmp_path / "big.tif", "--model", upscaler, *words)
+    assert result.exit_code == 2, result.output
+    assert message in said(result)
+    assert list(tmp_path.iterdir()) == [stack]
 
 
 def test_a_run_is_not_overwritten(run: Path) -> None:
@@ -102,6 +165,14 @@ def test_models_lists_what_ships() -> None:
         (
             ["remove-clouds", "none.tif", "-o", "out.tif", "--offset", "much"],
             "must be auto, none or a whole number",
+        ),
+        (
+            ["upscale", "none.png", "-o", "big.png", "--factor", "77"],
+            "no model that ships enlarges slices 77 times",
+        ),
+        (
+            ["upscale", "none.png", "-o", "big.png", "--model", "cross_attention"],
+            "the model restores B01, B02,",
         ),
         (["import", "glf-cr", "none.pth", "run"], "none.pth is no file"),
     ],
