@@ -1,0 +1,149 @@
+"""Images of any number of bands as latents of fewer pixels, and back: the autoencoder of latent diffusion.
+
+Rombach et al. 2022, arXiv:2112.10752, of the size that Flux uses it in; the layers are those of diffusers'
+`AutoencoderKL`, and so are the parameters' names.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Beyond these the log-variance says nothing that float32 can hold; diffusers clips there too.
+LOGVAR_LOW, LOGVAR_HIGH = -30.0, 20.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """Size of the network; the defaults are published, but for the bands, which were 3.
+
+    Attributes:
+        bands: C, channels of the images.
+        width: channels at full resolution.
+        multipliers: channels per level, in multiples of `width`; each level after the first halves the sides.
+        num_blocks: residual blocks per level on the way down; the way up has one more.
+        latent_channels: Z.
+        groups: of the group norms; must divide the channels of every level.
+        attention: let all latent pixels attend to each other, at the innermost level.
+        checkpointing: compute features again in the backward pass: slower training in less memory.
+    """
+
+    bands: int = 13
+    width: int = 64
+    multipliers: tuple[int, ...] = (1, 2, 4, 4)
+    num_blocks: int = 2
+    latent_channels: int = 4
+    groups: int = 32
+    attention: bool = True
+    checkpointing: bool = False
+
+
+class Autoencoder(nn.Module):
+    """The whole network; sides of images must divide by `stride`.
+
+    Latents are shifted and scaled, channel by channel, to mean 0 and standard deviation 1 over the images
+    that `measure` saw; before that they are as the encoder gives them.
+
+    Raises:
+        ValueError: if the sizes do not fit each other.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        from diffusers import AutoencoderKL
+
+        _check(config)
+        levels = len(config.multipliers)
+        model: Any = AutoencoderKL(  # type: ignore[no-untyped-call]
+            in_channels=config.bands,
+            out_channels=config.bands,
+            down_block_types=("DownEncoderBlock2D",) * levels,
+            up_block_types=("UpDecoderBlock2D",) * levels,
+            block_out_channels=tuple(config.width * multiplier for multiplier in config.multipliers),
+            layers_per_block=config.num_blocks,
+            latent_channels=config.latent_channels,
+            norm_num_groups=config.groups,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+            mid_block_add_attention=config.attention,
+        )
+        if config.checkpointing:
+            model.enable_gradient_checkpointing()
+        self.encoder, self.decoder = model.encoder, model.decoder
+        self.factor = self.stride = 2 ** (levels - 1)
+        self.register_buffer("scale", torch.ones(config.latent_channels))
+        self.register_buffer("shift", torch.zeros(config.latent_channels))
+
+    def forward(self, image: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what training compares: the image restored, and mean and log-variance of its code.
+
+        Args:
+            image: (B, C, H, W).
+            noise: (B, Z, H / factor, W / factor), standard normal, by which the code that is decoded differs
+                from its mean; None: not at all.
+
+        Returns:
+            (B, C, H, W), and twice (B, Z, H / factor, W / factor), neither shifted nor scaled.
+        """
+        mean, logvar = self.posterior(image)
+        code = mean if noise is None else mean + (0.5 * logvar).exp() * noise
+        return self.decoder(code), mean, logvar
+
+    def posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of an image's code, (B, Z, h, w), neither shifted nor scaled."""
+        mean, logvar = self.encoder(image).chunk(2, dim=1)
+        return mean, logvar.clamp(LOGVAR_LOW, LOGVAR_HIGH)
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Return the latents, (B, Z, H / factor, W / factor), of (B, C, H, W)."""
+        mean, _ = self.posterior(image)
+        return (mean - self.shift[:, None, None]) * self.scale[:, None, None]
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return the image, (B, C, H, W), of (B, Z, H / factor, W / factor); not clipped."""
+        return self.decoder(latents / self.scale[:, None, None] + self.shift[:, None, None])
+
+    @torch.no_grad()
+    def measure(self, batches: Iterable[Tensor]) -> None:
+        """Set scale and shift so that these images' latents have mean 0 and standard deviation 1.
+
+        Args:
+            batches: of images, (B, C, H, W) each.
+
+        Raises:
+            ValueError: if a channel of the latents is the same everywhere, or is not finite.
+        """
+        count, total, squares = 0, torch.zeros(()), torch.zeros(())
+        for image in batches:
+            values = self.posterior(image)[0].transpose(0, 1).flatten(1).double().cpu()  # (Z, pixels)
+            count += values.shape[1]
+            total, squares = total + values.sum(1), squares + values.square().sum(1)
+        mean = total / count
+        deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
+        if not count or not (deviation > 0).all() or not deviation.isfinite().all():
+            raise ValueError(f"deviation of the latents is {deviation.tolist()}, must be above 0 and finite")
+        self.shift.copy_(mean)
+        self.scale.copy_(1 / deviation)
+
+
+def _check(config: Config) -> None:
+    if not config.multipliers or min(config.multipliers) < 1 or config.num_blocks < 1:
+        raise ValueError(
+            f"multipliers is {config.multipliers} and num_blocks {config.num_blocks}, "
+            "an autoencoder has at least one level with one block"
+        )
+    for multiplier in config.multipliers:
+        if config.width * multiplier % config.groups:
+            raise ValueError(
+                f"groups is {config.groups}, must divide the {config.width * multiplier} channels of a level"
+            )
+
+
+def build(config: Config) -> Autoencoder:
+    """Return the network, in channels-last layout, with random weights."""
+    return Autoencoder(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

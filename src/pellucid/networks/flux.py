@@ -1,0 +1,267 @@
+"""A transformer that says which way from noise to cloud-free latents, told by cloudy and radar latents.
+
+The rectified-flow transformer of Flux (black-forest-labs/flux; Esser et al. 2024, arXiv:2403.03206), by
+diffusers' layers, with three changes of CR_RF: latents of radar stand where Flux has text, the cloudy
+image's latents are further image tokens, and a small CNN on the cloud probability takes the place of the
+pooled text in what modulates every block.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
+
+from pellucid.data.batch import Condition
+
+# Frequencies of the time's encoding, and what the time is multiplied by before. black-forest-labs/flux
+TIME_CHANNELS, TIME_FACTOR, MAX_PERIOD = 256, 1000.0, 1e4
+# Sides in pixels that the cloud CNN makes one position of: the product of its strides.
+CLOUD_PATCH = 32
+# First coordinate of a token's position: which image it belongs to.
+NOISY, CLOUDY = 0.0, 1.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """Size of the network; the defaults are those that CR_RF trains, but for 4 latent channels of 16.
+
+    Attributes:
+        latent_channels: Z, of the noised and of the cloudy latents.
+        sar_channels: of the radar's latents; 0 for none.
+        text_channels: D, of a text's tokens; 0 for none.
+        width: of a token inside.
+        num_heads: of each attention; must divide `width`.
+        num_double: blocks with weights of their own for image tokens and for context.
+        num_single: blocks that treat both alike; they follow the double ones.
+        axes: how many of a head's channels tell image, row and column; even, and a head's channels in all;
+            None: an eighth, and half of the rest each.
+        guidance: told to the network beside the time, also while it trains; None: nothing of the sort.
+        checkpointing: compute features again in the backward pass: slower training in less memory.
+    """
+
+    latent_channels: int = 4
+    sar_channels: int = 4
+    text_channels: int = 0
+    width: int = 768
+    num_heads: int = 6
+    num_double: int = 4
+    num_single: int = 8
+    axes: tuple[int, int, int] | None = None
+    guidance: float | None = 2.5
+    checkpointing: bool = False
+
+
+class Tokens(NamedTuple):
+    """Tokens and where they stand.
+
+    Attributes:
+        values: (B, N, D).
+        places: (N, 3) which image, row and column.
+    """
+
+    values: Tensor
+    places: Tensor
+
+
+class FluxNet(nn.Module):
+    """The whole network; sides of the latents must divide by `stride`.
+
+    Attributes:
+        guidance: told to the network at the next call; may be set where the config gives one.
+
+    Raises:
+        ValueError: if the sizes do not fit each other.
+    """
+
+    stride = 2
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        from diffusers import FluxTransformer2DModel
+        from diffusers.models.embeddings import TimestepEmbedding
+
+        _check(config)
+        width, patch = config.width, 4 * config.latent_channels
+        self.config = config
+        self.guidance = config.guidance
+        self.time_in = TimestepEmbedding(TIME_CHANNELS, width)
+        self.guidance_in = None if config.guidance is None else TimestepEmbedding(TIME_CHANNELS, width)
+        self.vec_cnn = nn.Sequential(
+            *(nn.Conv2d(1, 64, 4, stride=4), nn.GELU()),
+            *(nn.Conv2d(64, 128, 4, stride=4), nn.GELU()),
+            *(nn.Conv2d(128, 256, 2, stride=2), nn.GELU()),
+        )
+        self.vec_proj = nn.Linear(256, width)
+        self.sar_in = nn.Linear(4 * config.sar_channels, width) if config.sar_channels else None
+        self.text_in = nn.Linear(config.text_channels, width) if config.text_channels else None
+        transformer: Any = FluxTransformer2DModel(  # type: ignore[no-untyped-call]
+            in_channels=patch,
+            num_layers=config.num_double,
+            num_single_layers=config.num_single,
+            attention_head_dim=width // config.num_heads,
+            num_attention_heads=config.num_heads,
+            joint_attention_dim=1,
+            pooled_projection_dim=1,
+            axes_dims_rope=_axes(config),
+        )
+        # Both are computed here: the context has two origins, and mixed precision would round the time.
+        transformer.context_embedder = nn.Identity()
+        transformer.time_text_embed = _Given()
+        if config.checkpointing:
+            transformer.enable_gradient_checkpointing()
+        self.transformer = transformer
+
+    def forward(self, x_t: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
+        """Return (B, Z, h, w), as a rule the velocity at `x_t`.
+
+        Args:
+            x_t: (B, Z, h, w), latents on their way from noise.
+            c_noise: (B,), the time: 0 is data, 1 is noise.
+            condition: `degraded`, (B, Z, h, w), and `sar`, (B, sar_channels, h, w), are latents; `cloud`,
+                (B, 1, H, W) in [0, 1], is of any size; `tokens` are (B, L, D). Latents or cloud that are
+                missing are 0, as in `Condition.null`; without tokens there are none. What the config has no
+                channels for goes unused.
+
+        Raises:
+            ValueError: if latents do not fit those of `x_t`, or the config.
+        """
+        noised = positions(x_t, NOISY)
+        degraded = _given("degraded", condition.degraded, self.config.latent_channels, like=x_t)
+        tokens = torch.cat([pack(x_t), pack(degraded)], dim=1)  # (B, 2 N, 4 Z)
+        image = Tokens(tokens, torch.cat([noised, positions(x_t, CLOUDY)]))
+        cloud = x_t.new_zeros(len(x_t), 1, 1, 1) if condition.cloud is None else condition.cloud
+        out = self.denoise(image, self.context(x_t, condition), self.modulation(c_noise, cloud))
+        return unpack(out[:, : len(noised)], like=x_t)  # (B, Z, h, w)
+
+    def context(self, x_t: Tensor, condition: Condition) -> Tokens:
+        """Return the radar's tokens, which have the places of the noised latents, then those of the text."""
+        values, places = [], [x_t.new_zeros(0, 3)]
+        if self.sar_in is not None:
+            sar = _given("sar", condition.sar, self.config.sar_channels, like=x_t)
+            values.append(self.sar_in(pack(sar)))
+            places.append(positions(x_t, NOISY))
+        if self.text_in is not None and condition.tokens is not None:
+            values.append(self.text_in(condition.tokens))
+            places.append(x_t.new_zeros(condition.tokens.shape[1], 3))
+        nothing = x_t.new_zeros(len(x_t), 0, self.config.width)
+        return Tokens(torch.cat(values, dim=1) if values else nothing, torch.cat(places))
+
+    def modulation(self, time: Tensor, cloud: Tensor, guidance: Tensor | None = None) -> Tensor:
+        """Return what modulates every block, (B, width).
+
+        Args:
+            time: (B,).
+            cloud: (B, 1, H, W), extended by its last row and column to sides that divide by 32.
+            guidance: (B,); None: the network's own.
+
+        Raises:
+            ValueError: if the network is to be told a guidance but has none, or has no place for it.
+        """
+        dtype = self.vec_proj.weight.dtype
+        height, width = cloud.shape[-2:]
+        whole = pad(cloud.to(dtype), (0, -width % CLOUD_PATCH, 0, -height % CLOUD_PATCH), "replicate")
+        clouds = self.vec_proj(self.vec_cnn(whole).mean((2, 3)))
+        told = self.time_in(encode_scalar(time).to(dtype)) + clouds
+        if guidance is None and self.guidance is not None:
+            guidance = torch.full_like(time, self.guidance)
+        if (guidance is None) != (self.guidance_in is None):
+            raise ValueError(f"guidance is {self.guidance}, the network's config has {self.config.guidance}")
+        if self.guidance_in is None or guidance is None:
+            return told
+        return told + self.guidance_in(encode_scalar(guidance).to(dtype))
+
+    def denoise(self, image: Tokens, context: Tokens, modulation: Tensor) -> Tensor:
+        """Return what the network says of each image token, (B, N, 4 Z).
+
+        Args:
+            image: values are (B, N, 4 Z).
+            context: values are (B, M, width).
+            modulation: (B, width).
+        """
+        (out,) = self.transformer(
+            hidden_states=image.values,
+            encoder_hidden_states=context.values,
+            pooled_projections=modulation,
+            timestep=modulation,  # unused
+            img_ids=image.places,
+            txt_ids=context.places,
+            return_dict=False,
+        )
+        return out
+
+
+class _Given(nn.Module):
+    """Stands where diffusers computes the modulation from the time and a pooled text."""
+
+    def forward(self, _: Tensor, modulation: Tensor) -> Tensor:
+        return modulation
+
+
+def pack(image: Tensor) -> Tensor:
+    """Return (B, Z, h, w) as tokens of 2 x 2 pixels, row by row, (B, h * w / 4, 4 Z)."""
+    return pixel_unshuffle(image, 2).flatten(2).mT
+
+
+def unpack(tokens: Tensor, *, like: Tensor) -> Tensor:
+    """Return tokens, (B, h * w / 4, 4 Z), as the image that they were, in the shape of `like`."""
+    height, width = like.shape[-2:]
+    return pixel_shuffle(tokens.mT.unflatten(2, (height // 2, width // 2)), 2)
+
+
+def positions(image: Tensor, kind: float) -> Tensor:
+    """Return kind, row and column of each token of an image, (h * w / 4, 3), float32."""
+    rows, columns = (
+        torch.arange(side // 2, dtype=torch.float32, device=image.device) for side in image.shape[-2:]
+    )
+    return torch.cartesian_prod(rows.new_full((1,), kind), rows, columns)
+
+
+def encode_scalar(value: Tensor) -> Tensor:
+    """Return cosines, then sines, of (B,) at frequencies from 1000 down to 0.1, (B, 256), float32."""
+    angles = TIME_FACTOR * value.float()[:, None] * frequencies(value.device)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def frequencies(device: torch.device) -> Tensor:
+    """Return the frequencies at which a scalar is encoded, relative to the highest, (128,), float32."""
+    half = TIME_CHANNELS // 2
+    return (-math.log(MAX_PERIOD) * torch.arange(half, dtype=torch.float32, device=device) / half).exp()
+
+
+def _given(name: str, latents: Tensor | None, channels: int, *, like: Tensor) -> Tensor:
+    """Return the latents, or zeros in their place, of the batch and sides of `like`."""
+    shape = (len(like), channels, *like.shape[-2:])
+    if latents is None:
+        return like.new_zeros(shape)
+    if latents.shape != shape:
+        raise ValueError(
+            f"{name} latents have shape {tuple(latents.shape)}, this network needs {shape}; "
+            "give it the autoencoders that it was trained with"
+        )
+    return latents
+
+
+def _axes(config: Config) -> tuple[int, int, int]:
+    """Return how many of a head's channels tell image, row and column."""
+    head = config.width // config.num_heads
+    along = 2 * (7 * head // 32)
+    return config.axes or (head - 2 * along, along, along)
+
+
+def _check(config: Config) -> None:
+    if config.width % config.num_heads:
+        raise ValueError(f"num_heads is {config.num_heads}, must divide width = {config.width}")
+    head = config.width // config.num_heads
+    if head % 2 or head < 8:
+        raise ValueError(f"a head has {head} channels (width / num_heads), must be even and at least 8")
+    axes = _axes(config)
+    if sum(axes) != head or any(size % 2 or size < 0 for size in axes):
+        raise ValueError(f"axes is {axes}, must be even and add up to width / num_heads = {head}")
+
+
+def build(config: Config) -> FluxNet:
+    """Return the network, with random weights."""
+    return FluxNet(config)
