@@ -17,13 +17,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pellucid.build import join, load, read_source, run_training
-from pellucid.config import Config, Sen12MsCrSource, load_config
+from pellucid.build import load, run_training
+from pellucid.config import Config, RegressionConfig, Sen12MsCrSource, load_config
 from pellucid.data.augment import Selected
 from pellucid.data.geotiff import write_atomically
 from pellucid.evaluator import evaluate
 from pellucid.run import WEIGHTS
 from pellucid.scores import INPUT, MODEL, SPECTRUM
+from pellucid.sources import join, read_source
 
 CAUTIONS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 # A patch counts as cloudy from this share of cloudy pixels on.
@@ -49,7 +50,7 @@ def main() -> None:
             text = json.dumps(rows_of_fold, indent=1)
             write_atomically(file, partial(_write, text=text))
         rows += json.loads(file.read_text())
-    Console().print(by_place(rows, config.method.caution), by_caution(rows))
+    Console().print(by_place(rows, _caution(config)), by_caution(rows))
 
 
 def places(config: Config) -> list[str]:
@@ -110,6 +111,10 @@ def by_caution(rows: list[dict[str, Any]]) -> Table:
         means = [fmean(row["gain"] for row in cloudy if row["place"] == place) for place in places]
         table.add_row(str(caution), str(len(patches)), _mean(patches), str(len(means)), _mean(means))
     return table
+
+
+def _caution(config: Config) -> float:
+    return config.method.caution if isinstance(config.method, RegressionConfig) else 0.0
 
 
 def _mean(values: list[float]) -> str:

@@ -1,47 +1,18 @@
 """Config -> objects; the only file that sees every layer."""
 
 import importlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import nn
-from torch.utils.data import ConcatDataset, Dataset
 
 from pellucid.bookkeeping import TrainReport
-from pellucid.config import (
-    ClearScenesSource,
-    Config,
-    GenerativeConfig,
-    MethodConfig,
-    PathConfig,
-    RegressionConfig,
-    Sen12MsCrSource,
-    SlicesSource,
-    Source,
-    SyntheticSource,
-    parse,
-)
-from pellucid.data.augment import (
-    Change,
-    Clouded,
-    Patches,
-    Selected,
-    TrainingStream,
-    change_clouds,
-    change_low_resolution,
-)
+from pellucid.config import Config, GenerativeConfig, MethodConfig, PathConfig, RegressionConfig, parse
 from pellucid.data.batch import Batch
-from pellucid.data.clear_scenes import ClearScenes
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, SLICE, ValueRange
-from pellucid.data.sen12ms_cr import Sen12MsCr
-from pellucid.data.slices import Slices
-from pellucid.data.synthetic import SyntheticScenes
 from pellucid.errors import InputError
-from pellucid.evaluator import mean_spectrum
 from pellucid.generative.path import RectifiedFlow, VariancePreserving, beta_schedule
 from pellucid.losses import LOSSES, PerceptualLoss
 from pellucid.methods.generative import DENOISE, Generative, Sampling
@@ -50,14 +21,13 @@ from pellucid.methods.regression import Regression
 from pellucid.perceptual import load_vgg19
 from pellucid.published import Hints, read_checkpoint
 from pellucid.run import Metadata, find_run, read_run, save_run, shipped_runs
+from pellucid.sources import build_training_data
 from pellucid.trainer import choose_device, train
 
 # A term of the loss: (estimated image, batch) -> scalar.
 Loss: TypeAlias = Callable[[torch.Tensor, Batch], torch.Tensor]
 PERCEPTUAL = "perceptual"
 NETWORKS = Path(__file__).parent / "networks"
-# Shared places that a message names before it counts the rest.
-NAMED = 5
 
 
 def build_network(config: Config) -> nn.Module:
@@ -211,109 +181,6 @@ def start_method(config: Config) -> Regression | Generative:
         _, state, _ = read_run(find_run(config.train.init_from))
         _load_weights(method, state, config.train.init_from)
     return method
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What a run learns from and is judged by.
-
-    Attributes:
-        stream: the samples of the run.
-        val: whole patches for validation; None where the config names none.
-        mean_spectrum: mean per band of the clear images of the training places, a baseline; None for slices,
-            whose baseline is bicubic.
-    """
-
-    stream: TrainingStream
-    val: Dataset[Batch] | None
-    mean_spectrum: tuple[float, ...] | None
-
-
-def build_training_data(config: Config) -> TrainingData:
-    """Return the training samples and the validation patches that `config.data` names.
-
-    Raises:
-        InputError: if a source cannot be read, or training and validation share a place.
-    """
-    data, run = config.data, config.train
-    sources = [(read_source(source, config), source) for source in data.train]
-    try:
-        stream = TrainingStream(
-            [(patches, source.weight, _change(source, config)) for patches, source in sources],
-            length=run.num_steps * run.batch * run.accumulate * run.num_devices,
-            tile=data.tile,
-            augment=data.augment,
-            seed=run.seed,
-            hold_out=data.hold_out,
-        )
-    except ValueError as error:
-        raise InputError(f"data: {error}") from error
-    val = [_judged(source, config) for source in data.val]
-    _check_apart(stream.places, {group for patches in val for group in patches.groups})
-    if any(isinstance(source, SlicesSource) for source in data.train):
-        return TrainingData(stream, join(val) if val else None, None)
-    real = [patches for patches, source in sources if isinstance(source, Sen12MsCrSource)]
-    kept = [
-        Selected(patches, without=data.hold_out) for patches in real or [patches for patches, _ in sources]
-    ]
-    return TrainingData(stream, join(val) if val else None, mean_spectrum(join(kept)))
-
-
-def _change(source: Source, config: Config) -> Change:
-    """Return what makes the training samples of a source."""
-    augment = config.data.augment
-    if isinstance(source, SlicesSource):
-        return partial(change_low_resolution, augment=augment.low_resolution)
-    is_clear = not isinstance(source, Sen12MsCrSource)
-    return partial(change_clouds, augment=augment, bands=config.method.optical, is_clear=is_clear)
-
-
-def _check_apart(training: set[str], validation: set[str]) -> None:
-    shared = sorted(training & validation)
-    if shared:
-        more = f" and {len(shared) - NAMED} more" if len(shared) > NAMED else ""
-        raise InputError(
-            f"training and validation share {', '.join(shared[:NAMED])}{more}; add them to data.hold_out, or"
-            " let the sources exclude them"
-        )
-
-
-def join(parts: Sequence[Patches]) -> ConcatDataset[Batch]:
-    """Return datasets as one, in their order."""
-    return ConcatDataset(cast("Sequence[Dataset[Batch]]", parts))
-
-
-def read_source(source: Source, config: Config) -> Patches:
-    """Return the dataset that a source of the config describes, with the bands of its method."""
-    bands, radar = config.method.optical, config.method.radar
-    match source:
-        case Sen12MsCrSource():
-            return Sen12MsCr(source, bands=bands, radar=radar)
-        case ClearScenesSource():
-            return ClearScenes(source, bands=bands, radar=radar)
-        case SyntheticSource():
-            return SyntheticScenes(source, bands=bands, radar=radar)
-        case SlicesSource():
-            return _read_slices(source, config.method)
-
-
-def _read_slices(source: SlicesSource, method: MethodConfig) -> Slices:
-    if not isinstance(method, GenerativeConfig):
-        raise InputError(
-            f"data: slices are for a method that enlarges, found {method.name}; use generative, with a scale"
-        )
-    if method.optical != SLICE.bands or method.radar:
-        names = ", ".join((*method.optical, *method.radar))
-        raise InputError(f"data: slices have one band, {SLICE.bands[0]}, the method names {names}; change it")
-    return Slices(source, scale=method.scale)
-
-
-def _judged(source: Source, config: Config) -> Patches:
-    """Return the dataset, clear scenes under simulated clouds: validation needs a task."""
-    patches = read_source(source, config)
-    if isinstance(source, Sen12MsCrSource | SlicesSource):
-        return patches
-    return Clouded(patches, config.method.optical, seed=config.train.seed)
 
 
 def run_training(

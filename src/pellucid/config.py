@@ -134,7 +134,7 @@ class SlicesSource(Strict):
     """Folder of the low resolution; without it, it is made by Pillow's bicubic reduction."""
     pattern: str = "*"
     numbers: tuple[int, int] | None = None
-    """First and last number, taken from the end of the file's name: a range of depths."""
+    """First and last number, taken from the end of the file's name, or the page of a stack, from 0."""
     exclude: tuple[str, ...] = ()
     weight: float = Field(1.0, gt=0)
 

@@ -137,8 +137,8 @@ def crop_centre(batch: Batch, side: int) -> Batch:
     height, width = batch.valid.shape[-2:]
     if side > min(height, width) or side % batch.scale:
         raise InputError(
-            f"{batch.key[0]} has {height} x {width} pixels, the crop is {side}; choose a smaller one that "
-            f"divides by {batch.scale}"
+            f"{batch.key[0]} has {height} x {width} pixels, the crop needs {side}; choose a smaller one"
+            + (f" that divides by {batch.scale}" if batch.scale > 1 else "")
         )
     cut = {}
     for name, image in batch.images().items():

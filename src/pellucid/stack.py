@@ -1,6 +1,5 @@
 """Slices to enlarge, checked against the model before work starts, and where their results go."""
 
-import copy
 import hashlib
 import math
 import os
@@ -19,6 +18,7 @@ from pellucid.data.slice_file import TIFF, WHITE, SliceInfo, find_files, read_in
 from pellucid.data.slice_writer import WRITABLE, check_output
 from pellucid.data.tiles import TileGrid
 from pellucid.errors import InputError
+from pellucid.methods.generative import with_sampling
 from pellucid.methods.method import Method
 from pellucid.scene import GPU_BATCH, digest_weights
 from pellucid.trainer import choose_device
@@ -127,7 +127,7 @@ class Stack:
         self, source: Path, out: Path, std: Path | None, method: Method, options: UpscaleOptions
     ) -> None:
         _check_method(method, options)
-        self.method, self.options = _with_sampling(method, options), options
+        self.method, self.options = with_sampling(method, steps=options.steps, eta=options.eta), options
         self.device = choose_device(options.device)
         self.batch = options.batch or (1 if self.device.type == "cpu" else GPU_BATCH)
         self.source, self.out, self.is_folder = source, out, source.is_dir()
@@ -260,29 +260,6 @@ def _check_method(method: Method, options: UpscaleOptions) -> None:
     if isinstance(options.grey_range, tuple) and not options.grey_range[0] < options.grey_range[1]:
         low, high = options.grey_range
         raise InputError(f"the range is {low:g},{high:g}, but LOW must lie below HIGH; swap them")
-
-
-def _with_sampling(method: Method, options: UpscaleOptions) -> Method:
-    """Return the method, or, where the options change how it samples, a copy that does so."""
-    changes = {
-        name: getattr(options, name) for name in ("steps", "eta") if getattr(options, name) is not None
-    }
-    if not changes:
-        return method
-    if getattr(method, "sampling", None) is None:
-        raise InputError("this model takes no steps; leave out --steps and --eta or choose another --model")
-    changed: Any = copy.copy(method)
-    changed.sampling = replace(changed.sampling, **changes)
-    if changed.sampling.eta and changed.sampling.solver == "heun":
-        raise InputError(
-            f"eta is {changed.sampling.eta:g}, but this model is sampled by Heun's method, which needs 0; "
-            "leave out --eta"
-        )
-    try:
-        changed.path.times(changed.sampling.steps)
-    except ValueError as error:
-        raise InputError(f"--steps: {error}") from error
-    return changed
 
 
 def _default_std(out: Path, is_folder: bool) -> Path:

@@ -6,11 +6,12 @@ import pytest
 import rasterio
 import torch
 
-from pellucid.build import build_training_data, load, run_training
+from pellucid.build import load, run_training
 from pellucid.config import load_config
 from pellucid.data.synthetic import simulate_pairs
 from pellucid.predictor import restore_scene
 from pellucid.scene import RestoreOptions
+from pellucid.sources import build_training_data
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from pellucid.cli.terminal import Device, Precision, out, progress_bar, said_plainly, typed_command
+from pellucid.errors import InputError
 
 
 def train_command(
@@ -42,9 +43,18 @@ def train_command(
 
 def evaluate_command(
     model: Annotated[str, typer.Argument(metavar="RUN|NAME", help="A run folder or a model that ships.")],
-    data: Annotated[Path, typer.Option(help="Folder of SEN12MS-CR patches, in any of its layouts.")],
+    data: Annotated[
+        Path,
+        typer.Option(help="Folder of SEN12MS-CR patches in any layout, or of slices of high resolution."),
+    ],
     split: Annotated[Literal["train", "val", "test", "all"], typer.Option(help="Which patches.")] = "test",
     splits: Annotated[Path | None, typer.Option(help="JSON of ROIs per split, where no CSV tells.")] = None,
+    lr: Annotated[
+        Path | None, typer.Option(help="Slices of low resolution, same names; else they are made.")
+    ] = None,
+    numbers: Annotated[
+        str, typer.Option(metavar="FIRST,LAST", help="Only the slices whose last number lies here.")
+    ] = "",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder for tables and pictures; default: in the run."),
@@ -59,29 +69,47 @@ def evaluate_command(
     crop: Annotated[
         int, typer.Option(min=0, help="Judge the central square of this side; 0: the whole patch.")
     ] = 0,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Sampling steps of a generative model; default: its own.")
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Judge the mean of so many samples of a generative model.")
+    ] = 1,
+    lpips: Annotated[
+        str, typer.Option(metavar="VGG16", help="Also LPIPS, with VGG16 weights from this file or URL.")
+    ] = "",
     device: Device = "auto",
     precision: Precision = "fp32",
 ) -> None:
-    """Judge a model against both baselines: the untouched input and the mean spectrum.
+    """Judge a model against its baselines: the input (or bicubic) and the mean spectrum.
 
     Example: `pellucid evaluate cross_attention --data data/sen12mscr --split test`
+
+    Example: `pellucid evaluate sr3_ct_x4 --data slices --numbers 310,345`
     """
     with said_plainly():
         from pellucid.build import baseline_spectrum, load
-        from pellucid.config import Sen12MsCrSource
-        from pellucid.data.sen12ms_cr import Sen12MsCr
         from pellucid.evaluator import evaluate
+        from pellucid.methods.generative import with_sampling
+        from pellucid.perceptual import load_lpips
         from pellucid.run import find_run
+        from pellucid.sources import read_reference
 
-        method = load(model, device=device)
-        source = Sen12MsCrSource(
-            name="sen12ms_cr", root=data, split=split, splits=splits, legacy_fill=legacy_metrics
+        method = with_sampling(load(model, device=device), steps=steps)
+        images = read_reference(
+            method,
+            data,
+            split=split,
+            splits=splits,
+            legacy_fill=legacy_metrics,
+            lr=lr,
+            numbers=_numbers(numbers),
         )
         folder = output or _evaluation_folder(find_run(model))
         with progress_bar("evaluating") as advance:
             result = evaluate(
                 method,
-                Sen12MsCr(source, bands=method.optical.bands, radar=method.radar.bands),
+                images,
                 name=name or Path(model).name,
                 notes=notes,
                 out=folder,
@@ -89,6 +117,8 @@ def evaluate_command(
                 mean_spectrum=baseline_spectrum(method),
                 pictures=pictures,
                 crop=crop,
+                samples=samples,
+                lpips=load_lpips(lpips) if lpips else None,
                 device=device,
                 precision=precision,
                 progress=advance,
@@ -149,6 +179,16 @@ def import_command(
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _numbers(text: str) -> tuple[int, int] | None:
+    if not text:
+        return None
+    try:
+        first, last = (int(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"--numbers is {text!r}, must be two whole numbers such as 310,345") from error
+    return first, last
 
 
 def _evaluation_folder(run: Path) -> Path:

@@ -1,18 +1,21 @@
 """Generation: the network takes noise away, guided by the degraded image, along a path of the method."""
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from pellucid.data.batch import Batch, Condition
 from pellucid.data.ranges import ValueRange
+from pellucid.errors import InputError
 from pellucid.generative.noise import Noise, keyed_noise
 from pellucid.generative.path import Path
 from pellucid.generative.sampler import sample
 from pellucid.generative.times import TrainingTimes
+from pellucid.methods.method import Method
 
 # The term that compares what the network returns with what it is meant to return; all others see images.
 DENOISE = "denoise"
@@ -154,10 +157,37 @@ class Generative:
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
 
+def with_sampling(method: Method, *, steps: int | None = None, eta: float | None = None) -> Method:
+    """Return the method, or, where there are changes, a copy that samples so.
+
+    Raises:
+        InputError: if the method takes no steps, or its path not so many, or Heun's solver is to have noise.
+    """
+    changes: dict[str, Any] = {
+        name: value for name, value in (("steps", steps), ("eta", eta)) if value is not None
+    }
+    if not changes:
+        return method
+    if not isinstance(method, Generative):
+        raise InputError("this model takes no steps; leave out --steps and --eta or choose another --model")
+    changed = copy.copy(method)
+    changed.sampling = replace(method.sampling, **changes)
+    if changed.sampling.eta and changed.sampling.solver == "heun":
+        raise InputError(
+            f"eta is {changed.sampling.eta:g}, but this model is sampled by Heun's method, which needs 0; "
+            "leave out --eta"
+        )
+    try:
+        changed.path.times(changed.sampling.steps)
+    except ValueError as error:
+        raise InputError(f"--steps: {error}") from error
+    return changed
+
+
 def _condition(base: Tensor) -> Condition:
     return Condition(degraded=base * 2 - 1)
 
 
 def _pick(batch: Batch, index: int) -> Batch:
     images = {name: image[index : index + 1] for name, image in batch.images().items()}
-    return replace(batch, key=batch.key[index : index + 1], **images)  # type: ignore[arg-type]
+    return replace(batch, key=batch.key[index : index + 1], **images)
