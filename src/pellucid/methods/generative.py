@@ -168,10 +168,10 @@ def with_sampling(method: Method, *, steps: int | None = None, eta: float | None
     }
     if not changes:
         return method
-    if not isinstance(method, Generative):
+    if getattr(method, "sampling", None) is None:
         raise InputError("this model takes no steps; leave out --steps and --eta or choose another --model")
-    changed = copy.copy(method)
-    changed.sampling = replace(method.sampling, **changes)
+    changed: Any = copy.copy(method)
+    changed.sampling = replace(changed.sampling, **changes)
     if changed.sampling.eta and changed.sampling.solver == "heun":
         raise InputError(
             f"eta is {changed.sampling.eta:g}, but this model is sampled by Heun's method, which needs 0; "
