@@ -322,7 +322,7 @@ def _draw(
     if deviation is not None:
         white = max(float(np.percentile(deviation, 99.9)), float(np.finfo(np.float32).tiny))
         images.append((torch.from_numpy(deviation)[None], white))
-        titles.append(f"standard deviation, white: {white:.3g}")
+        titles = ["bicubic", "mean of the samples", f"standard deviation, white: {white:.4g}"]
     centre = [gray_to_rgb(_crop(image), white) for image, white in images]
     if max(result.shape) <= PANEL:
         return sheet([centre], titles, side=max(result.shape))

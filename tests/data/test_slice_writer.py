@@ -64,6 +64,7 @@ def test_centimetres_become_the_inches_of_a_png(tmp_path: Path) -> None:
         ("x.jpg", INFO, r"has the suffix '\.jpg', slices are written as \.png, \.tif"),
         ("x.png", INFO, r"cannot hold 3 pages, a PNG has one page .*; name a \.tif"),
         ("x.png", replace(INFO, num_pages=1, dtype=np.dtype("float32")), "cannot hold float32 values"),
+        ("x.png", replace(INFO, num_pages=1, height=20_000, width=10_000), "20000 x 10000 pixels, too many"),
     ],
 )
 def test_a_format_that_cannot_hold_the_slices_is_refused(name: str, info: SliceInfo, message: str) -> None:

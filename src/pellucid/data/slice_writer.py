@@ -78,6 +78,12 @@ def check_output(path: Path, info: SliceInfo) -> None:
     if suffix not in TIFF and (info.num_pages > 1 or info.dtype not in WHITE):
         found = f"{info.num_pages} pages" if info.num_pages > 1 else f"{info.dtype} values"
         raise InputError(f"{path} cannot hold {found}, a PNG has one page of 8 or 16 bit; name a .tif")
+    # Above twice this limit Pillow refuses to read, for fear of files that unpack to fill the memory.
+    limit = Image.MAX_IMAGE_PIXELS
+    if suffix not in TIFF and limit and info.height * info.width > 2 * limit:
+        raise InputError(
+            f"{path} would have {info.height} x {info.width} pixels, too many for a PNG; name a .tif"
+        )
 
 
 def _check_page(values: NDArray[Any], info: SliceInfo) -> None:
