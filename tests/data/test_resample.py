@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ def test_both_ways_are_those_of_pillow(factor: int) -> None:
         np.testing.assert_allclose(change(tensor, factor)[0, 0].numpy(), expected, atol=1e-5)
 
 
-def test_the_published_enlargement_of_a_real_slice_is_ours(data_folder) -> None:
+def test_the_published_enlargement_of_a_real_slice_is_ours(data_folder: Path) -> None:
     low = Image.open(data_folder / "soil_ct_sr3xct" / "lr_64.png").convert("F")
     expected = np.array(low.resize((256, 256), Image.Resampling.BICUBIC))
     found = enlarge(torch.from_numpy(np.array(low))[None, None], 4)[0, 0].numpy()

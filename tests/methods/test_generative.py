@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -32,8 +33,13 @@ class Enlarged(nn.Module):
         return self.weight * condition.degraded
 
 
-def method(**options) -> Generative:
-    settings = {"losses": {"l1": (1.0, LOSSES["l1"])}, "scale": 4, "sampling": Sampling(steps=3), **options}
+def method(**options: Any) -> Generative:
+    settings: dict[str, Any] = {
+        "losses": {"l1": (1.0, LOSSES["l1"])},
+        "scale": 4,
+        "sampling": Sampling(steps=3),
+        **options,
+    }
     return Generative(Enlarged(), path=PATH, optical=SLICE, radar=SENTINEL1.select(()), **settings)
 
 
@@ -90,7 +96,7 @@ def test_noise_follows_from_the_key_alone() -> None:
     noisy = method(sampling=Sampling(1, eta=0.0))
     seen: list[Tensor] = []
 
-    def remember(module, inputs, output):
+    def remember(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         seen.append(inputs[0].clone())
 
     noisy.network.register_forward_hook(remember)
