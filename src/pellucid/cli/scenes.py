@@ -1,12 +1,11 @@
 """Commands on scenes: take clouds off, make pairs with clouds, demonstrate."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from pellucid.cli.terminal import Device, Model, Precision, out, progress_bar, said_plainly
-from pellucid.errors import InputError
+from pellucid.cli.terminal import Device, Model, Precision, out, parse_offset, progress_bar, said_plainly
 
 DEFAULT_MODEL = "cross_attention"
 
@@ -55,7 +54,7 @@ def remove_clouds(
             precision=precision,
             device=device,
             align=align,
-            offset=_offset(offset),
+            offset=parse_offset(offset),
             preview=preview,
             resume=resume,
         )
@@ -117,16 +116,3 @@ def demo(
         out.print(result.evaluation.table())
         for label, path in result.files.items():
             out.print(f"{label:<9}{path}", soft_wrap=True)
-
-
-def _offset(text: str) -> Literal["auto", "none"] | int:
-    if text == "auto":
-        return "auto"
-    if text == "none":
-        return "none"
-    try:
-        return int(text)
-    except ValueError as error:
-        raise InputError(
-            f"--offset is {text!r}, must be auto, none or a whole number such as -1000"
-        ) from error

@@ -39,7 +39,7 @@ def said_plainly() -> Iterator[None]:
 
 
 @contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(label: str) -> Iterator[Callable[[float, int], None]]:
     """Yield a function of (done, total) that moves a bar with the time left."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as bar:
@@ -50,3 +50,21 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
 def typed_command() -> str:
     """Return what the user typed, for the card of a run."""
     return shlex.join(["pellucid", *sys.argv[1:]])
+
+
+def parse_offset(text: str) -> Literal["auto", "none"] | int:
+    """Return what --offset means.
+
+    Raises:
+        InputError: if it is neither auto, nor none, nor a whole number.
+    """
+    if text == "auto":
+        return "auto"
+    if text == "none":
+        return "none"
+    try:
+        return int(text)
+    except ValueError as error:
+        raise InputError(
+            f"--offset is {text!r}, must be auto, none or a whole number such as -1000"
+        ) from error
