@@ -22,7 +22,7 @@ from pellucid.data.slice_file import WHITE, from_unit, read_slices, to_unit
 from pellucid.data.slice_writer import write_slices
 from pellucid.data.tiles import Blender, TileGrid, reflect
 from pellucid.data.working_file import explain_write_error
-from pellucid.generative.noise import Noise, NoiseField, TileNoise
+from pellucid.generative.noise import JoinedNoise, NoiseField, TileNoise
 from pellucid.methods.method import Method
 from pellucid.pictures import gray_to_rgb, save_picture, sheet
 from pellucid.scene import run_method
@@ -162,7 +162,7 @@ class _Sampler:
         self.method.network.to(stack.device).eval()
         self.noise = NoiseField(stack.options.seed)
         sampling = getattr(self.method, "sampling", None)
-        self.calls = sampling.steps * (2 if sampling.solver == "heun" else 1) if sampling else 1
+        self.calls = sampling.num_calls if sampling else 1
         self.done = 0
         self.total = sum(_num_tiles(file, stack) for file in files) * self.calls
 
@@ -211,7 +211,7 @@ class _Sampler:
             valid=torch.ones(len(chunk), 1, *size, dtype=torch.bool, device=degraded.device),
             key=tuple(f"row {top}, column {left}" for _, left in chunk),
         )
-        noise = _Joined(
+        noise = JoinedNoise(
             tuple(TileNoise((self.noise,), (top,), (left,), *size, sample) for sample, left in chunk)
         )
         with self._counted(len(chunk)):
@@ -240,17 +240,6 @@ class _Sampler:
         self.done = done
         if self.progress:
             self.progress(done, self.total)
-
-
-@dataclass(frozen=True)
-class _Joined:
-    """The noise of several parts of a batch, one after the other."""
-
-    parts: tuple[Noise, ...]
-
-    def __call__(self, step: int, channels: int, factor: int = 1) -> Tensor:
-        """Return (B, channels, H / factor, W / factor) float32."""
-        return torch.cat([part(step, channels, factor) for part in self.parts])
 
 
 class _Note:

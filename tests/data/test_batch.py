@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -28,3 +30,11 @@ def test_a_field_that_only_some_items_have_is_refused() -> None:
 
 def test_images_are_named_without_the_missing_ones() -> None:
     assert set(item("a", radar=False).images()) == {"degraded", "valid"}
+
+
+def test_prompts_are_joined_like_keys_and_must_be_given_for_all_or_none() -> None:
+    a, b = (replace(item(text), prompt=(text,)) for text in ("lake", "forest"))
+    assert Batch.cat([a, b]).prompt == ("lake", "forest")
+    assert Batch.cat([a, b]).to("cpu").prompt == ("lake", "forest")
+    with pytest.raises(ValueError, match="prompt is given for some items"):
+        Batch.cat([a, item("b")])

@@ -8,10 +8,12 @@ from torch import Tensor, nn
 from pellucid.data.batch import Batch, Condition
 from pellucid.data.ranges import SENTINEL1, SLICE
 from pellucid.data.resample import enlarge
+from pellucid.errors import InputError
 from pellucid.generative.noise import keyed_noise
 from pellucid.generative.path import VariancePreserving, beta_schedule
 from pellucid.losses import LOSSES
-from pellucid.methods.generative import Generative, Sampling
+from pellucid.methods.generative import Generative, Sampling, with_sampling
+from pellucid.methods.regression import Regression
 
 PATH = VariancePreserving(beta_schedule("cosine", 20), prediction="image")
 
@@ -112,3 +114,29 @@ def test_noise_follows_from_the_key_alone() -> None:
 def test_a_batch_without_target_cannot_be_judged() -> None:
     with pytest.raises(ValueError, match="slice 0 has no target"):
         method().loss(replace(batch(), target=None))
+
+
+class Halved(Enlarged):
+    """Says half of what it is told, so that following it twice as far gives all of it."""
+
+    def forward(self, x_t: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
+        return super().forward(x_t, c_noise, condition) / 2
+
+
+def test_guidance_follows_the_condition_so_many_times_as_far() -> None:
+    given = batch()
+    plain = method()
+    plain.network = Halved()
+    changed = with_sampling(plain, guidance=2.0)
+    torch.testing.assert_close(
+        changed.restore(given), enlarge(given.degraded, 4).clamp(0, 1), rtol=0, atol=1e-5
+    )
+    assert plain.sampling.guidance == 1.0
+    assert len(plain.network.levels) == 2 * plain.sampling.steps
+
+
+def test_a_method_without_steps_names_the_options_to_leave_out() -> None:
+    regression = Regression(Enlarged(), optical=SLICE, radar=SENTINEL1.select(()), losses={})
+    assert with_sampling(regression) is regression
+    with pytest.raises(InputError, match="takes no steps; leave out --steps and --guidance or choose"):
+        with_sampling(regression, steps=4, guidance=2.0)

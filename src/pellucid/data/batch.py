@@ -24,6 +24,7 @@ class Batch:
         valid: (B, 1, H, W) bool, pixels that hold data in `degraded` (and in `target`, where given); its size
             is that of the result.
         key: B names, for instance `ROIs1970_fall_139_p839`.
+        prompt: B texts that say what is to be seen.
     """
 
     degraded: Tensor
@@ -32,6 +33,7 @@ class Batch:
     sar: Tensor | None = None
     cloud: Tensor | None = None
     target: Tensor | None = None
+    prompt: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return self.degraded.shape[0]
@@ -46,12 +48,12 @@ class Batch:
         joined: dict[str, Tensor | tuple[str, ...] | None] = {}
         for field in fields(cls):
             values = [getattr(item, field.name) for item in items]
-            if field.name == "key":
-                joined["key"] = tuple(name for value in values for name in value)
-            elif all(value is None for value in values):
+            if all(value is None for value in values):
                 joined[field.name] = None
             elif any(value is None for value in values):
                 raise ValueError(f"{field.name} is given for some items of the batch and missing for others")
+            elif isinstance(values[0], tuple):
+                joined[field.name] = tuple(text for value in values for text in value)
             else:
                 joined[field.name] = torch.cat(values)
         return cls(**joined)  # type: ignore[arg-type]

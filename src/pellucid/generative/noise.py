@@ -92,6 +92,17 @@ class TileNoise:
         return torch.stack(windows)
 
 
+@dataclass(frozen=True)
+class JoinedNoise:
+    """The noise of several parts of a batch, one after the other."""
+
+    parts: tuple[Noise, ...]
+
+    def __call__(self, step: int, channels: int, factor: int = 1) -> Tensor:
+        """Return (B, channels, H / factor, W / factor) float32."""
+        return torch.cat([part(step, channels, factor) for part in self.parts])
+
+
 def keyed_noise(
     batch_keys: Sequence[str], height: int, width: int, *, seed: int = 0, sample: int = 0
 ) -> TileNoise:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pellucid.data.batch import Batch, Condition
 from pellucid.data.ranges import ValueRange
 from pellucid.errors import InputError
+from pellucid.generative.guidance import guided
 from pellucid.generative.noise import Noise, keyed_noise
 from pellucid.generative.path import Path
 from pellucid.generative.sampler import sample
@@ -29,11 +30,19 @@ class Sampling:
         steps: of the sampler; may be fewer than the path has.
         eta: fresh noise per step: 0 is deterministic, 1 the reverse process that was trained.
         solver: "heun" calls the network twice per step, and needs eta 0.
+        guidance: how many times as far the condition is followed; other than 1, each step takes a second
+            call of the network, without the condition.
     """
 
     steps: int = 50
     eta: float = 0.0
     solver: Literal["euler", "heun"] = "euler"
+    guidance: float = 1.0
+
+    @property
+    def num_calls(self) -> int:
+        """Calls of the network per image, at most."""
+        return self.steps * (2 if self.solver == "heun" else 1) * (1 if self.guidance == 1 else 2)
 
 
 class Generative:
@@ -54,6 +63,7 @@ class Generative:
     """
 
     is_random = True
+    takes_text = False
     radar_optional = True
     mean_spectrum: tuple[float, ...] | None = None
 
@@ -116,11 +126,11 @@ class Generative:
         def draw(step: int) -> Tensor:
             return source(step, bands).to(device)
 
-        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        def denoise(x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
             return self.network(x_t, self.path.noise_level(t), condition).float()
 
         images = sample(
-            denoise,
+            guided(denoise, condition, self.sampling.guidance),
             self.path,
             draw(0),
             self.path.times(self.sampling.steps).to(device),
@@ -157,19 +167,21 @@ class Generative:
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
 
-def with_sampling(method: Method, *, steps: int | None = None, eta: float | None = None) -> Method:
+def with_sampling(
+    method: Method, *, steps: int | None = None, eta: float | None = None, guidance: float | None = None
+) -> Method:
     """Return the method, or, where there are changes, a copy that samples so.
 
     Raises:
         InputError: if the method takes no steps, or its path not so many, or Heun's solver is to have noise.
     """
-    changes: dict[str, Any] = {
-        name: value for name, value in (("steps", steps), ("eta", eta)) if value is not None
-    }
+    given = {"steps": steps, "eta": eta, "guidance": guidance}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if not changes:
         return method
     if getattr(method, "sampling", None) is None:
-        raise InputError("this model takes no steps; leave out --steps and --eta or choose another --model")
+        options = " and ".join(f"--{name}" for name in changes)
+        raise InputError(f"this model takes no steps; leave out {options} or choose another --model")
     changed: Any = copy.copy(method)
     changed.sampling = replace(changed.sampling, **changes)
     if changed.sampling.eta and changed.sampling.solver == "heun":
@@ -190,4 +202,5 @@ def _condition(base: Tensor) -> Condition:
 
 def _pick(batch: Batch, index: int) -> Batch:
     images = {name: image[index : index + 1] for name, image in batch.images().items()}
-    return replace(batch, key=batch.key[index : index + 1], **images)
+    prompt = batch.prompt and batch.prompt[index : index + 1]
+    return replace(batch, key=batch.key[index : index + 1], prompt=prompt, **images)

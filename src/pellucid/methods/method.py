@@ -18,6 +18,7 @@ class Method(Protocol):
         stride: sides of the result must divide by it, in pixels.
         scale: how many times larger the result is than the degraded image.
         is_random: whether the result depends on noise.
+        takes_text: whether it heeds the prompts of a batch.
         optical: bands and value range of `degraded` and of the result.
         radar: polarisations and value range of `sar`; without bands where radar plays no part.
         radar_optional: whether `sar` may be NaN or missing.
@@ -28,6 +29,7 @@ class Method(Protocol):
     stride: int
     scale: int
     is_random: bool
+    takes_text: bool
     optical: ValueRange
     radar: ValueRange
     radar_optional: bool

@@ -30,6 +30,7 @@ class Regression:
 
     scale = 1
     is_random = False
+    takes_text = False
 
     def __init__(
         self,
