@@ -3,67 +3,32 @@
 import hashlib
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rasterio.windows import Window
 from scipy.ndimage import distance_transform_edt
-from torch import Tensor, nn
+from torch import Tensor
 
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import REACH_PX, box_mean, cloud_score
 from pellucid.data.geotiff import check_writable
-from pellucid.data.raster import CloudRaster, Offset, OpticalRaster, RadarRaster
+from pellucid.data.raster import CloudRaster, OpticalRaster, RadarRaster
 from pellucid.data.tiles import TileGrid, reflect
 from pellucid.errors import InputError
-from pellucid.generative.noise import Noise
+from pellucid.generative.noise import NoiseField
+from pellucid.inference import digest_weights, place_noise, run_method, tiles_at_once
+from pellucid.methods.generative import with_sampling
 from pellucid.methods.method import Method
+from pellucid.restore_options import RestoreOptions, check_options
 from pellucid.trainer import choose_device
 
-# Tiles that a GPU restores at once, if not said otherwise; a CPU gains nothing from more than one.
-GPU_BATCH = 8
 # Longer side in pixels of the decimated image in which valid pixels are looked for first.
 GLANCE = 1024
-
-
-@dataclass(frozen=True)
-class RestoreOptions:
-    """How a scene is restored.
-
-    Attributes:
-        tile: side of a tile in pixels; a multiple of the method's stride.
-        overlap: pixels that neighbouring tiles share; a multiple of the stride.
-        batch: tiles that are restored at once; 0: 1 on a CPU, 8 on a GPU.
-        keep_clear: pass clear pixels through unchanged.
-        cloud_threshold: probability above which a pixel is restored.
-        margin_px: pixels around clouds that are restored too.
-        feather_px: width of the edge over which restored pixels pass into unchanged ones.
-        precision: "bf16" halves the memory and is quicker where the hardware knows it.
-        device: "auto", "cpu", "cuda" and so on.
-        align: warp radar and cloud map to the scene's grid.
-        offset: DN to add before use; "auto" asks the metadata, then the values; "none" is 0.
-        allow_missing: bands that the scene may lack; the network then sees 0.
-        preview: write a PNG, before and after, beside the result.
-        resume: go on where an interrupted call stopped.
-    """
-
-    tile: int = 256
-    overlap: int = 32
-    batch: int = 0
-    keep_clear: bool = True
-    cloud_threshold: float = 0.5
-    margin_px: int = 4
-    feather_px: int = 16
-    precision: Literal["fp32", "bf16"] = "fp32"
-    device: str = "auto"
-    align: bool = False
-    offset: Offset = "auto"
-    allow_missing: tuple[str, ...] = ()
-    preview: bool = True
-    resume: bool = True
 
 
 @dataclass(frozen=True)
@@ -71,7 +36,8 @@ class Tile:
     """One tile, H x W pixels, mirrored beyond the scene's edge.
 
     Attributes:
-        left: its first column in the scene.
+        top: its first row in the scene.
+        left: its first column.
         stored: (bands of the file, H, W), as stored.
         weight: (H, W) share of the restored image in the result, from 0 to 1.
         batch: what the method sees, B = 1.
@@ -79,6 +45,7 @@ class Tile:
         lacks_radar: (H, W) bool, cloudy pixels that cannot be restored without radar.
     """
 
+    top: int
     left: int
     stored: NDArray[Any]
     weight: NDArray[np.float64]
@@ -95,8 +62,13 @@ class Scene:
         out: where the result is to go.
         sar: Sentinel-1 scene, if any.
         cloud: cloud map, if any.
+        uncertainty: where the standard deviation of the samples is to go, if anywhere.
         method: what restores.
         options: see `RestoreOptions`.
+
+    Attributes:
+        method: with the steps, eta and guidance of the options.
+        files: all input.
 
     Raises:
         InputError: for any of them that cannot be used.
@@ -106,16 +78,25 @@ class Scene:
         self,
         optical: Path,
         out: Path,
+        *,
         sar: Path | None,
         cloud: Path | None,
+        uncertainty: Path | None,
         method: Method,
         options: RestoreOptions,
     ) -> None:
-        self.method, self.options = method, options
+        check_options(method, options, wants_spread=uncertainty is not None)
+        self.method = with_sampling(method, steps=options.steps, eta=options.eta, guidance=options.guidance)
+        self.options, self.uncertainty = options, uncertainty
+        self.noise = NoiseField(options.seed)
         self.device = choose_device(options.device)
-        self.batch = options.batch or (1 if self.device.type == "cpu" else GPU_BATCH)
+        self.batch = tiles_at_once(options.batch, self.device)
         self.files = tuple(path for path in (optical, sar, cloud) if path)
         _check_out(out, self.files)
+        if uncertainty:
+            _check_out(uncertainty, self.files)
+            if uncertainty.resolve() == out.resolve():
+                raise InputError(f"cannot write {uncertainty}: it is the result itself; name another file")
         with ExitStack() as stack:
             self.optical = stack.enter_context(
                 OpticalRaster(
@@ -147,7 +128,9 @@ class Scene:
         stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.files]
         ranges = (self.method.optical, self.method.radar)
         weights = digest_weights(self.method.network)
-        values = (settings, stamps, type(self.method).__name__, ranges, weights)
+        sampling = getattr(self.method, "sampling", None)
+        has_spread = self.uncertainty is not None
+        values = (settings, stamps, type(self.method).__name__, ranges, weights, sampling, has_spread)
         return hashlib.sha256(repr(values).encode()).hexdigest()
 
     def cut(self, top: int, left: int) -> Tile:
@@ -181,13 +164,21 @@ class Scene:
             key=(f"{self.optical.path.stem}_{top}_{left}",),
             sar=None if sar is None else torch.from_numpy(sar)[None],
             cloud=None if cloud is None else torch.from_numpy(cloud.numpy()[:, inner[0], inner[1]])[None],
+            prompt=None if self.options.prompt is None else (self.options.prompt,),
         )
-        return Tile(left, stored[:, inner[0], inner[1]], weight, batch, ok, lacks_radar)
+        return Tile(top, left, stored[:, inner[0], inner[1]], weight, batch, ok, lacks_radar)
 
-    def restore(self, tiles: list[Tile]) -> list[NDArray[np.float32]]:
-        """Return (C, tile_height, tile_width) in [0, 1] of each tile."""
-        batch = Batch.cat([tile.batch for tile in tiles]).to(self.device)
-        return list(run_method(self.method, batch, precision=self.options.precision).cpu().numpy())
+    def restore(self, tiles: list[Tile]) -> NDArray[np.float32]:
+        """Return every sample of each tile, (tiles, samples, C, tile_height, tile_width) in [0, 1]."""
+        work = list(product(tiles, range(self.options.samples)))
+        parts = [self._sample(work[first : first + self.batch]) for first in range(0, len(work), self.batch)]
+        return np.concatenate(parts).reshape(len(tiles), self.options.samples, *parts[0].shape[1:])
+
+    def clear(self, tile: Tile) -> NDArray[np.float64]:
+        """Return (H, W), from 0 to 1: how surely a pixel of the tile shows clear ground, and stays."""
+        clear = tile.valid & (tile.weight == 0) & ~tile.lacks_radar
+        cloud = tile.batch.cloud
+        return clear * (1.0 if cloud is None else 1 - cloud[0, 0].double().numpy())
 
     def mix(self, tile: Tile, restored: NDArray[np.float64]) -> NDArray[Any]:
         """Return the tile's first pixels as stored, with those restored that have weight.
@@ -206,6 +197,59 @@ class Scene:
                 change = np.where(weight < 1, old + weight * (value - old), value)
                 result[index - 1] = np.where(weight > 0, _round(change, self.optical), old)
         return result
+
+    def spread(self, tile: Tile, deviation: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return the standard deviation of the tile's first pixels, in the units and bands of the file.
+
+        Args:
+            tile: as cut from the scene.
+            deviation: (C, H, W) of the restored image, in shares of [0, 1]; not larger than the tile.
+
+        Returns:
+            (bands of the file, H, W); 0 where a pixel or a band passes through, NaN where there is no data.
+        """
+        height, width = deviation.shape[1:]
+        result = np.zeros((len(tile.stored), height, width), np.float32)
+        low, high = self._limits()
+        weighted = tile.weight[:height, :width] * (high - low) * deviation
+        for values, index in zip(weighted, self.optical.indices, strict=True):
+            if index is not None:
+                result[index - 1] = values
+        result[:, ~tile.valid[:height, :width]] = np.nan
+        return result
+
+    def shift(
+        self, stored: NDArray[Any], weight: NDArray[np.floating], change: NDArray[np.float64]
+    ) -> NDArray[Any]:
+        """Return pixels as stored, with the restored ones changed, but not beyond what is 0 and 1.
+
+        Args:
+            stored: (bands of the file, H, W), from `mix`.
+            weight: (H, W) share of the restored image in them.
+            change: (C, H, W) in shares of [0, 1].
+        """
+        result = stored.copy()
+        limits = self._limits()
+        for low, high, values, index in zip(*limits, change, self.optical.indices, strict=True):
+            if index is not None:
+                old = stored[index - 1].astype(np.float64)
+                new = old + weight * (high - low) * values
+                new = new.clip(np.minimum(low, old), np.maximum(high, old))
+                result[index - 1] = np.where(weight > 0, _round(new, self.optical), stored[index - 1])
+        return result
+
+    def _sample(self, work: list[tuple[Tile, int]]) -> NDArray[np.float32]:
+        """Return (len(work), C, tile_height, tile_width) of tiles and the numbers of their samples."""
+        batch = Batch.cat([tile.batch for tile, _ in work]).to(self.device)
+        places = [(sample, tile.top, tile.left) for tile, sample in work]
+        noise = place_noise(self.noise, places, self.tiles.tile_height, self.tiles.tile_width)
+        return run_method(self.method, batch, precision=self.options.precision, noise=noise).cpu().numpy()
+
+    def _limits(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return what 0 and 1 are in the units of the file, both (C, 1, 1)."""
+        zeros = torch.zeros(len(self.optical.bands), 1, 1, dtype=torch.float64)
+        low, high = (self.method.optical.from_unit(values).numpy() for values in (zeros, zeros + 1))
+        return self.optical.to_stored(low), self.optical.to_stored(high)
 
     def _open_radar(self, sar: Path | None, stack: ExitStack) -> RadarRaster | None:
         if sar:
@@ -250,39 +294,6 @@ class Scene:
         cloudy = (cloud > self.options.cloud_threshold) & valid
         near = box_mean(cloudy.double(), self.options.margin_px + radius) > 0
         return (box_mean(near.double(), radius) * valid)[0].numpy()
-
-
-def run_method(
-    method: Method, batch: Batch, *, precision: Literal["fp32", "bf16"], noise: Noise | None = None
-) -> Tensor:
-    """Return (B, C, H, W) float32 in [0, 1] on the batch's device.
-
-    Raises:
-        InputError: if the memory does not suffice, or the model gives what is no number.
-    """
-    device, size = batch.degraded.device, max(batch.valid.shape[-2:])
-    try:
-        with (
-            torch.inference_mode(),
-            torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
-        ):
-            restored = method.restore(batch, noise).float()
-    except torch.OutOfMemoryError as error:
-        raise InputError(
-            f"{device} has too little memory for {len(batch)} tiles of {size} px, use a smaller --tile"
-        ) from error
-    if not restored.isfinite().all():
-        raise InputError(f"the model gave no number at {batch.key[0]} in {precision}, try --precision fp32")
-    return restored
-
-
-def digest_weights(network: nn.Module) -> str:
-    """Return a digest of all weights of a network."""
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _fill(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -18,9 +18,9 @@ from pellucid.data.slice_file import TIFF, WHITE, SliceInfo, find_files, read_in
 from pellucid.data.slice_writer import WRITABLE, check_output
 from pellucid.data.tiles import TileGrid
 from pellucid.errors import InputError
+from pellucid.inference import check_samples, digest_weights, tiles_at_once
 from pellucid.methods.generative import with_sampling
 from pellucid.methods.method import Method
-from pellucid.scene import GPU_BATCH, digest_weights
 from pellucid.trainer import choose_device
 
 # Low-resolution pixels, to each side, that the bicubic kernel touches: Keys 1981,
@@ -129,7 +129,7 @@ class Stack:
         _check_method(method, options)
         self.method, self.options = with_sampling(method, steps=options.steps, eta=options.eta), options
         self.device = choose_device(options.device)
-        self.batch = options.batch or (1 if self.device.type == "cpu" else GPU_BATCH)
+        self.batch = tiles_at_once(options.batch, self.device)
         self.source, self.out, self.is_folder = source, out, source.is_dir()
         if std and options.samples < 2:
             raise InputError("a standard deviation needs several samples, 1 is drawn; add --samples 5")
@@ -252,11 +252,7 @@ def _check_method(method: Method, options: UpscaleOptions) -> None:
         found = f"makes slices {method.scale} times larger" if method.scale > 1 else "does not enlarge"
         way_out = f"use --factor {method.scale}, or choose" if method.scale > 1 else "choose"
         raise InputError(f"the model {found}, the factor asked for is {factor}; {way_out} another --model")
-    if options.samples > 1 and not method.is_random:
-        raise InputError(
-            f"{options.samples} samples are asked for, but this model knows no chance: all would be alike; "
-            "use --samples 1 or choose another --model"
-        )
+    check_samples(method, options.samples)
     if isinstance(options.grey_range, tuple) and not options.grey_range[0] < options.grey_range[1]:
         low, high = options.grey_range
         raise InputError(f"the range is {low:g},{high:g}, but LOW must lie below HIGH; swap them")

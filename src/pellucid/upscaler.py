@@ -22,10 +22,10 @@ from pellucid.data.slice_file import WHITE, from_unit, read_slices, to_unit
 from pellucid.data.slice_writer import write_slices
 from pellucid.data.tiles import Blender, TileGrid, reflect
 from pellucid.data.working_file import explain_write_error
-from pellucid.generative.noise import JoinedNoise, NoiseField, TileNoise
+from pellucid.generative.noise import NoiseField
+from pellucid.inference import place_noise, run_method
 from pellucid.methods.method import Method
 from pellucid.pictures import gray_to_rgb, save_picture, sheet
-from pellucid.scene import run_method
 from pellucid.stack import Contrast, SliceFile, Stack, UpscaleOptions
 
 __all__ = ["UpscaleOptions", "UpscaleReport", "check_upscale", "upscale"]
@@ -211,9 +211,7 @@ class _Sampler:
             valid=torch.ones(len(chunk), 1, *size, dtype=torch.bool, device=degraded.device),
             key=tuple(f"row {top}, column {left}" for _, left in chunk),
         )
-        noise = JoinedNoise(
-            tuple(TileNoise((self.noise,), (top,), (left,), *size, sample) for sample, left in chunk)
-        )
+        noise = place_noise(self.noise, [(sample, top, left) for sample, left in chunk], *size)
         with self._counted(len(chunk)):
             restored = run_method(self.method, batch, precision=self.stack.options.precision, noise=noise)
         beyond = degraded - inside

@@ -94,6 +94,14 @@ class TileGrid:
             self._ramp(top, self.tile_height, self.height), self._ramp(left, self.tile_width, self.width)
         )
 
+    def shares(self, top: int, left: int) -> NDArray[np.float64]:
+        """Return (tile_height, tile_width): its weights over the sum of all tiles'; beyond the scene, 0."""
+        weights = self.weights(top, left)
+        rows, columns = self.row_sums[top:][: self.tile_height], self.column_sums[left:][: self.tile_width]
+        weights[: len(rows), : len(columns)] /= np.outer(rows, columns)
+        weights[len(rows) :], weights[:, len(columns) :] = 0, 0
+        return weights
+
     def __len__(self) -> int:
         return len(self.tops) * len(self.lefts)
 

@@ -1,10 +1,13 @@
 """A scene on its way to the disk: rows that survive a crash, then one Cloud-Optimized GeoTIFF."""
 
-import json
 import shutil
 import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import rasterio.shutil
@@ -21,135 +24,211 @@ WORKING_BLOCK, BLOCK = 256, 512
 
 
 class WorkingFile:
-    """An uncompressed copy-to-be of a scene, beside the final path, with a note of what is done.
+    """A scene that is being written, beside its final path: uncompressed rasters and a note of what is done.
+
+    The rasters are the result, its standard deviation and the share of what is new in it, where wanted.
 
     Args:
-        out: final path.
+        out: final path of the result.
         source: open dataset whose grid, type, nodata, band names, tags and scales are kept.
         key: tells apart what the rows are made of; a working file with another key is begun anew.
         resume: go on with a working file that is there.
+        std: final path of a standard deviation, float32 in the bands of the source; None: there is none.
+        with_weight: keep a share, one band of float32, until the end.
 
     Attributes:
+        paths: the rasters being written: "result" and, where wanted, "std" and "weight".
         num_done: rows of tiles that an earlier call has finished.
-        counts: numbers kept with them.
+        state: arrays kept with them.
 
     Raises:
-        InputError: if the folder cannot be written to or the disk has too little room.
+        InputError: if a folder cannot be written to or the disk has too little room.
     """
 
-    def __init__(self, out: Path, source: Any, *, key: str, resume: bool) -> None:
-        check_writable(out)
+    def __init__(
+        self,
+        out: Path,
+        source: Any,
+        *,
+        key: str,
+        resume: bool,
+        std: Path | None = None,
+        with_weight: bool = False,
+    ) -> None:
+        self.outs = {"result": out} | ({"std": std} if std else {})
+        for path in self.outs.values():
+            check_writable(path)
         self.out, self.key = out, key
-        self.path = out.with_name(f".{out.name}.partial.tif")
-        self.note = out.with_name(f".{out.name}.partial.json")
-        self.num_done, self.counts = 0, [0, 0, 0]
+        names = [*self.outs, *(["weight"] if with_weight else [])]
+        suffixes = {name: "" if name == "result" else f".{name}" for name in names}
+        self.paths = {name: out.with_name(f".{out.name}.partial{end}.tif") for name, end in suffixes.items()}
+        self.note = out.with_name(f".{out.name}.partial.npz")
+        self.num_done, self.state = 0, dict[str, NDArray[Any]]()
+        self.datasets: dict[str, Any] = {}
         if not (resume and self._read_note()):
             self.discard()
-            _check_room(out, source)
+            self._check_room(source)
             try:
-                self._create(source)
+                for name, path in self.paths.items():
+                    _create(path, source, name)
             except (OSError, RasterioError) as error:
                 self.discard()
                 raise explain_write_error(out, error) from error
-        self.dataset = open_raster(self.path, "r+")
+        self._open()
 
-    def write(self, values: NDArray[Any], row: int, column: int) -> None:
-        """Write (C, H, W), as stored, with its first pixel at the row and column."""
-        window = Window(column, row, values.shape[2], values.shape[1])
-        self.dataset.write(values, window=window)
+    def write(self, layers: Mapping[str, NDArray[Any]], row: int, column: int) -> None:
+        """Write part of each raster, (C, H, W), with its first pixel at the row and column."""
+        for name, values in layers.items():
+            window = Window(column, row, values.shape[2], values.shape[1])
+            self.datasets[name].write(values, window=window)
 
-    def checkpoint(self, num_done: int, counts: list[int]) -> None:
+    def checkpoint(self, num_done: int, state: Mapping[str, NDArray[Any]]) -> None:
         """Bring all that is written to the disk, then note that so many rows of tiles are done."""
-        self.dataset.close()
-        flush(self.path)
-        text = json.dumps({"key": self.key, "num_done": num_done, "counts": counts})
+        self.close()
+        for path in self.paths.values():
+            flush(path)
         with temporary_beside(self.note) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            np.savez(temporary, _key=np.array(self.key), _num_done=np.array(num_done), **state)
             flush(temporary)
             temporary.replace(self.note)
-        self.dataset = open_raster(self.path, "r+")
+        self._open()
 
-    def finish(self) -> None:
-        """Write the final file, compressed and with overviews, read it back, and drop the working file.
+    def finish(self, revise: Callable[[Path, Path], None] | None = None) -> None:
+        """Write the final files, compressed and with overviews, read them back, and drop the working file.
+
+        They appear together, when all are written.
+
+        Args:
+            revise: called with a copy of the result, to be changed in place, and the weights.
 
         Raises:
-            InputError: if the result does not read back as it was written.
+            InputError: if one does not read back as it was written.
         """
         self.close()
-        options = {"compress": "DEFLATE", "predictor": "YES", "blocksize": BLOCK, "bigtiff": "IF_SAFER"}
-        with temporary_beside(self.out) as temporary:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                rasterio.shutil.copy(
-                    self.path, temporary, driver="COG", overview_resampling="average", **options
-                )
-            flush(temporary)
-            self._verify(temporary)
-            temporary.replace(self.out)
+        with ExitStack() as stack:
+            made = dict(self.paths)
+            if revise:
+                made["result"] = stack.enter_context(temporary_beside(self.paths["result"]))
+                shutil.copyfile(self.paths["result"], made["result"])
+                revise(made["result"], self.paths["weight"])
+            staged = {out: stack.enter_context(stage_cog(made[name], out)) for name, out in self.outs.items()}
+            for out, temporary in staged.items():
+                temporary.replace(out)
         self.discard()
 
     def close(self) -> None:
         """Close the working file and leave it for a later call."""
-        self.dataset.close()
+        for dataset in self.datasets.values():
+            dataset.close()
 
     def discard(self) -> None:
         """Remove the working file and its note."""
         self.note.unlink(missing_ok=True)
-        self.path.unlink(missing_ok=True)
+        for path in self.paths.values():
+            path.unlink(missing_ok=True)
+
+    def _open(self) -> None:
+        self.datasets = {name: open_raster(path, "r+") for name, path in self.paths.items()}
 
     def _read_note(self) -> bool:
         """Take up what an earlier call has done; False if there is nothing of use."""
         try:
-            note = json.loads(self.note.read_text(encoding="utf-8"))
-            usable = bool(note["key"] == self.key) and self.path.exists()
+            with np.load(self.note) as note:
+                state = dict(note)
+            usable = str(state.pop("_key")) == self.key and all(path.exists() for path in self.paths.values())
             if usable:
-                self.num_done, self.counts = note["num_done"], note["counts"]
-        except (OSError, ValueError, KeyError):
+                self.num_done, self.state = int(state.pop("_num_done")), state
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile):
             return False
         return usable
 
-    def _create(self, source: Any) -> None:
-        profile = {name: source.profile.get(name) for name in ("dtype", "count", "crs", "width", "height")}
-        tiling = {"tiled": True, "blockxsize": WORKING_BLOCK, "blockysize": WORKING_BLOCK}
-        if not source.transform.is_identity:
-            profile["transform"] = source.transform
-        with open_raster(
-            self.path, "w", driver="GTiff", bigtiff="IF_SAFER", nodata=source.nodata, **tiling, **profile
-        ) as copy:
-            copy.descriptions, copy.units = source.descriptions, source.units
-            copy.scales, copy.offsets = source.scales, source.offsets
-            copy.colorinterp = source.colorinterp
-            copy.update_tags(**source.tags())
-            for band in source.indexes:
-                tags = source.tags(band)
-                copy.update_tags(band, **{k: v for k, v in tags.items() if not k.startswith("STATISTICS_")})
+    def _check_room(self, source: Any) -> None:
+        """Refuse to begin if the disk cannot hold the working files and the results."""
+        pixels = source.width * source.height
+        size = {"result": pixels * source.count * np.dtype(source.dtypes[0]).itemsize, "weight": 4 * pixels}
+        size["std"] = 4 * pixels * source.count
+        needed = Counter({self.out.parent: sum(size[name] for name in self.paths)})
+        if "weight" in self.paths:  # a copy of the result, to be changed
+            needed[self.out.parent] += size["result"]
+        for name, out in self.outs.items():
+            needed[out.parent] += size[name]
+        for folder, num_bytes in needed.items():
+            free = shutil.disk_usage(folder).free
+            if num_bytes > free:
+                raise InputError(
+                    f"cannot write {self.out}: {folder} has {free / 1e9:.1f} GB free, "
+                    f"{num_bytes / 1e9:.1f} GB are needed; free the disk or choose another folder"
+                )
 
-    def _verify(self, written: Path) -> None:
-        """Compare the first and the last block of the written file with what it was made of."""
-        with open_raster(self.path) as made, open_raster(written) as read:
-            if (made.shape, made.dtypes) != (read.shape, read.dtypes):
-                raise InputError(f"{self.out} did not read back as written, check the disk")
-            height, width = (min(BLOCK, side) for side in made.shape)
-            for row, column in ((0, 0), (made.height - height, made.width - width)):
-                window = Window(column, row, width, height)
-                if not np.array_equal(
-                    made.read(window=window), read.read(window=window), equal_nan=made.dtypes[0][0] == "f"
-                ):
-                    raise InputError(f"{self.out} did not read back as written, check the disk")
+
+def _create(path: Path, source: Any, name: str) -> None:
+    """Make the empty raster of that name on the grid of the source."""
+    profile = {key: source.profile.get(key) for key in ("crs", "width", "height")}
+    profile |= {"tiled": True, "blockxsize": WORKING_BLOCK, "blockysize": WORKING_BLOCK}
+    if not source.transform.is_identity:
+        profile["transform"] = source.transform
+    if name == "result":
+        profile |= {"dtype": source.profile.get("dtype"), "count": source.count, "nodata": source.nodata}
+    else:
+        profile |= {"dtype": "float32", "count": source.count if name == "std" else 1}
+        profile |= {"nodata": np.nan if name == "std" else None}
+    with open_raster(path, "w", driver="GTiff", bigtiff="IF_SAFER", **profile) as copy:
+        if name == "weight":
+            return
+        copy.descriptions, copy.units, copy.scales = source.descriptions, source.units, source.scales
+        if name == "std":  # a difference has no offset, and what the tags say of the scene is not true of it
+            return
+        copy.offsets = source.offsets
+        copy.colorinterp = source.colorinterp
+        copy.update_tags(**source.tags())
+        for band in source.indexes:
+            tags = source.tags(band)
+            copy.update_tags(band, **{k: v for k, v in tags.items() if not k.startswith("STATISTICS_")})
+
+
+def write_cog(made: Path, out: Path, *, overviews: str = "average") -> None:
+    """Write a finished GeoTIFF to `out`, whole or not at all, compressed, with overviews, and read it back.
+
+    Args:
+        made: the GeoTIFF.
+        out: final path.
+        overviews: how GDAL resamples them; classes need "mode".
+
+    Raises:
+        InputError: if `out` cannot be written to, or does not read back as it was written.
+    """
+    with stage_cog(made, out, overviews=overviews) as temporary:
+        temporary.replace(out)
+
+
+@contextmanager
+def stage_cog(made: Path, out: Path, *, overviews: str = "average") -> Iterator[Path]:
+    """Give what is to become `out`, as `write_cog` writes it, beside it; it is gone unless it is renamed."""
+    options = {"compress": "DEFLATE", "predictor": "YES", "blocksize": BLOCK, "bigtiff": "IF_SAFER"}
+    with temporary_beside(out) as temporary:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            rasterio.shutil.copy(made, temporary, driver="COG", overview_resampling=overviews, **options)
+        flush(temporary)
+        _verify(made, temporary, out)
+        yield temporary
+
+
+def _verify(made: Path, written: Path, out: Path) -> None:
+    """Compare the first and the last block of the written file with what it was made of."""
+    with open_raster(made) as source, open_raster(written) as read:
+        if (source.shape, source.dtypes) != (read.shape, read.dtypes):
+            raise InputError(f"{out} did not read back as written, check the disk")
+        height, width = (min(BLOCK, side) for side in source.shape)
+        for row, column in ((0, 0), (source.height - height, source.width - width)):
+            window = Window(column, row, width, height)
+            if not np.array_equal(
+                source.read(window=window), read.read(window=window), equal_nan=source.dtypes[0][0] == "f"
+            ):
+                raise InputError(f"{out} did not read back as written, check the disk")
 
 
 def explain_write_error(out: Path, error: Exception) -> InputError:
     """Return what to tell a user about an error of the disk or the library that writes to it."""
     reason = first_line(error) if isinstance(error, RasterioError) else getattr(error, "strerror", str(error))
     return InputError(f"cannot write {out}: {reason}; free the disk or choose another folder")
-
-
-def _check_room(out: Path, source: Any) -> None:
-    """Refuse to begin if the disk cannot hold the working file and the result."""
-    needed = 2 * source.width * source.height * source.count * np.dtype(source.dtypes[0]).itemsize
-    free = shutil.disk_usage(out.parent).free
-    if needed > free:
-        raise InputError(
-            f"cannot write {out}: {out.parent} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are "
-            "needed; free the disk or choose another folder"
-        )
