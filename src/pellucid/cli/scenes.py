@@ -1,43 +1,85 @@
 """Commands on scenes: take clouds off, make pairs with clouds, demonstrate."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pellucid.cli.terminal import Device, Model, Precision, out, parse_offset, progress_bar, said_plainly
+from pellucid.cli.terminal import (
+    Device,
+    Eta,
+    Model,
+    Precision,
+    Seed,
+    Steps,
+    out,
+    parse_offset,
+    progress_bar,
+    said_plainly,
+)
+
+if TYPE_CHECKING:
+    from pellucid.predictor import SceneReport
 
 DEFAULT_MODEL = "cross_attention"
 
+Optical = Annotated[Path, typer.Argument(metavar="S2.tif", help="Sentinel-2 scene, bands named or in order.")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="CLEAR.tif", help="Where the result goes.")]
+Radar = Annotated[
+    Path | None, typer.Option(metavar="S1.tif", help="Sentinel-1 VV and VH on the grid of the scene.")
+]
+Cloud = Annotated[
+    Path | None, typer.Option(metavar="MASK.tif", help="Cloud map, 0 to 1; else a built-in score.")
+]
+Samples = Annotated[
+    int, typer.Option(min=1, help="Images drawn by a model that samples; the result is their mean.")
+]
+Uncertainty = Annotated[
+    Path | None,
+    typer.Option(metavar="STD.tif", help="Where the samples' standard deviation goes, band by band."),
+]
+Guidance = Annotated[
+    float | None,
+    typer.Option(min=0, help="How many times as far a sampling model follows its input; default: its own."),
+]
+Prompt = Annotated[str | None, typer.Option(help="What is to be seen, for a model that takes text.")]
+MatchSurroundings = Annotated[
+    bool, typer.Option(help="Bring restored colours into line with the clear pixels around them.")
+]
+KeepClear = Annotated[bool, typer.Option(help="Pass clear pixels through, with a feathered edge.")]
+Align = Annotated[bool, typer.Option(help="Warp radar and cloud map to the scene's grid.")]
+Offset = Annotated[str, typer.Option(help="DN to add before use: auto, none or a number such as -1000.")]
+Tile = Annotated[int, typer.Option(min=1, help="Side of a tile in pixels.")]
+Overlap = Annotated[int, typer.Option(min=0, help="Pixels that neighbouring tiles share.")]
+Preview = Annotated[bool, typer.Option(help="Write a before / after PNG beside the result.")]
+Resume = Annotated[bool, typer.Option(help="Go on where an interrupted call stopped.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check all input, restore nothing.")]
+
 
 def remove_clouds(
-    scene: Annotated[
-        Path, typer.Argument(metavar="S2.tif", help="Sentinel-2 scene, bands named or in order.")
-    ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="CLEAR.tif", help="Where the result goes.")
-    ],
-    sar: Annotated[
-        Path | None, typer.Option(metavar="S1.tif", help="Sentinel-1 VV and VH on the grid of the scene.")
-    ] = None,
+    scene: Optical,
+    output: Output,
+    sar: Radar = None,
     model: Model = DEFAULT_MODEL,
-    cloud: Annotated[
-        Path | None, typer.Option(metavar="MASK.tif", help="Cloud map, 0 to 1; else a built-in score.")
-    ] = None,
-    keep_clear: Annotated[
-        bool, typer.Option(help="Pass clear pixels through, with a feathered edge.")
-    ] = True,
-    align: Annotated[bool, typer.Option(help="Warp radar and cloud map to the scene's grid.")] = False,
-    offset: Annotated[
-        str, typer.Option(help="DN to add before use: auto, none or a number such as -1000.")
-    ] = "auto",
-    tile: Annotated[int, typer.Option(min=1, help="Side of a tile in pixels.")] = 256,
-    overlap: Annotated[int, typer.Option(min=0, help="Pixels that neighbouring tiles share.")] = 32,
+    cloud: Cloud = None,
+    steps: Steps = None,
+    samples: Samples = 1,
+    uncertainty: Uncertainty = None,
+    guidance: Guidance = None,
+    prompt: Prompt = None,
+    eta: Eta = None,
+    seed: Seed = 0,
+    match_surroundings: MatchSurroundings = False,
+    keep_clear: KeepClear = True,
+    align: Align = False,
+    offset: Offset = "auto",
+    tile: Tile = 256,
+    overlap: Overlap = 32,
     device: Device = "auto",
     precision: Precision = "fp32",
-    preview: Annotated[bool, typer.Option(help="Write a before / after PNG beside the result.")] = True,
-    resume: Annotated[bool, typer.Option(help="Go on where an interrupted call stopped.")] = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all input, restore nothing.")] = False,
+    preview: Preview = True,
+    resume: Resume = True,
+    dry_run: DryRun = False,
 ) -> None:
     """Take the clouds off a whole Sentinel-2 scene.
 
@@ -57,20 +99,31 @@ def remove_clouds(
             offset=parse_offset(offset),
             preview=preview,
             resume=resume,
+            steps=steps,
+            eta=eta,
+            guidance=guidance,
+            samples=samples,
+            seed=seed,
+            prompt=prompt,
+            match_surroundings=match_surroundings,
         )
         method = load(model, device=device)
+        files = {"sar": sar, "cloud": cloud, "uncertainty": uncertainty}
         if dry_run:
-            out.print(check_scene(scene, output, sar=sar, method=method, cloud=cloud, options=options))
+            out.print(check_scene(scene, output, **files, method=method, options=options))
             return
         with progress_bar("removing clouds") as advance:
-            report = restore_scene(
-                scene, output, sar=sar, method=method, cloud=cloud, options=options, progress=advance
-            )
-        share = report.num_restored / max(report.num_valid, 1)
-        out.print(f"{report.num_restored:,} of {report.num_valid:,} pixels restored ({share:.1%})")
-        out.print(f"result   {report.out}", soft_wrap=True)
-        if report.preview:
-            out.print(f"preview  {report.preview}", soft_wrap=True)
+            report = restore_scene(scene, output, **files, method=method, options=options, progress=advance)
+        _print_report(report)
+
+
+def _print_report(report: "SceneReport") -> None:
+    share = report.num_restored / max(report.num_valid, 1)
+    out.print(f"{report.num_restored:,} of {report.num_valid:,} pixels restored ({share:.1%})")
+    paths = {"result": report.out, "spread": report.uncertainty, "preview": report.preview}
+    for label, path in paths.items():
+        if path:
+            out.print(f"{label:<9}{path}", soft_wrap=True)
 
 
 def simulate(

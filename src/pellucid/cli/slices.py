@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pellucid.cli.terminal import Device, Precision, out, progress_bar, said_plainly
+from pellucid.cli.terminal import Device, Eta, Precision, Seed, Steps, out, progress_bar, said_plainly
 from pellucid.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ def upscale_command(
             "--model", "-m", help="A model that ships (`pellucid models`) or a run folder; default by factor."
         ),
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Sampling steps; few are quick, default: the model's.")
-    ] = None,
+    steps: Steps = None,
     samples: Annotated[
         int, typer.Option(min=1, help="Images drawn per slice: their mean, and their spread as a map.")
     ] = 1,
@@ -39,11 +37,8 @@ def upscale_command(
         Path | None,
         typer.Option(metavar="STD.tif", help="Where the spread goes, in grey values; default OUT_std.tif."),
     ] = None,
-    eta: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Fresh noise per step: 0 deterministic, 1 ancestral sampling."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same image.")] = 0,
+    eta: Eta = None,
+    seed: Seed = 0,
     tile: Annotated[int, typer.Option(min=1, help="Side of a tile, in pixels of the result.")] = 256,
     overlap: Annotated[int, typer.Option(min=0, help="Pixels over which neighbouring tiles blend.")] = 32,
     grey_range: Annotated[

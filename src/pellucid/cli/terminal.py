@@ -24,6 +24,15 @@ Precision = Annotated[
     Literal["fp32", "bf16"], typer.Option(help="bf16 is faster on GPUs and on CPUs with AMX.")
 ]
 
+Steps = Annotated[
+    int | None, typer.Option(min=1, help="Sampling steps; few are quick, default: the model's.")
+]
+Eta = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Fresh noise per step: 0 deterministic, 1 ancestral sampling."),
+]
+Seed = Annotated[int, typer.Option(help="The same seed makes the same image.")]
+
 
 @contextmanager
 def said_plainly() -> Iterator[None]:
