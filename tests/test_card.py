@@ -13,7 +13,7 @@ def test_a_card_tells_what_was_trained_and_what_it_reaches() -> None:
     )
     assert card.startswith("# mine\n")
     assert "587 parameters" in card  # 8 (5 9 + 1) + 3 (8 9 + 1)
-    assert "B02, B03, B04 with VV, VH" in card
+    assert "B02, B03, B04, VV, VH" in card
     assert "pellucid train x" in card
     assert hashlib.sha256(b"a\nb").hexdigest() in card
     assert "those of step 4, 1.00 hours into the run" in card

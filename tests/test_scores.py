@@ -9,8 +9,8 @@ import torch
 from pellucid.data.batch import Batch
 from pellucid.errors import InputError
 from pellucid.metrics import ssim_map
+from pellucid.score_files import HISTORY, write_evaluation
 from pellucid.scores import (
-    HISTORY,
     INPUT,
     MODEL,
     SPECTRUM,
@@ -18,7 +18,6 @@ from pellucid.scores import (
     Mean,
     score_image,
     summarise,
-    write_evaluation,
 )
 
 BLACK = (0.0, 0.0, 0.0)

@@ -9,15 +9,25 @@ import torch
 from torch import nn
 
 from pellucid.bookkeeping import TrainReport
-from pellucid.config import Config, GenerativeConfig, MethodConfig, PathConfig, RegressionConfig, parse
+from pellucid.config import (
+    AutoencodingConfig,
+    Config,
+    GenerativeConfig,
+    MethodConfig,
+    PathConfig,
+    RegressionConfig,
+    parse,
+)
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, SLICE, ValueRange
 from pellucid.errors import InputError
 from pellucid.generative.path import RectifiedFlow, VariancePreserving, beta_schedule
 from pellucid.losses import LOSSES, PerceptualLoss
+from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.generative import DENOISE, Generative, Sampling
 from pellucid.methods.method import Method
 from pellucid.methods.regression import Regression
+from pellucid.networks.autoencoder import Autoencoder
 from pellucid.perceptual import load_vgg19
 from pellucid.published import Hints, read_checkpoint
 from pellucid.run import Metadata, find_run, read_run, save_run, shipped_runs
@@ -26,8 +36,11 @@ from pellucid.trainer import choose_device, train
 
 # A term of the loss: (estimated image, batch) -> scalar.
 Loss: TypeAlias = Callable[[torch.Tensor, Batch], torch.Tensor]
+AnyMethod: TypeAlias = Regression | Generative | Autoencoding
 PERCEPTUAL = "perceptual"
 NETWORKS = Path(__file__).parent / "networks"
+# Training samples by which the latents of an autoencoder are measured.
+NUM_MEASURED = 128
 
 
 def build_network(config: Config) -> nn.Module:
@@ -42,7 +55,7 @@ def build_network(config: Config) -> nn.Module:
         raise InputError(f"network.name is {name!r}, known networks are {', '.join(known_networks())}")
     module = importlib.import_module(f"pellucid.networks.{name}")
     optical, radar = config.method.optical, config.method.radar
-    for key, names in (("bands", optical), ("optical_bands", optical), ("radar_bands", radar)):
+    for key, names in (("bands", optical or radar), ("optical_bands", optical), ("radar_bands", radar)):
         if key not in module.Config.__dataclass_fields__:
             continue
         if values.setdefault(key, len(names)) != len(names):
@@ -58,7 +71,7 @@ def known_networks() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in NETWORKS.glob("[a-z]*.py") if path.stem != "blocks"))
 
 
-def build_method(config: Config, metadata: Metadata | None = None) -> Regression | Generative:
+def build_method(config: Config, metadata: Metadata | None = None) -> AnyMethod:
     """Return the method, with random weights.
 
     Args:
@@ -88,12 +101,35 @@ def build_method(config: Config, metadata: Metadata | None = None) -> Regression
                 network,
                 optical=optical,
                 radar=radar,
-                losses={name: (weight, term) for name, (weight, term) in losses.items() if term},
+                losses=_terms(losses),
                 residual=options.residual,
                 radar_optional=options.radar_optional,
                 caution=options.caution,
                 mean_spectrum=metadata.mean_spectrum if metadata else None,
             )
+        case AutoencodingConfig() as options:
+            return Autoencoding(
+                _as_autoencoder(network, config),
+                optical=optical,
+                radar=radar,
+                losses=_terms(losses),
+                kl_weight=options.kl_weight,
+                sample=options.sample,
+            )
+
+
+def _terms(losses: dict[str, tuple[float, Loss | None]]) -> dict[str, tuple[float, Loss]]:
+    """Return the terms that compare images: all that there are but for a generative method."""
+    return {name: (weight, term) for name, (weight, term) in losses.items() if term}
+
+
+def _as_autoencoder(network: nn.Module, config: Config) -> Autoencoder:
+    if not isinstance(network, Autoencoder):
+        raise InputError(
+            f"network.name is {config.network['name']!r}, which does not encode; method autoencoding needs "
+            "'autoencoder'"
+        )
+    return network
 
 
 def build_path(
@@ -170,7 +206,7 @@ def load(run_or_name: str | Path, *, device: str = "auto") -> Method:
     return method
 
 
-def start_method(config: Config) -> Regression | Generative:
+def start_method(config: Config) -> AnyMethod:
     """Return the method that training starts with: random weights, or those of `train.init_from`.
 
     Raises:
@@ -203,6 +239,8 @@ def run_training(
     method.mean_spectrum = data.mean_spectrum
 
     def save(*, card: str, metrics: dict[str, Any]) -> None:
+        if isinstance(method, Autoencoding):
+            method.measure(data.stream[i] for i in range(min(NUM_MEASURED, len(data.stream))))
         save_run(folder, config=config, method=method, card=card, metrics=metrics)
 
     return train(

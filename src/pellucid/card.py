@@ -73,7 +73,15 @@ def _describe_figures(history: Sequence[Row]) -> str:
     return (
         f"The weights are those of step {best['step']:.0f}, {best['seconds'] / 3600:.2f} hours into the run. "
         "They were chosen by `val_psnr`, the mean PSNR in dB over the whole validation images, so this "
-        "figure flatters them. `val_psnr_input` is that of the input (bicubic where it is smaller), "
-        "`val_psnr_spectrum` that of the training images' mean spectrum.\n\n"
+        f"figure flatters them.{_explain_baselines(names)}\n\n"
         f"| {' | '.join(names)} |\n|{'---|' * len(names)}\n" + "\n".join(f"| {line} |" for line in lines)
     )
+
+
+def _explain_baselines(names: Sequence[str]) -> str:
+    known = {
+        "val_psnr_input": "that of the input (bicubic where it is smaller)",
+        "val_psnr_spectrum": "that of the training images' mean spectrum",
+    }
+    told = [f"`{name}` is {meaning}" for name, meaning in known.items() if name in names]
+    return f" {'; '.join(told)}." if told else ""

@@ -17,6 +17,8 @@ from pellucid.errors import InputError
 
 T = TypeVar("T")
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+
 
 class Strict(BaseModel):
     """A frozen model that refuses unknown keys."""
@@ -77,7 +79,23 @@ class GenerativeConfig(Strict):
     solver: Literal["euler", "heun"] = "euler"
 
 
-MethodConfig = Annotated[RegressionConfig | GenerativeConfig, Field(discriminator="name")]
+class AutoencodingConfig(Strict):
+    """The network turns images, optical or radar, into latents of fewer pixels and back."""
+
+    name: Literal["autoencoding"]
+    optical: tuple[str, ...] = ()
+    """Bands of the images, in the order of the channels; none where they are radar."""
+    radar: tuple[str, ...] = ()
+    """Polarisations of the images, in the order of the channels; none where they are optical."""
+    kl_weight: float = Field(1e-5, ge=0)
+    """Of the divergence of the code from a standard normal: per pixel, times 256 * 256."""
+    sample: bool = True
+    """Decode, in training, a code drawn from its distribution instead of the mean."""
+
+
+MethodConfig = Annotated[
+    RegressionConfig | GenerativeConfig | AutoencodingConfig, Field(discriminator="name")
+]
 
 
 class Sen12MsCrSource(Strict):
@@ -167,7 +185,8 @@ class AugmentConfig(Strict):
     gain: float = Field(0.0, ge=0, lt=1)
     """Reflectance is multiplied by a factor in [1 - gain, 1 + gain], one per image and one per band."""
     simulate: float = Field(0.0, ge=0, le=1)
-    """Share of the pairs whose cloudy image is replaced by their clear one under simulated clouds."""
+    """Share of the pairs whose cloudy image is replaced by their clear one under simulated clouds; of the
+    images of an autoencoder, share of those that are seen under such clouds."""
     radar_shift: float = Field(0.0, ge=0, lt=1)
     """Standard deviation of a constant added to each polarisation, in units of its range."""
     drop_radar: float = Field(0.0, ge=0, le=1)
@@ -195,6 +214,8 @@ class TrainConfig(Strict):
     """Samples per optimiser step and process, before accumulation."""
     accumulate: int = Field(1, gt=0)
     learning_rate: float = Field(1e-4, gt=0)
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    """Decay of Adam's means of the gradient and of its square."""
     weight_decay: float = Field(0.0, ge=0)
     schedule: Literal["constant", "step", "cosine"] = "step"
     steps_per_epoch: int = Field(0, ge=0)

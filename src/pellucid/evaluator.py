@@ -1,7 +1,8 @@
 """Judging a method: it against two baselines, over all, cloudy and clear pixels, and by cloud cover.
 
 The baselines are the untouched input and the mean spectrum of the training set, the same for every pixel. A
-model that does not clearly beat both is of no use.
+model that does not clearly beat both is of no use. An autoencoder has none: what it gets is what it is to
+give back.
 """
 
 import math
@@ -16,25 +17,27 @@ from torch import Tensor
 from pellucid.data.batch import Batch
 from pellucid.errors import InputError
 from pellucid.generative.noise import keyed_noise
-from pellucid.methods.method import Method
+from pellucid.methods.autoencoding import Autoencoding
+from pellucid.methods.method import Method, result_range
 from pellucid.pictures import gray_to_rgb, radar_to_rgb, save_picture, sheet, to_picture
+from pellucid.score_files import make_folder, write_evaluation
 from pellucid.scores import (
     BASELINES,
     MODEL,
     Evaluation,
     ImageScore,
     get_target,
-    make_folder,
     score_image,
+    score_reconstruction,
     summarise,
-    write_evaluation,
 )
 from pellucid.trainer import choose_device
 
-# Mean absolute error over bands, in reflectance, that the picture sheet shows as white.
-ERROR_SHOWN = 0.1
+# Mean absolute error over bands, in [0, 1], that the picture sheet shows as white; then, of an autoencoder.
+ERROR_SHOWN, CODING_ERROR_SHOWN = 0.1, 0.05
 RADAR = "radar (VV, VH)"
 PANELS = ("input", RADAR, "result", "truth", f"error, black 0 to white {ERROR_SHOWN:g}")
+CODING_PANELS = ("image", "reconstruction", f"error, black 0 to white {CODING_ERROR_SHOWN:g}")
 
 
 class Images(Protocol):
@@ -62,7 +65,7 @@ def evaluate(
     precision: Literal["fp32", "bf16"] = "fp32",
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Return how well a method restores, image by image, next to both baselines.
+    """Return how well a method restores, image by image, next to both baselines, which autoencoders lack.
 
     With `out`, that folder gets metrics.json, per_image.csv, sheet.png and a new row in evaluations.csv.
 
@@ -91,13 +94,15 @@ def evaluate(
         make_folder(out)
     spectrum = mean_spectrum if mean_spectrum is not None else method.mean_spectrum
     shown = {round(i * (len(data) - 1) / max(1, pictures - 1)) for i in range(pictures)}
-    titles = PANELS if method.radar.bands else tuple(title for title in PANELS if title != RADAR)
     scores, panels, captions = [], [], []
     apply = _Restorer(method, choose_device(device), precision, samples)
     for i in range(len(data)):
         batch = crop_centre(data[i], crop) if crop else data[i]
         restored = apply(batch)
-        scores.append(score_image(batch, restored, spectrum, legacy=legacy, lpips=lpips))
+        if isinstance(method, Autoencoding):
+            scores.append(score_reconstruction(batch, restored, result_range(method)))
+        else:
+            scores.append(score_image(batch, restored, spectrum, legacy=legacy, lpips=lpips))
         if i in shown:
             panels.append(_panels(batch, restored, method))
             captions.append(_caption(scores[-1]))
@@ -107,7 +112,7 @@ def evaluate(
     if out is not None:
         write_evaluation(result, out)
         if panels:
-            save_picture(sheet(panels, titles, captions), out / "sheet.png")
+            save_picture(sheet(panels, _titles(method), captions), out / "sheet.png")
     return result
 
 
@@ -175,7 +180,7 @@ class _Restorer:
         return torch.stack(drawn).mean(0)[..., :height, :width].cpu()
 
     def _check(self, batch: Batch) -> None:
-        found, bands = batch.degraded.shape[1], self.method.optical.bands
+        found, bands = batch.degraded.shape[1], result_range(self.method).bands
         if found != len(bands):
             raise InputError(
                 f"{batch.key[0]} has {found} bands, the model needs {', '.join(bands)}; choose other data"
@@ -194,9 +199,19 @@ class _Restorer:
             )
 
 
+def _titles(method: Method) -> tuple[str, ...]:
+    """Return what the panels of a row show."""
+    if isinstance(method, Autoencoding):
+        return CODING_PANELS
+    return PANELS if method.radar.bands else tuple(title for title in PANELS if title != RADAR)
+
+
 def _panels(batch: Batch, restored: Tensor, method: Method) -> list[Any]:
-    target, valid, bands = get_target(batch)[0], batch.valid[0], method.optical.bands
+    target, valid, bands = get_target(batch)[0], batch.valid[0], result_range(method).bands
     error = (restored[0] - target).abs().mean(0, keepdim=True).where(valid, torch.nan)
+    if isinstance(method, Autoencoding):
+        pictures = [to_picture(image, bands, valid) for image in (target, restored[0])]
+        return [*pictures, gray_to_rgb(error, CODING_ERROR_SHOWN)]
     optical = [to_picture(image, bands, valid) for image in (batch.enlarged()[0], restored[0], target)]
     shown = gray_to_rgb(error, ERROR_SHOWN)
     if not method.radar.bands:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from pellucid.data.geotiff import temporary_beside
-from pellucid.data.ranges import SLICE
+from pellucid.data.ranges import SENTINEL1, SLICE
 
 RGB = ("B04", "B03", "B02")
 # Reflectance shown as black, B04, B03, B02: a little less than the air alone reflects at the top of the
@@ -44,8 +44,13 @@ def to_rgb(optical: Tensor, bands: tuple[str, ...], valid: Tensor | None = None)
 
 
 def to_picture(image: Tensor, bands: tuple[str, ...], valid: Tensor | None = None) -> NDArray[np.uint8]:
-    """Return (H, W, 3) uint8 of (C, H, W) in [0, 1]: a slice in its own grey values, else as `to_rgb`."""
-    return gray_to_rgb(image) if bands == SLICE.bands else to_rgb(image, bands, valid)
+    """Return (H, W, 3) uint8 of (C, H, W) in [0, 1]: slices in grey, radar and optical images in colour."""
+    if bands == SLICE.bands:
+        return gray_to_rgb(image)
+    if not set(bands) <= set(SENTINEL1.bands):
+        return to_rgb(image, bands, valid)
+    image = image if valid is None else image.where(valid, torch.nan)
+    return radar_to_rgb(image) if len(bands) == 2 else gray_to_rgb(image)
 
 
 def radar_to_rgb(sar: Tensor) -> NDArray[np.uint8]:

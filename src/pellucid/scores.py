@@ -1,13 +1,9 @@
-"""The figures of an evaluation: of each image, their means by region and cloud cover, as table and files."""
+"""The figures of an evaluation: of each image, and their means by region and cloud cover."""
 
-import csv
-import io
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -17,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from pellucid.data.batch import Batch
-from pellucid.data.geotiff import write_atomically
+from pellucid.data.ranges import SENTINEL2, ValueRange
 from pellucid.errors import InputError
 from pellucid.metrics import (
     SSIM_WINDOW,
@@ -37,12 +33,10 @@ from pellucid.metrics import (
 CLOUDY = 0.5
 # Lower limits of the cloud-cover bins.
 COVER_BINS = (0.0, 0.2, 0.4, 0.6, 0.8)
-# Not history.csv, which a training run of the same folder writes.
-HISTORY = "evaluations.csv"
-HISTORY_COLUMNS = ("timestamp", "model", "psnr", "ssim", "num_images", "notes")
 
 MODEL, INPUT, BICUBIC, SPECTRUM = "model", "input", "bicubic", "mean spectrum"
 BASELINES = (INPUT, BICUBIC, SPECTRUM)
+REGIONS = ("all", "cloudy", "clear")
 _PIXELWISE = {"psnr": psnr, "sam": sam, "mae": mae, "rmse": rmse}
 # What a metric is called at the head of a column, and its decimals.
 COLUMNS = {
@@ -108,7 +102,7 @@ class ImageScore:
     Attributes:
         key: its name.
         cover: share of its valid pixels that are cloudy; NaN without a cloud map.
-        values: by (source, region, metric); the region is "all", "cloudy" or "clear".
+        values: by (source, region, metric); the region is "all", "cloudy" or "clear", or a band.
     """
 
     key: str
@@ -133,6 +127,7 @@ class Evaluation:
         rows: every source over every region.
         gains: the model's PSNR minus that of the better baseline, image by image, by region, in dB.
         images: the figures of each image.
+        bands: PSNR of each band, in dB, of an autoencoder.
     """
 
     name: str
@@ -141,6 +136,7 @@ class Evaluation:
     rows: tuple[Row, ...]
     gains: Mapping[str, Mean]
     images: tuple[ImageScore, ...]
+    bands: Mapping[str, Mean] = field(default_factory=dict)
 
     @property
     def gain(self) -> Mean:
@@ -166,7 +162,8 @@ class Evaluation:
         )
         for name in ("pixels", "images", "of"):
             table.add_column(name, justify="right" if name == "images" else "left")
-        for name in (*names, "gain"):
+        heads = (*names, "gain") if self.gain.num else names
+        for name in heads:
             table.add_column(COLUMNS.get(name, name), justify="right")
         for at, row in enumerate(self.rows):
             is_first = at == 0 or self.rows[at - 1].region != row.region
@@ -175,7 +172,16 @@ class Evaluation:
             figures = [_figure(row.metrics[name], name, row.num_images) for name in names]
             gain = _figure(self.gains[row.region], "psnr", row.num_images) if row.source == MODEL else ""
             start = (row.region, str(row.num_images)) if is_first else ("", "")
-            table.add_row(*start, row.source, *figures, gain)
+            table.add_row(*start, row.source, *[*figures, gain][: len(heads)])
+        return table
+
+    def band_table(self) -> Table:
+        """Return the PSNR of each band for the screen."""
+        table = Table(box=SIMPLE_HEAD, padding=0)
+        table.add_column("band")
+        table.add_column(COLUMNS["psnr"], justify="right")
+        for band, value in self.bands.items():
+            table.add_row(band, _figure(value, "psnr", len(self.images)))
         return table
 
     def to_dict(self) -> dict[str, Any]:
@@ -186,6 +192,7 @@ class Evaluation:
             "timestamp": self.timestamp,
             "num_images": len(self.images),
             "gain_db": {region: _plain(gain) for region, gain in self.gains.items()},
+            "band_psnr_db": {band: _plain(value) for band, value in self.bands.items()},
             "rows": [
                 {
                     "source": row.source,
@@ -198,7 +205,9 @@ class Evaluation:
         }
 
     def _summary(self) -> str:
-        gain = self.gain
+        gain, num_images = self.gain, len(self.images)
+        if not gain.num:
+            return f"PSNR {_figure(self.row().metrics['psnr'], 'psnr', num_images)} dB, {num_images} images"
         spread = "" if math.isnan(gain.std) else f" ± {gain.std:.2f}"
         return f"{gain.mean:+.2f}{spread} dB against the better baseline, image by image, {gain.num} images"
 
@@ -227,16 +236,11 @@ def score_image(
     sources = {MODEL: restored, BICUBIC if batch.scale > 1 else INPUT: batch.enlarged()}
     if spectrum is not None:
         sources[SPECTRUM] = _flat(spectrum, target)
-    regions, is_whole = _regions(batch), _whole_windows(valid)
+    regions = _regions(batch)
     values: dict[tuple[str, str, str], float] = {}
     for source, image in sources.items():
-        similarity = ssim_map(image, target)
-        for region, mask in regions.items():
-            for metric, function in _PIXELWISE.items():
-                if metric == "sam" and target.shape[1] == 1:
-                    continue  # one band has no angle
-                values[source, region, metric] = function(image, target, mask).item()
-            values[source, region, "ssim"] = mean_inside(similarity, mask & is_whole).item()
+        for place, value in _compare(image, target, regions, has_angle=target.shape[1] > 1).items():
+            values[source, *place] = value
         if batch.scale > 1:
             values[source, "all", "gmsd"] = gmsd(image, target, valid).item()
             values[source, "all", "consistency"] = consistency(image, batch.degraded, batch.scale).item()
@@ -246,6 +250,25 @@ def score_image(
             values[source, "all", "legacy_psnr"] = legacy_psnr(image, target).item()
             values[source, "all", "legacy_ssim"] = legacy_ssim(image, target).item()
     return ImageScore(batch.key[0], _cover(batch), values)
+
+
+def score_reconstruction(batch: Batch, restored: Tensor, images: ValueRange) -> ImageScore:
+    """Return the figures of an autoencoder's image: no baselines, but also the PSNR of each band.
+
+    The spectral angle is that of reflectance alone.
+
+    Args:
+        batch: with B = 1 and a target.
+        restored: (1, C, H, W).
+        images: bands and value range of the images.
+    """
+    target = get_target(batch)
+    has_angle = images.unit == SENTINEL2.unit and len(images.bands) > 1
+    found = _compare(restored, target, _regions(batch), has_angle=has_angle)
+    for at, band in enumerate(images.bands):
+        one = slice(at, at + 1)
+        found[band, "psnr"] = psnr(restored[:, one], target[:, one], batch.valid).item()
+    return ImageScore(batch.key[0], _cover(batch), {(MODEL, *place): value for place, value in found.items()})
 
 
 def summarise(scores: Sequence[ImageScore], *, name: str, notes: str = "") -> Evaluation:
@@ -262,7 +285,12 @@ def summarise(scores: Sequence[ImageScore], *, name: str, notes: str = "") -> Ev
             }
             rows.append(Row(source, label, len(images), means))
     timestamp = datetime.now(UTC).isoformat(timespec="seconds")
-    return Evaluation(name, notes, timestamp, tuple(rows), gains, tuple(scores))
+    bands = {
+        band: Mean.of([image.values[MODEL, band, "psnr"] for image in scores])
+        for _, band, _ in scores[0].values
+        if band not in REGIONS
+    }
+    return Evaluation(name, notes, timestamp, tuple(rows), gains, tuple(scores), bands)
 
 
 def get_target(batch: Batch) -> Tensor:
@@ -282,6 +310,20 @@ def _flat(spectrum: tuple[float, ...], target: Tensor) -> Tensor:
             f"the mean spectrum has {len(spectrum)} bands, the data {target.shape[1]}; give one per band"
         )
     return target.new_tensor(spectrum).view(1, -1, 1, 1).expand_as(target)
+
+
+def _compare(
+    image: Tensor, target: Tensor, regions: Mapping[str, Tensor], *, has_angle: bool
+) -> dict[tuple[str, str], float]:
+    """Return the figures by region and metric; that named "all" has all valid pixels."""
+    similarity, is_whole = ssim_map(image, target), _whole_windows(regions["all"])
+    values = {}
+    for region, mask in regions.items():
+        for metric, function in _PIXELWISE.items():
+            if metric != "sam" or has_angle:
+                values[region, metric] = function(image, target, mask).item()
+        values[region, "ssim"] = mean_inside(similarity, mask & is_whole).item()
+    return values
 
 
 def _regions(batch: Batch) -> dict[str, Tensor]:
@@ -327,56 +369,3 @@ def _figure(value: Mean, name: str, num_images: int) -> str:
 def _plain(value: Mean) -> dict[str, float | int | None]:
     mean, std = (None if math.isnan(number) else number for number in (value.mean, value.std))
     return {"mean": mean, "std": std, "num": value.num}
-
-
-def make_folder(out: Path) -> None:
-    """Make a folder, and those above it, unless it is there.
-
-    Raises:
-        InputError: if that is not possible.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {out}: {error.strerror}; choose another") from error
-
-
-def write_evaluation(result: Evaluation, out: Path) -> None:
-    """Write metrics.json and per_image.csv into the folder `out`, and add a row to its evaluations.csv."""
-    _write_text(out / "metrics.json", json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n")
-    _write_text(out / "per_image.csv", _csv(_image_rows(result)))
-    best = result.row()
-    new = {
-        "timestamp": result.timestamp,
-        "model": result.name,
-        "psnr": f"{best.metrics['psnr'].mean:.4f}",
-        "ssim": f"{best.metrics['ssim'].mean:.4f}",
-        "num_images": best.num_images,
-        "notes": result.notes,
-    }
-    path = out / HISTORY
-    before = path.read_text(encoding="utf-8") if path.is_file() else ",".join(HISTORY_COLUMNS) + "\n"
-    _write_text(path, before + _csv([new]).partition("\n")[2])
-
-
-def _image_rows(result: Evaluation) -> list[dict[str, object]]:
-    rows = []
-    for image in result.images:
-        figures = {
-            f"{source} {region} {metric}".replace(" ", "_"): value
-            for (source, region, metric), value in image.values.items()
-        }
-        rows.append({"key": image.key, "cover": image.cover, "gain_db": image.gain(), **figures})
-    return rows
-
-
-def _csv(rows: list[dict[str, object]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -9,6 +9,7 @@ from typing import Literal, cast
 from torch.utils.data import ConcatDataset, Dataset
 
 from pellucid.config import (
+    AutoencodingConfig,
     ClearScenesSource,
     Config,
     GenerativeConfig,
@@ -31,14 +32,18 @@ from pellucid.data.batch import Batch
 from pellucid.data.clear_scenes import ClearScenes
 from pellucid.data.ranges import SLICE
 from pellucid.data.sen12ms_cr import Sen12MsCr
+from pellucid.data.single_images import Kind, SingleImages, change_image
 from pellucid.data.slices import Slices
 from pellucid.data.synthetic import SyntheticScenes
 from pellucid.errors import InputError
 from pellucid.evaluator import mean_spectrum
+from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.method import Method
 
 # Shared places that a message names before it counts the rest.
 NAMED = 5
+# Read beside radar that is wanted alone: the datasets pair it with optical images.
+COMPANION = ("B02",)
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class TrainingData:
         stream: the samples of the run.
         val: whole patches for validation; None where the config names none.
         mean_spectrum: mean per band of the clear images of the training places, a baseline; None for slices,
-            whose baseline is bicubic.
+            whose baseline is bicubic, and for autoencoders, which have none.
     """
 
     stream: TrainingStream
@@ -78,7 +83,8 @@ def build_training_data(config: Config) -> TrainingData:
         raise InputError(f"data: {error}") from error
     val = [_judged(source, config) for source in data.val]
     _check_apart(stream.places, {group for patches in val for group in patches.groups})
-    if any(isinstance(source, SlicesSource) for source in data.train):
+    has_slices = any(isinstance(source, SlicesSource) for source in data.train)
+    if has_slices or isinstance(config.method, AutoencodingConfig):
         return TrainingData(stream, join(val) if val else None, None)
     real = [patches for patches, source in sources if isinstance(source, Sen12MsCrSource)]
     kept = [
@@ -90,6 +96,9 @@ def build_training_data(config: Config) -> TrainingData:
 def _change(source: Source, config: Config) -> Change:
     """Return what makes the training samples of a source."""
     augment = config.data.augment
+    if isinstance(config.method, AutoencodingConfig):
+        bands = config.method.optical
+        return partial(change_image, augment=augment, bands=bands, kind=_kind(config.method))
     if isinstance(source, SlicesSource):
         return partial(change_low_resolution, augment=augment.low_resolution)
     is_clear = not isinstance(source, Sen12MsCrSource)
@@ -113,7 +122,17 @@ def join(parts: Sequence[Patches]) -> ConcatDataset[Batch]:
 
 def read_source(source: Source, config: Config) -> Patches:
     """Return the dataset that a source of the config describes, with the bands of its method."""
-    bands, radar = config.method.optical, config.method.radar
+    if isinstance(config.method, AutoencodingConfig):
+        return SingleImages(_read_patches(source, config.method), _kind(config.method))
+    return _read_patches(source, config.method)
+
+
+def _kind(method: AutoencodingConfig) -> Kind:
+    return "optical" if method.optical else "radar"
+
+
+def _read_patches(source: Source, method: MethodConfig) -> Patches:
+    bands, radar = method.optical or COMPANION, method.radar
     match source:
         case Sen12MsCrSource():
             return Sen12MsCr(source, bands=bands, radar=radar)
@@ -122,7 +141,7 @@ def read_source(source: Source, config: Config) -> Patches:
         case SyntheticSource():
             return SyntheticScenes(source, bands=bands, radar=radar)
         case SlicesSource():
-            return _read_slices(source, config.method)
+            return _read_slices(source, method)
 
 
 def _read_slices(source: SlicesSource, method: MethodConfig) -> Slices:
@@ -137,9 +156,10 @@ def _read_slices(source: SlicesSource, method: MethodConfig) -> Slices:
 
 
 def _judged(source: Source, config: Config) -> Patches:
-    """Return the dataset, clear scenes under simulated clouds: validation needs a task."""
+    """Return the dataset, clear scenes under simulated clouds unless they are to be encoded as they are."""
     patches = read_source(source, config)
-    if isinstance(source, Sen12MsCrSource | SlicesSource):
+    is_encoded = isinstance(config.method, AutoencodingConfig)
+    if is_encoded or isinstance(source, Sen12MsCrSource | SlicesSource):
         return patches
     return Clouded(patches, config.method.optical, seed=config.train.seed)
 
@@ -156,6 +176,8 @@ def read_reference(
 ) -> Patches:
     """Return the images under a folder with which a method can be judged: slices, or patches of SEN12MS-CR.
 
+    An autoencoder is judged by the cloud-free images, or the radar, of these patches.
+
     Args:
         method: decides what is read.
         root: folder of the patches, or of the slices of high resolution.
@@ -170,4 +192,7 @@ def read_reference(
     source = Sen12MsCrSource(
         name="sen12ms_cr", root=root, split=split, splits=splits, legacy_fill=legacy_fill
     )
-    return Sen12MsCr(source, bands=method.optical.bands, radar=method.radar.bands)
+    patches = Sen12MsCr(source, bands=method.optical.bands or COMPANION, radar=method.radar.bands)
+    if isinstance(method, Autoencoding):
+        return SingleImages(patches, "optical" if method.optical.bands else "radar")
+    return patches

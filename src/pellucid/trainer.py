@@ -43,7 +43,7 @@ from pellucid.config import Config, TrainConfig, parse
 from pellucid.data.batch import Batch
 from pellucid.data.order import train_loader, val_loader
 from pellucid.errors import InputError
-from pellucid.methods.method import Method
+from pellucid.methods.method import Method, result_range
 from pellucid.metrics import psnr
 from pellucid.progress import Board, ProgressBar
 
@@ -175,7 +175,10 @@ class Training(LightningModule):
         """Return AdamW, which is Adam where there is no weight decay, and the schedule of its rate."""
         options = self.options
         optimizer = AdamW(
-            self.network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+            self.network.parameters(),
+            lr=options.learning_rate,
+            betas=options.betas,
+            weight_decay=options.weight_decay,
         )
         per_epoch = options.steps_per_epoch or math.ceil(self.samples_per_epoch / _samples_per_step(options))
         scheduler = LambdaLR(optimizer, lambda step: rate_factor(options, step, per_epoch))
@@ -289,7 +292,7 @@ def _fit(
         judge,
         *_averaging(options),
         Checkpoints(folder, config, judge, stop),
-        Board(folder, judge, module.method.optical.bands),
+        Board(folder, judge, result_range(module.method).bands),
         ProgressBar(options, judge),
     ]
     with _quiet(), torch.random.fork_rng(devices=()):

@@ -83,6 +83,8 @@ def evaluate_command(
 ) -> None:
     """Judge a model against its baselines: the input (or bicubic) and the mean spectrum.
 
+    An autoencoder has none; of its reconstructions the PSNR of each band is told too.
+
     Example: `pellucid evaluate cross_attention --data data/sen12mscr --split test`
 
     Example: `pellucid evaluate sr3_ct_x4 --data slices --numbers 310,345`
@@ -124,6 +126,8 @@ def evaluate_command(
                 progress=advance,
             )
         out.print(result.table())
+        if result.bands:
+            out.print(result.band_table())
         out.print(f"tables and pictures  {folder}", soft_wrap=True)
 
 

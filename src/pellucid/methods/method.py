@@ -19,7 +19,7 @@ class Method(Protocol):
         scale: how many times larger the result is than the degraded image.
         is_random: whether the result depends on noise.
         takes_text: whether it heeds the prompts of a batch.
-        optical: bands and value range of `degraded` and of the result.
+        optical: bands and value range of `degraded` and of the result; without bands where these are radar.
         radar: polarisations and value range of `sar`; without bands where radar plays no part.
         radar_optional: whether `sar` may be NaN or missing.
         mean_spectrum: the training set's mean per optical band in [0, 1], where known: a baseline.
@@ -45,3 +45,8 @@ class Method(Protocol):
         The same noise gives the same images; without it, that of each image follows from its key.
         """
         ...
+
+
+def result_range(method: Method) -> ValueRange:
+    """Return bands and value range of what the method restores: optical images, or else radar."""
+    return method.optical if method.optical.bands else method.radar

@@ -167,11 +167,16 @@ def autoencoder_sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
 def autoencoder_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a published autoencoder's weights as `autoencoder.Autoencoder` names them.
 
-    Scale and shift of the latents, which its checkpoints lack, are those that the published code sets.
+    Scale and shift of the latents, which its checkpoints lack, are those that the published code sets, and
+    its logarithmic error stays 0.
     """
     sizes = autoencoder_sizes(weights)
     one = weights["decoder.conv_in.weight"].new_ones(sizes["latent_channels"])
-    constants = {"scale": PUBLISHED_SCALE * one, "shift": PUBLISHED_SHIFT * one}
+    constants = {
+        "scale": PUBLISHED_SCALE * one,
+        "shift": PUBLISHED_SHIFT * one,
+        "error_logvar": one.new_zeros(()),
+    }
     return constants | from_published(weights, autoencoder_rules(**sizes))
 
 

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 # Beyond these the log-variance says nothing that float32 can hold; diffusers clips there too.
 LOGVAR_LOW, LOGVAR_HIGH = -30.0, 20.0
+# Of an error of about 0.02 in [0, 1], where training soon gets; published is 0, and never trained.
+ERROR_LOGVAR = -4.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,10 @@ class Autoencoder(nn.Module):
     Latents are shifted and scaled, channel by channel, to mean 0 and standard deviation 1 over the images
     that `measure` saw; before that they are as the encoder gives them.
 
+    Attributes:
+        error_logvar: (), the logarithm of the error that the decoder is expected to make; training learns it
+            beside the other weights, nothing else uses it.
+
     Raises:
         ValueError: if the sizes do not fit each other.
     """
@@ -58,6 +64,7 @@ class Autoencoder(nn.Module):
         from diffusers import AutoencoderKL
 
         _check(config)
+        self.config = config
         levels = len(config.multipliers)
         model: Any = AutoencoderKL(  # type: ignore[no-untyped-call]
             in_channels=config.bands,
@@ -76,6 +83,7 @@ class Autoencoder(nn.Module):
             model.enable_gradient_checkpointing()
         self.encoder, self.decoder = model.encoder, model.decoder
         self.factor = self.stride = 2 ** (levels - 1)
+        self.error_logvar = nn.Parameter(torch.tensor(ERROR_LOGVAR))
         self.register_buffer("scale", torch.ones(config.latent_channels))
         self.register_buffer("shift", torch.zeros(config.latent_channels))
 
