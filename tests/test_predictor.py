@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,82 +7,27 @@ import pytest
 import rasterio
 import torch
 from rasterio.transform import Affine
+from scenes import (
+    BANDS,
+    EVERYTHING,
+    OPTIONS,
+    FakeMethod,
+    constant,
+    ground,
+    identity,
+    left_cloud,
+    nothing_left,
+    read,
+    write,
+)
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from pellucid.data.batch import Batch
-from pellucid.data.geotiff import Raster, open_raster
-from pellucid.data.ranges import SENTINEL1, SENTINEL2
+from pellucid.data.geotiff import Raster
+from pellucid.data.ranges import SENTINEL1
 from pellucid.errors import InputError
-from pellucid.predictor import RestoreOptions, SceneReport, check_scene, restore_scene
-
-BANDS = SENTINEL2.bands
-OPTIONS = RestoreOptions(tile=32, overlap=8, device="cpu", preview=False)
-EVERYTHING = replace(OPTIONS, keep_clear=False)
-
-
-class FakeMethod:
-    """Restores with a plain function of the batch."""
-
-    def __init__(
-        self, restore: Callable[[Batch], Tensor], *, stride: int = 4, radar_optional: bool = True
-    ) -> None:
-        self.network = nn.Identity()
-        self.stride = stride
-        self.optical, self.radar = SENTINEL2, SENTINEL1
-        self.radar_optional = radar_optional
-        self.mean_spectrum = None
-        self.function = restore
-        self.num_calls = 0
-
-    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        raise NotImplementedError
-
-    def restore(self, batch: Batch, noise: object = None) -> Tensor:
-        self.num_calls += 1
-        assert batch.degraded.shape[-1] % self.stride == batch.degraded.shape[-2] % self.stride == 0
-        return self.function(batch)
-
-
-def identity() -> FakeMethod:
-    return FakeMethod(lambda batch: batch.degraded)
-
-
-def constant(value: float) -> FakeMethod:
-    return FakeMethod(lambda batch: torch.full_like(batch.degraded, value))
-
-
-def write(path: Path, values: np.ndarray, names: tuple[str, ...] = (), **profile: Any) -> Path:
-    size = {"count": len(values), "height": values.shape[1], "width": values.shape[2], "dtype": values.dtype}
-    place = {"crs": "EPSG:32633", "transform": Affine(10, 0, 500_000, 0, -10, 5_000_000)}
-    with rasterio.open(path, "w", driver="GTiff", **(place | size | profile)) as file:
-        file.write(values)
-        if names:
-            file.descriptions = names
-    return path
-
-
-def ground(height: int = 75, width: int = 101, seed: int = 0) -> np.ndarray:
-    """Digital numbers of dark, clear ground."""
-    values = np.random.default_rng(seed).integers(300, 900, (13, height, width)).astype(np.uint16)
-    values[10] = 15
-    return values
-
-
-def read(path: Path) -> np.ndarray:
-    with open_raster(path) as file:
-        return file.read()
-
-
-def left_cloud(folder: Path, height: int = 75, width: int = 101, *, columns: int = 40) -> Path:
-    """A cloud map with cloud in the first columns."""
-    cloud = np.zeros((1, height, width), np.uint8)
-    cloud[:, :, :columns] = 1
-    return write(folder / "cloud.tif", cloud)
-
-
-def nothing_left(folder: Path, inputs: set[str]) -> bool:
-    return {path.name for path in folder.iterdir()} == inputs
+from pellucid.predictor import SceneReport, check_scene, restore_scene
 
 
 @pytest.mark.parametrize("size", [(75, 101), (32, 32), (5, 7), (1, 1), (33, 120)])
@@ -405,87 +349,6 @@ def test_the_preview_shows_before_and_after_side_by_side(tmp_path: Path) -> None
     assert (after[:, :30] == 255).all()
     assert before.max() < 128
     assert (before[:, 60:] == after[:, 60:]).mean() > 0.9
-
-
-def refuse(folder: Path, out: Path, message: str, **changes: Any) -> None:
-    """Check that the call is refused with the message and leaves only what was there."""
-    before = {path.name for path in folder.iterdir()}
-    scene = changes.pop("scene", folder / "s2.tif")
-    arguments = {"method": identity(), "options": EVERYTHING} | changes
-    with pytest.raises(InputError, match=message):
-        restore_scene(scene, out, **arguments)
-    assert nothing_left(folder, before)
-
-
-def test_outputs_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
-    scene = write(tmp_path / "s2.tif", ground(), BANDS)
-    refuse(tmp_path, tmp_path / "none" / "out.tif", "the folder .* does not exist; make it first")
-    refuse(tmp_path, tmp_path / "out.jpg", "the result is a GeoTIFF; let its name end in .tif")
-    refuse(tmp_path, scene, "it is an input; name another file")
-    (tmp_path / "folder.tif").mkdir()
-    refuse(tmp_path, tmp_path / "folder.tif", "it is a folder; name a file in it")
-
-
-def test_a_full_disk_is_refused_before_and_while_writing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(tmp_path / "s2.tif", ground(), BANDS)
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("pellucid.data.working_file.WorkingFile.write", full)
-    refuse(tmp_path, tmp_path / "out.tif", "No space left on device; free the disk or choose another folder")
-    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
-    refuse(tmp_path, tmp_path / "out.tif", "has 0.0 GB free, 0.0 GB are needed; free the disk")
-
-
-def test_options_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    write(tmp_path / "s2.tif", ground(), BANDS)
-    out = tmp_path / "out.tif"
-    refuse(
-        tmp_path,
-        out,
-        "tile is 30 px, must be a positive multiple of 4; try 32",
-        options=replace(OPTIONS, tile=30),
-    )
-    refuse(tmp_path, out, "must be less than the tile of 32; try 8", options=replace(OPTIONS, overlap=32))
-    refuse(tmp_path, out, "no device 'abacus'", options=replace(OPTIONS, device="abacus"))
-
-
-def test_a_scene_without_any_data_is_refused(tmp_path: Path) -> None:
-    write(tmp_path / "s2.tif", np.zeros((13, 75, 101), np.uint16), BANDS)
-    refuse(tmp_path, tmp_path / "out.tif", "holds no data at all, give another")
-
-
-def test_a_scene_damaged_somewhere_leaves_nothing(tmp_path: Path) -> None:
-    path = write(tmp_path / "s2.tif", ground(400, 400), BANDS, compress="deflate", tiled=True)
-    content = bytearray(path.read_bytes())
-    for at in range(len(content) // 2, len(content) // 2 + 200):
-        content[at] ^= 255
-    path.write_bytes(content)
-    refuse(tmp_path, tmp_path / "out.tif", "is damaged .* copy or download it again")
-
-
-def test_missing_radar_is_refused_by_a_model_that_needs_it(tmp_path: Path) -> None:
-    write(tmp_path / "s2.tif", ground(), BANDS)
-    method = FakeMethod(lambda batch: batch.degraded, radar_optional=False)
-    refuse(
-        tmp_path, tmp_path / "out.tif", "no radar is given and this model needs it; add --sar", method=method
-    )
-
-
-def test_a_model_that_gives_no_numbers_is_refused(tmp_path: Path) -> None:
-    write(tmp_path / "s2.tif", ground(), BANDS)
-    refuse(tmp_path, tmp_path / "out.tif", "gave no number at s2_0_0 in fp32", method=constant(float("nan")))
-
-
-def test_bands_that_do_not_show_clouds_need_a_cloud_map(tmp_path: Path) -> None:
-    write(tmp_path / "s2.tif", ground()[:1], ("B08",))
-    method = identity()
-    method.optical = SENTINEL2.select(("B08",))
-    message = "cannot be told from B08 alone .* give a cloud map with --cloud"
-    refuse(tmp_path, tmp_path / "out.tif", message, method=method, options=OPTIONS)
 
 
 def test_a_check_says_what_would_be_done_and_writes_nothing(tmp_path: Path) -> None:

@@ -252,6 +252,8 @@ class Scene:
         return self.optical.to_stored(low), self.optical.to_stored(high)
 
     def _open_radar(self, sar: Path | None, stack: ExitStack) -> RadarRaster | None:
+        if sar and not self.method.radar.bands:
+            raise InputError("radar is given, but this model takes none; leave out --sar")
         if sar:
             return stack.enter_context(RadarRaster(sar))
         if self.method.radar_optional:
