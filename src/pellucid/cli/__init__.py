@@ -2,6 +2,7 @@
 
 import typer
 
+from pellucid.cli.clouds import clouds_command
 from pellucid.cli.runs import evaluate_command, import_command, models, train_command
 from pellucid.cli.scenes import demo, remove_clouds, simulate
 from pellucid.cli.slices import upscale_command
@@ -18,6 +19,7 @@ app = typer.Typer(
 )
 for name, command in (
     ("remove-clouds", remove_clouds),
+    ("clouds", clouds_command),
     ("upscale", upscale_command),
     ("train", train_command),
     ("evaluate", evaluate_command),

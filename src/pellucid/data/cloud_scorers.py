@@ -1,0 +1,159 @@
+"""What tells clouds from reflectance: s2cloudless or the built-in score; and masks from probabilities."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, convolve
+from torch import Tensor
+
+from pellucid.data.cloud_score import REACH_PX, cloud_score
+from pellucid.data.ranges import SENTINEL2
+from pellucid.errors import InputError
+
+ScorerName = Literal["s2cloudless", "built-in"]
+
+# The bands on which s2cloudless was trained (its MODEL_BAND_IDS). Level 1C.
+MODEL_BANDS = ("B01", "B02", "B04", "B05", "B08", "B8A", "B09", "B10", "B11", "B12")
+# In a mask: no data.
+NO_DATA = 255
+
+
+class Scorer(Protocol):
+    """Gives each pixel a probability of cloud."""
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Bands that a scene may lack."""
+
+    @property
+    def reach_px(self) -> int:
+        """Pixels around a place on which its probability depends."""
+
+    @property
+    def origin(self) -> str:
+        """What it is, for the tags of a file."""
+
+    def __call__(self, reflectance: Tensor, valid: Tensor, bands: tuple[str, ...]) -> NDArray[np.float32]:
+        """Return (H, W) in [0, 1]; 0 where there is no data.
+
+        Args:
+            reflectance: (C, H, W), not clipped, 0 where not valid.
+            valid: (1, H, W) bool.
+            bands: names of the channels.
+        """
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """`cloud_score`: clouds, haze, cirrus and their shadows, from the bands that there are."""
+
+    optional: tuple[str, ...] = tuple(band for band in SENTINEL2.bands if band not in ("B02", "B04"))
+    reach_px: int = REACH_PX
+    origin: str = "pellucid cloud_score"
+
+    def __call__(self, reflectance: Tensor, valid: Tensor, bands: tuple[str, ...]) -> NDArray[np.float32]:
+        """Return (H, W) in [0, 1]; 0 where there is no data."""
+        return (cloud_score(reflectance.clamp(0, 1), bands) * valid)[0].numpy()
+
+
+@dataclass(frozen=True)
+class S2Cloudless:
+    """The gradient-boosted trees of s2cloudless, pixel by pixel; they know no shadows.
+
+    Zupanc, Improving cloud detection with machine learning, 2017; the model is under CC BY-SA 4.0.
+
+    Args:
+        threads: for the trees; 0: as many as OpenMP likes.
+        optional: none.
+        reach_px: none.
+
+    Raises:
+        InputError: if s2cloudless is not installed.
+    """
+
+    threads: int = 0
+    optional: tuple[str, ...] = ()
+    reach_px: int = 0
+
+    def __post_init__(self) -> None:
+        _ = self.detectors
+
+    @property
+    def origin(self) -> str:
+        """Return the name and the version, for the tags of a file."""
+        import s2cloudless
+
+        return f"s2cloudless {s2cloudless.__version__}"
+
+    def __call__(self, reflectance: Tensor, valid: Tensor, bands: tuple[str, ...]) -> NDArray[np.float32]:
+        """Return (H, W) in [0, 1] from the 13 bands or the 10 of `MODEL_BANDS`, in this order."""
+        inside = valid[0].numpy()
+        found = np.zeros(inside.shape, np.float32)
+        if inside.any():
+            pixels = reflectance.numpy()[:, inside].T[None, None]  # (1, 1, pixels, C)
+            detector = self.detectors[len(bands)]
+            options = {"num_threads": self.threads} if self.threads else {}
+            found[inside] = detector.get_cloud_probability_maps(pixels, **options)[0, 0].clip(0, 1)
+        return found
+
+    @cached_property
+    def detectors(self) -> dict[int, Any]:
+        """The detector for scenes of 13 and the one for scenes of 10 bands."""
+        try:
+            from s2cloudless.cloud_detector import S2PixelCloudDetector
+        except ImportError as error:
+            raise InputError(
+                f"s2cloudless is not installed ({error}), pip install 'pellucid[clouds]' or use the score "
+                "that is built in, --scorer built-in"
+            ) from error
+        return {
+            len(bands): S2PixelCloudDetector(all_bands=bands == SENTINEL2.bands)
+            for bands in (SENTINEL2.bands, MODEL_BANDS)
+        }
+
+
+def find_scorer(name: ScorerName, *, threads: int = 0) -> Scorer:
+    """Return the scorer of that name.
+
+    Args:
+        name: see `ScorerName`.
+        threads: that it may use; 0 for all.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    return S2Cloudless(threads) if name == "s2cloudless" else BuiltIn()
+
+
+def disk(radius: int) -> NDArray[np.uint8]:
+    """Return (2 radius + 1, 2 radius + 1): 1 at and within the radius, in pixels, else 0."""
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    return (x**2 + y**2 <= radius**2).astype(np.uint8)
+
+
+def to_mask(
+    probability: NDArray[np.float32], *, threshold: float = 0.4, average_over: int = 4, dilation_size: int = 2
+) -> NDArray[np.uint8]:
+    """Return (H, W): 1 where the probability, averaged over a disk, exceeds the threshold, and near it; or 0.
+
+    As `S2PixelCloudDetector.get_mask_from_prob`, and without data there is `NO_DATA`, which no mean heeds.
+
+    Args:
+        probability: (H, W) in [0, 1], NaN without data; mirrored at the edges.
+        threshold: in [0, 1].
+        average_over: radius of the disk in pixels; 0 for no averaging.
+        dilation_size: radius of the disk by which clouds grow, in pixels; 0 for none.
+    """
+    known = np.isfinite(probability)
+    mean = np.where(known, probability, 0).astype(np.float64)
+    if average_over:
+        weights = disk(average_over).astype(np.float64)
+        count = weights.sum() if known.all() else convolve(known.astype(np.float64), weights)
+        mean = convolve(mean, weights) / np.maximum(count, 1)
+    cloudy = (mean > threshold) & known
+    if dilation_size:
+        cloudy = binary_dilation(cloudy, disk(dilation_size))
+    return np.where(known, cloudy, NO_DATA).astype(np.uint8)

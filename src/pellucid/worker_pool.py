@@ -1,0 +1,52 @@
+"""The same work on many files, in one process or several; a process that dies does not stop the rest."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TypeVar
+
+DIED = "its process died, perhaps for lack of memory; try fewer --workers"
+
+Job = TypeVar("Job")
+
+
+def run_jobs(
+    work: Callable[[Job], str | None], jobs: Sequence[Job], *, workers: int
+) -> Iterator[tuple[int, str | None]]:
+    """Yield the number of each job, in the order in which they end, and what `work` said of it.
+
+    If a process dies, the jobs that it took along are done again, one at a time, and only that at which
+    a process dies once more is given up: of it, `DIED` is said.
+
+    Args:
+        work: a function of a module, for it is sent to other processes; says None, or why it failed.
+        jobs: what it is called with.
+        workers: number of processes.
+    """
+    left = dict(enumerate(jobs))
+    while left:
+        for number, reason in _run_until_broken(work, left, min(workers, len(left))):
+            del left[number]
+            yield number, reason
+        if left and workers == 1:
+            number = next(iter(left))  # one process takes them in order, so it died at the first
+            del left[number]
+            yield number, DIED
+        workers = 1
+
+
+def _run_until_broken(
+    work: Callable[[Job], str | None], jobs: dict[int, Job], workers: int
+) -> Iterator[tuple[int, str | None]]:
+    """Yield what ends, and stop where a process dies."""
+    # Not fork: the threads of torch and OpenMP do not survive it.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        try:
+            numbers = {pool.submit(work, job): number for number, job in jobs.items()}
+            for future in as_completed(numbers):
+                yield numbers[future], future.result()
+        except BrokenProcessPool:
+            return
+        finally:
+            pool.shutdown(cancel_futures=True)
