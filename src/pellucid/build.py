@@ -37,7 +37,7 @@ from pellucid.trainer import choose_device, train
 # A term of the loss: (estimated image, batch) -> scalar.
 Loss: TypeAlias = Callable[[torch.Tensor, Batch], torch.Tensor]
 AnyMethod: TypeAlias = Regression | Generative | Autoencoding
-PERCEPTUAL = "perceptual"
+PERCEPTUAL, CLOUD_ADAPTIVE = "perceptual", "cloud_adaptive"
 NETWORKS = Path(__file__).parent / "networks"
 # Training samples by which the latents of an autoencoder are measured.
 NUM_MEASURED = 128
@@ -158,14 +158,16 @@ def build_losses(config: Config) -> dict[str, tuple[float, Loss | None]]:
     """Return weight and function of each loss term whose weight is not 0; `denoise` has no function.
 
     Raises:
-        InputError: if `denoise` is asked of a regression, or the perceptual loss without weights.
+        InputError: if a term does not fit the method, or the perceptual loss has no weights.
     """
     losses: dict[str, tuple[float, Loss | None]] = {}
     for name, weight in config.losses.items():
         if not weight:
             continue
         if name == DENOISE and not isinstance(config.method, GenerativeConfig):
-            raise InputError("losses.denoise is for generative methods, set it to 0 for a regression")
+            raise InputError(f"losses.{name} is for generative methods, set it to 0 for {config.method.name}")
+        if name == CLOUD_ADAPTIVE and isinstance(config.method, AutoencodingConfig):
+            raise InputError(f"losses.{name} is for restored clouds, set it to 0 for an autoencoder")
         losses[name] = (weight, None if name == DENOISE else _loss(name, config))
     return losses
 
@@ -173,6 +175,12 @@ def build_losses(config: Config) -> dict[str, tuple[float, Loss | None]]:
 def _loss(name: str, config: Config) -> Loss:
     if name != PERCEPTUAL:
         return LOSSES[name]
+    bands = config.method.optical or config.method.radar
+    if len(bands) not in (1, 3):
+        raise InputError(
+            f"losses.perceptual sees grey or three bands, the method has {len(bands)}; set it to 0, or "
+            "change the bands"
+        )
     if not config.perceptual_weights:
         raise InputError(
             "losses.perceptual needs the weights of VGG19, name a file or URL in `perceptual_weights`, "
@@ -182,6 +190,9 @@ def _loss(name: str, config: Config) -> Loss:
 
 
 def _ranges(method: MethodConfig) -> tuple[ValueRange, ValueRange]:
+    if isinstance(method, AutoencodingConfig) and bool(method.optical) == bool(method.radar):
+        found = "both" if method.optical else "neither"
+        raise InputError(f"method: an autoencoder is of optical bands or of radar, found {found}; name one")
     known = SLICE if set(method.optical) <= set(SLICE.bands) else SENTINEL2
     try:
         return known.select(method.optical), SENTINEL1.select(method.radar)
