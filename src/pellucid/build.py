@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
 from pellucid.bookkeeping import TrainReport
 from pellucid.config import (
@@ -24,14 +25,16 @@ from pellucid.errors import InputError
 from pellucid.generative.path import RectifiedFlow, VariancePreserving, beta_schedule
 from pellucid.losses import LOSSES, PerceptualLoss
 from pellucid.methods.autoencoding import Autoencoding
-from pellucid.methods.generative import DENOISE, Generative, Sampling
+from pellucid.methods.generative import DENOISE, Generative, Learning, Sampling
 from pellucid.methods.method import Method
 from pellucid.methods.regression import Regression
+from pellucid.methods.space import Latents
 from pellucid.networks.autoencoder import Autoencoder
 from pellucid.perceptual import load_vgg19
 from pellucid.published import Hints, read_checkpoint
-from pellucid.run import Metadata, find_run, read_run, save_run, shipped_runs
-from pellucid.sources import build_training_data
+from pellucid.run import WEIGHTS, Metadata, find_run, part_of, read_run, save_run, shipped_runs
+from pellucid.sources import build_training_data, keep_encoded
+from pellucid.spaces import Parts, Spaces, read_spaces
 from pellucid.trainer import choose_device, train
 
 # A term of the loss: (estimated image, batch) -> scalar.
@@ -43,8 +46,12 @@ NETWORKS = Path(__file__).parent / "networks"
 NUM_MEASURED = 128
 
 
-def build_network(config: Config) -> nn.Module:
+def build_network(config: Config, spaces: Spaces | None = None) -> nn.Module:
     """Return the network that `config.network` names, with random weights.
+
+    Args:
+        config: of the run.
+        spaces: of a generative method; None reads those that the config names.
 
     Raises:
         InputError: if there is no such network, or a key or size does not fit it.
@@ -54,16 +61,33 @@ def build_network(config: Config) -> nn.Module:
     if name not in known_networks():
         raise InputError(f"network.name is {name!r}, known networks are {', '.join(known_networks())}")
     module = importlib.import_module(f"pellucid.networks.{name}")
-    optical, radar = config.method.optical, config.method.radar
-    for key, names in (("bands", optical or radar), ("optical_bands", optical), ("radar_bands", radar)):
+    for key, (count, reason) in _channels(config.method, spaces).items():
         if key not in module.Config.__dataclass_fields__:
             continue
-        if values.setdefault(key, len(names)) != len(names):
-            raise InputError(f"network.{key} is {values[key]}, but the method names {', '.join(names)}")
+        if values.setdefault(key, count) != count:
+            raise InputError(f"network.{key} is {values[key]}, but {reason}")
     try:
         return module.build(parse(module.Config, values, where="network"))
     except ValueError as error:
         raise InputError(f"network: {error}") from error
+
+
+def _channels(method: MethodConfig, spaces: Spaces | None) -> dict[str, tuple[int, str]]:
+    """Return how many channels the network has, by the keys of its config, and why."""
+
+    def named(names: tuple[str, ...]) -> tuple[int, str]:
+        return len(names), f"the method names {', '.join(names) or 'none'}"
+
+    optical, radar = named(method.optical), named(method.radar)
+    counts = {"bands": named(method.optical or method.radar), "optical_bands": optical, "radar_bands": radar}
+    if not isinstance(method, GenerativeConfig):
+        return counts
+    spaces = spaces or read_spaces(method, *_ranges(method))
+    optical, radar = (
+        (space.channels, f"the autoencoder has {space.channels}") if isinstance(space, Latents) else count
+        for space, count in ((spaces.optical, optical), (spaces.sar, radar))
+    )
+    return {**counts, "bands": optical, "latent_channels": optical, "sar_channels": radar}
 
 
 def known_networks() -> tuple[str, ...]:
@@ -71,18 +95,25 @@ def known_networks() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in NETWORKS.glob("[a-z]*.py") if path.stem != "blocks"))
 
 
-def build_method(config: Config, metadata: Metadata | None = None) -> AnyMethod:
-    """Return the method, with random weights.
+def build_method(config: Config, metadata: Metadata | None = None, parts: Parts | None = None) -> AnyMethod:
+    """Return the method, with random weights but for those of its autoencoders.
 
     Args:
         config: of the run.
         metadata: value ranges and mean spectrum of a saved run, which will not be trained, so that its
             losses are left out; None: the sensors' ranges, mean unknown.
+        parts: autoencoders of a saved run; else they are read from the runs that the config names.
+
+    Raises:
+        InputError: if the config's parts do not fit together, or an autoencoder is missing.
     """
     optical, radar = (metadata.optical, metadata.radar) if metadata else _ranges(config.method)
     losses = {} if metadata else build_losses(config)
+    spaces = None
+    if isinstance(config.method, GenerativeConfig):
+        spaces = read_spaces(config.method, optical, radar, parts)
     torch.manual_seed(config.train.seed)  # the libraries' layers draw their weights from the global state
-    network = build_network(config)
+    network = build_network(config, spaces)
     match config.method:
         case GenerativeConfig() as options:
             return Generative(
@@ -92,8 +123,12 @@ def build_method(config: Config, metadata: Metadata | None = None) -> AnyMethod:
                 radar=radar,
                 losses=losses,
                 scale=options.scale,
-                sampling=Sampling(options.steps, options.eta, options.solver),
-                importance=options.importance,
+                sampling=_sampling(options),
+                learning=_learning(options, config),
+                space=spaces.optical if spaces else None,
+                sar_space=spaces.sar if spaces else None,
+                radar_optional=options.radar_optional,
+                start_noise=options.start_noise if options.start == "degraded" else None,
                 residual=options.residual,
             )
         case RegressionConfig() as options:
@@ -116,6 +151,27 @@ def build_method(config: Config, metadata: Metadata | None = None) -> AnyMethod:
                 kl_weight=options.kl_weight,
                 sample=options.sample,
             )
+
+
+def _sampling(options: GenerativeConfig) -> Sampling:
+    if options.start == "degraded" and (options.path.name != "rectified_flow" or options.eta):
+        raise InputError(
+            f"method.start is degraded, which needs the path rectified_flow and eta 0, found "
+            f"{options.path.name} and {options.eta:g}; change them, or start from noise"
+        )
+    return Sampling(options.steps, options.eta, options.solver, options.guidance)
+
+
+def _learning(options: GenerativeConfig, config: Config) -> Learning:
+    if options.importance and options.times != "even":
+        raise InputError(f"method.importance is {options.importance:g}, which needs even times; set it to 0")
+    others = [name for name, weight in config.losses.items() if weight and name != DENOISE]
+    if config.data.num_cached and others:
+        raise InputError(
+            f"data.num_cached is {config.data.num_cached}, but encoded samples have no images for the loss "
+            f"{', '.join(others)}; train with losses.denoise alone, or set num_cached to 0"
+        )
+    return Learning(options.importance, options.times, options.drop_condition, options.cloud_weight)
 
 
 def _terms(losses: dict[str, tuple[float, Loss | None]]) -> dict[str, tuple[float, Loss]]:
@@ -142,7 +198,9 @@ def build_path(
     """
     try:
         if options.name == "rectified_flow":
-            return RectifiedFlow(prediction=prediction)
+            return RectifiedFlow(prediction=prediction, shift=options.shift)
+        if options.shift:
+            raise ValueError(f"shift is {options.shift}, which is for rectified_flow; leave it out")
         betas = beta_schedule(
             options.schedule,
             options.num_steps,
@@ -211,19 +269,27 @@ def load(run_or_name: str | Path, *, device: str = "auto") -> Method:
         InputError: if there is no such run, or its weights do not fit its config.
     """
     config, state, metadata = read_run(find_run(run_or_name))
-    method = build_method(config, metadata)
+    method = build_method(config, metadata, Parts(metadata.autoencoders, state))
     _load_weights(method, state, run_or_name)
     method.network.to(choose_device(device)).eval()
     return method
 
 
-def start_method(config: Config) -> AnyMethod:
+def start_method(config: Config, resumed: Path | None = None) -> AnyMethod:
     """Return the method that training starts with: random weights, or those of `train.init_from`.
+
+    Args:
+        config: of the run.
+        resumed: folder of the run that goes on; the autoencoders that it has saved stay what they are.
 
     Raises:
         InputError: if those weights do not fit the network of the config.
     """
-    method = build_method(config)
+    parts = None
+    if resumed is not None and (resumed / WEIGHTS).is_file():
+        _, state, metadata = read_run(resumed)
+        parts = Parts(metadata.autoencoders, state)
+    method = build_method(config, parts=parts)
     if config.train.init_from:
         _, state, _ = read_run(find_run(config.train.init_from))
         _load_weights(method, state, config.train.init_from)
@@ -245,9 +311,12 @@ def run_training(
     Raises:
         InputError: if config, data or folder do not allow it.
     """
-    method = start_method(config)
+    method = start_method(config, folder if resume else None)
     data = build_training_data(config)
     method.mean_spectrum = data.mean_spectrum
+    samples: Dataset[Batch] = data.stream
+    if config.data.num_cached and not dry_run:
+        samples = keep_encoded(config, method, data.stream)
 
     def save(*, card: str, metrics: dict[str, Any]) -> None:
         if isinstance(method, Autoencoding):
@@ -257,7 +326,7 @@ def run_training(
     return train(
         config,
         method,
-        data.stream,
+        samples,
         data.val,
         folder,
         save=save,
@@ -269,7 +338,7 @@ def run_training(
 
 def _load_weights(method: Method, state: dict[str, torch.Tensor], source: str | Path) -> None:
     try:
-        method.network.load_state_dict(state)
+        method.network.load_state_dict(part_of(state))
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
         raise InputError(f"the weights of {source} do not fit the network of the config: {reason}") from error

@@ -54,29 +54,57 @@ class PathConfig(Strict):
     """First variance; the cosine schedule has its own."""
     linear_end: float = Field(1e-2, gt=0, lt=1)
     """Last variance."""
+    shift: float | Literal["auto"] = 0.0
+    """Of a straight path's times towards its source: the odds t / (1 - t) are multiplied by exp(shift).
+    "auto" takes Flux's shift for the number of the network's tokens."""
+
+
+class SpaceConfig(Strict):
+    """Run folders, or models that ship, of the autoencoders in whose latents a network works."""
+
+    optical: str = ""
+    """Of the images; empty: the network works on pixels."""
+    sar: str = ""
+    """Of the radar."""
 
 
 class GenerativeConfig(Strict):
-    """The network takes noise away, step by step, guided by the degraded image."""
+    """The network leads from noise, or the degraded image, to the restored one, step by step."""
 
     name: Literal["generative"]
     optical: tuple[str, ...] = SLICE.bands
     """Bands of the images, in the order of the channels."""
     radar: tuple[str, ...] = ()
+    """Polarisations, in the order of the channels."""
+    radar_optional: bool = False
+    """Accept scenes without radar; the network then sees 0."""
     scale: int = Field(1, gt=0)
     """How many times larger the result is than the degraded image."""
+    space: SpaceConfig = SpaceConfig()
     path: PathConfig = PathConfig()
+    start: Literal["noise", "degraded"] = "noise"
+    """Where sampling begins; "degraded" takes few steps, on a straight path."""
+    start_noise: float = Field(0.1, gt=0)
+    """Standard deviation of the noise that is added to a degraded start, in the network's space."""
     prediction: Literal["noise", "image", "velocity"] = "noise"
     """What the network returns."""
     residual: float = Field(0.0, ge=0)
     """0: whole images are generated; otherwise what the enlarged input lacks, times this."""
+    times: Literal["even", "logit_normal"] = "even"
+    """How training times are spread, before the path's shift."""
     importance: float = Field(0.0, ge=0, le=1)
     """Share of the training times drawn where the loss is largest; the rest are drawn evenly."""
+    drop_condition: float = Field(0.0, ge=0, lt=1)
+    """Share of the images that are learnt without their condition, which guidance needs."""
+    cloud_weight: float = Field(0.0, ge=0)
+    """The loss `denoise` counts each pixel 1 + this * cloud, brought to 1 on average over the image."""
     steps: int = Field(50, gt=0)
     """Sampling steps; may be fewer than the path has."""
     eta: float = Field(0.0, ge=0, le=1)
     """Fresh noise per sampling step: 0 is deterministic, 1 the reverse process that was trained."""
     solver: Literal["euler", "heun"] = "euler"
+    guidance: float = Field(1.0, ge=0)
+    """How many times as far the condition is followed; other than 1, each step takes two calls."""
 
 
 class AutoencodingConfig(Strict):
@@ -204,6 +232,11 @@ class DataConfig(Strict):
     tile: int = Field(128, gt=0)
     """Side of a training crop in pixels."""
     augment: AugmentConfig = AugmentConfig()
+    num_cached: int = Field(0, ge=0)
+    """Training samples that a generative method keeps encoded on disk and repeats; 0: none is kept, no two
+    are alike."""
+    cache: Path = Path("cache")
+    """Folder of the samples that are kept."""
 
 
 class TrainConfig(Strict):

@@ -2,14 +2,15 @@
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from pellucid.config import Config, load_config, save_config
 from pellucid.data.geotiff import write_atomically
@@ -19,6 +20,8 @@ from pellucid.methods.method import Method
 
 CONFIG, WEIGHTS, CARD, METRICS = "config.yaml", "weights.safetensors", "card.md", "metrics.json"
 SHIPPED = Path(__file__).parent / "weights"
+# Before the keys of the autoencoders that a network in latent space needs, each followed by what it encodes.
+AUTOENCODERS = "autoencoders."
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,14 @@ class Metadata:
         optical: bands and value range of the images.
         radar: polarisations and value range of the backscatter.
         mean_spectrum: the training set's mean per optical band, in [0, 1].
+        autoencoders: config's `network` entry of each autoencoder whose weights are in the file, by what it
+            encodes, "optical" or "sar".
     """
 
     optical: ValueRange
     radar: ValueRange
     mean_spectrum: tuple[float, ...] | None
+    autoencoders: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def save_run(
@@ -50,7 +56,7 @@ def save_run(
     Args:
         folder: made where it is missing; files of an earlier run are replaced.
         config: complete, as the method was built.
-        method: whose network's weights are saved.
+        method: whose network's weights are saved, and those of the autoencoders that it needs.
         card: text of card.md, where given.
         metrics: figures of metrics.json, where given; plain numbers, lists and dictionaries.
         half: save the weights in half precision, for a file half as large.
@@ -75,6 +81,8 @@ def save_run(
 def read_run(folder: Path) -> tuple[Config, dict[str, Tensor], Metadata]:
     """Return config, weights (float32 where they are floating) and metadata of a run folder.
 
+    `part_of` takes the weights of the network or of an autoencoder from all of them.
+
     Raises:
         InputError: if a file is missing or damaged.
     """
@@ -91,6 +99,7 @@ def read_run(folder: Path) -> tuple[Config, dict[str, Tensor], Metadata]:
             optical=ValueRange.from_dict(values["optical"]),
             radar=ValueRange.from_dict(values["radar"]),
             mean_spectrum=None if spectrum is None else tuple(spectrum),
+            autoencoders=values.get("autoencoders", {}),
         )
     except (SafetensorError, OSError, json.JSONDecodeError, ValueError) as error:
         raise InputError(f"{weights} is damaged ({error}), save or download the run again") from error
@@ -99,6 +108,14 @@ def read_run(folder: Path) -> tuple[Config, dict[str, Tensor], Metadata]:
             f"{weights} lacks {error} in its metadata, make it with `pellucid import`"
         ) from error
     return config, state, metadata
+
+
+def part_of(state: Mapping[str, Tensor], autoencoder: str | None = None) -> dict[str, Tensor]:
+    """Return the weights of the network alone, or of one autoencoder, from those of a run."""
+    if autoencoder is None:
+        return {name: value for name, value in state.items() if not name.startswith(AUTOENCODERS)}
+    prefix = f"{AUTOENCODERS}{autoencoder}."
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def find_run(name_or_path: str | Path) -> Path:
@@ -147,23 +164,37 @@ def describe(folder: Path) -> tuple[str, str, str]:
 
 
 def _save_weights(path: Path, method: Method, *, half: bool) -> None:
+    autoencoders: Mapping[str, nn.Module] = getattr(method, "autoencoders", {})
+    weights = dict(method.network.state_dict())
+    for kind, network in autoencoders.items():
+        weights |= {f"{AUTOENCODERS}{kind}.{name}": value for name, value in network.state_dict().items()}
     state = {
         # A channels-last tensor cannot be stored, and two names may share one tensor: hence the copies.
         name: tensor.detach()
         .to("cpu", torch.float16 if half and tensor.is_floating_point() else tensor.dtype)
         .clone(memory_format=torch.contiguous_format)
-        for name, tensor in method.network.state_dict().items()
+        for name, tensor in weights.items()
     }
     metadata = {
         "optical": json.dumps(dataclasses.asdict(method.optical)),
         "radar": json.dumps(dataclasses.asdict(method.radar)),
         "mean_spectrum": json.dumps(method.mean_spectrum),
     }
+    if autoencoders:
+        entries = {kind: _entry(network) for kind, network in autoencoders.items()}
+        metadata["autoencoders"] = json.dumps(entries)
     write_atomically(path, lambda partial: save_file(state, partial, metadata))
     with safe_open(path, framework="pt") as file:
         for name, tensor in state.items():
             if not torch.equal(file.get_tensor(name), tensor):
                 raise OSError(f"{name} reads back differently from {path}")
+
+
+def _entry(network: nn.Module) -> dict[str, Any]:
+    """Return the config's `network` entry that builds the same network."""
+    name = type(network).__module__.rpartition(".")[2]
+    config: Any = network.config
+    return {"name": name, **dataclasses.asdict(config)}
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,7 +1,8 @@
 """Config -> data: the datasets that a config's sources describe, for training and for judging."""
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, cast
@@ -28,8 +29,9 @@ from pellucid.data.augment import (
     change_clouds,
     change_low_resolution,
 )
-from pellucid.data.batch import Batch
+from pellucid.data.batch import Batch, Encoded
 from pellucid.data.clear_scenes import ClearScenes
+from pellucid.data.encoded_samples import EncodedSamples
 from pellucid.data.ranges import SLICE
 from pellucid.data.sen12ms_cr import Sen12MsCr
 from pellucid.data.single_images import Kind, SingleImages, change_image
@@ -37,8 +39,11 @@ from pellucid.data.slices import Slices
 from pellucid.data.synthetic import SyntheticScenes
 from pellucid.errors import InputError
 from pellucid.evaluator import mean_spectrum
+from pellucid.inference import digest_weights
 from pellucid.methods.autoencoding import Autoencoding
+from pellucid.methods.generative import Generative
 from pellucid.methods.method import Method
+from pellucid.trainer import choose_device
 
 # Shared places that a message names before it counts the rest.
 NAMED = 5
@@ -91,6 +96,33 @@ def build_training_data(config: Config) -> TrainingData:
         Selected(patches, without=data.hold_out) for patches in real or [patches for patches, _ in sources]
     ]
     return TrainingData(stream, join(val) if val else None, mean_spectrum(join(kept)))
+
+
+def keep_encoded(config: Config, method: Method, samples: TrainingStream) -> Dataset[Batch]:
+    """Return the first `data.num_cached` samples as the method encodes them, over and over, kept on disk.
+
+    Raises:
+        InputError: if the method does not encode, or the folder cannot be written.
+    """
+    if not isinstance(method, Generative):
+        raise InputError("data.num_cached is for generative methods, set it to 0")
+    data = config.data.model_dump(mode="json", exclude={"cache", "num_cached", "val"})
+    coders = [digest_weights(network) for network in method.autoencoders.values()]
+    ranges = (asdict(method.optical), asdict(method.radar))
+    basis = (data, sorted(samples.places), config.train.seed, ranges, method.scale, method.residual, coders)
+    device = choose_device(config.train.device)
+
+    def encode(batch: Batch) -> Encoded:
+        return method.encode(batch.to(device)).to("cpu")
+
+    kept = EncodedSamples(
+        samples,
+        encode,
+        folder=config.data.cache,
+        count=min(config.data.num_cached, len(samples)),
+        digest=hashlib.sha256(repr(basis).encode()).hexdigest()[:16],
+    )
+    return cast("Dataset[Batch]", kept)
 
 
 def _change(source: Source, config: Config) -> Change:

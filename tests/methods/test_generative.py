@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -6,15 +7,20 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.data.batch import Batch, Condition
-from pellucid.data.ranges import SENTINEL1, SLICE
+from pellucid.data.cloud_score import cloud_score
+from pellucid.data.ranges import SENTINEL1, SENTINEL2, SLICE
 from pellucid.data.resample import enlarge
 from pellucid.errors import InputError
 from pellucid.generative.noise import keyed_noise
-from pellucid.generative.path import VariancePreserving, beta_schedule
+from pellucid.generative.path import RectifiedFlow, VariancePreserving, beta_schedule, time_shift
 from pellucid.losses import LOSSES
-from pellucid.methods.generative import Generative, Sampling, with_sampling
+from pellucid.methods.autoencoding import Autoencoding
+from pellucid.methods.generative import Generative, Learning, Sampling, with_sampling
 from pellucid.methods.regression import Regression
+from pellucid.methods.space import Latents, Pixels
+from pellucid.networks import autoencoder
 
+BANDS = ("B02", "B03", "B04")
 PATH = VariancePreserving(beta_schedule("cosine", 20), prediction="image")
 
 
@@ -79,7 +85,7 @@ def test_denoise_judges_what_the_network_says() -> None:
 
 def test_times_drawn_by_importance_leave_the_expected_loss_as_it_is() -> None:
     given = batch(8)
-    even, drawn = method(), method(importance=0.9)
+    even, drawn = method(), method(learning=Learning(importance=0.9))
     wanted = even.loss(given)["total"]
     generator = torch.Generator().manual_seed(0)
     found = torch.stack([drawn.loss(given, generator)["total"].detach() for _ in range(40)]).mean()
@@ -140,3 +146,192 @@ def test_a_method_without_steps_names_the_options_to_leave_out() -> None:
     assert with_sampling(regression) is regression
     with pytest.raises(InputError, match="takes no steps; leave out --steps and --guidance or choose"):
         with_sampling(regression, steps=4, guidance=2.0)
+
+
+class Straight(nn.Module):
+    """Says that the image is its condition, and remembers what it was given."""
+
+    stride = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.seen: list[tuple[Tensor, Condition]] = []
+
+    def forward(self, x_t: Tensor, _: Tensor, condition: Condition) -> Tensor:
+        assert condition.degraded is not None
+        assert x_t.shape == condition.degraded.shape
+        self.seen.append((x_t, condition))
+        return self.weight * condition.degraded
+
+
+def coder(*, optical: tuple[str, ...] = (), radar: tuple[str, ...] = ()) -> Latents:
+    torch.manual_seed(0)
+    sizes = {"width": 8, "multipliers": (1, 2), "num_blocks": 1, "groups": 4, "attention": False}
+    network = autoencoder.build(autoencoder.Config(bands=len(optical or radar), latent_channels=3, **sizes))
+    return Latents(
+        Autoencoding(network, optical=SENTINEL2.select(optical), radar=SENTINEL1.select(radar), losses={})
+    )
+
+
+def latent(**options: Any) -> Generative:
+    settings: dict[str, Any] = {
+        "losses": {"denoise": (1.0, None)},
+        "sampling": Sampling(steps=2),
+        "space": coder(optical=BANDS),
+        "sar_space": coder(radar=("VV", "VH")),
+        **options,
+    }
+    path = RectifiedFlow(prediction="image")
+    return Generative(Straight(), path=path, optical=SENTINEL2.select(BANDS), radar=SENTINEL1, **settings)
+
+
+def cloudy(size: int = 2) -> Batch:
+    draw = torch.Generator().manual_seed(0)
+    return Batch(
+        degraded=torch.rand(size, 3, 8, 12, generator=draw),
+        target=torch.rand(size, 3, 8, 12, generator=draw),
+        sar=torch.rand(size, 2, 8, 12, generator=draw),
+        cloud=torch.rand(size, 1, 8, 12, generator=draw),
+        valid=torch.ones(size, 1, 8, 12, dtype=torch.bool),
+        key=tuple(f"patch {i}" for i in range(size)),
+    )
+
+
+def last_seen(method: Generative) -> tuple[Tensor, Condition]:
+    assert isinstance(method.network, Straight)
+    return method.network.seen[-1]
+
+
+def test_latent_images_come_back_as_images() -> None:
+    given = cloudy()
+    for start_noise in (None, 0.1):
+        method = latent(start_noise=start_noise)
+        with torch.no_grad():
+            wanted = method.space.decode(method.space.encode(given.degraded)).clamp(0, 1)
+        torch.testing.assert_close(method.restore(given), wanted)
+        assert method.stride == 4
+
+
+def test_a_degraded_start_is_the_degraded_latents_plus_a_little_noise() -> None:
+    given, method = cloudy(), latent(start_noise=0.25, sampling=Sampling(steps=1))
+    noise = keyed_noise(given.key, 8, 12)
+    method.restore(given, noise)
+    x, condition = last_seen(method)
+    torch.testing.assert_close(x, condition.degraded + 0.25 * noise(0, 3, 2))
+
+
+def test_training_goes_the_way_that_sampling_comes_back() -> None:
+    given = cloudy()
+    for start_noise, wanted in ((None, 0.0), (1e-6, 1.0)):
+        method = latent(start_noise=start_noise)
+        encoded = method.encode(given)
+        method.times.draw = lambda count, generator: (torch.ones(count), torch.ones(count))  # type: ignore[method-assign]
+        method.loss(given, torch.Generator().manual_seed(0))
+        x, _ = last_seen(method)
+        likeness = torch.corrcoef(torch.stack([x.flatten(), encoded.degraded.flatten()]))[0, 1]
+        assert abs(likeness - wanted) < 0.2
+
+
+def test_the_estimate_is_judged_as_an_image_and_moves_the_network_alone() -> None:
+    given, method = cloudy(), latent(losses={"l1": (1.0, LOSSES["l1"])})
+    terms = method.loss(given, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = (method.space.decode(method.space.encode(given.degraded)) - given.target).abs().mean()
+    torch.testing.assert_close(terms["l1"], wanted)
+    terms["total"].backward()
+    assert method.network.weight.grad.abs() > 0
+    assert not any(
+        weight.grad is not None for part in method.autoencoders.values() for weight in part.parameters()
+    )
+
+
+def test_without_radar_the_network_sees_what_null_says() -> None:
+    given, method = cloudy(), latent(radar_optional=True)
+    gap = given.sar.clone()
+    gap[0] = torch.nan
+    gap[1, :, :, 7:] = torch.nan
+    method.restore(replace(given, sar=gap))
+    _, condition = last_seen(method)
+    assert condition.sar[0].eq(0).all()
+    assert condition.sar[1, :, :, 3:].eq(0).all()
+    assert condition.sar[1, :, :, :3].ne(0).any()
+    assert condition.cloud.equal(given.cloud)
+    method.restore(replace(given, sar=None))
+    assert last_seen(method)[1].sar is None
+
+
+@pytest.mark.parametrize("sar", [None, torch.full((2, 2, 8, 12), torch.nan)])
+def test_radar_that_is_needed_is_asked_for(sar: Tensor | None) -> None:
+    given = replace(cloudy(), sar=sar)
+    for call in (latent().restore, latent().loss):
+        with pytest.raises(ValueError, match="patch 0 has pixels without radar, and this model needs it"):
+            call(given)
+
+
+def test_clouds_are_looked_for_where_there_is_no_map() -> None:
+    given, method = replace(cloudy(), cloud=None), latent()
+    method.restore(given)
+    assert last_seen(method)[1].cloud.equal(cloud_score(given.degraded, BANDS))
+
+
+def test_the_condition_is_dropped_in_training_alone() -> None:
+    given = cloudy(1)
+    many = Batch.cat([replace(given, key=(f"patch {i}",)) for i in range(200)])
+    method = latent(learning=Learning(drop_condition=0.3), sar_space=Pixels(2), space=Pixels(3))
+    method.loss(many, torch.Generator().manual_seed(0))
+    _, condition = last_seen(method)
+    lost = condition.degraded.flatten(1).eq(0).all(1)
+    assert abs(lost.float().mean() - 0.3) < 0.1
+    for image in (condition.sar, condition.cloud):
+        assert image.flatten(1).eq(0).all(1).equal(lost)
+    method.network.eval()
+    for call in (method.loss, method.restore):
+        call(many)
+        assert last_seen(method)[1].degraded.flatten(1).ne(0).any(1).all()
+
+
+def test_clouds_weigh_more_and_invalid_pixels_nothing() -> None:
+    given = cloudy(1)
+    cloud = torch.zeros(1, 1, 8, 12)
+    cloud[..., :6] = 1
+    valid = given.valid.clone()
+    valid[..., 4:6, :] = False
+    given = replace(given, cloud=cloud, valid=valid)
+    method = latent(learning=Learning(cloud_weight=2.0))
+    encoded = method.encode(given)
+    error = (encoded.degraded - encoded.x0).square().mean(1)  # (1, 4, 6)
+    error = error[:, [0, 1, 3]]
+    wanted = (3 * error[..., :3].mean() + error[..., 3:].mean()) / 4
+    torch.testing.assert_close(method.loss(given)["denoise"], wanted.detach())
+
+
+def test_encoded_samples_cost_what_their_images_do() -> None:
+    given = cloudy()
+    for importance in (0.0, 0.5):
+        first, second = (
+            latent(learning=Learning(importance=importance, drop_condition=0.5)) for _ in range(2)
+        )
+        terms = first.loss(given, torch.Generator().manual_seed(4))
+        encoded = second.encode(given)
+        assert second.loss(encoded, torch.Generator().manual_seed(4))["total"].equal(terms["total"])
+    with pytest.raises(ValueError, match="patch 0 is encoded, so only denoise can judge it"):
+        latent(losses={"l1": (1.0, LOSSES["l1"])}).loss(encoded)
+
+
+def test_times_are_moved_for_the_number_of_tokens() -> None:
+    method = latent()
+    method.path = RectifiedFlow(prediction="image", shift="auto")
+    method.times.draw = lambda count, generator: (torch.full((count,), 0.5), torch.ones(count))  # type: ignore[method-assign]
+    given = cloudy()
+    method.loss(given, torch.Generator().manual_seed(1))
+    x, _ = last_seen(method)
+    encoded = method.encode(given)
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    t = 1 / (1 + math.exp(-time_shift(2 * 3)))
+    torch.testing.assert_close(x, torch.lerp(encoded.x0, noise, t))
+
+
+def test_a_degraded_start_refuses_fresh_noise() -> None:
+    with pytest.raises(InputError, match=r"eta is 0\.5, but this model starts from the degraded image"):
+        with_sampling(latent(start_noise=0.1), eta=0.5)

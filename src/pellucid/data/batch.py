@@ -1,9 +1,9 @@
-"""The one container of images that every layer shares."""
+"""The containers of images that every layer shares."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Self
+from dataclasses import Field, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -12,8 +12,55 @@ from torch.nn.functional import pad
 from pellucid.data.resample import enlarge
 
 
+class Samples:
+    """What dataclasses of tensors and texts about B places have in common; a missing field is None."""
+
+    if TYPE_CHECKING:
+        key: tuple[str, ...]
+        __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+    @classmethod
+    def cat(cls, items: Sequence[Self]) -> Self:
+        """Return the items as one batch, in their order.
+
+        Raises:
+            ValueError: if a field is given in some items and missing in others.
+        """
+        joined: dict[str, Tensor | tuple[str, ...] | None] = {}
+        for field in fields(cls):
+            values = [getattr(item, field.name) for item in items]
+            if all(value is None for value in values):
+                joined[field.name] = None
+            elif any(value is None for value in values):
+                raise ValueError(f"{field.name} is given for some items of the batch and missing for others")
+            elif isinstance(values[0], tuple):
+                joined[field.name] = tuple(text for value in values for text in value)
+            else:
+                joined[field.name] = torch.cat(values)
+        return cls(**joined)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the batch on `device`."""
+        moved = {name: value.to(device) for name, value in self.images().items()}
+        return replace(self, **moved)
+
+    def images(self) -> dict[str, Tensor]:
+        """Return every tensor of the batch by field name, without the missing ones."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    def pick(self, index: int) -> Self:
+        """Return one of the B places."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        picked = {name: value[index : index + 1] for name, value in values.items() if value is not None}
+        return replace(self, **picked)
+
+
 @dataclass(frozen=True)
-class Batch:
+class Batch(Samples):
     """Co-registered images of B places, every image in [0, 1]; a dataset item has B = 1.
 
     Attributes:
@@ -34,34 +81,6 @@ class Batch:
     cloud: Tensor | None = None
     target: Tensor | None = None
     prompt: tuple[str, ...] | None = None
-
-    def __len__(self) -> int:
-        return self.degraded.shape[0]
-
-    @classmethod
-    def cat(cls, items: Sequence[Self]) -> Self:
-        """Return the items as one batch, in their order.
-
-        Raises:
-            ValueError: if a field is given in some items and missing in others.
-        """
-        joined: dict[str, Tensor | tuple[str, ...] | None] = {}
-        for field in fields(cls):
-            values = [getattr(item, field.name) for item in items]
-            if all(value is None for value in values):
-                joined[field.name] = None
-            elif any(value is None for value in values):
-                raise ValueError(f"{field.name} is given for some items of the batch and missing for others")
-            elif isinstance(values[0], tuple):
-                joined[field.name] = tuple(text for value in values for text in value)
-            else:
-                joined[field.name] = torch.cat(values)
-        return cls(**joined)  # type: ignore[arg-type]
-
-    def to(self, device: torch.device | str) -> Self:
-        """Return the batch on `device`."""
-        moved = {name: value.to(device) for name, value in self.images().items()}
-        return replace(self, **moved)  # type: ignore[arg-type]
 
     @property
     def scale(self) -> int:
@@ -91,11 +110,6 @@ class Batch:
             images[name] = pad(image, size) if name == "valid" else pad(image, size, "reflect")
         return replace(self, **images)  # type: ignore[arg-type]
 
-    def images(self) -> dict[str, Tensor]:
-        """Return every tensor of the batch by field name, without the missing ones."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
-
 
 @dataclass(frozen=True)
 class Condition:
@@ -119,3 +133,41 @@ class Condition:
         return replace(
             self, **{name: torch.zeros_like(x) for name, x in values.items() if isinstance(x, Tensor)}
         )
+
+    def where(self, kept: Tensor) -> Self:
+        """Return the condition, with `null` for the images where `kept`, (B,) bool, is False."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(
+            self,
+            **{
+                name: x.where(kept.view(-1, *[1] * (x.ndim - 1)), 0)
+                for name, x in values.items()
+                if isinstance(x, Tensor)
+            },
+        )
+
+
+@dataclass(frozen=True)
+class Encoded(Samples):
+    """A `Batch` as a generative network learns from it, in model space.
+
+    Attributes:
+        x0: (B, Z, h, w), what is to be generated.
+        degraded: (B, Z, h, w).
+        valid: (B, 1, h, w), 1 where all pixels hold data, else 0.
+        key: B names.
+        sar: (B, P, h, w).
+        cloud: (B, 1, H, W), at the resolution of the images.
+    """
+
+    x0: Tensor
+    degraded: Tensor
+    valid: Tensor
+    key: tuple[str, ...]
+    sar: Tensor | None = None
+    cloud: Tensor | None = None
+
+    @property
+    def condition(self) -> Condition:
+        """Return what the network is given beside the noised image."""
+        return Condition(degraded=self.degraded, sar=self.sar, cloud=self.cloud)

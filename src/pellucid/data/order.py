@@ -67,7 +67,7 @@ def train_loader(position: Position, data: Dataset[Batch], options: TrainConfig)
     return DataLoader(
         data,
         batch_sampler=RunOrder(position, options),
-        collate_fn=Batch.cat,
+        collate_fn=_join,
         num_workers=options.num_workers,
         persistent_workers=options.num_workers > 0,
         worker_init_fn=_ignore_interrupts,
@@ -84,6 +84,11 @@ def val_loader(position: Position, data: Dataset[Batch], options: TrainConfig) -
         persistent_workers=options.num_workers > 0,
         worker_init_fn=_ignore_interrupts,
     )
+
+
+def _join(items: list[Batch]) -> Batch:
+    """Return the items as one batch of their own kind: they may be encoded."""
+    return type(items[0]).cat(items)
 
 
 def _ignore_interrupts(worker: int) -> None:  # noqa: ARG001

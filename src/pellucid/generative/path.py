@@ -19,13 +19,23 @@ from torch import Tensor
 
 from pellucid.generative.schedules import beta_schedule
 
-__all__ = ["Path", "Prediction", "RectifiedFlow", "VariancePreserving", "beta_schedule", "time_shift"]
+__all__ = [
+    "Path",
+    "Prediction",
+    "RectifiedFlow",
+    "Shift",
+    "VariancePreserving",
+    "beta_schedule",
+    "time_shift",
+]
 
 Prediction = Literal["noise", "image", "velocity"]
+Shift = float | Literal["auto"]
 
 # (number of tokens, shift) at the ends of the line along which Flux moves its times towards the noise.
 # github.com/black-forest-labs/flux, sampling.py
-SHIFT_POINTS = (256, 0.5), (4096, 1.15)
+FEW_TOKENS = 256
+SHIFT_POINTS = (FEW_TOKENS, 0.5), (4096, 1.15)
 
 
 class Path(Protocol):
@@ -50,12 +60,15 @@ class Path(Protocol):
         t = 0 if the image is predicted, the image at t = 1 if the noise is.
         """
 
-    def times(self, num_steps: int) -> Tensor:
+    def times(self, num_steps: int, num_tokens: int = FEW_TOKENS) -> Tensor:
         """Return the times of a way back in so many steps, (num_steps + 1,) float64, from 1 down to 0.
 
         Raises:
             ValueError: if there cannot be so many.
         """
+
+    def move(self, t: Tensor, num_tokens: int) -> Tensor:
+        """Return times of training, (B,), moved as those of sampling are for images of so many tokens."""
 
 
 class _TwoEnds(ABC):
@@ -136,7 +149,7 @@ class VariancePreserving(_TwoEnds):
         """Return what the network is told about `t`: alpha, 1 at the data."""
         return self.alpha(t)
 
-    def times(self, num_steps: int) -> Tensor:
+    def times(self, num_steps: int, num_tokens: int = FEW_TOKENS) -> Tensor:  # noqa: ARG002
         """Return times from 1 down to 0 that lie on the trained steps, as evenly as whole steps allow.
 
         Raises:
@@ -146,6 +159,10 @@ class VariancePreserving(_TwoEnds):
             raise ValueError(f"num_steps is {num_steps}, the path has 1 to {self.num_steps}")
         left = torch.arange(num_steps, -1, -1, dtype=torch.float64)
         return (left * self.num_steps / num_steps).round() / self.num_steps
+
+    def move(self, t: Tensor, num_tokens: int) -> Tensor:  # noqa: ARG002
+        """Return the times as they are: the schedule alone says where they gather."""
+        return t
 
     def _fading_at(self, t: Tensor) -> Tensor:
         """Return 1 - alpha in float64."""
@@ -165,15 +182,15 @@ class RectifiedFlow(_TwoEnds):
 
     Args:
         prediction: what the network estimates.
-        shift: moves the times of sampling towards the source: exp(shift) multiplies the odds t / (1 - t), as
-            arXiv:2403.03206 does for large images; none or 0 leaves them evenly spaced. `time_shift` gives
-            that of Flux.
+        shift: moves the times towards the source: exp(shift) multiplies the odds t / (1 - t), as
+            arXiv:2403.03206 does for large images; none or 0 leaves them where they are, "auto" is the
+            `time_shift` of the image.
 
     Raises:
         ValueError: if the prediction is unknown.
     """
 
-    def __init__(self, prediction: Prediction = "velocity", *, shift: float | None = None) -> None:
+    def __init__(self, prediction: Prediction = "velocity", *, shift: Shift | None = None) -> None:
         super().__init__(prediction)
         self.shift = shift
 
@@ -189,7 +206,7 @@ class RectifiedFlow(_TwoEnds):
         """Return what the network is told: `t`, 0 at the data."""
         return t
 
-    def times(self, num_steps: int) -> Tensor:
+    def times(self, num_steps: int, num_tokens: int = FEW_TOKENS) -> Tensor:
         """Return times from 1 down to 0, evenly spaced unless shifted.
 
         Raises:
@@ -197,8 +214,12 @@ class RectifiedFlow(_TwoEnds):
         """
         if num_steps < 1:
             raise ValueError(f"num_steps is {num_steps}, must be at least 1")
-        t = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
-        return t / (t + (1 - t) * math.exp(-(self.shift or 0.0)))
+        return self.move(torch.linspace(1, 0, num_steps + 1, dtype=torch.float64), num_tokens)
+
+    def move(self, t: Tensor, num_tokens: int) -> Tensor:
+        """Return the times moved by the shift, for images of so many tokens."""
+        shift = time_shift(num_tokens) if isinstance(self.shift, str) else self.shift
+        return t / (t + (1 - t) * math.exp(-shift)) if shift else t
 
     def _exact_shares(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         one = torch.ones_like(t)
@@ -206,7 +227,7 @@ class RectifiedFlow(_TwoEnds):
 
 
 def time_shift(num_tokens: int) -> float:
-    """Return Flux's shift of sampling times for an image of so many tokens: the more, the more noise."""
+    """Return Flux's shift of the times for an image of so many tokens: the more, the more noise."""
     (few, low), (many, high) = SHIFT_POINTS
     return low + (num_tokens - few) * (high - low) / (many - few)
 

@@ -1,4 +1,6 @@
-"""The times at which a generative network is trained: evenly, or more often where it errs most."""
+"""The times at which a generative network is trained: evenly, mostly mid-way, or where it errs most."""
+
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -6,6 +8,8 @@ from torch import Tensor, nn
 # Intervals of [0, 1] whose losses are followed, and the decay of their running mean square.
 NUM_INTERVALS = 32
 DECAY = 0.95
+
+Spread = Literal["even", "logit_normal"]
 
 
 class TrainingTimes(nn.Module):
@@ -17,17 +21,31 @@ class TrainingTimes(nn.Module):
 
     Args:
         share: of the times drawn by importance, from 0 (all evenly) to 1; the rest are drawn evenly.
+        spread: of the times that are not drawn by importance; "logit_normal" are those whose logarithm of
+            the odds is standard normal: few near the ends (arXiv:2403.03206, rf/lognorm(0, 1)).
+
+    Raises:
+        ValueError: if the spread is unknown, or importance is to correct for what is not even.
     """
 
     squares: Tensor
 
-    def __init__(self, share: float = 0.0) -> None:
+    def __init__(self, share: float = 0.0, spread: Spread = "even") -> None:
         super().__init__()
-        self.share = share
+        if spread not in get_args(Spread):
+            raise ValueError(f"times are {spread}, must be {' or '.join(get_args(Spread))}")
+        if share and spread != "even":
+            raise ValueError(
+                f"importance is {share:g}, which needs even times; set it to 0 for {spread} ones"
+            )
+        self.share, self.spread = share, spread
         self.register_buffer("squares", torch.ones(NUM_INTERVALS))
 
     def draw(self, count: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Return (count,) times in [0, 1) and the (count,) weights of their losses, 1 on average."""
+        """Return (count,) times in [0, 1] and the (count,) weights of their losses, 1 on average."""
+        if self.spread == "logit_normal":
+            times = torch.randn(count, device=self.squares.device, generator=generator).sigmoid()
+            return times, torch.ones_like(times)
         even = torch.rand(count, device=self.squares.device, generator=generator)
         if not self.share:
             return even, torch.ones_like(even)

@@ -43,6 +43,7 @@ class Autoencoding:
 
     scale = 1
     is_random = False
+    takes_text = False
     radar_optional = True
     mean_spectrum: tuple[float, ...] | None = None
 

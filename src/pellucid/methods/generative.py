@@ -1,22 +1,25 @@
-"""Generation: the network takes noise away, guided by the degraded image, along a path of the method."""
+"""Generation: the network leads from noise, or the degraded image, to the restored one, along a path."""
 
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
-from pellucid.data.batch import Batch, Condition
+from pellucid.data.batch import Batch, Condition, Encoded
+from pellucid.data.cloud_score import cloud_score
 from pellucid.data.ranges import ValueRange
 from pellucid.errors import InputError
 from pellucid.generative.guidance import guided
 from pellucid.generative.noise import Noise, keyed_noise
 from pellucid.generative.path import Path
 from pellucid.generative.sampler import sample
-from pellucid.generative.times import TrainingTimes
+from pellucid.generative.times import Spread, TrainingTimes
 from pellucid.methods.method import Method
+from pellucid.methods.space import Latents, Pixels, Space, all_inside
 
 # The term that compares what the network returns with what it is meant to return; all others see images.
 DENOISE = "denoise"
@@ -45,26 +48,46 @@ class Sampling:
         return self.steps * (2 if self.solver == "heun" else 1) * (1 if self.guidance == 1 else 2)
 
 
+@dataclass(frozen=True)
+class Learning:
+    """How a generative network is trained.
+
+    Attributes:
+        importance: share of the training times that are drawn where the loss is largest.
+        times: how the others are spread, before the path moves them.
+        drop_condition: share of the images that are learnt without their condition, for guidance.
+        cloud_weight: the error of the network's output counts 1 + this * cloud, brought to 1 on average.
+    """
+
+    importance: float = 0.0
+    times: Spread = "even"
+    drop_condition: float = 0.0
+    cloud_weight: float = 0.0
+
+
 class Generative:
-    """The method of SR3: images, or what they lack, and noise, joined by a path.
+    """The method of SR3 and of rectified flow: images, or their latents, and a source, joined by a path.
 
     Args:
-        network: `net(x_t, c_noise, condition) -> (B, C, H, W)`, with a `stride`.
-        path: from the image to the noise.
+        network: `net(x_t, c_noise, condition) -> (B, Z, h, w)`, with a `stride`.
+        path: from the image to the source.
         optical: bands and value range of the images.
         radar: polarisations and value range of the backscatter; without bands where there is none.
         losses: weight and function of each term; a function takes (estimated image, batch). The weight of
             `denoise`, the mean square error of the network's own output, has no function.
         scale: how many times larger the result is than the degraded image.
         sampling: how images are sampled.
-        importance: share of the training times that are drawn where the loss is largest.
-        residual: 0 to generate whole images in [-1, 1]; otherwise what the enlarged input lacks is generated
-            (SRDiff, arXiv:2104.14951), multiplied by this, which should bring its spread near 0.5.
+        learning: how the network is trained.
+        space: what the network makes images in; None: pixels.
+        sar_space: what it sees radar in, with the factor of `space`; None: pixels.
+        radar_optional: accept batches without radar.
+        start_noise: None to begin at noise; otherwise the source is the degraded image plus so much noise.
+        residual: 0 to generate whole images; otherwise what the enlarged input lacks is generated (SRDiff,
+            arXiv:2104.14951), multiplied by this, which should bring its spread near 0.5; pixels only.
     """
 
     is_random = True
     takes_text = False
-    radar_optional = True
     mean_spectrum: tuple[float, ...] | None = None
 
     def __init__(
@@ -77,81 +100,170 @@ class Generative:
         losses: Mapping[str, tuple[float, Callable[[Tensor, Batch], Tensor] | None]],
         scale: int = 1,
         sampling: Sampling | None = None,
-        importance: float = 0.0,
+        learning: Learning | None = None,
+        space: Space | None = None,
+        sar_space: Space | None = None,
+        radar_optional: bool = False,
+        start_noise: float | None = None,
         residual: float = 0.0,
     ) -> None:
         self.network = network
-        self.stride: int = network.stride  # type: ignore[assignment]
         self.path = path
         self.optical, self.radar = optical, radar
         self.losses = losses
         self.scale = scale
         self.sampling = sampling or Sampling()
-        self.times = TrainingTimes(importance)
+        self.learning = learning or Learning()
+        self.times = TrainingTimes(self.learning.importance, self.learning.times)
+        self.space = space or Pixels(len(optical.bands))
+        self.sar_space = sar_space or Pixels(len(radar.bands))
+        self.radar_optional = radar_optional or not radar.bands
+        self.start_noise = start_noise
         self.residual = residual
-        self._limit = residual or 1.0  # largest absolute value of x0
+        self.stride: int = network.stride * self.space.factor  # type: ignore[assignment, operator]
+        self._limit = residual or self.space.limit  # largest absolute value of x0
         self._is_noise = getattr(path, "prediction", None) == "noise"
 
-    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    @property
+    def autoencoders(self) -> dict[str, nn.Module]:
+        """The frozen networks without which this one is of no use, by the images that they encode."""
+        spaces = (("optical", self.space), ("sar", self.sar_space))
+        return {name: space.network for name, space in spaces if isinstance(space, Latents)}
+
+    def loss(self, batch: Batch | Encoded, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Return each term times its weight, and their sum as `total`; all but `denoise` judge x0_hat.
 
         Raises:
-            ValueError: if the batch has no target.
+            ValueError: if the batch has no target, or no image for a term that judges one, or lacks radar
+                that the model needs.
+        """
+        given = batch if isinstance(batch, Encoded) else self.encode(batch)
+        drawn, weights = self.times.draw(len(given), generator)
+        times = self.path.move(drawn, self._num_tokens(given.x0))
+        noise = torch.randn(given.x0.shape, device=given.x0.device, dtype=given.x0.dtype, generator=generator)
+        condition = self._drop(given, generator)
+        x_t, wanted = self.path.sample(given.x0, self._source(given.degraded, noise), times)
+        output = self.network(x_t, self.path.noise_level(times), condition).float()
+        image = self._estimate(x_t, output, times, batch) if any(map(_judges_images, self.losses)) else None
+        error = (output - wanted).square() * _weigh_pixels(given, self.learning.cloud_weight)
+        return self._weigh(image, error, batch, drawn, weights)
+
+    @torch.no_grad()
+    def encode(self, batch: Batch) -> Encoded:
+        """Return what the network learns from a batch.
+
+        Raises:
+            ValueError: if the batch has no target, or lacks radar that the model needs.
         """
         if batch.target is None:
             raise ValueError(f"{batch.key[0]} has no target, a loss compares with one")
         base = batch.enlarged()
-        x0 = (batch.target - base) * self.residual if self.residual else batch.target * 2 - 1
-        times, weights = self.times.draw(len(batch), generator)
-        noise = torch.randn(x0.shape, device=x0.device, dtype=x0.dtype, generator=generator)
-        x_t, wanted = self.path.sample(x0, noise, times)
-        output = self.network(x_t, self.path.noise_level(times), _condition(base)).float()
-        x0_hat, _ = self.path.split(x_t, output, times)
-        # Near t = 1 a small error in the noise is a huge one in the image: there, only its sign would count.
-        x0_hat = x0_hat.clamp(-self._limit, self._limit) if self._is_noise else x0_hat
-        return self._weigh(self._image(x0_hat, base), output - wanted, batch, times, weights)
+        return Encoded(
+            x0=(batch.target - base) * self.residual
+            if self.residual
+            else self.space.encode(batch.target, batch.valid),
+            degraded=self.space.encode(base),
+            sar=self._sar(batch),
+            cloud=self._cloud(batch),
+            valid=all_inside(batch.valid, self.space.factor),
+            key=batch.key,
+        )
 
     @torch.no_grad()
     def restore(self, batch: Batch, noise: Noise | None = None) -> Tensor:
         """Return sampled images, (B, C, H, W) float32 in [0, 1]; sides must divide by `stride`.
 
         Without `noise`, that of each image follows from its key.
+
+        Raises:
+            ValueError: if the batch lacks radar that the model needs.
         """
         height, width = batch.valid.shape[-2:]
-        bands, device = len(self.optical.bands), batch.degraded.device
-        source = noise or keyed_noise(batch.key, height, width)
+        device = batch.degraded.device
+        drawn = noise or keyed_noise(batch.key, height, width)
         base = batch.enlarged()
-        condition = _condition(base)
+        degraded = self.space.encode(base)
+        condition = Condition(degraded=degraded, sar=self._sar(batch), cloud=self._cloud(batch))
 
         def draw(step: int) -> Tensor:
-            return source(step, bands).to(device)
+            return drawn(step, self.space.channels, self.space.factor).to(device)
 
         def denoise(x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
             return self.network(x_t, self.path.noise_level(t), condition).float()
 
-        images = sample(
+        source = self._source(degraded, draw(0))
+        x0 = sample(
             guided(denoise, condition, self.sampling.guidance),
             self.path,
-            draw(0),
-            self.path.times(self.sampling.steps).to(device),
+            source,
+            self.path.times(self.sampling.steps, self._num_tokens(source)).to(device),
             eta=self.sampling.eta,
             draw=draw if self.sampling.eta else None,
             clip=self._limit,
             solver=self.sampling.solver,
         )
-        return self._image(images, base).clamp(0, 1)
+        return self._image(x0, base).clamp(0, 1)
+
+    def _sar(self, batch: Batch) -> Tensor | None:
+        """Return the radar as the network sees it: 0, as in `Condition.null`, where there is none."""
+        if not self.radar.bands:
+            return None
+        if not self.radar_optional and (batch.sar is None or not batch.sar.isfinite().all()):
+            raise ValueError(f"{batch.key[0]} has pixels without radar, and this model needs it everywhere")
+        if batch.sar is None:
+            return None
+        heard = batch.sar.isfinite().all(1, keepdim=True)
+        return self.sar_space.encode(batch.sar) * all_inside(heard, self.sar_space.factor)
+
+    def _cloud(self, batch: Batch) -> Tensor | None:
+        """Return the cloud map, or the simple score's where a batch of Sentinel-2 images has none.
+
+        Zeros would say that all is clear, and ones that the image is of no use.
+        """
+        if batch.cloud is None and {"B02", "B04"} <= set(self.optical.bands):
+            return cloud_score(batch.degraded, self.optical.bands)
+        return batch.cloud
+
+    def _source(self, degraded: Tensor, noise: Tensor) -> Tensor:
+        """Return where sampling begins."""
+        return noise if self.start_noise is None else degraded + self.start_noise * noise
+
+    def _num_tokens(self, x: Tensor) -> int:
+        return x.shape[-2] * x.shape[-1] * self.space.factor**2 // self.stride**2
+
+    def _drop(self, given: Encoded, generator: torch.Generator | None) -> Condition:
+        """Return the condition, in training at times without all that it says, image by image."""
+        share = self.learning.drop_condition
+        if not share or not self.network.training:
+            return given.condition
+        return given.condition.where(
+            torch.rand(len(given), device=given.x0.device, generator=generator) >= share
+        )
+
+    def _estimate(self, x_t: Tensor, output: Tensor, times: Tensor, batch: Batch | Encoded) -> Tensor:
+        """Return the image that the network's output means."""
+        if isinstance(batch, Encoded):
+            raise ValueError(f"{batch.key[0]} is encoded, so only {DENOISE} can judge it")
+        x0_hat, _ = self.path.split(x_t, output, times)
+        # Near t = 1 a small error in the noise is a huge one in the image: there, only its sign would count.
+        if self._is_noise and self._limit is not None:
+            x0_hat = x0_hat.clamp(-self._limit, self._limit)
+        return self._image(x0_hat, batch.enlarged())
 
     def _image(self, x0: Tensor, base: Tensor) -> Tensor:
         """Return the image of which x0 is the model's form."""
-        return base + x0 / self.residual if self.residual else (x0 + 1) / 2
+        return base + x0 / self.residual if self.residual else self.space.decode(x0)
 
     def _weigh(
-        self, image: Tensor, error: Tensor, batch: Batch, times: Tensor, weights: Tensor
+        self, image: Tensor | None, error: Tensor, batch: Batch | Encoded, times: Tensor, weights: Tensor
     ) -> dict[str, Tensor]:
         """Return the terms of the whole batch, or, for times drawn by importance, their weighted means."""
         if not self.times.share or not torch.is_grad_enabled():
             return self._terms(image, error, batch)
-        each = [self._terms(image[i : i + 1], error[i : i + 1], _pick(batch, i)) for i in range(len(batch))]
+        each = [
+            self._terms(None if image is None else image[i : i + 1], error[i : i + 1], batch.pick(i))
+            for i in range(len(batch))
+        ]
         self.times.learn(times, torch.stack([terms["total"] for terms in each]))
         return {
             name: torch.stack(
@@ -160,10 +272,13 @@ class Generative:
             for name in each[0]
         }
 
-    def _terms(self, image: Tensor, error: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def _terms(self, image: Tensor | None, error: Tensor, batch: Batch | Encoded) -> dict[str, Tensor]:
         terms = {}
         for name, (weight, term) in self.losses.items():
-            terms[name] = weight * (error.square().mean() if term is None else term(image, batch))
+            if term is None:
+                terms[name] = weight * error.mean()
+            else:
+                terms[name] = weight * term(cast("Tensor", image), cast("Batch", batch))
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
 
@@ -173,7 +288,7 @@ def with_sampling(
     """Return the method, or, where there are changes, a copy that samples so.
 
     Raises:
-        InputError: if the method takes no steps, or its path not so many, or Heun's solver is to have noise.
+        InputError: if the method takes no steps, or its path not so many, or no fresh noise.
     """
     given = {"steps": steps, "eta": eta, "guidance": guidance}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -189,6 +304,11 @@ def with_sampling(
             f"eta is {changed.sampling.eta:g}, but this model is sampled by Heun's method, which needs 0; "
             "leave out --eta"
         )
+    if changed.sampling.eta and getattr(changed, "start_noise", None) is not None:
+        raise InputError(
+            f"eta is {changed.sampling.eta:g}, but this model starts from the degraded image, which needs 0; "
+            "leave out --eta"
+        )
     try:
         changed.path.times(changed.sampling.steps)
     except ValueError as error:
@@ -196,11 +316,18 @@ def with_sampling(
     return changed
 
 
-def _condition(base: Tensor) -> Condition:
-    return Condition(degraded=base * 2 - 1)
+def _judges_images(term: str) -> bool:
+    return term != DENOISE
 
 
-def _pick(batch: Batch, index: int) -> Batch:
-    images = {name: image[index : index + 1] for name, image in batch.images().items()}
-    prompt = batch.prompt and batch.prompt[index : index + 1]
-    return replace(batch, key=batch.key[index : index + 1], prompt=prompt, **images)
+def _weigh_pixels(given: Encoded, cloud_weight: float) -> Tensor:
+    """Return what the error of each pixel counts, (B, 1, h, w), 1 on average over an image; 0 if invalid."""
+    weight = given.valid
+    if cloud_weight and given.cloud is not None:
+        weight = weight * (1 + cloud_weight * _reduce(given.cloud, like=weight))
+    return weight / weight.mean((1, 2, 3), keepdim=True).clamp(min=1 / weight[0].numel())
+
+
+def _reduce(image: Tensor, *, like: Tensor) -> Tensor:
+    """Return the means over squares of an image, (B, C, H, W), in the rows and columns of `like`."""
+    return avg_pool2d(image, image.shape[-1] // like.shape[-1])

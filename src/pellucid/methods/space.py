@@ -1,0 +1,86 @@
+"""What a generative network works on: pixels, or the latents of an autoencoder."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from pellucid.methods.autoencoding import Autoencoding, from_model, to_model
+
+
+class Space(Protocol):
+    """The form in which a network sees images, and the way there and back.
+
+    Attributes:
+        channels: Z, of an image in that form.
+        factor: how many times fewer rows and columns it has.
+    """
+
+    channels: int
+    factor: int
+
+    @property
+    def limit(self) -> float | None:
+        """Return the largest absolute value that an image can have there; None: there is no such bound."""
+
+    def encode(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return (B, Z, H / factor, W / factor) float32 of images; where there is no data, grey stands.
+
+        Args:
+            image: (B, C, H, W) in [0, 1]; NaN is no data.
+            valid: (B, 1, H, W) bool; None: all.
+        """
+
+    def decode(self, values: Tensor) -> Tensor:
+        """Return the image, (B, C, H, W), not clipped, of (B, Z, H / factor, W / factor)."""
+
+
+class Pixels:
+    """Images as they are, but from -1 to 1."""
+
+    factor = 1
+    limit = 1.0
+
+    def __init__(self, channels: int) -> None:
+        self.channels = channels
+
+    def encode(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return the image, (B, C, H, W) in [-1, 1]."""
+        return to_model(image, valid)
+
+    def decode(self, values: Tensor) -> Tensor:
+        """Return the image, (B, C, H, W) in [0, 1] where the values are in [-1, 1]."""
+        return from_model(values)
+
+
+class Latents:
+    """What an autoencoder makes of images.
+
+    Args:
+        coder: whose network is frozen here; it follows the images to their device.
+    """
+
+    limit = None
+
+    def __init__(self, coder: Autoencoding) -> None:
+        self.coder, self.network = coder, coder.network
+        self.network.requires_grad_(False).eval()
+        self.channels = self.network.config.latent_channels
+        self.factor: int = self.network.factor
+
+    @torch.no_grad()
+    def encode(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return latents, (B, Z, H / factor, W / factor), without gradients."""
+        self.network.to(image.device)
+        return self.coder.encode(image, valid)
+
+    def decode(self, values: Tensor) -> Tensor:
+        """Return the image, (B, C, H, W), not clipped, through which gradients flow."""
+        self.network.to(values.device)
+        return self.coder.decode(values)
+
+
+def all_inside(mask: Tensor, factor: int) -> Tensor:
+    """Return (B, 1, H / factor, W / factor) float32: 1 where `mask`, (B, 1, H, W), holds for every pixel."""
+    return 1 - max_pool2d((~mask).float(), factor)
