@@ -15,7 +15,8 @@ from pellucid.config import GenerativeConfig, load_config
 from pellucid.data.batch import Condition
 from pellucid.errors import InputError
 from pellucid.generative.schedules import Schedule, beta_schedule
-from pellucid.networks import cross_attention, glf_cr, sr3_unet
+from pellucid.methods.autoencoding import Autoencoding
+from pellucid.networks import _flux_layout, autoencoder, cross_attention, glf_cr, sr3_unet
 from pellucid.published import FORMATS, Hints, read_checkpoint
 
 GLF_CR = glf_cr.Config(
@@ -27,6 +28,7 @@ SR3 = sr3_unet.Config(
     width=8, multipliers=(1, 3, 2), num_blocks=1, attention=(128, 64), groups=4, num_heads=2,
     use_cross_attention=False,
 )  # fmt: skip
+AUTOENCODER = autoencoder.Config(bands=3, width=32, multipliers=(1, 2), num_blocks=1, latent_channels=2)
 SR3_HINTS = Hints(groups=4, num_heads=2)
 
 
@@ -125,7 +127,7 @@ def test_training_checkpoint_with_its_command_line_options_is_read(tmp_path: Pat
     assert found.network["optical_bands"] == 4
 
 
-NO_GLF_CR = "is no glf-cr checkpoint, it lacks 'SFENet1.weight'; is it cross-attention or sr3?"
+NO_GLF_CR = "is no glf-cr checkpoint, it lacks 'SFENet1.weight'; is it cross-attention or cr-rf"
 
 
 class Marker:
@@ -192,10 +194,10 @@ def test_other_kinds_of_files_are_refused(tmp_path: Path) -> None:
 
 def test_unknown_format_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match="unknown checkpoint format 'rdn', choose one of glf-cr, cross-attention, sr3"
+        InputError, match="unknown checkpoint format 'rdn', choose one of glf-cr, cross-attention, "
     ):
         read_checkpoint(tmp_path / "net.pth", "rdn")
-    assert set(FORMATS) == {"glf-cr", "cross-attention", "sr3"}
+    assert set(FORMATS) == {"glf-cr", "cross-attention", "cr-rf-autoencoder", "sr3"}
 
 
 @pytest.mark.parametrize("crosses", [False, True])
@@ -313,3 +315,85 @@ def test_hint_without_a_meaning_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "net.pth", cross_attention_weights())
     with pytest.raises(InputError, match="cross-attention checkpoints need no scale and no groups"):
         read_checkpoint(path, "cross-attention", Hints(scale=4, groups=8))
+
+
+def autoencoder_weights(**sizes: Any) -> dict[str, Tensor]:
+    """A state dict as published."""
+    torch.manual_seed(0)
+    config = dataclasses.replace(AUTOENCODER, **sizes)
+    state = autoencoder.build(config).state_dict()
+    return _flux_layout.to_published(state, _flux_layout.autoencoder_rules(**dataclasses.asdict(config)))
+
+
+def test_every_size_of_an_autoencoder_is_read_off_the_weights(tmp_path: Path) -> None:
+    weights = autoencoder_weights()
+    found = read_checkpoint(save(tmp_path / "model_ae.pth", weights), "cr-rf-autoencoder")
+    assert found.network.pop("name") == "autoencoder"
+    assert autoencoder.Config(**found.network) == AUTOENCODER
+    assert found.method == {"name": "autoencoding", "optical": ("B04", "B03", "B02")}
+    network = autoencoder.build(AUTOENCODER)
+    network.load_state_dict(found.weights)
+    assert torch.equal(network.encoder.conv_in.weight, weights["encoder.conv_in.weight"])
+    assert network.scale.tolist() == pytest.approx([0.3611] * 2)
+    assert network.shift.tolist() == pytest.approx([0.1159] * 2)
+
+
+def test_imported_autoencoder_gives_the_published_output(golden_folder: Path, tmp_path: Path) -> None:
+    known = golden.arrays(golden_folder, "crrf_autoencoder_small")
+    weights = golden.state_dict(golden_folder, "crrf_autoencoder_small")
+    save_file({name: value.contiguous() for name, value in weights.items()}, tmp_path / "ae.safetensors")
+    import_run("cr-rf-autoencoder", tmp_path / "ae.safetensors", tmp_path / "run")
+    method = load(tmp_path / "run", device="cpu")
+    assert isinstance(method, Autoencoding)
+    assert method.optical.bands == ("B04", "B03", "B02")
+    with torch.inference_mode():
+        torch.testing.assert_close(method.network.encode(known["x"]), known["z"], **golden.TOLERANCE)
+        torch.testing.assert_close(method.network.decode(known["z"]), known["dec"], **golden.TOLERANCE)
+        image = known["x"].clamp(-1, 1) / 2 + 0.5
+        latents = method.network.encode(known["x"].clamp(-1, 1))
+        torch.testing.assert_close(method.encode(image), latents, **golden.TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("bands", "named", "optical", "radar"),
+    [
+        (2, {}, (), ("VV", "VH")),
+        (1, {"radar": ("VV",)}, (), ("VV",)),
+        (3, {"optical": ("B12", "B08", "B04")}, ("B12", "B08", "B04"), ()),
+    ],
+)
+def test_an_autoencoder_is_of_the_images_that_are_named(
+    tmp_path: Path, bands: int, named: dict[str, Any], optical: tuple[str, ...], radar: tuple[str, ...]
+) -> None:
+    path = save(tmp_path / "ae.pth", {"model_state_dict": autoencoder_weights(bands=bands)})
+    import_run("cr-rf-autoencoder", path, tmp_path / "run", **named)
+    method = load(tmp_path / "run", device="cpu")
+    assert (method.optical.bands, method.radar.bands) == (optical, radar)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"encoder.conv_in.weight": None}, "it lacks 'encoder.conv_in.weight'; is it glf-cr or"),
+        ({"decoder.mid.attn_1.q.bias": None}, "it lacks 'decoder.mid.attn_1.q.bias'; is it"),
+        ({"loss.logvar": torch.zeros(())}, "it has loss.logvar, which that network lacks"),
+        (
+            {"encoder.conv_out.bias": torch.zeros(5)},
+            r"encoder.conv_out.bias has shape \(5,\) instead of \(4,\)",
+        ),
+    ],
+)
+def test_what_is_no_autoencoder_is_refused_in_one_sentence(
+    tmp_path: Path, changes: dict[str, Tensor | None], sentence: str
+) -> None:
+    content = {**autoencoder_weights(), **changes}
+    kept = {name: tensor for name, tensor in content.items() if tensor is not None}
+    with pytest.raises(InputError, match=sentence) as caught:
+        read_checkpoint(save(tmp_path / "ae.pth", kept), "cr-rf-autoencoder")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_autoencoder_of_unknown_bands_needs_their_names(tmp_path: Path) -> None:
+    path = save(tmp_path / "ae.pth", autoencoder_weights(bands=4))
+    with pytest.raises(InputError, match="of optical bands or of radar, found neither; name one"):
+        import_run("cr-rf-autoencoder", path, tmp_path / "run")

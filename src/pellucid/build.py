@@ -375,7 +375,7 @@ def import_run(
         checkpoint: .pth, .pt or .safetensors.
         run: the folder to write.
         optical: names of the optical bands; empty: all thirteen, or B04, B03, B02 where there are three;
-            gray for slices.
+            gray for slices; none where an autoencoder has two bands or `radar` is given for it.
         radar: names of the radar bands; empty: VV, VH, or VV where there is one.
         hints: what the checkpoint does not say.
 
@@ -384,7 +384,10 @@ def import_run(
     """
     found = read_checkpoint(checkpoint, format, hints)
     named = {key: names for key, names in (("optical", optical), ("radar", radar)) if names}
-    values = {"network": found.network, "method": {**found.method, **named}, "data": {"train": ()}}
+    method_values = {**found.method, **named}
+    if found.method["name"] == "autoencoding" and named:
+        method_values = {"name": "autoencoding", **named}  # of one kind of images, which is not to be guessed
+    values = {"network": found.network, "method": method_values, "data": {"train": ()}}
     config = parse(Config, values, where=str(checkpoint))
     method = build_method(config)
     method.network.load_state_dict(found.weights)

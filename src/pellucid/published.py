@@ -13,9 +13,11 @@ from torch import Tensor
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, SLICE
 from pellucid.errors import InputError
 from pellucid.generative.schedules import Schedule, beta_schedule
-from pellucid.networks import cross_attention, glf_cr, sr3_unet
+from pellucid.networks import _flux_layout, autoencoder, cross_attention, glf_cr, sr3_unet
 from pellucid.state_dict import read_state_dict
 
+# What the optical bands of published networks are, by their number.
+OPTICAL_NAMES = {13: SENTINEL2.bands, 3: ("B04", "B03", "B02")}
 # How many times larger the published x8 results are than the inputs; the x4 ones need the user to say so.
 SR3_SCALE = 8
 # Width and multipliers of the published x8 "deep", the one whose norms have 16 groups; all others have 32.
@@ -66,6 +68,8 @@ class Format:
         prefix: before the keys of the network's weights.
         computed: last parts of the keys of buffers that our network computes itself.
         hints: fields of `Hints` that the format makes use of.
+        state: returns the published weights under our names; KeyError if one is missing. None: they have
+            our names.
     """
 
     network: ModuleType
@@ -74,6 +78,7 @@ class Format:
     prefix: str = ""
     computed: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
+    state: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
 
 
 def read_checkpoint(path: Path, format: str, hints: Hints | None = None) -> Published:  # noqa: A002
@@ -97,27 +102,30 @@ def read_checkpoint(path: Path, format: str, hints: Hints | None = None) -> Publ
     }
     of_network = [name for name in tensors if name.startswith(kind.prefix)]
     weights = {name.removeprefix(kind.prefix): tensors.pop(name) for name in of_network}
-    network = _network(weights, wrong=f"{path} is no {format} checkpoint", name=format, hints=hints)
+    network, state = _network(weights, wrong=f"{path} is no {format} checkpoint", name=format, hints=hints)
     try:
-        return Published(network, kind.method(network, tensors, hints), weights)
+        return Published(network, kind.method(network, tensors, hints), state)
     except ValueError as error:
         raise InputError(f"cannot import {path}: {error}") from error
 
 
-def _network(weights: Mapping[str, Tensor], *, wrong: str, name: str, hints: Hints) -> dict[str, Any]:
-    """Return the config's `network` entry; an error begins with `wrong`."""
+def _network(
+    weights: dict[str, Tensor], *, wrong: str, name: str, hints: Hints
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the config's `network` entry and the state dict; an error begins with `wrong`."""
     kind = FORMATS[name]
     try:
         config = kind.network.Config(**kind.sizes(weights, hints))
         with torch.device("meta"):
             expected = kind.network.build(config).state_dict()
+        state = kind.state(weights) if kind.state else weights
     except KeyError as error:
         missing = kind.prefix + error.args[0]
         raise InputError(f"{wrong}, it lacks {missing!r}; {_others(name)}") from error
     except (ValueError, IndexError, ZeroDivisionError, RuntimeError) as error:
         raise InputError(f"{wrong} ({error}); {_others(name)}") from error
-    _compare(weights, expected, wrong, name)
-    return {"name": kind.network.__name__.rpartition(".")[2], **asdict(config)}
+    _compare(state, expected, wrong, name)
+    return {"name": kind.network.__name__.rpartition(".")[2], **asdict(config)}, state
 
 
 def _format(name: str, hints: Hints) -> Format:
@@ -177,8 +185,18 @@ def _cross_attention(weights: Mapping[str, Tensor], _hints: Hints) -> dict[str, 
 
 
 def _regression(network: Mapping[str, Any], _rest: Mapping[str, Tensor], _hints: Hints) -> dict[str, Any]:
-    names = {13: SENTINEL2.bands, 3: ("B04", "B03", "B02")}.get(network["optical_bands"], ())
+    names = OPTICAL_NAMES.get(network["optical_bands"], ())
     return {"name": "regression", "optical": names, "radar": SENTINEL1.bands[: network["radar_bands"]]}
+
+
+def _autoencoder(weights: Mapping[str, Tensor], _hints: Hints) -> dict[str, Any]:
+    return _flux_layout.autoencoder_sizes(weights)
+
+
+def _autoencoding(network: Mapping[str, Any], _rest: Mapping[str, Tensor], _hints: Hints) -> dict[str, Any]:
+    if network["bands"] == len(SENTINEL1.bands):
+        return {"name": "autoencoding", "radar": SENTINEL1.bands}
+    return {"name": "autoencoding", "optical": OPTICAL_NAMES.get(network["bands"], ())}
 
 
 def _sr3(weights: Mapping[str, Tensor], hints: Hints) -> dict[str, Any]:
@@ -286,5 +304,8 @@ def _count(weights: Mapping[str, Tensor], name: str) -> int:
 FORMATS = {
     "glf-cr": Format(glf_cr, _glf_cr, _regression, computed=("attn_mask", "relative_position_index")),
     "cross-attention": Format(cross_attention, _cross_attention, _regression),
+    "cr-rf-autoencoder": Format(
+        autoencoder, _autoencoder, _autoencoding, state=_flux_layout.autoencoder_state
+    ),
     "sr3": Format(sr3_unet, _sr3, _generative, prefix="denoise_fn.", hints=("scale", "groups", "num_heads")),
 }

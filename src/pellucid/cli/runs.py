@@ -144,7 +144,8 @@ def models() -> None:
 
 def import_command(
     format: Annotated[  # noqa: A002
-        Literal["glf-cr", "cross-attention", "sr3"], typer.Argument(help="Layout of the checkpoint.")
+        Literal["glf-cr", "cross-attention", "sr3", "cr-rf-autoencoder"],
+        typer.Argument(help="Layout of the checkpoint."),
     ],
     checkpoint: Annotated[Path, typer.Argument(help="A published .pth, .pt or .safetensors file.")],
     run: Annotated[Path, typer.Argument(help="The run folder to write.")],
