@@ -171,13 +171,15 @@ def test_results_inside_the_folder_and_hidden_files_are_no_scenes(scenes: Path) 
         assert report.num_done == 2
 
 
-def test_an_offset_is_taken_off(tmp_path: Path) -> None:
+def test_an_offset_is_taken_off_and_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     values = cloudy()
     write(tmp_path / "old" / "s.tif", values)
     write(tmp_path / "new" / "s.tif", values + 1000)
     for name, offset in (("old", "auto"), ("new", "auto"), ("wrong", "none")):
         folder = tmp_path / ("new" if name == "wrong" else name)
-        map_clouds(folder, tmp_path / "maps" / name, options=replace(QUICK, offset=offset))
+        map_clouds(folder, tmp_path / "maps" / name, options=replace(QUICK, offset=offset, preview=True))
+        assert caplog.text.count("the offset of processing baseline 04.00 is taken off") == (name == "new")
+        caplog.clear()
     old, new, wrong = (read(tmp_path / "maps" / name / "s.tif") for name in ("old", "new", "wrong"))
     np.testing.assert_allclose(old, new, atol=1e-5)
     assert np.abs(old - wrong).max() > 0.5

@@ -20,7 +20,7 @@ from rasterio.windows import Window
 from pellucid.cloud_jobs import CloudOptions, Job, list_jobs
 from pellucid.data.cloud_scorers import NO_DATA, Scorer, ScorerName, find_scorer, to_mask
 from pellucid.data.geotiff import Grid, Raster, open_raster, temporary_beside
-from pellucid.data.raster import OpticalRaster
+from pellucid.data.raster import Offset, OpticalRaster
 from pellucid.data.working_file import WORKING_BLOCK, explain_write_error, write_cog
 from pellucid.errors import InputError
 from pellucid.pictures import NO_DATA as GREY
@@ -193,7 +193,7 @@ def _write_map(job: Job, scorer: Scorer, progress: Callable[[float], None]) -> N
     """Write the probabilities, window by window."""
     with _open(job, scorer) as raster:
         windows = list(_windows(raster.grid))
-        tags = {"SCORER": scorer.origin}
+        tags = {"SCORER": scorer.origin, "OFFSET": f"{raster.add:.0f}"}
         with _new_file(job.out, raster.grid, "float32", np.nan, "cloud probability", tags) as file:
             for i, window in enumerate(windows):
                 file.write(_score(raster, scorer, window), 1, window=window)
@@ -280,8 +280,8 @@ def _draw(jobs: Sequence[Job]) -> Image.Image:
     count = min(len(jobs), SHEET_ROWS)
     rows, captions = [], []
     for job in (jobs[i * len(jobs) // count] for i in range(count)):
-        bands, offset = job.options.bands, job.options.offset
-        with OpticalRaster(job.source, bands, offset=offset, allow_missing=bands) as raster:
+        bands = job.options.bands
+        with OpticalRaster(job.source, bands, offset=_told_offset(job), allow_missing=bands) as raster:
             reflectance, valid = raster.read(size=SHEET_SIDE)
         maps = [_read_small(path) for path in (job.out, job.mask) if path]
         rows.append([to_rgb(reflectance, bands, valid), *(_to_grey(values) for values in maps)])
@@ -290,6 +290,13 @@ def _draw(jobs: Sequence[Job]) -> Image.Image:
         captions.append(f"{job.source.name}: {share:.0%} above {job.options.threshold:g}")
     columns = ["scene", "cloud probability", "cloud mask"][: len(rows[0])]
     return sheet(rows, columns, captions, side=SHEET_SIDE)
+
+
+def _told_offset(job: Job) -> Offset:
+    """Return the DN that were added to the scene, so that what is doubtful in them is warned of but once."""
+    with open_raster(job.out) as file:
+        told = file.tags().get("OFFSET")
+    return int(told) if told else job.options.offset
 
 
 def _read_small(path: Path) -> NDArray[np.float32]:
