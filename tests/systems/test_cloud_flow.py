@@ -1,0 +1,182 @@
+"""End to end, for a flow in latent space: train a little, save, load, restore a scene, resume."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import rasterio
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from pellucid.build import AnyMethod, build_method, load, run_training, start_method
+from pellucid.config import Config, load_config
+from pellucid.data.batch import Batch
+from pellucid.data.synthetic import simulate_pairs
+from pellucid.errors import InputError
+from pellucid.methods.autoencoding import Autoencoding
+from pellucid.methods.generative import Generative
+from pellucid.predictor import restore_scene
+from pellucid.restore_options import RestoreOptions
+from pellucid.run import save_run
+from pellucid.sources import build_training_data, keep_encoded
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+QUICK = ("train.device=cpu", "data.train.0.num_scenes=1", "train.ema_decay=0")
+
+
+@pytest.fixture(scope="module")
+def coders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the runs `optical` and `sar`, of autoencoders that know nothing yet."""
+    folder = tmp_path_factory.mktemp("coders")
+    draw = torch.Generator().manual_seed(0)
+    for name, file in (("optical", "cloud_flow_autoencoder"), ("sar", "cloud_flow_sar_autoencoder")):
+        config = load_config(CONFIGS / f"{file}_tiny.yaml")
+        method = build_method(config)
+        assert isinstance(method, Autoencoding)
+        method.network.measure([torch.rand(4, method.network.config.bands, 32, 32, generator=draw)])
+        save_run(folder / name, config=config, method=method)
+    return folder
+
+
+def tiny(coders: Path, *changes: str) -> Config:
+    spaces = (f"method.space.{name}={coders / name}" for name in ("optical", "sar"))
+    return load_config(CONFIGS / "cloud_flow_tiny.yaml", (*spaces, *changes))
+
+
+@pytest.fixture(scope="module")
+def run(coders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a trained run, whose autoencoders' own runs are gone."""
+    folder = tmp_path_factory.mktemp("runs")
+    shutil.copytree(coders, folder / "coders")
+    report = run_training(tiny(folder / "coders", "train.device=cpu"), folder / "flow")
+    assert report.history[-1]["train_denoise"] < report.history[0]["train_denoise"]
+    shutil.rmtree(folder / "coders")
+    return folder / "flow"
+
+
+def weights(method: AnyMethod) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in method.network.state_dict().items()}
+
+
+def test_a_run_needs_nothing_else(run: Path, coders: Path) -> None:
+    method, optical = load(run, device="cpu"), load(coders / "optical", device="cpu")
+    assert isinstance(method, Generative)
+    assert (method.stride, method.is_random, method.radar_optional) == (8, True, True)
+    assert set(method.autoencoders) == {"optical", "sar"}
+    for name, value in optical.network.state_dict().items():
+        assert method.autoencoders["optical"].state_dict()[name].equal(value)
+    assert not any(name.startswith("autoencoders") for name in method.network.state_dict())
+    saved = method.network.state_dict()
+    fresh = build_method(tiny(coders)).network.state_dict()
+    assert saved.keys() == fresh.keys()
+    assert not saved["time_in.linear_1.weight"].equal(fresh["time_in.linear_1.weight"])
+
+
+def test_the_same_seed_gives_the_same_scene(run: Path, tmp_path: Path) -> None:
+    simulate_pairs(tmp_path, count=1, size=96, seed=3)
+    (scene,), (radar,) = (sorted((tmp_path / folder).iterdir()) for folder in ("s2_cloudy", "s1"))
+    found = []
+    for seed, sar in ((0, radar), (0, radar), (1, radar), (0, None)):
+        options = RestoreOptions(tile=64, overlap=16, device="cpu", seed=seed, preview=False, steps=1)
+        out = tmp_path / f"{len(found)}.tif"
+        restore_scene(scene, out, sar=sar, method=load(run, device="cpu"), options=options)
+        with rasterio.open(out) as file:
+            found.append(torch.from_numpy(file.read().astype("float32")))
+    assert found[0].equal(found[1])
+    assert not found[0].equal(found[2])
+    assert not found[0].equal(found[3])
+
+
+def test_a_resumed_run_is_the_run(coders: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    for name, steps in (("whole", (4,)), ("parts", (2, 4))):
+        for number, num_steps in enumerate(steps):
+            changes = (f"train.num_steps={num_steps}", "train.schedule=constant", "train.validate_every=100")
+            config = tiny(coders, *QUICK, *changes, "data.val=[]", "method.importance=0.5")
+            run_training(config, tmp_path / name, resume=number > 0)
+    whole, parts = (weights(load(tmp_path / name, device="cpu")) for name in ("whole", "parts"))
+    assert all(whole[name].equal(parts[name]) for name in whole)
+
+
+def test_a_resumed_run_keeps_its_autoencoders(run: Path, coders: Path) -> None:
+    kept = load(run, device="cpu")
+    assert isinstance(kept, Generative)
+    for where in (coders, run / "nowhere"):
+        resumed = start_method(tiny(where), run)
+        assert isinstance(resumed, Generative)
+        for kind, network in resumed.autoencoders.items():
+            assert network.shift.equal(kept.autoencoders[kind].shift)  # type: ignore[operator]
+
+
+def test_kept_samples_train_as_new_ones_do(coders: Path, tmp_path: Path) -> None:
+    changes = ("train.num_steps=1", "data.val=[]", "train.schedule=constant", "train.warmup_steps=0")
+    config = tiny(coders, *QUICK, *changes)
+    kept = tiny(coders, *QUICK, *changes, "data.num_cached=4", f"data.cache={tmp_path / 'cache'}")
+    for name, some in (("new", config), ("kept", kept)):
+        run_training(some, tmp_path / name)
+    new, again = (weights(load(tmp_path / name, device="cpu")) for name in ("new", "kept"))
+    for name, value in new.items():
+        torch.testing.assert_close(again[name], value, rtol=0, atol=1e-5)
+
+
+def test_samples_are_encoded_once_and_come_again_in_another_order(coders: Path, tmp_path: Path) -> None:
+    changes = ("data.num_cached=6", f"data.cache={tmp_path}", "train.num_steps=5")
+    config = tiny(coders, *QUICK, *changes)
+    method, stream = build_method(config), build_training_data(config).stream
+    assert isinstance(method, Generative)
+    samples = keep_encoded(config, method, stream)
+    calls: list[Batch] = []
+    method.encode = calls.append  # type: ignore[assignment, method-assign]
+    again = keep_encoded(config, method, stream)
+    assert not calls
+    assert len(again) == 20  # type: ignore[arg-type]
+    turns = [[again[6 * turn + i].key[0] for i in range(6)] for turn in range(3)]
+    assert turns[0] == [f"sample {i}" for i in range(6)]
+    assert sorted(turns[1]) == sorted(turns[2]) == turns[0]
+    assert len({tuple(turn) for turn in turns}) == 3
+    where = turns[1].index("sample 2")
+    assert again[6 + where].x0.equal(samples[2].x0)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("change", ["train.seed=1", "data.augment.gain=0.1", "data.train.0.num_scenes=2"])
+def test_other_samples_are_kept_apart(change: str, coders: Path, tmp_path: Path) -> None:
+    for changes in ((), (change,)):
+        config = tiny(coders, *QUICK, "data.num_cached=1", f"data.cache={tmp_path}", *changes)
+        method = build_method(config)
+        keep_encoded(config, method, build_training_data(config).stream)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("method.space.optical=runs/none", "method.space.optical: 'runs/none' is neither a run folder"),
+        ("method.space.optical=cross_attention", "is a regression model, a space needs an autoencoder"),
+        ("method.space.optical={sar}", "is for VV, VH from (-25.0, -32.5) to (0.0, 0.0) dB, the method's"),
+        ("method.space.sar=''", "the images become 4 times smaller, the radar 1 times; name autoencoders"),
+        ("network.latent_channels=16", "network.latent_channels is 16, but the autoencoder has 4"),
+        ("method.residual=2", "method.residual is 2, which is for pixels"),
+        ("method.eta=0.5", "method.start is degraded, which needs the path rectified_flow and eta 0"),
+        ("method.path={name: variance_preserving}", "method.start is degraded, which needs the path"),
+        ("method.times=logit_normal", "method.importance is 0.5, which needs even times"),
+        ("losses={denoise: 1.0, l1: 0.5}", "encoded samples have no images for the loss l1"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(change: str, message: str, coders: Path) -> None:
+    changes = ("method.importance=0.5", "data.num_cached=4", change.replace("{sar}", str(coders / "sar")))
+    with pytest.raises(InputError) as raised:
+        build_method(tiny(coders, *changes))
+    assert message in str(raised.value)
+
+
+def test_a_run_without_its_autoencoder_is_refused(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "weights.safetensors"
+    state = {name: value for name, value in load_file(path).items() if not name.startswith("autoencoders.")}
+    with safe_open(path, framework="pt") as file:
+        metadata = dict(file.metadata())
+    del metadata["autoencoders"]
+    save_file(state, path, metadata)
+    with pytest.raises(InputError, match=r"method\.space\.optical: .* is neither a run folder"):
+        load(tmp_path / "run")
