@@ -124,7 +124,7 @@ def read_images(options: argparse.Namespace, scale: int) -> list[Batch]:
 
 def variants(steps: Sequence[int], reference: int) -> list[Variant]:
     """Return every way to sample that is compared; the reference is the last."""
-    few = [Variant(f"deterministic, {n} steps", Sampling(steps=n)) for n in steps]
+    few = [Variant(f"deterministic, {n} step{'s' * (n > 1)}", Sampling(steps=n)) for n in steps]
     mean = Variant(
         f"mean of {SAMPLES}, {SAMPLE_STEPS} steps", Sampling(steps=SAMPLE_STEPS, eta=1.0), samples=SAMPLES
     )

@@ -398,3 +398,10 @@ def test_a_model_that_gives_no_numbers_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="gave no number at row 0, column 0 in fp32"):
         upscale(source, tmp_path / "out.png", method=Fake(spread=math.nan), options=options)
     assert list(tmp_path.iterdir()) == [source]
+
+
+def test_samples_of_one_step_are_said_to_be_alike(tmp_path: Path) -> None:
+    source = save(tmp_path / "in.png", pattern(8, 8))
+    method = Fake(spread=0.05, sampling=Sampling(steps=1))
+    with pytest.warns(UserWarning, match="says little; add --steps 10"):
+        upscale(source, tmp_path / "out.png", method=method, options=replace(SMALL, samples=2))

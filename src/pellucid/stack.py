@@ -4,6 +4,7 @@ import hashlib
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,6 +129,7 @@ class Stack:
     ) -> None:
         _check_method(method, options)
         self.method, self.options = with_sampling(method, steps=options.steps, eta=options.eta), options
+        _warn_of_one_step(self.method, options)
         self.device = choose_device(options.device)
         self.batch = tiles_at_once(options.batch, self.device)
         self.source, self.out, self.is_folder = source, out, source.is_dir()
@@ -256,6 +258,17 @@ def _check_method(method: Method, options: UpscaleOptions) -> None:
     if isinstance(options.grey_range, tuple) and not options.grey_range[0] < options.grey_range[1]:
         low, high = options.grey_range
         raise InputError(f"the range is {low:g},{high:g}, but LOW must lie below HIGH; swap them")
+
+
+def _warn_of_one_step(method: Method, options: UpscaleOptions) -> None:
+    """Say that samples of one step are alike: the network has not yet seen an image that it could vary."""
+    sampling = getattr(method, "sampling", None)
+    if options.samples > 1 and sampling is not None and sampling.steps == 1:
+        warnings.warn(
+            "one step gives nearly the same image for every sample, so their spread says little; "
+            "add --steps 10",
+            stacklevel=2,
+        )
 
 
 def _default_std(out: Path, is_folder: bool) -> Path:
