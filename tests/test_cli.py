@@ -82,6 +82,7 @@ def test_a_scene_is_restored_by_a_trained_run(run: Path, pairs: Path, tmp_path: 
     name = next((pairs / "s2_cloudy").glob("*.tif")).name
     output = tmp_path / "clear.tif"
     words = ["--sar", pairs / "s1" / name, "-o", output, "--model", run, "--tile", "64", "--overlap", "16"]
+    words += ["--match-surroundings"]
     checked = call("remove-clouds", pairs / "s2_cloudy" / name, *words, "--dry-run")
     assert checked.exit_code == 0, checked.output
     assert not output.exists()
@@ -162,6 +163,9 @@ def test_models_lists_what_ships() -> None:
         (["train", str(CONFIG), "--set", "train.bach=3"], "did you mean 'batch'?"),
         (["evaluate", "no_such_model", "--data", "."], "neither a run folder"),
         (["remove-clouds", "none.tif", "-o", "out.tif"], "none.tif"),
+        (["remove-clouds", "none.tif", "-o", "out.tif", "--steps", "4"], "takes no steps; leave out --steps"),
+        (["remove-clouds", "none.tif", "-o", "out.tif", "--uncertainty", "s.tif"], "knows no chance"),
+        (["remove-clouds", "none.tif", "-o", "out.tif", "--prompt", "a lake"], "takes no text"),
         (
             ["remove-clouds", "none.tif", "-o", "out.tif", "--offset", "much"],
             "must be auto, none or a whole number",
