@@ -154,6 +154,19 @@ def test_shifted_times_equal_the_published_ones() -> None:
     assert time_shift(4096) == pytest.approx(1.15)
 
 
+def test_the_shift_of_an_image_follows_from_its_tokens_in_sampling_and_training() -> None:
+    path = RectifiedFlow(shift="auto")
+    assert path.times(4, 1024).equal(RectifiedFlow(shift=time_shift(1024)).times(4))
+    assert path.times(4, 1024)[1] > path.times(4, 256)[1] == RectifiedFlow(shift=0.5).times(4)[1]
+    torch.testing.assert_close(path.move(torch.tensor([0.5]).double(), 1024), path.times(4, 1024)[2:3])
+
+
+def test_times_without_a_shift_stay_where_they_are() -> None:
+    t = torch.rand(5)
+    for path in (VariancePreserving(COSINE), RectifiedFlow()):
+        assert path.move(t, 4096) is t
+
+
 def test_a_path_that_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="prediction is x0, must be one of noise, image, velocity"):
         RectifiedFlow("x0")  # type: ignore[arg-type]

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from pellucid.generative.times import NUM_INTERVALS, TrainingTimes
@@ -33,3 +34,16 @@ def test_what_was_learnt_is_part_of_the_state() -> None:
     second.load_state_dict(first.state_dict())
     drawn = [sampler.draw(8, torch.Generator().manual_seed(3))[0] for sampler in (first, second)]
     assert drawn[0].equal(drawn[1])
+
+
+def test_logit_normal_times_have_normal_odds() -> None:
+    times, weights = TrainingTimes(spread="logit_normal").draw(20_000, torch.Generator().manual_seed(0))
+    # The standard normal lies below log(1/3), the logit of 1/4, with a chance of 0.136.
+    assert abs((times < 0.25).float().mean() - 0.136) < 0.01
+    assert abs((times < 0.5).float().mean() - 0.5) < 0.01
+    assert weights.eq(1).all()
+
+
+def test_importance_corrects_even_times_alone() -> None:
+    with pytest.raises(ValueError, match=r"importance is 0\.5, which needs even times; set it to 0"):
+        TrainingTimes(0.5, "logit_normal")
