@@ -6,6 +6,7 @@ from typing import Literal
 from pellucid.data.raster import Offset
 from pellucid.errors import InputError
 from pellucid.inference import check_samples
+from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.method import Method
 
 
@@ -67,6 +68,8 @@ def check_options(method: Method, options: RestoreOptions, *, wants_spread: bool
     Raises:
         InputError: saying which, and what to change.
     """
+    if isinstance(method, Autoencoding):
+        raise InputError("this model is an autoencoder, it takes no clouds off; choose another --model")
     check_samples(method, options.samples)
     if wants_spread and not method.is_random:
         raise InputError(

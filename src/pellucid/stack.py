@@ -21,7 +21,7 @@ from pellucid.data.tiles import TileGrid
 from pellucid.errors import InputError
 from pellucid.inference import check_samples, digest_weights, tiles_at_once
 from pellucid.methods.generative import with_sampling
-from pellucid.methods.method import Method
+from pellucid.methods.method import Method, result_range
 from pellucid.trainer import choose_device
 
 # Low-resolution pixels, to each side, that the bicubic kernel touches: Keys 1981,
@@ -246,8 +246,8 @@ def _check_method(method: Method, options: UpscaleOptions) -> None:
     """Refuse a model that does not enlarge slices, or not as asked."""
     if method.optical.bands != SLICE.bands:
         raise InputError(
-            f"the model restores {', '.join(method.optical.bands)}, a slice has grey values alone; choose a "
-            "model for slices with --model"
+            f"the model restores {', '.join(result_range(method).bands)}, a slice has grey values alone; "
+            "choose a model for slices with --model"
         )
     factor = options.factor or method.scale
     if factor != method.scale or factor < 2:

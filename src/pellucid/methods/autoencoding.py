@@ -79,8 +79,8 @@ class Autoencoding:
         """
         if batch.target is None:
             raise ValueError(f"{batch.key[0]} has no target, a loss compares with one")
-        batch = replace(batch, target=batch.target.where(batch.valid, 0))
-        image = to_model(batch.target, batch.valid)
+        target = batch.target.where(batch.valid, 0)
+        batch, image = replace(batch, target=target), to_model(target, batch.valid)
         noise = self._noise(image, generator) if self.sample and generator is not None else None
         decoded, mean, logvar = self.network(image, noise)
         restored = from_model(decoded.float())

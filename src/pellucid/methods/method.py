@@ -14,7 +14,6 @@ class Method(Protocol):
     """A network together with how it is trained and how it restores.
 
     Attributes:
-        network: the plain module, whose parameters are trained.
         stride: sides of the result must divide by it, in pixels.
         scale: how many times larger the result is than the degraded image.
         is_random: whether the result depends on noise.
@@ -25,7 +24,6 @@ class Method(Protocol):
         mean_spectrum: the training set's mean per optical band in [0, 1], where known: a baseline.
     """
 
-    network: nn.Module
     stride: int
     scale: int
     is_random: bool
@@ -34,6 +32,10 @@ class Method(Protocol):
     radar: ValueRange
     radar_optional: bool
     mean_spectrum: tuple[float, ...] | None
+
+    @property
+    def network(self) -> nn.Module:
+        """Return the plain module, whose parameters are trained."""
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Return the weighted loss terms by name; their sum, `total`, is what is minimised."""

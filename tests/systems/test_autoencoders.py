@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from pellucid import build
+from pellucid import build, restore_scene, upscale
 from pellucid.build import build_method, build_training_data, load, run_training
 from pellucid.cli import app
 from pellucid.config import Config, load_config
@@ -106,6 +106,18 @@ def test_the_command_line_judges_reconstruction_band_by_band(
         assert sheet.width < 3 * 256 + 100  # image, reconstruction, error
 
 
+def test_an_autoencoder_takes_no_clouds_off_and_enlarges_nothing(
+    run: Path, patches: Path, tmp_path: Path
+) -> None:
+    method = load(run, device="cpu")
+    scene = next((patches / "s2_cloudy").iterdir())
+    with pytest.raises(InputError, match="this model is an autoencoder, it takes no clouds off; choose"):
+        restore_scene(scene, tmp_path / "out.tif", method=method)
+    Image.new("L", (32, 32)).save(tmp_path / "slice.png")
+    with pytest.raises(InputError, match=r"the model restores (B02|VV), .* a slice has grey values alone"):
+        upscale(tmp_path / "slice.png", tmp_path / "large.png", method=method)
+
+
 def test_what_is_judged_is_the_clear_image_or_the_radar(run: Path, patches: Path) -> None:
     method = load(run, device="cpu")
     images = read_reference(method, patches)
@@ -153,7 +165,10 @@ def test_the_decay_of_the_optimisers_means_is_the_configs() -> None:
         ("method.radar=[VV]", "an autoencoder is of optical bands or of radar, found both; name one"),
         ("method.optical=[]", "an autoencoder is of optical bands or of radar, found neither; name one"),
         ("network.bands=3", "network.bands is 3, but the method names B02, B03, B04, B08"),
-        ("network={name: cross_attention}", "network.name is 'cross_attention', which does not encode"),
+        (
+            "network={name: sr3_unet, width: 8, groups: 4, multipliers: [1], attention: []}",
+            "network.name is 'sr3_unet', which does not encode",
+        ),
         ("losses={cloud_adaptive: 1}", "losses.cloud_adaptive is for restored clouds, set it to 0"),
         ("losses={denoise: 1}", "losses.denoise is for generative methods, set it to 0 for autoencoding"),
         ("losses={perceptual: 1}", "losses.perceptual sees grey or three bands, the method has 4"),
