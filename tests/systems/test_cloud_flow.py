@@ -9,19 +9,22 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from pellucid.build import AnyMethod, build_method, load, run_training, start_method
-from pellucid.config import Config, load_config
+from pellucid.build import AnyMethod, build_method, build_network, load, run_training, start_method
+from pellucid.config import Config, GenerativeConfig, load_config, parse
 from pellucid.data.batch import Batch
 from pellucid.data.synthetic import simulate_pairs
 from pellucid.errors import InputError
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.generative import Generative
+from pellucid.networks import flux
 from pellucid.predictor import restore_scene
 from pellucid.restore_options import RestoreOptions
 from pellucid.run import save_run
 from pellucid.sources import build_training_data, keep_encoded
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+# Of CR_RF, but with a context of the 16 channels that 2 x 2 radar latents have, instead of 4096.
+PUBLISHED_SIZE = 162_341_120 - 768 * (4096 - 16)
 QUICK = ("train.device=cpu", "data.train.0.num_scenes=1", "train.ema_decay=0")
 
 
@@ -180,3 +183,28 @@ def test_a_run_without_its_autoencoder_is_refused(run: Path, tmp_path: Path) -> 
     save_file(state, path, metadata)
     with pytest.raises(InputError, match=r"method\.space\.optical: .* is neither a run folder"):
         load(tmp_path / "run")
+
+
+@pytest.mark.parametrize("size", ["", "_shipped", "_tiny"])
+def test_the_configs_of_the_three_trainings_fit_together(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PELLUCID_DATA", "data")
+    flow = load_config(CONFIGS / f"cloud_flow{size}.yaml")
+    assert isinstance(flow.method, GenerativeConfig)
+    optical, sar = (
+        load_config(CONFIGS / f"{Path(run).name}.yaml")
+        for run in (flow.method.space.optical, flow.method.space.sar)
+    )
+    assert (optical.method.optical, optical.method.radar) == (flow.method.optical, ())
+    assert (sar.method.optical, sar.method.radar) == ((), flow.method.radar)
+    with torch.device("meta"):
+        coders = [build_network(config) for config in (optical, sar)]
+        sizes = {
+            "latent_channels": coders[0].config.latent_channels,
+            "sar_channels": coders[1].config.latent_channels,
+        }
+        values = {name: value for name, value in flow.network.items() if name != "name"}
+        network = flux.build(parse(flux.Config, {**values, **sizes}, where="network"))
+    assert coders[0].factor == coders[1].factor
+    assert flow.data.tile % (coders[0].factor * network.stride) == 0
+    if not size:
+        assert sum(weight.numel() for weight in network.parameters()) == PUBLISHED_SIZE
