@@ -31,3 +31,11 @@ def test_a_card_admits_that_nothing_was_measured() -> None:
     card = write_card("mine", tiny_config(), tiny_method(), [])
     assert "how well they restore was not measured" in card
     assert "Validation" not in card
+
+
+def test_a_card_explains_the_baselines_that_it_shows_and_no_others() -> None:
+    plain = write_card("mine", tiny_config(), tiny_method(), ROWS)
+    assert "val_psnr_input" not in plain
+    compared = write_card("mine", tiny_config(), tiny_method(), [{**ROWS[0], "val_psnr_input": 20.0}])
+    assert "`val_psnr_input` is that of the input" in compared
+    assert "val_psnr_spectrum" not in compared

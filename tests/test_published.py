@@ -9,14 +9,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 from pellucid.build import import_run, load
+from pellucid.cli import app
 from pellucid.config import GenerativeConfig, load_config
 from pellucid.data.batch import Condition
 from pellucid.errors import InputError
 from pellucid.generative.schedules import Schedule, beta_schedule
 from pellucid.methods.autoencoding import Autoencoding
-from pellucid.networks import _flux_layout, autoencoder, cross_attention, glf_cr, sr3_unet
+from pellucid.methods.generative import Generative
+from pellucid.networks import _flux_layout, autoencoder, cross_attention, flux, glf_cr, sr3_unet
 from pellucid.published import FORMATS, Hints, read_checkpoint
 
 GLF_CR = glf_cr.Config(
@@ -197,7 +200,7 @@ def test_unknown_format_is_answered_with_the_known_ones(tmp_path: Path) -> None:
         InputError, match="unknown checkpoint format 'rdn', choose one of glf-cr, cross-attention, "
     ):
         read_checkpoint(tmp_path / "net.pth", "rdn")
-    assert set(FORMATS) == {"glf-cr", "cross-attention", "cr-rf-autoencoder", "sr3"}
+    assert set(FORMATS) == {"glf-cr", "cross-attention", "cr-rf", "cr-rf-autoencoder", "sr3"}
 
 
 @pytest.mark.parametrize("crosses", [False, True])
@@ -397,3 +400,61 @@ def test_an_autoencoder_of_unknown_bands_needs_their_names(tmp_path: Path) -> No
     path = save(tmp_path / "ae.pth", autoencoder_weights(bands=4))
     with pytest.raises(InputError, match="of optical bands or of radar, found neither; name one"):
         import_run("cr-rf-autoencoder", path, tmp_path / "run")
+
+
+@pytest.fixture
+def autoencoders(tmp_path: Path) -> Hints:
+    """Two imported ones, with as many latent channels as the golden flow."""
+    for name, bands in (("optical", 3), ("sar", 2)):
+        path = save(tmp_path / f"{name}.pth", autoencoder_weights(bands=bands, latent_channels=4))
+        import_run("cr-rf-autoencoder", path, tmp_path / name)
+    return Hints(
+        axes=(8, 12, 12), autoencoder=str(tmp_path / "optical"), sar_autoencoder=str(tmp_path / "sar")
+    )
+
+
+def test_imported_flow_gives_the_published_output(
+    golden_folder: Path, tmp_path: Path, autoencoders: Hints
+) -> None:
+    known = golden.arrays(golden_folder, "crrf_flux_small")
+    path = save(tmp_path / "rf_epoch_30.pth", golden.state_dict(golden_folder, "crrf_flux_small"))
+    import_run("cr-rf", path, tmp_path / "run", hints=autoencoders)
+    method = load(tmp_path / "run", device="cpu")
+    assert isinstance(method, Generative)
+    assert (method.optical.bands, method.radar.bands) == (("B04", "B03", "B02"), ("VV", "VH"))
+    assert (method.space.factor, method.space.channels, method.sampling.steps) == (2, 4, 30)
+    net: Any = method.network
+    with torch.inference_mode():
+        places = known["ids"][0]
+        out = net.denoise(
+            flux.Tokens(known["img"], places),
+            flux.Tokens(net.sar_in(known["txt"]), places),
+            net.modulation(known["t"], known["y"], known["guidance"]),
+        )
+    torch.testing.assert_close(out, known["out"], rtol=1e-4, atol=1e-4)  # see test_flux
+
+
+def test_a_flow_needs_its_autoencoders(golden_folder: Path, tmp_path: Path, autoencoders: Hints) -> None:
+    path = save(tmp_path / "rf.pth", golden.state_dict(golden_folder, "crrf_flux_small"))
+    with pytest.raises(InputError, match="name their runs with --autoencoder and --sar-autoencoder"):
+        import_run("cr-rf", path, tmp_path / "run", hints=dataclasses.replace(autoencoders, autoencoder=None))
+    swapped = dataclasses.replace(autoencoders, autoencoder=autoencoders.sar_autoencoder)
+    with pytest.raises(
+        InputError, match=r"cannot import .*sar is no autoencoder of optical images, name one"
+    ):
+        import_run("cr-rf", path, tmp_path / "run", hints=swapped)
+    with pytest.raises(InputError, match=r"axes is \(2, 2, 2\), must be even and add up to .* = 32"):
+        import_run("cr-rf", path, tmp_path / "run", hints=dataclasses.replace(autoencoders, axes=(2, 2, 2)))
+    weights = save(tmp_path / "wide.pth", autoencoder_weights(latent_channels=6))
+    import_run("cr-rf-autoencoder", weights, tmp_path / "wide")
+    wide = dataclasses.replace(autoencoders, autoencoder=str(tmp_path / "wide"))
+    with pytest.raises(InputError, match=r"network\.latent_channels is 4, but the autoencoder has 6"):
+        import_run("cr-rf", path, tmp_path / "run", hints=wide)
+
+
+@pytest.mark.parametrize("axes", ["16,56", "a,b,c"])
+def test_axes_that_are_no_three_numbers_are_refused(tmp_path: Path, axes: str) -> None:
+    words = ["import", "cr-rf", str(tmp_path / "rf.pth"), str(tmp_path / "run"), "--axes", axes]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code != 0
+    assert f"--axes is '{axes}', must be three whole numbers" in " ".join(result.output.split())

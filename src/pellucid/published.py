@@ -13,7 +13,8 @@ from torch import Tensor
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, SLICE
 from pellucid.errors import InputError
 from pellucid.generative.schedules import Schedule, beta_schedule
-from pellucid.networks import _flux_layout, autoencoder, cross_attention, glf_cr, sr3_unet
+from pellucid.networks import _flux_layout, autoencoder, cross_attention, flux, glf_cr, sr3_unet
+from pellucid.spaces import read_autoencoder
 from pellucid.state_dict import read_state_dict
 
 # What the optical bands of published networks are, by their number.
@@ -22,6 +23,8 @@ OPTICAL_NAMES = {13: SENTINEL2.bands, 3: ("B04", "B03", "B02")}
 SR3_SCALE = 8
 # Width and multipliers of the published x8 "deep", the one whose norms have 16 groups; all others have 32.
 SR3_DEEP = (64, (1, 1, 2, 2, 4, 4))
+# Sampling steps of the published rectified flow.
+FLOW_STEPS = 30
 # The weight of a block whose first size is the block's number of channels.
 SR3_OUTPUT = "res_block.block1.block.3.weight"
 
@@ -34,11 +37,17 @@ class Hints:
         scale: how many times larger the results of super-resolution are than its inputs.
         groups: of the group norms.
         num_heads: of each attention.
+        axes: channels of a head that tell image, row and column.
+        autoencoder: run, or model that ships, in whose latents a flow's images are.
+        sar_autoencoder: likewise of its radar.
     """
 
     scale: int | None = None
     groups: int | None = None
     num_heads: int | None = None
+    axes: tuple[int, int, int] | None = None
+    autoencoder: str | None = None
+    sar_autoencoder: str | None = None
 
 
 @dataclass(frozen=True)
@@ -199,6 +208,35 @@ def _autoencoding(network: Mapping[str, Any], _rest: Mapping[str, Tensor], _hint
     return {"name": "autoencoding", "optical": OPTICAL_NAMES.get(network["bands"], ())}
 
 
+def _flux(weights: Mapping[str, Tensor], hints: Hints) -> dict[str, Any]:
+    return {**_flux_layout.flux_sizes(weights), "axes": hints.axes}
+
+
+def _flow(_network: Mapping[str, Any], _rest: Mapping[str, Tensor], hints: Hints) -> dict[str, Any]:
+    if not hints.autoencoder or not hints.sar_autoencoder:
+        raise ValueError(
+            "a flow is of no use without the autoencoders of its images and its radar, import these "
+            "(cr-rf-autoencoder) and name their runs with --autoencoder and --sar-autoencoder"
+        )
+    optical = read_autoencoder(hints.autoencoder).optical.bands
+    radar = read_autoencoder(hints.sar_autoencoder).radar.bands
+    for run, bands, needed in (
+        (hints.autoencoder, optical, "optical images"),
+        (hints.sar_autoencoder, radar, "radar"),
+    ):
+        if not bands:
+            raise ValueError(f"{run} is no autoencoder of {needed}, name one that is")
+    return {
+        "name": "generative",
+        "optical": optical,
+        "radar": radar,
+        "space": {"optical": hints.autoencoder, "sar": hints.sar_autoencoder},
+        "path": {"name": "rectified_flow", "shift": "auto"},
+        "prediction": "velocity",
+        "steps": FLOW_STEPS,
+    }
+
+
 def _sr3(weights: Mapping[str, Tensor], hints: Hints) -> dict[str, Any]:
     width = weights["downs.0.weight"].shape[0]
     levels = _sr3_levels(weights)
@@ -304,6 +342,13 @@ def _count(weights: Mapping[str, Tensor], name: str) -> int:
 FORMATS = {
     "glf-cr": Format(glf_cr, _glf_cr, _regression, computed=("attn_mask", "relative_position_index")),
     "cross-attention": Format(cross_attention, _cross_attention, _regression),
+    "cr-rf": Format(
+        flux,
+        _flux,
+        _flow,
+        hints=("axes", "autoencoder", "sar_autoencoder"),
+        state=_flux_layout.flux_state,
+    ),
     "cr-rf-autoencoder": Format(
         autoencoder, _autoencoder, _autoencoding, state=_flux_layout.autoencoder_state
     ),

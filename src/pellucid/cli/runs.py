@@ -144,7 +144,7 @@ def models() -> None:
 
 def import_command(
     format: Annotated[  # noqa: A002
-        Literal["glf-cr", "cross-attention", "sr3", "cr-rf-autoencoder"],
+        Literal["glf-cr", "cross-attention", "sr3", "cr-rf", "cr-rf-autoencoder"],
         typer.Argument(help="Layout of the checkpoint."),
     ],
     checkpoint: Annotated[Path, typer.Argument(help="A published .pth, .pt or .safetensors file.")],
@@ -168,6 +168,19 @@ def import_command(
     num_heads: Annotated[
         int | None, typer.Option(min=1, help="sr3: heads of its attention; default 4.")
     ] = None,
+    axes: Annotated[
+        str,
+        typer.Option(
+            metavar="IMAGE,ROW,COLUMN",
+            help="cr-rf: axes_dim of its parameters; default 16,56,56 for heads of 128 channels.",
+        ),
+    ] = "",
+    autoencoder: Annotated[
+        str | None, typer.Option(metavar="RUN", help="cr-rf: imported autoencoder of the images.")
+    ] = None,
+    sar_autoencoder: Annotated[
+        str | None, typer.Option(metavar="RUN", help="cr-rf: imported autoencoder of the radar.")
+    ] = None,
 ) -> None:
     """Turn a published checkpoint into a run folder.
 
@@ -177,7 +190,14 @@ def import_command(
         from pellucid.build import import_run
         from pellucid.published import Hints
 
-        hints = Hints(scale=scale, groups=groups, num_heads=num_heads)
+        hints = Hints(
+            scale=scale,
+            groups=groups,
+            num_heads=num_heads,
+            axes=_axes(axes),
+            autoencoder=autoencoder,
+            sar_autoencoder=sar_autoencoder,
+        )
         import_run(format, checkpoint, run, optical=_names(optical), radar=_names(radar), hints=hints)
         out.print(f"run folder  {run}", soft_wrap=True)
 
@@ -194,6 +214,16 @@ def _numbers(text: str) -> tuple[int, int] | None:
     except ValueError as error:
         raise InputError(f"--numbers is {text!r}, must be two whole numbers such as 310,345") from error
     return first, last
+
+
+def _axes(text: str) -> tuple[int, int, int] | None:
+    if not text:
+        return None
+    try:
+        image, row, column = (int(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"--axes is {text!r}, must be three whole numbers such as 16,56,56") from error
+    return image, row, column
 
 
 def _evaluation_folder(run: Path) -> Path:
