@@ -1,12 +1,20 @@
+from pathlib import Path
+
 import golden
 import pytest
 import torch
-from benchmarks import networks
+from benchmarks import generative, networks
 from benchmarks.plain import plain
 from rich.table import Table
 from torch import nn
 
-from pellucid.networks import cross_attention, glf_cr
+from pellucid.data.batch import Batch
+from pellucid.data.ranges import SENTINEL1, SLICE
+from pellucid.data.resample import reduce
+from pellucid.generative.path import VariancePreserving, beta_schedule
+from pellucid.methods.generative import Generative
+from pellucid.metrics import psnr
+from pellucid.networks import cross_attention, glf_cr, sr3_unet
 
 SMALL = [
     glf_cr.build(glf_cr.Config(width=16, growth=16, num_blocks=2, num_layers=3, num_heads=4, window=4)),
@@ -38,3 +46,36 @@ def test_every_variant_of_a_network_is_measured(monkeypatch: pytest.MonkeyPatch)
         table.add_column()
     networks.add_rows(table, "glf_cr", results)
     assert table.row_count == 3
+
+
+def test_more_steps_and_more_samples_are_measured_beside_the_baselines(tmp_path: Path) -> None:
+    method = Generative(
+        sr3_unet.build(sr3_unet.Config(width=8, multipliers=(1, 2), num_blocks=1, groups=4)).eval(),
+        path=VariancePreserving(beta_schedule("cosine", 20), prediction="velocity"),
+        optical=SLICE,
+        radar=SENTINEL1.select(()),
+        losses={},
+        scale=4,
+        residual=12.0,
+    )
+    target = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    valid = torch.ones_like(target, dtype=torch.bool)
+    images = [Batch(degraded=reduce(target, 4), target=target, valid=valid, key=("slice",))]
+    wanted = generative.variants(method, (1, 2), reference=3)
+    assert [(v.sampling.steps, v.sampling.eta, v.samples) for v in wanted] == [
+        (1, 0, 1),
+        (2, 0, 1),
+        (10, 1, 4),
+        (3, 1, 1),
+    ]
+    results = [
+        *generative.baselines(images, method),
+        *(generative.measure("tiny", method, variant, images, half=False) for variant in wanted),
+    ]
+    assert [result.calls for result in results] == [0, 1, 2, 40, 3]
+    assert results[0].psnr_db == pytest.approx(psnr(images[0].enlarged(), target).item(), rel=1e-5)
+    assert generative.table(results, "").row_count == 5
+    generative.write_csv(results, tmp_path / "steps.csv")
+    generative.plot(results, tmp_path / "steps.png")
+    assert len((tmp_path / "steps.csv").read_text().splitlines()) == 6
+    assert (tmp_path / "steps.png").stat().st_size > 5000
