@@ -248,6 +248,17 @@ def test_a_folder_goes_on_where_it_stopped(interrupted: Path) -> None:
     assert read(interrupted / "out" / "2.png").shape == (32, 32)
 
 
+def test_results_may_go_to_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "in" / "a.png", pattern(8, 8))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    report = upscale(tmp_path / "in", ".", method=Fake(), options=replace(SMALL, samples=2, preview=True))
+    assert report.out == tmp_path / "here"
+    assert report.std == tmp_path / "here_std"
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "here", "here_std", "here_preview.png"}
+    assert read(tmp_path / "here" / "a.png").shape == (32, 32)
+
+
 @pytest.mark.parametrize(
     ("change", "num_skipped"),
     [({"seed": 1}, 0), ({"resume": False}, 0), ({"overlap": 0}, 0), ({"batch": 3}, 2)],
@@ -256,6 +267,13 @@ def test_other_options_begin_anew(interrupted: Path, change: dict[str, Any], num
     options = replace(SMALL, **change)
     report = upscale(interrupted / "in", interrupted / "out", method=Fake(), options=options)
     assert report.num_skipped == num_skipped
+
+
+def test_another_autoencoder_begins_anew(interrupted: Path) -> None:
+    method = Fake()
+    method.autoencoders = {"optical": nn.Linear(2, 2)}  # type: ignore[attr-defined]
+    report = upscale(interrupted / "in", interrupted / "out", method=method, options=SMALL)
+    assert report.num_skipped == 0
 
 
 def test_a_slice_that_changed_is_enlarged_again(interrupted: Path) -> None:
@@ -340,12 +358,13 @@ def test_what_the_model_cannot_do_is_refused(
         ("a.png", "none/out.png", None, "the folder .*none does not exist; make it first"),
         ("a.png", "full", None, "full: it is a folder; name a file in it"),
         ("a.png", "out.png", "out_std.png", "cannot hold a standard deviation, name a .tif"),
-        ("a.png", "out.tif", "out.tif", "it is the result itself; name another file with --std"),
+        ("a.png", "out.tif", "out.tif", "it is the result itself; name another place with --std"),
         ("empty", "out", None, "no slice .* in .*empty fits"),
         ("full", "full", None, "full: it is the input; name another folder"),
         ("full", "a.png", None, "a.png: it is a file, and a folder of slices is given; name a folder"),
         ("full", "none/out", None, "the folder .*none does not exist; make it first"),
         ("full", "out", "full", "full: it is the input; name another folder"),
+        ("tiffs", "out", "out", "a.tif: it is the result itself; name another place with --std"),
         ("twins", "out", None, "b.jpg and b.png would both become .*b.png; rename one"),
     ],
 )
@@ -355,6 +374,7 @@ def test_what_cannot_be_written_is_refused_before_work_starts(
     save(tmp_path / "a.png", pattern(8, 8))
     save(tmp_path / "stack.tif", np.stack([pattern(8, 8)] * 2))
     save(tmp_path / "full" / "a.png", pattern(8, 8))
+    save(tmp_path / "tiffs" / "a.tif", pattern(8, 8))
     save(tmp_path / "twins" / "b.png", pattern(8, 8))
     Image.fromarray(pattern(8, 8)).save(tmp_path / "twins" / "b.jpg")
     (tmp_path / "empty").mkdir()

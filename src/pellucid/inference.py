@@ -1,7 +1,7 @@
 """Running a method over the tiles of something large: what scenes and stacks of slices share."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -70,6 +70,12 @@ def run_method(
     if not restored.isfinite().all():
         raise InputError(f"the model gave no number at {batch.key[0]} in {precision}, try --precision fp32")
     return restored
+
+
+def digest_method(method: Method) -> str:
+    """Return a digest of all weights on which a method's results depend: also those of its autoencoders."""
+    autoencoders: Mapping[str, nn.Module] = getattr(method, "autoencoders", {})
+    return " ".join(map(digest_weights, (method.network, *autoencoders.values())))
 
 
 def digest_weights(network: nn.Module) -> str:

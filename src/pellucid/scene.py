@@ -21,7 +21,7 @@ from pellucid.data.raster import CloudRaster, OpticalRaster, RadarRaster
 from pellucid.data.tiles import TileGrid, reflect
 from pellucid.errors import InputError
 from pellucid.generative.noise import NoiseField
-from pellucid.inference import digest_weights, place_noise, run_method, tiles_at_once
+from pellucid.inference import digest_method, place_noise, run_method, tiles_at_once
 from pellucid.methods.generative import with_sampling
 from pellucid.methods.method import Method
 from pellucid.restore_options import RestoreOptions, check_options
@@ -127,7 +127,7 @@ class Scene:
         settings = replace(self.options, preview=True, resume=True)
         stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.files]
         ranges = (self.method.optical, self.method.radar)
-        weights = digest_weights(self.method.network)
+        weights = digest_method(self.method)
         sampling = getattr(self.method, "sampling", None)
         has_spread = self.uncertainty is not None
         values = (settings, stamps, type(self.method).__name__, ranges, weights, sampling, has_spread)

@@ -19,7 +19,7 @@ from pellucid.data.slice_file import TIFF, WHITE, SliceInfo, find_files, read_in
 from pellucid.data.slice_writer import WRITABLE, check_output
 from pellucid.data.tiles import TileGrid
 from pellucid.errors import InputError
-from pellucid.inference import check_samples, digest_weights, tiles_at_once
+from pellucid.inference import check_samples, digest_method, tiles_at_once
 from pellucid.methods.generative import with_sampling
 from pellucid.methods.method import Method, result_range
 from pellucid.trainer import choose_device
@@ -132,6 +132,7 @@ class Stack:
         _warn_of_one_step(self.method, options)
         self.device = choose_device(options.device)
         self.batch = tiles_at_once(options.batch, self.device)
+        out = out if out.name else out.resolve()  # "." has no name beside which the other files could lie
         self.source, self.out, self.is_folder = source, out, source.is_dir()
         if std and options.samples < 2:
             raise InputError("a standard deviation needs several samples, 1 is drawn; add --samples 5")
@@ -154,7 +155,7 @@ class Stack:
         values = (
             settings,
             method,
-            digest_weights(self.method.network),
+            digest_method(self.method),
             sorted(map(repr, self.contrast.items())),
         )
         return hashlib.sha256(repr(values).encode()).hexdigest()
@@ -182,6 +183,10 @@ class Stack:
                     raise InputError(
                         f"{places[path].name} and {file.source.name} would both become {path}; rename one"
                     )
+            if file.std and file.std.resolve() == file.out.resolve():
+                raise InputError(
+                    f"cannot write {file.std}: it is the result itself; name another place with --std"
+                )
             if not self.is_folder:
                 _check_file(file)
             check_output(file.out, file.info.enlarged(self.method.scale))
@@ -297,8 +302,6 @@ def _check_file(file: SliceFile) -> None:
             check_writable(path)
             if path.exists() and path.samefile(file.source):
                 raise InputError(f"cannot write {path}: it is the input; name another file")
-    if file.std and file.std.resolve() == file.out.resolve():
-        raise InputError(f"cannot write {file.std}: it is the result itself; name another file with --std")
 
 
 def _num_pixels(info: SliceInfo) -> int:
