@@ -1,0 +1,218 @@
+"""Texts as numbers that a text encoder takes, in the file format of Hugging Face's tokenizers.
+
+A tokenizer of whole words is learnt from the prompts of a data set; that of any published model takes its
+place. Either is one file, `tokenizer.json`, kept with the weights: other numbers would be other words.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import tokenizers
+import torch
+from tokenizers import Regex, models, normalizers, pre_tokenizers, processors
+from torch import Tensor
+
+from pellucid.errors import InputError
+
+# The file's name in a run folder, and in a folder of transformers; where that lies beside a whole model.
+TOKENIZER, SUBFOLDER = "tokenizer.json", "tokenizer"
+# What a whole-word vocabulary begins with, in this order, so that their ids are 0 to 3.
+SPECIAL = PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "[START]", "[END]"
+# A word, or one sign that is neither part of a word nor a space.
+WORDS = r"\w+|[^\w\s]"
+# Ids per text, of CLIP. Radford et al. 2021, arXiv:2103.00020
+LENGTH = 77
+
+
+class Tokenizer:
+    """Texts to ids, all in rows of one length.
+
+    Args:
+        backend: that pads every text to one length.
+
+    Attributes:
+        length: L, ids per text.
+
+    Raises:
+        ValueError: if the backend pads to no length.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        length = (backend.padding or {}).get("length")
+        if not length:
+            raise ValueError("the tokenizer pads to no fixed length")
+        self._backend = backend
+        self.length: int = length
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """Return (B, L) int64: start, words, end, padding; of a text that is too long, the beginning.
+
+        A tokenizer of whole words then leaves out the end as well, as published; CLIP's keeps it.
+        """
+        # One by one: threads of the library's own would bar the workers of a data loader from forking.
+        rows = [self._backend.encode(text).ids[: self.length] for text in texts]
+        return torch.tensor(rows, dtype=torch.int64).view(-1, self.length)
+
+    @property
+    def size(self) -> int:
+        """Number of ids that a text encoder must know: all lie below."""
+        return 1 + max(self._backend.get_vocab().values())
+
+    @property
+    def end_id(self) -> int:
+        """The id that ends every text."""
+        nothing = self._backend.encode("")
+        return nothing.ids[sum(nothing.attention_mask) - 1]
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells tokenizers apart that give the same text other ids: 16 hexadecimal digits."""
+        content = json.dumps([self.length, self.end_id, sorted(self._backend.get_vocab().items())])
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    def unknown(self, text: str) -> tuple[str, ...]:
+        """Return the parts of a text, as written there, for which there is no id."""
+        if (nothing := getattr(self._backend.model, "unk_token", None)) is None:
+            return ()
+        row = self._backend.encode(text, add_special_tokens=False)
+        at = self._backend.token_to_id(nothing)
+        parts = zip(row.ids, row.offsets, row.attention_mask, strict=True)
+        return tuple(text[slice(*span)] for number, span, is_text in parts if is_text and number == at)
+
+    def to_json(self) -> str:
+        """Return the content of `tokenizer.json`, which `read_tokenizer` reads."""
+        return self._backend.to_str(pretty=True)
+
+
+def learn_tokenizer(texts: Iterable[str], *, size: int = 1000, length: int = LENGTH) -> Tokenizer:
+    """Return a tokenizer of the words of these texts, the most frequent first, ties by alphabet.
+
+    Args:
+        texts: for instance the prompts of all training samples, in any order.
+        size: of the text encoder's vocabulary.
+        length: ids per text.
+
+    Raises:
+        InputError: if the vocabulary is too small, or a text has more words than the length leaves room for.
+    """
+    split = [_words(text) for text in texts]
+    longest = max(split, key=len, default=[])
+    if len(longest) > length - 2:  # for start and end
+        raise InputError(
+            f"the prompt {' '.join(longest)!r} has {len(longest)} words and signs, "
+            f"at most {length - 2} fit into length = {length}; shorten it, or set a larger length"
+        )
+    counts = Counter(word for words in split for word in words)
+    if len(counts) + len(SPECIAL) > size:
+        raise InputError(
+            f"the prompts have {len(counts)} different words and signs, a vocabulary of {size} has room for "
+            f"{max(size - len(SPECIAL), 0)}; set vocab_size to at least {len(counts) + len(SPECIAL)}"
+        )
+    words = sorted(counts, key=lambda word: (-counts[word], word))
+    return word_tokenizer({word: number for number, word in enumerate([*SPECIAL, *words])}, length=length)
+
+
+def word_tokenizer(vocabulary: Mapping[str, int], *, length: int = LENGTH) -> Tokenizer:
+    """Return the tokenizer of whole, lower-case words and signs with these ids.
+
+    Raises:
+        ValueError: if the vocabulary lacks one of `SPECIAL`.
+    """
+    if missing := [token for token in SPECIAL if token not in vocabulary]:
+        raise ValueError(f"the vocabulary lacks {', '.join(missing)}")
+    backend = tokenizers.Tokenizer(models.WordLevel(dict(vocabulary), unk_token=UNKNOWN))
+    backend.normalizer = normalizers.Lowercase()
+    backend.pre_tokenizer = _splitter()
+    ends = [(token, vocabulary[token]) for token in (START, END)]
+    backend.post_processor = processors.TemplateProcessing(f"{START} $A {END}", special_tokens=ends)
+    backend.enable_padding(length=length, pad_id=vocabulary[PAD], pad_token=PAD)
+    return Tokenizer(backend)
+
+
+def read_tokenizer(path: Path, *, length: int = LENGTH) -> Tokenizer:
+    """Return the tokenizer of a file or folder; nothing is fetched from elsewhere.
+
+    Args:
+        path: a run folder or its `tokenizer.json`; a folder of transformers, or the model folder above it;
+            or a published vocabulary, a JSON file of words and ids.
+        length: ids per text where the file does not say it; a run's does.
+
+    Raises:
+        InputError: if there is none, it cannot be read, or it is none of these.
+    """
+    if path.is_dir():
+        return _read_folder(path, length)
+    content = _read_json(path)
+    try:
+        if "model" not in content:
+            return word_tokenizer(content, length=length)
+        return Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(content)))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise InputError(f"{path} holds no tokenizer ({error}), take that of the training run") from error
+
+
+def check_size(tokenizer: Tokenizer, vocab_size: int) -> None:
+    """Refuse a tokenizer with ids that a text encoder does not know.
+
+    Raises:
+        InputError: saying how many it must know.
+    """
+    if tokenizer.size > vocab_size:
+        raise InputError(
+            f"the tokenizer has {tokenizer.size} ids, the text encoder's vocabulary is {vocab_size}; "
+            f"set vocab_size to at least {tokenizer.size}"
+        )
+
+
+def _words(text: str) -> list[str]:
+    lower = normalizers.Lowercase().normalize_str(text)
+    return [word for word, _ in _splitter().pre_tokenize_str(lower)]
+
+
+def _splitter() -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True)
+
+
+def _read_json(path: Path) -> dict[str, int]:
+    """Return the content of a file, whose values are ids where it is a vocabulary."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"the tokenizer {path} does not exist, take that of the training run") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read the tokenizer {path} ({error}), take it again") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no tokenizer, take that of the training run")
+    return content
+
+
+def _read_folder(folder: Path, length: int) -> Tokenizer:
+    if (folder / SUBFOLDER).is_dir():
+        folder = folder / SUBFOLDER
+    file = folder / TOKENIZER
+    if file.is_file() and not (folder / "tokenizer_config.json").is_file():
+        return read_tokenizer(file)
+    return _read_pretrained(folder, length)
+
+
+def _read_pretrained(folder: Path, length: int) -> Tokenizer:
+    """Return the tokenizer of a folder of transformers, which says elsewhere what it pads with."""
+    from transformers import AutoTokenizer
+
+    try:
+        found = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        backend = found.backend_tokenizer
+    except (OSError, ValueError, AttributeError, ImportError) as error:
+        raise InputError(
+            f"{folder} holds no tokenizer, neither {TOKENIZER} nor the files of a tokenizer of transformers"
+        ) from error
+    if found.pad_token_id is None:
+        raise InputError(
+            f"the tokenizer of {folder} has no padding token, name one in its tokenizer_config.json"
+        )
+    backend.enable_padding(length=length, pad_id=found.pad_token_id, pad_token=found.pad_token)
+    backend.enable_truncation(length)
+    return Tokenizer(backend)
