@@ -26,7 +26,7 @@ from pellucid.data.batch import Batch, Condition
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.generative.noise import Noise, NoiseField
 from pellucid.generative.path import VariancePreserving, beta_schedule
-from pellucid.methods.generative import Generative, Sampling
+from pellucid.methods.generative import Generative, Learning, Sampling
 from pellucid.predictor import restore_scene
 
 SPREAD = 0.05
@@ -162,7 +162,8 @@ class Steady(nn.Module):
 def test_steps_and_guidance_reach_the_sampler(folder: Path) -> None:
     path = VariancePreserving(beta_schedule("cosine", 20), prediction="image")
     radar = SENTINEL1.select(())
-    method = Generative(Steady(), path=path, optical=SENTINEL2, radar=radar, losses={}, sampling=Sampling(7))
+    options = {"sampling": Sampling(7), "learning": Learning(drop_condition=0.1)}
+    method = Generative(Steady(), path=path, optical=SENTINEL2, radar=radar, losses={}, **options)
     result = restore(folder, method, tile=128, steps=3)
     assert (np.abs(result.astype(int) - ground()) <= 1).all()
     assert method.network.num_calls == 3

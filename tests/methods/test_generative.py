@@ -1,4 +1,5 @@
 import math
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -94,6 +95,21 @@ def test_times_drawn_by_importance_leave_the_expected_loss_as_it_is() -> None:
     assert not drawn.times.squares.eq(1).all()
 
 
+def test_validation_weighs_times_drawn_by_importance_and_learns_nothing_from_them() -> None:
+    given, generator = batch(8), torch.Generator().manual_seed(0)
+    even, drawn = method(), method(learning=Learning(importance=0.9))
+    even.network, drawn.network = Late(), Late()
+    drawn.times.squares = torch.linspace(0.1, 4, len(drawn.times.squares)) ** 2
+    before = drawn.times.squares.clone()
+    with torch.no_grad():
+        wanted, found = (
+            torch.stack([each.loss(given, generator)["total"] for _ in range(200)]).mean()
+            for each in (even, drawn)
+        )
+    torch.testing.assert_close(found, wanted, rtol=0.05, atol=0)
+    assert drawn.times.squares.equal(before)
+
+
 def test_gradients_reach_the_network() -> None:
     trained = method()
     trained.loss(batch())["total"].backward()
@@ -122,6 +138,13 @@ def test_a_batch_without_target_cannot_be_judged() -> None:
         method().loss(replace(batch(), target=None))
 
 
+class Late(Enlarged):
+    """Errs the more, the less of the image is left."""
+
+    def forward(self, x_t: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
+        return super().forward(x_t, c_noise, condition) + 5 * (1 - c_noise.view(-1, 1, 1, 1))
+
+
 class Halved(Enlarged):
     """Says half of what it is told, so that following it twice as far gives all of it."""
 
@@ -131,7 +154,7 @@ class Halved(Enlarged):
 
 def test_guidance_follows_the_condition_so_many_times_as_far() -> None:
     given = batch()
-    plain = method()
+    plain = method(learning=Learning(drop_condition=0.1))
     plain.network = Halved()
     changed = with_sampling(plain, guidance=2.0)
     torch.testing.assert_close(
@@ -139,6 +162,15 @@ def test_guidance_follows_the_condition_so_many_times_as_far() -> None:
     )
     assert plain.sampling.guidance == 1.0
     assert len(plain.network.levels) == 2 * plain.sampling.steps
+
+
+def test_guidance_of_a_model_that_never_lacked_its_condition_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match=r"guidance is 2\.5, but .* never trained without .*--guidance"):
+        with_sampling(method(), guidance=2.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with_sampling(method(), guidance=1.0, steps=2)
+        with_sampling(method(learning=Learning(drop_condition=0.1)), guidance=2.5)
 
 
 def test_a_method_without_steps_names_the_options_to_leave_out() -> None:

@@ -1,6 +1,7 @@
 """Generation: the network leads from noise, or the degraded image, to the restored one, along a path."""
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
@@ -196,7 +197,7 @@ class Generative:
             guided(denoise, condition, self.sampling.guidance),
             self.path,
             source,
-            self.path.times(self.sampling.steps, self._num_tokens(source)).to(device),
+            self.path.times(self.sampling.steps, self._num_tokens(source)),
             eta=self.sampling.eta,
             draw=draw if self.sampling.eta else None,
             clip=self._limit,
@@ -258,13 +259,14 @@ class Generative:
         self, image: Tensor | None, error: Tensor, batch: Batch | Encoded, times: Tensor, weights: Tensor
     ) -> dict[str, Tensor]:
         """Return the terms of the whole batch, or, for times drawn by importance, their weighted means."""
-        if not self.times.share or not torch.is_grad_enabled():
+        if not self.times.share:
             return self._terms(image, error, batch)
         each = [
             self._terms(None if image is None else image[i : i + 1], error[i : i + 1], batch.pick(i))
             for i in range(len(batch))
         ]
-        self.times.learn(times, torch.stack([terms["total"] for terms in each]))
+        if torch.is_grad_enabled():  # what validation finds must not change the training
+            self.times.learn(times, torch.stack([terms["total"] for terms in each]))
         return {
             name: torch.stack(
                 [weight * terms[name] for weight, terms in zip(weights, each, strict=True)]
@@ -286,6 +288,8 @@ def with_sampling(
     method: Method, *, steps: int | None = None, eta: float | None = None, guidance: float | None = None
 ) -> Method:
     """Return the method, or, where there are changes, a copy that samples so.
+
+    Guidance of a model that was never trained without its condition is warned of.
 
     Raises:
         InputError: if the method takes no steps, or its path not so many, or no fresh noise.
@@ -313,6 +317,12 @@ def with_sampling(
         changed.path.times(changed.sampling.steps)
     except ValueError as error:
         raise InputError(f"--steps: {error}") from error
+    if guidance not in (None, 1) and not changed.learning.drop_condition:
+        warnings.warn(
+            f"guidance is {guidance:g}, but this model was never trained without its condition "
+            "(method.drop_condition is 0), so where guidance leads is a guess; leave out --guidance",
+            stacklevel=2,
+        )
     return changed
 
 
