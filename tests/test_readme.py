@@ -6,14 +6,19 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from pellucid.build import build_network, import_run
 from pellucid.cli import app
 from pellucid.config import load_config
 from pellucid.data.synthetic import simulate_pairs
+from pellucid.generative.path import beta_schedule
+from pellucid.networks import sr3_unet
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -22,9 +27,12 @@ QUICK = (
     *("train.num_steps=2", "train.batch=1", "train.validate_every=2", "train.checkpoint_every=2"),
     *("train.num_workers=0", "train.precision=fp32", "train.steps_per_epoch=1", "data.tile=32"),
 )
+TINY_UNET = "network={name: sr3_unet, width: 8, multipliers: [1, 2], num_blocks: 1, groups: 4}"
 SMALL = {
     "configs/glf_cr.yaml": ["network={name: glf_cr, num_blocks: 1, num_layers: 2, width: 16, growth: 8}"],
     "configs/cross_attention.yaml": ["network={name: cross_attention, width: 8}"],
+    "configs/sr3_ct_x4.yaml": [TINY_UNET],
+    "configs/sr3_ct_x8.yaml": [TINY_UNET],
 }
 
 
@@ -55,6 +63,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(made / "s2_cloudy" / name, folder / "S2.tif")
     shutil.copy(made / "s1" / name, folder / "S1.tif")
     shutil.copy(made / "mask" / name, folder / "MASK.tif")
+    (folder / "scenes").mkdir()
+    shutil.copy(folder / "S2.tif", folder / "scenes")
     (folder / "my_clear_scenes").mkdir()
     shutil.copy(made / "s2_cloudfree" / name, folder / "my_clear_scenes")
     for roi, number in (("ROIs1158_spring", 1), ("ROIs1868_summer", 19), ("ROIs1158_spring", 106)):
@@ -71,7 +81,24 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         config = load_config(REPOSITORY / "configs" / f"{network}.yaml")
         torch.save({key: build_network(config).state_dict()}, folder / file)
     import_run("cross-attention", folder / "X.pth", folder / "RUN")
+    _lay_out_slices(folder)
     return folder
+
+
+def _lay_out_slices(folder: Path) -> None:
+    """Make slices as the README names them, and a checkpoint of the published super-resolution."""
+    values = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
+    Image.fromarray(values[:16, :16]).save(folder / "slice.png")
+    for place, number, side in (
+        *(("slices", number, 64) for number in (305, 310, 345)),
+        *((f"data/ct/{name}", number, 64) for name, number in (("hr", 1), ("hr_val", 2))),
+        *((f"data/ct/{name}", number, 8) for name, number in (("lr", 1), ("lr_val", 2))),
+    ):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values[:side, :side]).save(folder / place / f"slice_{number:04d}.png")
+    network = sr3_unet.build(sr3_unet.Config(width=16, multipliers=(1, 2), num_blocks=1, groups=16))
+    state = {f"denoise_fn.{name}": value.contiguous() for name, value in network.state_dict().items()}
+    save_file({**state, "betas": beta_schedule("cosine", 100).float()}, folder / "gen.safetensors")
 
 
 def shortened(command: str, data: Path) -> list[str]:
