@@ -14,7 +14,9 @@ from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.sen12ms_cr import Sen12MsCr
 from pellucid.errors import InputError
 from pellucid.evaluator import crop_centre, evaluate, mean_spectrum
+from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.regression import Regression
+from pellucid.networks import autoencoder
 from pellucid.scores import INPUT, MODEL, SPECTRUM
 
 BANDS = ("B02", "B03", "B04")
@@ -175,7 +177,24 @@ def test_data_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         evaluate(identity(), [replace(item, degraded=item.degraded[:, :2])], name="m")
     with pytest.raises(InputError, match="patch_0 has pixels without radar and this model needs it"):
         evaluate(identity(radar_optional=False), [item], name="m")
+    with pytest.raises(InputError, match="5 samples are asked for, but this model knows no chance"):
+        evaluate(identity(), [item], name="m", samples=5)
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(InputError, match=r"cannot make the folder .*file"):
         evaluate(identity(), [item], name="m", out=blocked)
+
+
+def test_lpips_of_other_than_one_or_three_bands_is_refused() -> None:
+    method = Regression(Identity(), optical=SENTINEL2, radar=SENTINEL1, losses={})
+    with pytest.raises(InputError, match="three bands, the model restores 13; leave out --lpips"):
+        evaluate(method, [make_item(0)], name="m", lpips=lambda a, b: (a - b).mean((1, 2, 3)))
+
+
+def test_figures_that_an_autoencoder_lacks_are_refused() -> None:
+    sizes = {"width": 8, "multipliers": (1, 2), "num_blocks": 1, "groups": 4, "attention": False}
+    network = autoencoder.build(autoencoder.Config(bands=3, **sizes))
+    optical, radar = SENTINEL2.select(BANDS), SENTINEL1.select(())
+    method = Autoencoding(network, optical=optical, radar=radar, losses={})
+    with pytest.raises(InputError, match="errors alone; leave out --legacy-metrics"):
+        evaluate(method, [make_item(0)], name="m", legacy=True)

@@ -17,6 +17,7 @@ from torch import Tensor
 from pellucid.data.batch import Batch
 from pellucid.errors import InputError
 from pellucid.generative.noise import keyed_noise
+from pellucid.inference import check_samples
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.method import Method, result_range
 from pellucid.pictures import gray_to_rgb, radar_to_rgb, save_picture, sheet, to_picture
@@ -86,8 +87,10 @@ def evaluate(
         progress: called with (images done, images).
 
     Raises:
-        InputError: if the data has no images, no targets, other bands, or lacks radar that is needed.
+        InputError: if the data has no images, no targets, other bands, or lacks radar that is needed, or the
+            method cannot be judged so.
     """
+    _check_wishes(method, samples, legacy=legacy, has_lpips=lpips is not None)
     if not len(data):
         raise InputError("there are no images to evaluate on, give data with at least one")
     if out is not None:
@@ -114,6 +117,20 @@ def evaluate(
         if panels:
             save_picture(sheet(panels, _titles(method), captions), out / "sheet.png")
     return result
+
+
+def _check_wishes(method: Method, samples: int, *, legacy: bool, has_lpips: bool) -> None:
+    """Refuse figures that would say nothing of the method."""
+    check_samples(method, samples)
+    wished = {"--legacy-metrics": legacy, "--lpips": has_lpips}
+    if isinstance(method, Autoencoding) and any(wished.values()):
+        options = " and ".join(option for option, is_wished in wished.items() if is_wished)
+        raise InputError(f"an autoencoder is judged by PSNR, SSIM and errors alone; leave out {options}")
+    bands = result_range(method).bands
+    if has_lpips and len(bands) not in (1, 3):
+        raise InputError(
+            f"LPIPS compares grey images or three bands, the model restores {len(bands)}; leave out --lpips"
+        )
 
 
 def mean_spectrum(data: Images) -> tuple[float, ...]:
@@ -158,7 +175,7 @@ class _Restorer:
 
     def __init__(self, method: Method, device: torch.device, precision: str, samples: int) -> None:
         self.method, self.device = method, device
-        self.samples = samples if method.is_random else 1
+        self.samples = samples
         self.is_half = precision == "bf16"
         method.network.to(device).eval()
 
