@@ -298,7 +298,7 @@ def test_the_preview_shows_bicubic_result_and_spread(tmp_path: Path) -> None:
 def test_a_dry_run_says_what_it_would_do_and_writes_nothing(tmp_path: Path) -> None:
     save(tmp_path / "in" / "a.png", pattern(8, 8))
     line = check_upscale(tmp_path / "in", tmp_path / "out", method=Fake(), options=SMALL)
-    assert "1 slices, 1 tiles; uint8 from 0 to 255 seen as 0 to 1" in line
+    assert "1 slice, 1 tile; uint8 from 0 to 255 seen as 0 to 1" in line
     assert not (tmp_path / "out").exists()
 
 

@@ -123,8 +123,9 @@ def check_upscale(
         f"{dtype} from {contrast.low * WHITE.get(dtype, 1):.5g} to {contrast.high * WHITE.get(dtype, 1):.5g}"
         for dtype, contrast in stack.contrast.items()
     )
-    num_tiles = sum(_num_tiles(file, stack) for file in stack.files)
-    return f"{source}: {stack.num_slices} slices, {num_tiles} tiles; {seen} seen as 0 to 1; all checks passed"
+    counts = {"slice": stack.num_slices, "tile": sum(_num_tiles(file, stack) for file in stack.files)}
+    work = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items())
+    return f"{source}: {work}; {seen} seen as 0 to 1; all checks passed"
 
 
 def _enlarge_file(file: SliceFile, sampler: "_Sampler", *, wants_picture: bool) -> Image.Image | None:

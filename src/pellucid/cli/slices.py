@@ -85,8 +85,9 @@ def upscale_command(
             return
         with progress_bar("enlarging") as advance:
             report = upscale(source, output, method=method, std=std, options=options, progress=advance)
+        slices = "slice" if report.num_slices == 1 else "slices"
         skipped = f", {report.num_skipped} were done already" if report.num_skipped else ""
-        out.print(f"{report.num_slices} slices enlarged in {report.seconds:.1f} s{skipped}")
+        out.print(f"{report.num_slices} {slices} enlarged in {report.seconds:.1f} s{skipped}")
         out.print(f"result   {report.out}", soft_wrap=True)
         if report.std:
             out.print(f"spread   {report.std}", soft_wrap=True)
