@@ -27,6 +27,7 @@ from pellucid.errors import InputError
 WRITABLE = (".png", *TIFF)
 # Bytes above which the offsets of a classic TIFF may overflow.
 CLASSIC_TIFF = 2**32 - 2**25
+CM_PER_INCH = 2.54
 
 
 @contextmanager
@@ -121,7 +122,7 @@ def _append(writer: tifffile.TiffWriter, values: NDArray[Any], info: SliceInfo) 
 
 def _find_dpi(info: SliceInfo) -> tuple[float, float] | None:
     """Return pixels per inch, which Pillow turns into a PNG's pixels per metre; None without a unit."""
-    inches = {INCH: 1.0, CENTIMETRE: 2.54}.get(info.resolution_unit)
+    inches = {INCH: 1.0, CENTIMETRE: CM_PER_INCH}.get(info.resolution_unit)
     return (info.resolution[0] * inches, info.resolution[1] * inches) if info.resolution and inches else None
 
 
