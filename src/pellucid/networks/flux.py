@@ -110,6 +110,7 @@ class FluxNet(nn.Module):
         # Both are computed here: the context has two origins, and mixed precision would round the time.
         transformer.context_embedder = nn.Identity()
         transformer.time_text_embed = _Given()
+        _norm_in_full_precision(transformer)
         if config.checkpointing:
             transformer.enable_gradient_checkpointing()
         self.transformer = transformer
@@ -198,6 +199,21 @@ class _Given(nn.Module):
 
     def forward(self, _: Tensor, modulation: Tensor) -> Tensor:
         return modulation
+
+
+class _FullNorm(nn.RMSNorm):
+    """Computes in the precision of its weights, as torch does where types differ, but slowly and warning."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+
+
+def _norm_in_full_precision(network: nn.Module) -> None:
+    """Put `_FullNorm` in the place of every RMS norm, which must be fresh."""
+    for parent in list(network.modules()):
+        for name, norm in parent.named_children():
+            if isinstance(norm, nn.RMSNorm):
+                setattr(parent, name, _FullNorm(norm.normalized_shape, eps=norm.eps))
 
 
 def pack(image: Tensor) -> Tensor:
