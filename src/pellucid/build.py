@@ -20,7 +20,7 @@ from pellucid.config import (
     parse,
 )
 from pellucid.data.batch import Batch
-from pellucid.data.ranges import SENTINEL1, SENTINEL2, SLICE, ValueRange
+from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2, SLICE, ValueRange
 from pellucid.errors import InputError
 from pellucid.generative.path import RectifiedFlow, VariancePreserving, beta_schedule
 from pellucid.losses import LOSSES, PerceptualLoss
@@ -251,7 +251,7 @@ def _ranges(method: MethodConfig) -> tuple[ValueRange, ValueRange]:
     if isinstance(method, AutoencodingConfig) and bool(method.optical) == bool(method.radar):
         found = "both" if method.optical else "neither"
         raise InputError(f"method: an autoencoder is of optical bands or of radar, found {found}; name one")
-    known = SLICE if set(method.optical) <= set(SLICE.bands) else SENTINEL2
+    known = next((each for each in (SLICE, PICTURE) if set(method.optical) <= set(each.bands)), SENTINEL2)
     try:
         return known.select(method.optical), SENTINEL1.select(method.radar)
     except ValueError as error:

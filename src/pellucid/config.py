@@ -18,6 +18,7 @@ from pellucid.errors import InputError
 T = TypeVar("T")
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 
 
 class Strict(BaseModel):
@@ -185,8 +186,40 @@ class SlicesSource(Strict):
     weight: float = Field(1.0, gt=0)
 
 
+class SarOpticalSource(Strict):
+    """Pictures of radar and of the same places in colour, which lists data_r_NNN.csv pair."""
+
+    name: Literal["sar_optical"]
+    root: Path
+    split: Literal["train", "val", "test", "all"] = "all"
+    """Whole region folders (r_NNN) belong to one split."""
+    shares: tuple[NotNegative, NotNegative, NotNegative] = (0.8, 0.1, 0.1)
+    """Of the pairs in train, val and test, relative to their sum."""
+    seed: int = 0
+    """Another one divides the folders otherwise."""
+    splits: Path | None = None
+    """JSON with exact folder names per split, in place of `shares` and `seed`."""
+    folders: tuple[str, ...] = ()
+    """Region folders to take; none: all."""
+    exclude: tuple[str, ...] = ()
+    """Pairs or region folders to leave out."""
+    prompt: str = "Colorise image, Region: {region}, Season: {season}"
+    """Text of a pair, with {columns} of the lists; a clause (up to a comma) with an empty one is left out."""
+    size: int = Field(0, ge=0)
+    """Side in pixels to which every picture is resized; 0: none is."""
+    weight: float = Field(1.0, gt=0)
+
+    @field_validator("shares")
+    @classmethod
+    def _check_shares(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if not sum(value):
+            raise ValueError("one share at least must be above 0")
+        return value
+
+
 Source = Annotated[
-    Sen12MsCrSource | ClearScenesSource | SyntheticSource | SlicesSource, Field(discriminator="name")
+    Sen12MsCrSource | ClearScenesSource | SyntheticSource | SlicesSource | SarOpticalSource,
+    Field(discriminator="name"),
 ]
 
 
@@ -201,6 +234,23 @@ class LowResolutionAugment(Strict):
     blur: float = Field(0.0, ge=0, le=1)
     blur_sigma: tuple[float, float] = (0.3, 0.8)
     """In pixels of the low resolution."""
+
+
+class PictureAugment(Strict):
+    """Random changes of pictures and the radar beside them, in training; 0 switches each off."""
+
+    rotation: float = Field(0.0, ge=0, le=45)
+    """Degrees: both are turned by an angle in [-rotation, rotation]; what comes from outside is not valid."""
+    brightness: float = Field(0.0, ge=0, lt=1)
+    """The picture alone is multiplied by a factor in [1 - brightness, 1 + brightness]."""
+    contrast: float = Field(0.0, ge=0, lt=1)
+    """Likewise, about the picture's mean grey."""
+    saturation: float = Field(0.0, ge=0, lt=1)
+    """Likewise, about each pixel's grey."""
+    hue: float = Field(0.0, ge=0, le=0.5)
+    """Its hues are moved by a part in [-hue, hue] of the colour circle."""
+    radar_noise: float = Field(0.0, ge=0, lt=1)
+    """Standard deviation of Gaussian noise on the radar alone, in [0, 1]."""
 
 
 class AugmentConfig(Strict):
@@ -220,6 +270,7 @@ class AugmentConfig(Strict):
     drop_radar: float = Field(0.0, ge=0, le=1)
     """Share of the samples whose radar is taken away."""
     low_resolution: LowResolutionAugment = LowResolutionAugment()
+    picture: PictureAugment = PictureAugment()
 
 
 class DataConfig(Strict):

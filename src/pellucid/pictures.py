@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from pellucid.data.geotiff import temporary_beside
-from pellucid.data.ranges import SENTINEL1, SLICE
+from pellucid.data.ranges import PICTURE, SENTINEL1, SLICE
 
 RGB = ("B04", "B03", "B02")
 # Reflectance shown as black, B04, B03, B02: a little less than the air alone reflects at the top of the
@@ -47,10 +47,25 @@ def to_picture(image: Tensor, bands: tuple[str, ...], valid: Tensor | None = Non
     """Return (H, W, 3) uint8 of (C, H, W) in [0, 1]: slices in grey, radar and optical images in colour."""
     if bands == SLICE.bands:
         return gray_to_rgb(image)
+    if bands == PICTURE.bands:
+        return color_to_rgb(image, valid)
     if not set(bands) <= set(SENTINEL1.bands):
         return to_rgb(image, bands, valid)
     image = image if valid is None else image.where(valid, torch.nan)
     return radar_to_rgb(image) if len(bands) == 2 else gray_to_rgb(image)
+
+
+def color_to_rgb(image: Tensor, valid: Tensor | None = None) -> NDArray[np.uint8]:
+    """Return (H, W, 3) uint8 of a picture, (3, H, W) red, green and blue in [0, 1], as it is.
+
+    Args:
+        image: the picture.
+        valid: (1, H, W) bool; the other pixels are drawn grey.
+    """
+    picture = (image.detach().float().cpu().clamp(0, 1) * 255).round()
+    if valid is not None:
+        picture = torch.where(valid.cpu(), picture, float(NO_DATA))
+    return picture.nan_to_num(NO_DATA).permute(1, 2, 0).to(torch.uint8).numpy()
 
 
 def radar_to_rgb(sar: Tensor) -> NDArray[np.uint8]:

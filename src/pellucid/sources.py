@@ -15,6 +15,7 @@ from pellucid.config import (
     Config,
     GenerativeConfig,
     MethodConfig,
+    SarOpticalSource,
     Sen12MsCrSource,
     SlicesSource,
     Source,
@@ -32,7 +33,9 @@ from pellucid.data.augment import (
 from pellucid.data.batch import Batch, Encoded
 from pellucid.data.clear_scenes import ClearScenes
 from pellucid.data.encoded_samples import EncodedSamples
-from pellucid.data.ranges import SLICE
+from pellucid.data.picture_jitter import change_pair
+from pellucid.data.ranges import PICTURE, SLICE
+from pellucid.data.sar_optical import SarOptical
 from pellucid.data.sen12ms_cr import Sen12MsCr
 from pellucid.data.single_images import Kind, SingleImages, change_image
 from pellucid.data.slices import Slices
@@ -133,6 +136,8 @@ def _change(source: Source, config: Config) -> Change:
         return partial(change_image, augment=augment, bands=bands, kind=_kind(config.method))
     if isinstance(source, SlicesSource):
         return partial(change_low_resolution, augment=augment.low_resolution)
+    if isinstance(source, SarOpticalSource):
+        return partial(change_pair, augment=augment.picture)
     is_clear = not isinstance(source, Sen12MsCrSource)
     return partial(change_clouds, augment=augment, bands=config.method.optical, is_clear=is_clear)
 
@@ -174,6 +179,8 @@ def _read_patches(source: Source, method: MethodConfig) -> Patches:
             return SyntheticScenes(source, bands=bands, radar=radar)
         case SlicesSource():
             return _read_slices(source, method)
+        case SarOpticalSource():
+            return _read_pictures(source, method)
 
 
 def _read_slices(source: SlicesSource, method: MethodConfig) -> Slices:
@@ -187,11 +194,21 @@ def _read_slices(source: SlicesSource, method: MethodConfig) -> Slices:
     return Slices(source, scale=method.scale)
 
 
+def _read_pictures(source: SarOpticalSource, method: MethodConfig) -> SarOptical:
+    if method.optical not in ((), PICTURE.bands) or len(method.radar) > 1:
+        names = ", ".join((*method.optical, *method.radar))
+        raise InputError(
+            f"data: pictures have the bands {', '.join(PICTURE.bands)} and one polarisation, the method names"
+            f" {names}; change it"
+        )
+    return SarOptical(source)
+
+
 def _judged(source: Source, config: Config) -> Patches:
     """Return the dataset, clear scenes under simulated clouds unless they are to be encoded as they are."""
     patches = read_source(source, config)
     is_encoded = isinstance(config.method, AutoencodingConfig)
-    if is_encoded or isinstance(source, Sen12MsCrSource | SlicesSource):
+    if is_encoded or isinstance(source, Sen12MsCrSource | SlicesSource | SarOpticalSource):
         return patches
     return Clouded(patches, config.method.optical, seed=config.train.seed)
 

@@ -3,7 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from pellucid.data.splits import check_patterns, hash_splits, is_named, read_splits, save_splits
+from pellucid.data.splits import (
+    check_patterns,
+    divide_places,
+    hash_splits,
+    is_named,
+    read_splits,
+    save_splits,
+)
 from pellucid.errors import InputError
 
 SPLITS = {"train": ("ROIs1158_spring_1", "ROIs1868_summer_7"), "val": (), "test": ("ROIs1158_spring_106",)}
@@ -86,3 +93,29 @@ def test_a_pattern_that_fits_nothing_is_refused() -> None:
     check_patterns(known, ["a", "b_p1"], where="exclude")
     with pytest.raises(InputError, match=r"exclude: 'c' fits no sample and no place; .* 'a_p1'"):
         check_patterns(known, ["a", "c"], where="exclude")
+
+
+def test_places_are_divided_whole_and_near_the_shares() -> None:
+    counts = {f"place_{i}": 1 + i % 7 for i in range(60)}
+    splits = divide_places(counts, (8, 1, 1), seed=0)
+    assert sorted(name for names in splits.values() for name in names) == sorted(counts)
+    total = sum(counts.values())
+    shares = [sum(counts[name] for name in names) / total for names in splits.values()]
+    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
+    assert splits == divide_places(dict(reversed(counts.items())), (0.8, 0.1, 0.1), seed=0)
+    assert splits != divide_places(counts, (8, 1, 1), seed=1)
+
+
+def test_the_division_of_a_seed_never_changes() -> None:
+    counts = {"a": 54, "b": 54, "c": 8, "d": 4, "e": 2, "f": 1, "g": 1}
+    assert divide_places(counts, (0.8, 0.1, 0.1), seed=0) == {
+        "train": ("a", "b"),
+        "val": ("d", "e", "f", "g"),
+        "test": ("c",),
+    }
+
+
+def test_every_split_with_a_share_gets_a_place_if_there_are_enough() -> None:
+    for seed in range(10):
+        assert all(divide_places(dict.fromkeys("abc", 5), (0.98, 0.01, 0.01), seed).values())
+    assert divide_places({"a": 3, "b": 3}, (1, 0, 0), seed=0) == {"train": ("a", "b"), "val": (), "test": ()}

@@ -33,9 +33,6 @@ _GREY: dict[str, np.dtype[Any]] = {
 }
 # TIFF 6.0, tags 296 (ResolutionUnit) and 262 (PhotometricInterpretation).
 NO_UNIT, INCH, CENTIMETRE = 1, 2, 3
-_CM_PERINCH = 2.54
-# Bytes above which the offsets of a classic TIFF may overflow.
-_CLASSIC_TIFF = 2**32 - 2**25
 # What the libraries raise for files that are damaged or none of theirs.
 _BROKEN: tuple[type[Exception], ...] = (
     OSError,
@@ -85,7 +82,7 @@ def read_info(path: Path) -> SliceInfo:
     Raises:
         InputError: if it is missing, damaged, of a format or data type that is not read here.
     """
-    with _errors_named(path):
+    with errors_named(path):
         if _is_tiff(path):
             with tifffile.TiffFile(path) as file:
                 return _describe_tiff(path, file)
@@ -160,14 +157,18 @@ def _is_tiff(path: Path) -> bool:
 
 
 @contextmanager
-def _errors_named(path: Path) -> Iterator[None]:
-    """Turn what the libraries raise into an error that names the file."""
+def errors_named(path: Path, what: str = "slice") -> Iterator[None]:
+    """Turn what the libraries raise into an error that names the file.
+
+    Raises:
+        InputError: if the file, which is `what` to the user, is missing or damaged.
+    """
     try:
         yield
     except InputError:
         raise
     except FileNotFoundError as error:
-        raise InputError(f"the slice {path} does not exist, check the path") from error
+        raise InputError(f"the {what} {path} does not exist, check the path") from error
     except _BROKEN as error:
         raise InputError(
             f"{path} is damaged or no {path.suffix[1:].upper()} file ({first_line(error)});"
@@ -177,7 +178,7 @@ def _errors_named(path: Path) -> Iterator[None]:
 
 def _read(path: Path, pages: list[int] | None, *, is_image: bool = True) -> Iterator[NDArray[Any]]:
     """Give the pages, or all of them."""
-    with _errors_named(path):
+    with errors_named(path):
         if _is_tiff(path):
             with tifffile.TiffFile(path) as file:
                 info = _describe_tiff(path, file)

@@ -14,6 +14,8 @@ from pellucid.data.geotiff import write_atomically
 from pellucid.errors import InputError
 
 SPLITS = ("train", "val", "test")
+# Orders of the places that are tried, of which the one nearest to the wanted shares is taken.
+NUM_TRIALS = 32
 
 Splits = Mapping[str, tuple[str, ...]]
 
@@ -87,6 +89,22 @@ def read_splits(path: Path) -> Splits:
     return splits
 
 
+def divide_places(counts: Mapping[str, int], shares: Sequence[float], seed: int) -> Splits:
+    """Return whole places for train, val and test, whose samples come near the shares.
+
+    Where a place falls follows from the seed and the counts alone, on every machine. Each split that is to
+    have a share gets a place, as long as there are enough.
+
+    Args:
+        counts: samples of each place.
+        shares: of train, val and test, relative to their sum.
+        seed: another one divides the places otherwise.
+    """
+    trials = [_divide(counts, shares, f"{seed} {trial}") for trial in range(NUM_TRIALS)]
+    splits, _ = min(trials, key=lambda trial: trial[1])
+    return {split: tuple(sorted(names)) for split, names in splits.items()}
+
+
 def is_named(names: Sequence[str], patterns: Iterable[str]) -> bool:
     """Return whether one of a sample's names is meant, whole; a pattern may hold the wildcards * and ?."""
     return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
@@ -108,6 +126,23 @@ def check_patterns(known: Iterable[Sequence[str]], patterns: Iterable[str], *, w
         if not any(is_named(names, [pattern]) for names in known):
             example = f", for instance {known[0][0]!r}" if known else ""
             raise InputError(f"{where}: {pattern!r} fits no sample and no place; give whole names{example}")
+
+
+def _divide(
+    counts: Mapping[str, int], shares: Sequence[float], salt: str
+) -> tuple[dict[str, list[str]], float]:
+    """Give each place to the split that lacks most; return them, and how many samples are amiss then."""
+    unit = sum(counts.values()) / sum(shares)
+    lack = {split: share * unit for split, share in zip(SPLITS, shares, strict=True) if share}
+    order = sorted(counts, key=lambda name: hashlib.sha256(f"{salt} {name}".encode()).digest())
+    splits: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for i, name in enumerate(order):
+        empty = [split for split in lack if not splits[split]]
+        is_urgent = len(order) - i <= len(empty)
+        split = max(empty if is_urgent else lack, key=lack.__getitem__)
+        splits[split].append(name)
+        lack[split] -= counts[name]
+    return splits, sum(map(abs, lack.values()))
 
 
 def _are_lists_of_names(lists: object) -> bool:
