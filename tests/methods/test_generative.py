@@ -367,3 +367,14 @@ def test_times_are_moved_for_the_number_of_tokens() -> None:
 def test_a_degraded_start_refuses_fresh_noise() -> None:
     with pytest.raises(InputError, match=r"eta is 0\.5, but this model starts from the degraded image"):
         with_sampling(latent(start_noise=0.1), eta=0.5)
+
+
+def test_parts_that_contradict_each_other_are_refused_before_training() -> None:
+    with pytest.raises(InputError, match=r"eta is 0\.5, but .* Heun's method.*leave out method\.eta"):
+        method(sampling=Sampling(3, eta=0.5, solver="heun"))
+    with pytest.raises(InputError, match=r"eta is 1, but .* starts from the degraded .* method\.eta"):
+        latent(start_noise=0.1, sampling=Sampling(3, eta=1.0))
+    with pytest.raises(InputError, match=r"method\.residual is 12, but .* whole ones; set it to 0"):
+        method(residual=12.0, start_noise=0.1)
+    with pytest.raises(InputError, match="Heun's method, which needs 0; leave out --eta"):
+        with_sampling(method(sampling=Sampling(3, solver="heun")), eta=0.5)

@@ -85,6 +85,9 @@ class Generative:
         start_noise: None to begin at noise; otherwise the source is the degraded image plus so much noise.
         residual: 0 to generate whole images; otherwise what the enlarged input lacks is generated (SRDiff,
             arXiv:2104.14951), multiplied by this, which should bring its spread near 0.5; pixels only.
+
+    Raises:
+        InputError: if the sampling contradicts itself or the start, or the start what is generated.
     """
 
     is_random = True
@@ -124,6 +127,12 @@ class Generative:
         self.stride: int = network.stride * self.space.factor  # type: ignore[assignment, operator]
         self._limit = residual or self.space.limit  # largest absolute value of x0
         self._is_noise = getattr(path, "prediction", None) == "noise"
+        _check_eta(self, "method.eta")
+        if residual and start_noise is not None:
+            raise InputError(
+                f"method.residual is {residual:g}, but the way from the degraded image leads to whole ones; "
+                "set it to 0, or start from noise"
+            )
 
     @property
     def autoencoders(self) -> dict[str, nn.Module]:
@@ -303,16 +312,7 @@ def with_sampling(
         raise InputError(f"this model takes no steps; leave out {options} or choose another --model")
     changed: Any = copy.copy(method)
     changed.sampling = replace(changed.sampling, **changes)
-    if changed.sampling.eta and changed.sampling.solver == "heun":
-        raise InputError(
-            f"eta is {changed.sampling.eta:g}, but this model is sampled by Heun's method, which needs 0; "
-            "leave out --eta"
-        )
-    if changed.sampling.eta and getattr(changed, "start_noise", None) is not None:
-        raise InputError(
-            f"eta is {changed.sampling.eta:g}, but this model starts from the degraded image, which needs 0; "
-            "leave out --eta"
-        )
+    _check_eta(changed, "--eta")
     try:
         changed.path.times(changed.sampling.steps)
     except ValueError as error:
@@ -324,6 +324,20 @@ def with_sampling(
             stacklevel=2,
         )
     return changed
+
+
+def _check_eta(method: Any, option: str) -> None:
+    """Refuse fresh noise where it has no place; `option` is where the user set it."""
+    eta = method.sampling.eta
+    if eta and method.sampling.solver == "heun":
+        raise InputError(
+            f"eta is {eta:g}, but this model is sampled by Heun's method, which needs 0; leave out {option}"
+        )
+    if eta and getattr(method, "start_noise", None) is not None:
+        raise InputError(
+            f"eta is {eta:g}, but this model starts from the degraded image, which needs 0; "
+            f"leave out {option}"
+        )
 
 
 def _judges_images(term: str) -> bool:
