@@ -29,7 +29,7 @@ class FakeMethod:
         self, restore: Callable[[Batch], Tensor], *, stride: int = 4, radar_optional: bool = True
     ) -> None:
         self.network = nn.Identity()
-        self.stride = stride
+        self.stride, self.scale = stride, 1
         self.optical, self.radar = SENTINEL2, SENTINEL1
         self.radar_optional = radar_optional
         self.is_random, self.takes_text = False, False

@@ -111,6 +111,14 @@ def test_bands_that_do_not_show_clouds_need_a_cloud_map(tmp_path: Path) -> None:
     refuse(tmp_path, tmp_path / "out.tif", message, method=method, options=OPTIONS)
 
 
+def test_a_model_for_slices_is_refused(tmp_path: Path) -> None:
+    method = identity()
+    method.scale = 4
+    refuse(
+        tmp_path, tmp_path / "out.tif", "enlarges slices 4 times.*or use `pellucid upscale`", method=method
+    )
+
+
 @pytest.mark.parametrize(
     ("method", "changes", "uncertainty", "message"),
     [

@@ -70,6 +70,11 @@ def check_options(method: Method, options: RestoreOptions, *, wants_spread: bool
     """
     if isinstance(method, Autoencoding):
         raise InputError("this model is an autoencoder, it takes no clouds off; choose another --model")
+    if method.scale > 1:
+        raise InputError(
+            f"this model enlarges slices {method.scale} times, it takes no clouds off; choose another "
+            "--model, or use `pellucid upscale`"
+        )
     check_samples(method, options.samples)
     if wants_spread and not method.is_random:
         raise InputError(
