@@ -20,6 +20,7 @@ from pellucid.generative.schedules import Schedule, beta_schedule
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.generative import Generative
 from pellucid.networks import _flux_layout, autoencoder, cross_attention, flux, glf_cr, sr3_unet
+from pellucid.networks._layout import to_published
 from pellucid.published import FORMATS, Hints, read_checkpoint
 
 GLF_CR = glf_cr.Config(
@@ -325,7 +326,7 @@ def autoencoder_weights(**sizes: Any) -> dict[str, Tensor]:
     torch.manual_seed(0)
     config = dataclasses.replace(AUTOENCODER, **sizes)
     state = autoencoder.build(config).state_dict()
-    return _flux_layout.to_published(state, _flux_layout.autoencoder_rules(**dataclasses.asdict(config)))
+    return to_published(state, _flux_layout.autoencoder_rules(**dataclasses.asdict(config)))
 
 
 def test_every_size_of_an_autoencoder_is_read_off_the_weights(tmp_path: Path) -> None:

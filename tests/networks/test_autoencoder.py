@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pellucid.networks import _flux_layout as layout
+from pellucid.networks._layout import to_published
 from pellucid.networks.autoencoder import Autoencoder, Config, build
 
 TINY = Config(bands=5, width=8, multipliers=(1, 2, 2), num_blocks=1, latent_channels=3, groups=4)
@@ -56,7 +57,7 @@ def test_network_has_the_published_parameters() -> None:
 
 def test_published_weights_survive_the_way_to_our_names_and_back(weights: dict[str, Tensor]) -> None:
     rules = layout.autoencoder_rules(**layout.autoencoder_sizes(weights))
-    back = layout.to_published(layout.autoencoder_state(weights), rules)
+    back = to_published(layout.autoencoder_state(weights), rules)
     assert back.keys() == weights.keys()
     for key, value in weights.items():
         assert torch.equal(back[key], value), key

@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from pellucid.data.batch import Condition
 from pellucid.networks import _flux_layout as layout
 from pellucid.networks import flux
+from pellucid.networks._layout import to_published
 from pellucid.networks.flux import Config, FluxNet, Tokens, build, encode_scalar, pack, positions, unpack
 
 TINY = Config(sar_channels=2, text_channels=6, width=32, num_heads=2, num_double=2, num_single=2)
@@ -101,7 +103,7 @@ def test_network_has_the_published_parameters(sizes: dict[str, int], count: int,
 
 
 def test_published_weights_survive_the_way_to_our_names_and_back(weights: dict[str, Tensor]) -> None:
-    back = layout.to_published(layout.flux_state(weights), layout.flux_rules(**layout.flux_sizes(weights)))
+    back = to_published(layout.flux_state(weights), layout.flux_rules(**layout.flux_sizes(weights)))
     assert back.keys() == weights.keys()
     for key, value in weights.items():
         assert torch.equal(back[key], value), key
@@ -275,3 +277,16 @@ def test_guidance_that_the_network_has_no_place_for_is_refused() -> None:
     net.guidance = 2.5
     with pytest.raises(ValueError, match=r"guidance is 2\.5, the network's config has None"):
         net(*inputs())
+
+
+def test_mixed_precision_is_silent_and_norms_as_torch_does() -> None:
+    x, norm = torch.randn(2, 5, 8).bfloat16(), flux._FullNorm(8, eps=1e-6)
+    torch.nn.init.uniform_(norm.weight)
+    assert norm(x).equal(torch.nn.functional.rms_norm(x, (8,), norm.weight, 1e-6))
+    torch.set_warn_always(True)  # torch says each of its warnings once
+    try:
+        with warnings.catch_warnings(), torch.autocast("cpu", torch.bfloat16):
+            warnings.simplefilter("error")
+            assert network()(*inputs()).isfinite().all()
+    finally:
+        torch.set_warn_always(False)

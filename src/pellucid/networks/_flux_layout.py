@@ -5,70 +5,17 @@ in one matrix, where diffusers has one each; the two modulations of its last lay
 The published autoencoder attends by 1 x 1 convolutions, and numbers the decoder's levels from the outermost.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from pellucid.networks._layout import Rule, count, from_published, layer
 
 # Of the published autoencoder's latents; not in its checkpoints. black-forest-labs/flux, util.py
 PUBLISHED_SCALE, PUBLISHED_SHIFT = 0.3611, 0.1159
 # What the published pipeline tells the network.
 PUBLISHED_GUIDANCE = 2.5
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Where one published tensor goes.
-
-    Attributes:
-        published: its key.
-        ours: keys of the tensors into which its rows are cut.
-        shares: of the rows that each of these takes.
-        is_swapped: the two halves of its rows change places.
-        is_convolution: (D, D, 1, 1) where ours is (D, D).
-    """
-
-    published: str
-    ours: tuple[str, ...]
-    shares: tuple[int, ...] = (1,)
-    is_swapped: bool = False
-    is_convolution: bool = False
-
-
-def from_published(weights: Mapping[str, Tensor], rules: Iterable[Rule]) -> dict[str, Tensor]:
-    """Return published weights under our keys, sharing memory; those without a rule keep their key.
-
-    Raises:
-        KeyError: if a tensor is missing.
-        ValueError: if the rows of one cannot be cut.
-    """
-    rest = dict(weights)
-    ours: dict[str, Tensor] = {}
-    for rule in rules:
-        tensor = rest.pop(rule.published)
-        tensor = tensor.flatten(1) if rule.is_convolution else tensor
-        unit, left = divmod(len(tensor), sum(rule.shares))
-        if left:
-            raise ValueError(f"{rule.published} has {len(tensor)} rows, must divide by {sum(rule.shares)}")
-        tensor = tensor.roll(len(tensor) // 2, 0) if rule.is_swapped else tensor
-        ours.update(zip(rule.ours, tensor.split([unit * share for share in rule.shares]), strict=True))
-    return ours | rest
-
-
-def to_published(state: Mapping[str, Tensor], rules: Iterable[Rule]) -> dict[str, Tensor]:
-    """Return our weights under the published keys, the inverse of `from_published`; others are left out.
-
-    Raises:
-        KeyError: if a tensor is missing.
-    """
-    published = {}
-    for rule in rules:
-        tensor = torch.cat([state[key] for key in rule.ours])
-        tensor = tensor.roll(len(tensor) // 2, 0) if rule.is_swapped else tensor
-        published[rule.published] = tensor[:, :, None, None] if rule.is_convolution else tensor
-    return published
 
 
 def flux_sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -84,8 +31,8 @@ def flux_sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         "sar_channels": weights["txt_in.weight"].shape[1] // 4,
         "width": width,
         "num_heads": width // head,
-        "num_double": _count(weights, "double_blocks.{}.img_mod.lin.weight"),
-        "num_single": _count(weights, "single_blocks.{}.modulation.lin.weight"),
+        "num_double": count(weights, "double_blocks.{}.img_mod.lin.weight"),
+        "num_single": count(weights, "single_blocks.{}.modulation.lin.weight"),
         "guidance": PUBLISHED_GUIDANCE if "guidance_in.in_layer.weight" in weights else None,
     }
 
@@ -98,17 +45,17 @@ def flux_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def flux_rules(*, num_double: int, num_single: int, guidance: float | None, **_: object) -> list[Rule]:
     """Return the rules of a transformer; its further sizes make no difference."""
     rules = [
-        *_layer("img_in", "transformer.x_embedder"),
-        *_layer("txt_in", "sar_in"),
-        *_layer("vec_proj", "vec_proj"),
-        *_layer("final_layer.linear", "transformer.proj_out"),
-        *_layer("final_layer.adaLN_modulation.1", "transformer.norm_out.linear", is_swapped=True),
+        *layer("img_in", "transformer.x_embedder"),
+        *layer("txt_in", "sar_in"),
+        *layer("vec_proj", "vec_proj"),
+        *layer("final_layer.linear", "transformer.proj_out"),
+        *layer("final_layer.adaLN_modulation.1", "transformer.norm_out.linear", is_swapped=True),
     ]
     for index in (0, 2, 4):
-        rules += _layer(f"vec_cnn.{index}", f"vec_cnn.{index}")
+        rules += layer(f"vec_cnn.{index}", f"vec_cnn.{index}")
     for name in ("time_in", "guidance_in") if guidance is not None else ("time_in",):
-        rules += _layer(f"{name}.in_layer", f"{name}.linear_1")
-        rules += _layer(f"{name}.out_layer", f"{name}.linear_2")
+        rules += layer(f"{name}.in_layer", f"{name}.linear_1")
+        rules += layer(f"{name}.out_layer", f"{name}.linear_2")
     for index in range(num_double):
         rules += _double_block(f"double_blocks.{index}", f"transformer.transformer_blocks.{index}")
     for index in range(num_single):
@@ -123,20 +70,20 @@ def _double_block(published: str, ours: str) -> Iterator[Rule]:
     ]
     for stream, modulation, mlp, part, out, norm in streams:
         attention = f"{published}.{stream}_attn"
-        yield from _layer(f"{published}.{stream}_mod.lin", f"{ours}.{modulation}.linear")
+        yield from layer(f"{published}.{stream}_mod.lin", f"{ours}.{modulation}.linear")
         split = [f"{ours}.attn.{part.format(name)}" for name in "qkv"]
-        yield from _layer(f"{attention}.qkv", *split, shares=(1, 1, 1))
+        yield from layer(f"{attention}.qkv", *split, shares=(1, 1, 1))
         yield from _norms(f"{attention}.norm", f"{ours}.attn.{norm}")
-        yield from _layer(f"{attention}.proj", f"{ours}.attn.{out}")
-        yield from _layer(f"{published}.{stream}_mlp.0", f"{ours}.{mlp}.net.0.proj")
-        yield from _layer(f"{published}.{stream}_mlp.2", f"{ours}.{mlp}.net.2")
+        yield from layer(f"{attention}.proj", f"{ours}.attn.{out}")
+        yield from layer(f"{published}.{stream}_mlp.0", f"{ours}.{mlp}.net.0.proj")
+        yield from layer(f"{published}.{stream}_mlp.2", f"{ours}.{mlp}.net.2")
 
 
 def _single_block(published: str, ours: str) -> Iterator[Rule]:
     split = [f"{ours}.attn.to_q", f"{ours}.attn.to_k", f"{ours}.attn.to_v", f"{ours}.proj_mlp"]
-    yield from _layer(f"{published}.modulation.lin", f"{ours}.norm.linear")
-    yield from _layer(f"{published}.linear1", *split, shares=(1, 1, 1, 4))  # the MLP is four times as wide
-    yield from _layer(f"{published}.linear2", f"{ours}.proj_out")
+    yield from layer(f"{published}.modulation.lin", f"{ours}.norm.linear")
+    yield from layer(f"{published}.linear1", *split, shares=(1, 1, 1, 4))  # the MLP is four times as wide
+    yield from layer(f"{published}.linear2", f"{ours}.proj_out")
     yield from _norms(f"{published}.norm", f"{ours}.attn.norm")
 
 
@@ -153,13 +100,13 @@ def autoencoder_sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         KeyError: if a tensor that tells a size is missing.
     """
     width, bands = weights["encoder.conv_in.weight"].shape[:2]
-    levels = range(_count(weights, "encoder.down.{}.block.0.conv1.weight"))
+    levels = range(count(weights, "encoder.down.{}.block.0.conv1.weight"))
     channels = [len(weights[f"encoder.down.{level}.block.0.conv1.weight"]) for level in levels]
     return {
         "bands": bands,
         "width": width,
         "multipliers": tuple(count // width for count in channels),
-        "num_blocks": _count(weights, "encoder.down.0.block.{}.conv1.weight"),
+        "num_blocks": count(weights, "encoder.down.0.block.{}.conv1.weight"),
         "latent_channels": weights["decoder.conv_in.weight"].shape[1],
     }
 
@@ -198,11 +145,11 @@ def autoencoder_rules(
                 is_wider = block == 0 and widths[level] != widths[level + 1]
                 rules += _res_block(f"{published}.block.{block}", f"{ours}.resnets.{block}", is_wider)
             if level < len(channels) - 1:
-                rules += _layer(f"{published}.{step}.conv", f"{ours}.{step}rs.0.conv")
+                rules += layer(f"{published}.{step}.conv", f"{ours}.{step}rs.0.conv")
         rules += _middle(f"{part}.mid", f"{part}.mid_block")
-        rules += _layer(f"{part}.norm_out", f"{part}.conv_norm_out")
+        rules += layer(f"{part}.norm_out", f"{part}.conv_norm_out")
         for name in ("conv_in", "conv_out"):
-            rules += _layer(f"{part}.{name}", f"{part}.{name}")
+            rules += layer(f"{part}.{name}", f"{part}.{name}")
     return rules
 
 
@@ -210,7 +157,7 @@ def _middle(published: str, ours: str) -> Iterator[Rule]:
     for number in (0, 1):
         yield from _res_block(f"{published}.block_{number + 1}", f"{ours}.resnets.{number}", is_wider=False)
     attention = f"{ours}.attentions.0"
-    yield from _layer(f"{published}.attn_1.norm", f"{attention}.group_norm")
+    yield from layer(f"{published}.attn_1.norm", f"{attention}.group_norm")
     for theirs, name in (("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("proj_out", "to_out.0")):
         yield Rule(
             f"{published}.attn_1.{theirs}.weight", (f"{attention}.{name}.weight",), is_convolution=True
@@ -220,20 +167,6 @@ def _middle(published: str, ours: str) -> Iterator[Rule]:
 
 def _res_block(published: str, ours: str, is_wider: bool) -> Iterator[Rule]:
     for name in ("norm1", "conv1", "norm2", "conv2"):
-        yield from _layer(f"{published}.{name}", f"{ours}.{name}")
+        yield from layer(f"{published}.{name}", f"{ours}.{name}")
     if is_wider:
-        yield from _layer(f"{published}.nin_shortcut", f"{ours}.conv_shortcut")
-
-
-def _layer(
-    published: str, *ours: str, shares: tuple[int, ...] = (1,), is_swapped: bool = False
-) -> Iterator[Rule]:
-    """Yield the rules of a layer's weight and bias."""
-    for kind in ("weight", "bias"):
-        keys = tuple(f"{name}.{kind}" for name in ours)
-        yield Rule(f"{published}.{kind}", keys, shares=shares, is_swapped=is_swapped)
-
-
-def _count(weights: Mapping[str, Tensor], name: str) -> int:
-    """Return how many of `name`, with 0, 1, ... in place of its braces, there are."""
-    return next(index for index in range(len(weights) + 1) if name.format(index) not in weights)
+        yield from layer(f"{published}.nin_shortcut", f"{ours}.conv_shortcut")

@@ -1,0 +1,74 @@
+"""Published weights under other names: rules that say where each tensor goes."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Where one published tensor goes.
+
+    Attributes:
+        published: its key.
+        ours: keys of the tensors into which its rows are cut.
+        shares: of the rows that each of these takes.
+        is_swapped: the two halves of its rows change places.
+        is_convolution: (D, D, 1, 1) where ours is (D, D).
+    """
+
+    published: str
+    ours: tuple[str, ...]
+    shares: tuple[int, ...] = (1,)
+    is_swapped: bool = False
+    is_convolution: bool = False
+
+
+def from_published(weights: Mapping[str, Tensor], rules: Iterable[Rule]) -> dict[str, Tensor]:
+    """Return published weights under our keys, sharing memory; those without a rule keep their key.
+
+    Raises:
+        KeyError: if a tensor is missing.
+        ValueError: if the rows of one cannot be cut.
+    """
+    rest = dict(weights)
+    ours: dict[str, Tensor] = {}
+    for rule in rules:
+        tensor = rest.pop(rule.published)
+        tensor = tensor.flatten(1) if rule.is_convolution else tensor
+        unit, left = divmod(len(tensor), sum(rule.shares))
+        if left:
+            raise ValueError(f"{rule.published} has {len(tensor)} rows, must divide by {sum(rule.shares)}")
+        tensor = tensor.roll(len(tensor) // 2, 0) if rule.is_swapped else tensor
+        ours.update(zip(rule.ours, tensor.split([unit * share for share in rule.shares]), strict=True))
+    return ours | rest
+
+
+def to_published(state: Mapping[str, Tensor], rules: Iterable[Rule]) -> dict[str, Tensor]:
+    """Return our weights under the published keys, the inverse of `from_published`; others are left out.
+
+    Raises:
+        KeyError: if a tensor is missing.
+    """
+    published = {}
+    for rule in rules:
+        tensor = torch.cat([state[key] for key in rule.ours])
+        tensor = tensor.roll(len(tensor) // 2, 0) if rule.is_swapped else tensor
+        published[rule.published] = tensor[:, :, None, None] if rule.is_convolution else tensor
+    return published
+
+
+def layer(
+    published: str, *ours: str, shares: tuple[int, ...] = (1,), is_swapped: bool = False
+) -> Iterator[Rule]:
+    """Yield the rules of a layer's weight and bias."""
+    for kind in ("weight", "bias"):
+        keys = tuple(f"{name}.{kind}" for name in ours)
+        yield Rule(f"{published}.{kind}", keys, shares=shares, is_swapped=is_swapped)
+
+
+def count(weights: Mapping[str, Tensor], name: str) -> int:
+    """Return how many of `name`, with 0, 1, ... in place of its braces, there are."""
+    return next(index for index in range(len(weights) + 1) if name.format(index) not in weights)
