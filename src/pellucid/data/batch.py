@@ -113,12 +113,12 @@ class Batch(Samples):
 
 @dataclass(frozen=True)
 class Condition:
-    """What a generative network is given beside the noised image, in model space and at its resolution.
+    """What a generative network is given beside the noised image, in model space.
 
     Attributes:
         degraded: (B, C, h, w).
         sar: (B, P, h, w).
-        cloud: (B, 1, h, w).
+        cloud: (B, 1, H, W), at the resolution of the images.
         tokens: (B, L, D) of a text.
     """
 
