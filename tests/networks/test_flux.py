@@ -279,6 +279,7 @@ def test_guidance_that_the_network_has_no_place_for_is_refused() -> None:
         net(*inputs())
 
 
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")  # of torch's own, which is compared with
 def test_mixed_precision_is_silent_and_norms_as_torch_does() -> None:
     x, norm = torch.randn(2, 5, 8).bfloat16(), flux._FullNorm(8, eps=1e-6)
     torch.nn.init.uniform_(norm.weight)
