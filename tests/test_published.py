@@ -212,7 +212,7 @@ def test_every_size_of_sr3_is_read_off_the_weights(tmp_path: Path, crosses: bool
     assert found.network.pop("name") == "sr3_unet"
     assert sr3_unet.Config(**found.network) == config
     assert found.method == {
-        "name": "generative", "optical": ("gray",), "scale": 8, "prediction": "noise",
+        "name": "generative", "optical": ("gray",), "scale": 8, "prediction": "noise", "steps": 20,
         "path": {
             "name": "variance_preserving", "schedule": "linear", "num_steps": 20,
             "linear_start": 1e-6, "linear_end": 1e-2,

@@ -21,6 +21,8 @@ from pellucid.state_dict import read_state_dict
 OPTICAL_NAMES = {13: SENTINEL2.bands, 3: ("B04", "B03", "B02")}
 # How many times larger the published x8 results are than the inputs; the x4 ones need the user to say so.
 SR3_SCALE = 8
+# Sampling steps of an imported model, unless it was trained with fewer.
+SR3_STEPS = 50
 # Width and multipliers of the published x8 "deep", the one whose norms have 16 groups; all others have 32.
 SR3_DEEP = (64, (1, 1, 2, 2, 4, 4))
 # Sampling steps of the published rectified flow.
@@ -274,12 +276,14 @@ def _sr3_levels(weights: Mapping[str, Tensor]) -> list[list[int]]:
 
 
 def _generative(network: Mapping[str, Any], buffers: Mapping[str, Tensor], hints: Hints) -> dict[str, Any]:
+    path = _read_path(buffers)
     return {
         "name": "generative",
         "optical": SLICE.bands if network["bands"] == len(SLICE.bands) else (),
         "scale": hints.scale or SR3_SCALE,
-        "path": _read_path(buffers),
+        "path": path,
         "prediction": "noise",
+        "steps": min(SR3_STEPS, path["num_steps"]),
     }
 
 

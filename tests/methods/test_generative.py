@@ -378,3 +378,10 @@ def test_parts_that_contradict_each_other_are_refused_before_training() -> None:
         method(residual=12.0, start_noise=0.1)
     with pytest.raises(InputError, match="Heun's method, which needs 0; leave out --eta"):
         with_sampling(method(sampling=Sampling(3, solver="heun")), eta=0.5)
+
+
+def test_more_steps_than_the_path_has_are_refused_before_training() -> None:
+    with pytest.raises(InputError, match="method.steps: .*21"):
+        method(sampling=Sampling(steps=21))
+    with pytest.raises(InputError, match="--steps: .*21"):
+        with_sampling(method(), steps=21)

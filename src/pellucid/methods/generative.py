@@ -128,6 +128,7 @@ class Generative:
         self._limit = residual or self.space.limit  # largest absolute value of x0
         self._is_noise = getattr(path, "prediction", None) == "noise"
         _check_eta(self, "method.eta")
+        _check_steps(self, "method.steps")
         if residual and start_noise is not None:
             raise InputError(
                 f"method.residual is {residual:g}, but the way from the degraded image leads to whole ones; "
@@ -313,10 +314,7 @@ def with_sampling(
     changed: Any = copy.copy(method)
     changed.sampling = replace(changed.sampling, **changes)
     _check_eta(changed, "--eta")
-    try:
-        changed.path.times(changed.sampling.steps)
-    except ValueError as error:
-        raise InputError(f"--steps: {error}") from error
+    _check_steps(changed, "--steps")
     if guidance not in (None, 1) and not changed.learning.drop_condition:
         warnings.warn(
             f"guidance is {guidance:g}, but this model was never trained without its condition "
@@ -338,6 +336,14 @@ def _check_eta(method: Any, option: str) -> None:
             f"eta is {eta:g}, but this model starts from the degraded image, which needs 0; "
             f"leave out {option}"
         )
+
+
+def _check_steps(method: Any, option: str) -> None:
+    """Refuse more steps than the path has; `option` is where the user set them."""
+    try:
+        method.path.times(method.sampling.steps)
+    except ValueError as error:
+        raise InputError(f"{option}: {error}") from error
 
 
 def _judges_images(term: str) -> bool:
