@@ -381,7 +381,7 @@ def test_parts_that_contradict_each_other_are_refused_before_training() -> None:
 
 
 def test_more_steps_than_the_path_has_are_refused_before_training() -> None:
-    with pytest.raises(InputError, match="method.steps: .*21"):
+    with pytest.raises(InputError, match=r"method\.steps: .*21"):
         method(sampling=Sampling(steps=21))
-    with pytest.raises(InputError, match="--steps: .*21"):
+    with pytest.raises(InputError, match=r"--steps: .*21"):
         with_sampling(method(), steps=21)
