@@ -120,9 +120,16 @@ class OpticalRaster(Raster):
         elif self.dtype.kind == "f" and not (sample.size and np.median(sample) > BRIGHTEST):
             self.quantification = 1.0
         else:
-            self.add = float(_find_offset(self.dataset, sample, offset, self.path))
+            self.add = float(_find_offset(self.dataset, stored[self._known()][:, valid], offset, self.path))
         if sample.size and not any(self.dataset.descriptions):
             self._check_order(np.median(sample, axis=1) + self.add)
+
+    def _known(self) -> list[int]:
+        """Return every band of Sentinel-2 in the file, from 0: without the dark ones, cloud seems an offset."""
+        names = [_band_name(text or "") for text in self.dataset.descriptions]
+        if not any(names):
+            return list(range(self.dataset.count))
+        return [at for at, name in enumerate(names) if name in SENTINEL2.bands]
 
     def _check_order(self, medians: NDArray[np.float64]) -> None:
         """Refuse unnamed bands among which another than B10 is far darker than B10."""
