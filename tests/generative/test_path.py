@@ -54,6 +54,17 @@ def test_between_steps_the_noise_level_is_linear() -> None:
     torch.testing.assert_close(path.noise_level(torch.tensor([0.25, 0.75])), torch.tensor([0.95, 0.81]))
 
 
+def test_stable_diffusions_steps_are_told_by_their_number(golden_folder: Folder) -> None:
+    known = golden.arrays(golden_folder, "sar_ddpm")
+    betas = beta_schedule("quad", 1000, linear_start=8.5e-4, linear_end=0.012)  # "scaled linear"
+    path = VariancePreserving(betas, tells="step")
+    t = torch.arange(1, 1001) / 1000
+    torch.testing.assert_close(path.alpha(t).square(), known["acp"], rtol=1e-5, atol=0)
+    torch.testing.assert_close(path.noise_level(t), torch.arange(1000.0), rtol=0, atol=1e-4)
+    torch.testing.assert_close(path.noise_level(torch.tensor([0, 0.0015])), torch.tensor([-1, 0.5]))
+    assert VariancePreserving(betas).noise_level(t).equal(path.alpha(t))
+
+
 def test_the_first_steps_keep_the_digits_of_their_noise() -> None:
     path = VariancePreserving(torch.full((10,), 1e-12, dtype=torch.float64))
     # sqrt(1 - alpha^2) of a float32, or of a float64 alpha, has lost them: alpha is 1 - 5e-13.
@@ -170,5 +181,7 @@ def test_times_without_a_shift_stay_where_they_are() -> None:
 def test_a_path_that_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="prediction is x0, must be one of noise, image, velocity"):
         RectifiedFlow("x0")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="tells is t, must be one of alpha, step"):
+        VariancePreserving(COSINE, tells="t")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="row of variances"):
         VariancePreserving(torch.tensor([0.1, 1.1]))

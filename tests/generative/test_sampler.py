@@ -255,6 +255,50 @@ def test_everything_happens_on_the_device_of_the_source(path: Path) -> None:
     assert {level.device for level in told} == {source.device}
 
 
+STABLE = VariancePreserving(beta_schedule("quad", 1000, linear_start=8.5e-4, linear_end=0.012), tells="step")
+
+
+def test_steps_of_the_published_colorization_are_ancestral(golden_folder: Folder) -> None:
+    known = golden.arrays(golden_folder, "sar_ddpm")
+
+    def step(first: int, last: int, noise: Tensor) -> Tensor:
+        times = torch.tensor([first + 1, last + 1], dtype=torch.float64) / 1000
+        return sample(lambda *_: known["eps"], STABLE, known["x"], times, eta=1.0, draw=lambda _: noise)
+
+    zero, one = torch.zeros_like(known["x"]), torch.ones_like(known["x"])
+    torch.testing.assert_close(step(0, -1, one), known["step_t0"], **golden.TOLERANCE)
+    drawn = step(500, 480, one) - step(500, 480, zero)
+    torch.testing.assert_close(drawn, known["var_t500"].sqrt().expand_as(one), **golden.TOLERANCE)
+
+
+def test_sampling_from_midway_is_the_published_one(golden_folder: Folder) -> None:
+    """Strength 0.8 of 50 steps, evenly spaced from the first trained step on."""
+    timesteps = golden.arrays(golden_folder, "sar_ddpm")["timesteps"]
+    theirs = DDPMScheduler(
+        1000,
+        beta_start=8.5e-4,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        timestep_spacing="leading",
+    )
+    theirs.set_timesteps(50)
+    assert theirs.timesteps[10:].equal(timesteps)
+    x, generator = images()[0], torch.Generator().manual_seed(1)
+    for k in timesteps:
+        x = theirs.step(fake(x, torch.full((2,), k / 1000)), k, x, generator=generator).prev_sample
+    generator.manual_seed(1)
+    ours = sample(
+        lambda x_t, t: fake(x_t, STABLE.noise_level(t) / 1000),
+        STABLE,
+        images()[0],
+        torch.cat([(timesteps + 1) / 1000, torch.zeros(1)]),
+        eta=1.0,
+        draw=lambda _: torch.randn(2, 3, 8, 8, generator=generator),
+    )
+    torch.testing.assert_close(ours, x, rtol=1e-4, atol=1e-4)
+
+
 def test_progress_counts_the_steps() -> None:
     counts: list[tuple[int, int]] = []
     path = RectifiedFlow()

@@ -24,6 +24,7 @@ __all__ = [
     "Prediction",
     "RectifiedFlow",
     "Shift",
+    "Tells",
     "VariancePreserving",
     "beta_schedule",
     "time_shift",
@@ -31,6 +32,7 @@ __all__ = [
 
 Prediction = Literal["noise", "image", "velocity"]
 Shift = float | Literal["auto"]
+Tells = Literal["alpha", "step"]
 
 # (number of tokens, shift) at the ends of the line along which Flux moves its times towards the noise.
 # github.com/black-forest-labs/flux, sampling.py
@@ -114,18 +116,23 @@ class VariancePreserving(_TwoEnds):
     """The path of diffusion models, alpha^2 + sigma^2 = 1, in T steps as trained or anywhere between them.
 
     Time t lies at position t T of the steps; between two, alpha is linear, so that a uniform t gives the
-    noise levels that SR3 trains with (arXiv:2104.07636, after arXiv:2009.00713). The network is told alpha.
+    noise levels that SR3 trains with (arXiv:2104.07636, after arXiv:2009.00713).
 
     Args:
         schedule: (T,) variance that each step adds, above 0 and at most 1.
         prediction: what the network estimates.
+        tells: what the network is told of t: "alpha", as SR3, or "step", as Stable Diffusion, the step's
+            number t T - 1: T - 1 at the source, 0 at the first step and -1 at the data.
 
     Raises:
-        ValueError: if the schedule is empty or out of bounds, or the prediction unknown.
+        ValueError: if the schedule is empty or out of bounds, or what is predicted or told unknown.
     """
 
-    def __init__(self, schedule: Tensor, prediction: Prediction = "noise") -> None:
+    def __init__(self, schedule: Tensor, prediction: Prediction = "noise", *, tells: Tells = "alpha") -> None:
         super().__init__(prediction)
+        if tells not in get_args(Tells):
+            raise ValueError(f"tells is {tells}, must be one of {', '.join(get_args(Tells))}")
+        self.tells = tells
         if schedule.ndim != 1 or not len(schedule) or not ((schedule > 0) & (schedule <= 1)).all():
             raise ValueError(f"a schedule is a row of variances in ]0, 1], got {schedule}")
         # 1 - alpha, from logarithms: near the data alpha itself would leave no digits for sigma.
@@ -146,8 +153,10 @@ class VariancePreserving(_TwoEnds):
         return _sigma(self._fading_at(t)).to(t)
 
     def noise_level(self, t: Tensor) -> Tensor:
-        """Return what the network is told about `t`: alpha, 1 at the data."""
-        return self.alpha(t)
+        """Return what the network is told about `t`: alpha or the step, as `tells` says."""
+        if self.tells == "alpha":
+            return self.alpha(t)
+        return (t.to(torch.float64) * self.num_steps - 1).to(t)
 
     def times(self, num_steps: int, num_tokens: int = FEW_TOKENS) -> Tensor:  # noqa: ARG002
         """Return times from 1 down to 0 that lie on the trained steps, as evenly as whole steps allow.
