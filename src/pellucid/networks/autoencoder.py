@@ -28,7 +28,9 @@ class Config:
         num_blocks: residual blocks per level on the way down; the way up has one more.
         latent_channels: Z.
         groups: of the group norms; must divide the channels of every level.
+        norm_eps: added to the variances by which the group norms divide.
         attention: let all latent pixels attend to each other, at the innermost level.
+        quant_conv: mix the channels of the latents on either side of them, as Stable Diffusion does.
         checkpointing: compute features again in the backward pass: slower training in less memory.
     """
 
@@ -38,7 +40,9 @@ class Config:
     num_blocks: int = 2
     latent_channels: int = 4
     groups: int = 32
+    norm_eps: float = 1e-6
     attention: bool = True
+    quant_conv: bool = False
     checkpointing: bool = False
 
 
@@ -75,13 +79,18 @@ class Autoencoder(nn.Module):
             layers_per_block=config.num_blocks,
             latent_channels=config.latent_channels,
             norm_num_groups=config.groups,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
+            use_quant_conv=config.quant_conv,
+            use_post_quant_conv=config.quant_conv,
             mid_block_add_attention=config.attention,
         )
+        for module in model.modules():
+            if isinstance(module, nn.GroupNorm):
+                module.eps = config.norm_eps
         if config.checkpointing:
             model.enable_gradient_checkpointing()
         self.encoder, self.decoder = model.encoder, model.decoder
+        self.quant_conv = model.quant_conv or nn.Identity()
+        self.post_quant_conv = model.post_quant_conv or nn.Identity()
         self.factor = self.stride = 2 ** (levels - 1)
         self.error_logvar = nn.Parameter(torch.tensor(ERROR_LOGVAR))
         self.register_buffer("scale", torch.ones(config.latent_channels))
@@ -100,11 +109,11 @@ class Autoencoder(nn.Module):
         """
         mean, logvar = self.posterior(image)
         code = mean if noise is None else mean + (0.5 * logvar).exp() * noise
-        return self.decoder(code), mean, logvar
+        return self._decode(code), mean, logvar
 
     def posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of an image's code, (B, Z, h, w), neither shifted nor scaled."""
-        mean, logvar = self.encoder(image).chunk(2, dim=1)
+        mean, logvar = self.quant_conv(self.encoder(image)).chunk(2, dim=1)
         return mean, logvar.clamp(LOGVAR_LOW, LOGVAR_HIGH)
 
     def encode(self, image: Tensor) -> Tensor:
@@ -114,7 +123,11 @@ class Autoencoder(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return the image, (B, C, H, W), of (B, Z, H / factor, W / factor); not clipped."""
-        return self.decoder(latents / self.scale[:, None, None] + self.shift[:, None, None])
+        return self._decode(latents / self.scale[:, None, None] + self.shift[:, None, None])
+
+    def _decode(self, code: Tensor) -> Tensor:
+        """Return the image of a code that is neither shifted nor scaled."""
+        return self.decoder(self.post_quant_conv(code))
 
     @torch.no_grad()
     def measure(self, batches: Iterable[Tensor]) -> None:
