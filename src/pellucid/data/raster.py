@@ -125,7 +125,7 @@ class OpticalRaster(Raster):
             self._check_order(np.median(sample, axis=1) + self.add)
 
     def _known(self) -> list[int]:
-        """Return every band of Sentinel-2 in the file, from 0: without the dark ones, cloud seems an offset."""
+        """Return every Sentinel-2 band of the file, from 0: without the dark ones, cloud seems an offset."""
         names = [_band_name(text or "") for text in self.dataset.descriptions]
         if not any(names):
             return list(range(self.dataset.count))
