@@ -1,4 +1,5 @@
 import csv
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from pellucid.config import SyntheticSource
 from pellucid.data.clouds import CloudOptions
+from pellucid.data.geotiff import Grid, open_raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.raster import read_optical, read_radar
 from pellucid.data.synthetic import Scene, SyntheticScenes, make_scene, simulate_pairs, write_pair
@@ -209,3 +211,14 @@ def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(InputError, match="choose another folder"):
         simulate_pairs(tmp_path / "out", count=1, size=32, seed=0)
+
+
+def test_no_two_made_up_places_overlap(tmp_path: Path) -> None:
+    simulate_pairs(tmp_path, count=3, size=16, seed=0)
+    grids = []
+    for path in sorted((tmp_path / "s1").iterdir()):
+        with open_raster(path) as radar, open_raster(tmp_path / "s2_cloudy" / path.name) as optical:
+            assert Grid.of(radar).matches(Grid.of(optical))
+            grids.append(Grid.of(radar))
+    lefts = sorted(grid.transform.c for grid in grids)
+    assert [right - left for left, right in itertools.pairwise(lefts)] == [160, 160]

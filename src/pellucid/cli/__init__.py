@@ -3,6 +3,7 @@
 import typer
 
 from pellucid.cli.clouds import clouds_command
+from pellucid.cli.data import data_app
 from pellucid.cli.runs import evaluate_command, import_command, models, train_command
 from pellucid.cli.scenes import demo, remove_clouds, simulate
 from pellucid.cli.slices import upscale_command
@@ -29,6 +30,7 @@ for name, command in (
     ("demo", demo),
 ):
     app.command(name)(command)
+app.add_typer(data_app, name="data")
 
 
 def main() -> None:

@@ -78,7 +78,7 @@ class Sen12MsCr(Dataset[Batch]):
         bands: tuple[str, ...] = SENTINEL2.bands,
         radar: tuple[str, ...] = SENTINEL1.bands,
     ) -> None:
-        samples = _find_samples(source)
+        samples = find_samples(source)
         check_patterns([(s.key, s.group) for s in samples], source.exclude, where=f"exclude of {source.root}")
         kept = [s for s in samples if not is_named((s.key, s.group), source.exclude)]
         self.samples = _select_split(kept, source)
@@ -145,7 +145,12 @@ def name_patch(stem: str) -> tuple[str, str]:
     return f"{roi}_p{match['patch']}", roi
 
 
-def _find_samples(source: Sen12MsCrSource) -> list[Sample]:
+def find_samples(source: Sen12MsCrSource) -> list[Sample]:
+    """Return every patch that the layout lists, whether or not its files exist.
+
+    Raises:
+        InputError: if the layout cannot be recognised or read, or there is no patch.
+    """
     if not source.root.is_dir():
         raise InputError(f"{source.root} is no folder; data root must name a copy of SEN12MS-CR")
     layout = _detect_layout(source) if source.layout == "auto" else source.layout

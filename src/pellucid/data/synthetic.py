@@ -32,6 +32,8 @@ __all__ = ["PairPaths", "Scene", "SyntheticScenes", "make_scene", "simulate_pair
 FOLDERS = ("s1", "s2_cloudy", "s2_cloudfree", "mask")
 # Where made-up scenes pretend to lie: a corner in UTM zone 33 north, 10 m pixels.
 CRS_NAME, LEFT_M, TOP_M, PIXEL_M = "EPSG:32633", 400_000.0, 5_800_000.0, 10.0
+# Made-up patches that lie side by side, before the next row begins to the south.
+ROW = 32
 # Tries to find a window without missing pixels in a clear scene.
 NUM_TRIES = 50
 
@@ -193,7 +195,7 @@ def _landscapes(count: int, size: int, seed: int) -> Iterator[Source]:
     """Yield name, place, scene, bands and grid of each made-up landscape."""
     for index in range(count):
         name = f"synthetic_{seed + index}"
-        yield name, name, make_scene(size, seed + index), SENTINEL2.bands, None
+        yield name, name, make_scene(size, seed + index), SENTINEL2.bands, _place(size, size, index)
 
 
 def _cut_scenes(folder: Path, count: int, size: int, seed: int) -> Iterator[Source]:
@@ -248,6 +250,13 @@ def _split(count: int) -> list[int]:
     return splits
 
 
+def _place(height: int, width: int, index: int = 0) -> Grid:
+    """Return where patch `index` lies: no two made-up places are the same."""
+    left = LEFT_M + index % ROW * width * PIXEL_M
+    top = TOP_M - index // ROW * height * PIXEL_M
+    return Grid(CRS.from_string(CRS_NAME), Affine(PIXEL_M, 0, left, 0, -PIXEL_M, top), width, height)
+
+
 def _to_stored(reflectance: Tensor) -> NDArray[np.uint16]:
     """Return digital numbers; 0 only where every band is 0, which means missing."""
     there = (reflectance > 0).any(0)
@@ -259,9 +268,7 @@ def _write(
     path: Path, values: NDArray[Any], bands: tuple[str, ...], grid: Grid | None, *, nodata: float | None
 ) -> None:
     height, width = values.shape[-2:]
-    place = grid or Grid(
-        CRS.from_string(CRS_NAME), Affine(PIXEL_M, 0, LEFT_M, 0, -PIXEL_M, TOP_M), width, height
-    )
+    place = grid or _place(height, width)
     profile = {
         "driver": "GTiff",
         "width": width,

@@ -1,0 +1,1 @@
+"""Checks of a folder of data: what it holds, and what is wrong with it."""

@@ -1,0 +1,95 @@
+"""The commands about folders of data."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pellucid.cli.terminal import out, progress_bar, said_plainly
+
+data_app = typer.Typer(help="Look at folders of data.", no_args_is_help=True, rich_markup_mode="markdown")
+
+
+@data_app.callback()
+def data() -> None:
+    """Look at folders of data."""
+
+
+@data_app.command("check")
+def check_command(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of one of the layouts of --kind.")],
+    kind: Annotated[
+        Literal["auto", "sar_optical", "sen12ms_cr", "clear_scenes", "slices"],
+        typer.Option(help="The layout; auto recognises it."),
+    ] = "auto",
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write everything, every problem too.")
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="OUT.png", help="Draw 12 samples, spread over all.")
+    ] = None,
+    pattern: Annotated[
+        str, typer.Option(help="Clear scenes, slices: which files, such as '**/*_S2_*.tif'.")
+    ] = "",
+    radar: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Clear scenes: radar of the same names.")
+    ] = None,
+    lr: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Slices: low resolution of the same names.")
+    ] = None,
+    bands: Annotated[
+        str, typer.Option(help="Bands that scenes must have, such as B02,B03,B04; else any.")
+    ] = "",
+    splits: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON of the places of train, val and test.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="SAR-optical pairs: of the splits by region folder.")] = 0,
+    limit: Annotated[
+        int, typer.Option(min=0, help="Read so many samples alone, spread over all; 0: all.")
+    ] = 0,
+) -> None:
+    """Say what a folder of data holds and what is wrong with it; every image is read.
+
+    The exit code is 0 if all can be used, 1 if something cannot, 2 if the folder is no data at all.
+
+    Example: `pellucid data check Dataset --sheet look.png`
+    """
+    with said_plainly():
+        import json
+
+        from pellucid.checks.folder import check_folder
+        from pellucid.checks.layouts import CheckOptions
+        from pellucid.data.geotiff import check_writable, write_atomically
+
+        if json_path is not None:
+            check_writable(json_path)
+        options = CheckOptions(
+            kind=kind,
+            pattern=pattern,
+            radar=radar,
+            lr=lr,
+            bands=tuple(band.strip() for band in bands.split(",") if band.strip()),
+            splits=splits,
+            seed=seed,
+            limit=limit,
+        )
+        with progress_bar("reading") as advance:
+            report = check_folder(folder, options, sheet_path=sheet, progress=advance)
+        read = f", {report.num_read} of them read" if report.num_read < report.num_samples else ""
+        out.print(
+            f"{report.folder}: {report.kind}, {report.num_samples} samples{read}, {report.num_places} places",
+            soft_wrap=True,
+        )
+        if report.images:
+            out.print(report.image_table())
+        for line in report.lines():
+            out.print(line, soft_wrap=True, markup=False)
+        for is_fatal, line in report.problem_lines():
+            out.print(line, style="red" if is_fatal else "yellow", soft_wrap=True, markup=False)
+        if json_path is not None:
+            text = json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n"
+            write_atomically(json_path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        usable = report.num_samples - report.num_unusable
+        out.print(f"{usable} of {report.num_samples} samples can be used", soft_wrap=True)
+    if not report.is_usable:
+        raise typer.Exit(1)
