@@ -103,7 +103,6 @@ def _read_back(paths: PairPaths, clear: Path, bands: tuple[str, ...]) -> tuple[B
         images[name], valid = read_optical(path, bands, offset="none")
     cloud = read_cloud(paths.cloud)
     restored = images.pop("restored")[None]
-    batch = Batch(
-        key=("scene",), valid=valid[None], cloud=cloud[None], **{name: x[None] for name, x in images.items()}
-    )
+    joined = {name: image[None] for name, image in {**images, "valid": valid, "cloud": cloud}.items()}
+    batch = Batch(key=("scene",), **joined)  # type: ignore[arg-type]
     return batch, restored

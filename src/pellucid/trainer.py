@@ -361,7 +361,8 @@ def _fixed(config: Config) -> dict[str, Any]:
     kept = {f"train.{key}": value for key, value in values["train"].items() if key not in CHANGEABLE}
     for part in ("network", "method", "losses"):
         kept |= {f"{part}.{key}": value for key, value in values[part].items()}
-    return kept | {f"data.{key}": values["data"][key] for key in ("tile", "augment", "hold_out", "num_cached")}
+    data = ("tile", "augment", "hold_out", "num_cached")
+    return kept | {f"data.{key}": values["data"][key] for key in data}
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:

@@ -97,7 +97,7 @@ class ClearScenes(Dataset[Batch]):
         sar = _read_radar(scene, clear)[self.radar_indices]
         cloud = torch.zeros_like(clear[:1])
         images = {"degraded": clear, "target": clear, "sar": sar, "cloud": cloud, "valid": valid}
-        return Batch(key=(scene.key,), **{name: image[None] for name, image in images.items()})
+        return Batch(key=(scene.key,), **{name: image[None] for name, image in images.items()})  # type: ignore[arg-type]
 
 
 def _find_scene(path: Path, source: ClearScenesSource) -> Scene:

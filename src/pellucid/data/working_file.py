@@ -88,7 +88,8 @@ class WorkingFile:
         for path in self.paths.values():
             flush(path)
         with temporary_beside(self.note) as temporary:
-            np.savez(temporary, _key=np.array(self.key), _num_done=np.array(num_done), **state)
+            note = {"_key": np.array(self.key), "_num_done": np.array(num_done), **state}
+            np.savez(temporary, allow_pickle=False, **note)
             flush(temporary)
             temporary.replace(self.note)
         self._open()
