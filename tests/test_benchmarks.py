@@ -12,7 +12,7 @@ from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SLICE
 from pellucid.data.resample import reduce
 from pellucid.generative.path import VariancePreserving, beta_schedule
-from pellucid.methods.generative import Generative
+from pellucid.methods.generative import Generative, Sampling
 from pellucid.metrics import psnr
 from pellucid.networks import cross_attention, glf_cr, sr3_unet
 
@@ -56,6 +56,7 @@ def test_more_steps_and_more_samples_are_measured_beside_the_baselines(tmp_path:
         radar=SENTINEL1.select(()),
         losses={},
         scale=4,
+        sampling=Sampling(steps=1),
         residual=12.0,
     )
     target = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
