@@ -18,9 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from pellucid.build import load, run_training
-from pellucid.config import Config, RegressionConfig, Sen12MsCrSource, load_config
+from pellucid.config import Config, RegressionConfig, load_config
 from pellucid.data.augment import Selected
 from pellucid.data.geotiff import write_atomically
+from pellucid.data_config import Sen12MsCrSource
 from pellucid.evaluator import evaluate
 from pellucid.run import WEIGHTS
 from pellucid.scores import INPUT, MODEL, SPECTRUM

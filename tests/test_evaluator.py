@@ -8,10 +8,10 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor, nn
 
-from pellucid.config import Sen12MsCrSource
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.sen12ms_cr import Sen12MsCr
+from pellucid.data_config import Sen12MsCrSource
 from pellucid.errors import InputError
 from pellucid.evaluator import crop_centre, evaluate, mean_spectrum
 from pellucid.methods.autoencoding import Autoencoding

@@ -9,18 +9,7 @@ from typing import Literal, cast
 
 from torch.utils.data import ConcatDataset, Dataset
 
-from pellucid.config import (
-    AutoencodingConfig,
-    ClearScenesSource,
-    Config,
-    GenerativeConfig,
-    MethodConfig,
-    SarOpticalSource,
-    Sen12MsCrSource,
-    SlicesSource,
-    Source,
-    SyntheticSource,
-)
+from pellucid.config import AutoencodingConfig, Config, GenerativeConfig, MethodConfig
 from pellucid.data.augment import (
     Change,
     Clouded,
@@ -40,6 +29,14 @@ from pellucid.data.sen12ms_cr import Sen12MsCr
 from pellucid.data.single_images import Kind, SingleImages, change_image
 from pellucid.data.slices import Slices
 from pellucid.data.synthetic import SyntheticScenes
+from pellucid.data_config import (
+    ClearScenesSource,
+    SarOpticalSource,
+    Sen12MsCrSource,
+    SlicesSource,
+    Source,
+    SyntheticSource,
+)
 from pellucid.errors import InputError
 from pellucid.evaluator import mean_spectrum
 from pellucid.inference import digest_weights

@@ -7,7 +7,6 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch.nn.functional import avg_pool2d
 
-from pellucid.config import AugmentConfig, LowResolutionAugment
 from pellucid.data import augment as augment_module
 from pellucid.data.augment import (
     Change,
@@ -23,6 +22,7 @@ from pellucid.data.augment import (
 from pellucid.data.batch import Batch
 from pellucid.data.clouds import CloudOptions
 from pellucid.data.ranges import SENTINEL2
+from pellucid.data_config import AugmentConfig, LowResolutionAugment
 from pellucid.errors import InputError
 
 STRONG = AugmentConfig(scale=0.4, gain=0.3, simulate=0.5, drop_radar=0.3, radar_shift=0.05)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from rasters import write_raster
 
-from pellucid.config import ClearScenesSource
 from pellucid.data.clear_scenes import ClearScenes
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
+from pellucid.data_config import ClearScenesSource
 from pellucid.errors import InputError
 
 SIDE = 16

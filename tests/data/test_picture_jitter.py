@@ -7,9 +7,9 @@ import torch
 from PIL import Image, ImageEnhance
 from torch import Tensor
 
-from pellucid.config import PictureAugment
 from pellucid.data.batch import Batch
 from pellucid.data.picture_jitter import change_pair, jitter_color, shift_hue, turn
+from pellucid.data_config import PictureAugment
 
 ENHANCERS = {
     "brightness": ImageEnhance.Brightness,

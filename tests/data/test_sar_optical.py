@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from pellucid.config import Config, SarOpticalSource, parse
+from pellucid.config import Config, parse
 from pellucid.data.batch import Batch
 from pellucid.data.sar_optical import SarOptical, check_prompt, fill_prompt
+from pellucid.data_config import SarOpticalSource
 from pellucid.errors import InputError
 from pellucid.sources import build_training_data
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from rasters import write_raster
 
-from pellucid.config import Sen12MsCrSource
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.sen12ms_cr import Sen12MsCr, name_patch
+from pellucid.data_config import Sen12MsCrSource
 from pellucid.errors import InputError
 from pellucid.metrics import legacy_psnr, legacy_ssim
 

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 import torch
 
-from pellucid.config import AugmentConfig
 from pellucid.data.batch import Batch
 from pellucid.data.single_images import Kind, SingleImages, change_image
+from pellucid.data_config import AugmentConfig
 from pellucid.errors import InputError
 
 BANDS = ("B02", "B03", "B04")

@@ -8,8 +8,8 @@ import tifffile
 import torch
 from PIL import Image
 
-from pellucid.config import SlicesSource
 from pellucid.data.slices import Slices
+from pellucid.data_config import SlicesSource
 from pellucid.errors import InputError
 
 

@@ -7,12 +7,12 @@ import pytest
 import rasterio
 import torch
 
-from pellucid.config import SyntheticSource
 from pellucid.data.clouds import CloudOptions
 from pellucid.data.geotiff import Grid, open_raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.raster import read_optical, read_radar
 from pellucid.data.synthetic import Scene, SyntheticScenes, make_scene, simulate_pairs, write_pair
+from pellucid.data_config import SyntheticSource
 from pellucid.errors import InputError
 
 BANDS = SENTINEL2.bands

@@ -8,7 +8,6 @@ from typing import Literal
 
 from pellucid.checks.images import CLOUDY_ROLE, ImageFile
 from pellucid.checks.report import Problem
-from pellucid.config import ClearScenesSource, SarOpticalSource, Sen12MsCrSource
 from pellucid.data.clear_scenes import ClearScenes
 from pellucid.data.geotiff import Raster
 from pellucid.data.picture_file import read_picture
@@ -17,6 +16,7 @@ from pellucid.data.sen12ms_cr import Sample as Patch
 from pellucid.data.sen12ms_cr import find_samples
 from pellucid.data.slice_file import READABLE, TIFF, find_files, read_info
 from pellucid.data.splits import check_patterns, read_splits
+from pellucid.data_config import ClearScenesSource, SarOpticalSource, Sen12MsCrSource
 from pellucid.errors import InputError
 
 Kind = Literal["sar_optical", "sen12ms_cr", "clear_scenes", "slices"]

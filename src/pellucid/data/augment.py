@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
-from pellucid.config import AugmentConfig, LowResolutionAugment
 from pellucid.data.batch import Batch
 from pellucid.data.clouds import CloudOptions, add_clouds
+from pellucid.data_config import AugmentConfig, LowResolutionAugment
 from pellucid.errors import InputError
 
 # Bytes of patches that each process keeps in memory: about 128 of 256 x 256 pixels, cloudy and clear.

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pellucid.config import ClearScenesSource
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.raster import read_optical, read_radar
 from pellucid.data.splits import check_patterns, is_named
+from pellucid.data_config import ClearScenesSource
 from pellucid.errors import InputError
 
 

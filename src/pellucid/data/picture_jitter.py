@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from pellucid.config import PictureAugment
 from pellucid.data.batch import Batch
+from pellucid.data_config import PictureAugment
 
 # Weights of red, green and blue in grey: ITU-R BT.601.
 GREY = (0.299, 0.587, 0.114)

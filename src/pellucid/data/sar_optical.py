@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
-from pellucid.config import SarOpticalSource
 from pellucid.data.batch import Batch
 from pellucid.data.picture_file import read_color, read_gray
 from pellucid.data.splits import Splits, check_patterns, divide_places, is_named, read_splits
+from pellucid.data_config import SarOpticalSource
 from pellucid.errors import InputError
 
 log = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pellucid.config import AugmentConfig
 from pellucid.data.augment import Patches, cloud_over, random_gain
 from pellucid.data.batch import Batch
 from pellucid.data.clouds import CloudOptions
+from pellucid.data_config import AugmentConfig
 from pellucid.errors import InputError
 
 Kind: TypeAlias = Literal["optical", "radar"]

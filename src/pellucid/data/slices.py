@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pellucid.config import SlicesSource
 from pellucid.data.batch import Batch
 from pellucid.data.resample import reduce
 from pellucid.data.slice_file import SliceInfo, find_files, read_info, read_slice, to_unit
 from pellucid.data.splits import check_patterns, is_named
+from pellucid.data_config import SlicesSource
 from pellucid.errors import InputError
 
 # Names that a message lists before it counts the rest.

@@ -18,13 +18,13 @@ from rasterio.windows import transform as window_transform
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pellucid.config import SyntheticSource
 from pellucid.data.batch import Batch
 from pellucid.data.clouds import CloudOptions, add_clouds
 from pellucid.data.geotiff import Grid, open_raster, write_atomically
 from pellucid.data.landscape import Scene, make_scene
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.raster import OpticalRaster
+from pellucid.data_config import SyntheticSource
 from pellucid.errors import InputError
 
 __all__ = ["PairPaths", "Scene", "SyntheticScenes", "make_scene", "simulate_pairs", "write_pair"]
