@@ -13,8 +13,9 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/pellucid demo
 
+# A thread per worker: more of them than cores wait for each other.
 test: $(READY)
-	$(BIN)/pytest --numprocesses 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2
 
 lint: $(READY)
 	$(BIN)/ruff format --check
