@@ -15,38 +15,39 @@ def data() -> None:
     """Look at folders of data."""
 
 
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Of one of the layouts of --kind.")]
+Kind = Annotated[
+    Literal["auto", "sar_optical", "sen12ms_cr", "clear_scenes", "slices"],
+    typer.Option(help="The layout; auto recognises it."),
+]
+JsonPath = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write everything, every problem too.")
+]
+Sheet = Annotated[Path | None, typer.Option(metavar="OUT.png", help="Draw 12 samples, spread over all.")]
+Pattern = Annotated[str, typer.Option(help="Clear scenes, slices: which files, such as '**/*_S2_*.tif'.")]
+Radar = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Clear scenes: radar of the same names.")]
+Lr = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Slices: low resolution of the same names.")]
+Bands = Annotated[str, typer.Option(help="Bands that scenes must have, such as B02,B03,B04; else any.")]
+Splits = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="JSON of the places of train, val and test.")
+]
+Seed = Annotated[int, typer.Option(help="SAR-optical pairs: of the splits by region folder.")]
+Limit = Annotated[int, typer.Option(min=0, help="Read so many samples alone, spread over all; 0: all.")]
+
+
 @data_app.command("check")
 def check_command(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of one of the layouts of --kind.")],
-    kind: Annotated[
-        Literal["auto", "sar_optical", "sen12ms_cr", "clear_scenes", "slices"],
-        typer.Option(help="The layout; auto recognises it."),
-    ] = "auto",
-    json_path: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write everything, every problem too.")
-    ] = None,
-    sheet: Annotated[
-        Path | None, typer.Option(metavar="OUT.png", help="Draw 12 samples, spread over all.")
-    ] = None,
-    pattern: Annotated[
-        str, typer.Option(help="Clear scenes, slices: which files, such as '**/*_S2_*.tif'.")
-    ] = "",
-    radar: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Clear scenes: radar of the same names.")
-    ] = None,
-    lr: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Slices: low resolution of the same names.")
-    ] = None,
-    bands: Annotated[
-        str, typer.Option(help="Bands that scenes must have, such as B02,B03,B04; else any.")
-    ] = "",
-    splits: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="JSON of the places of train, val and test.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="SAR-optical pairs: of the splits by region folder.")] = 0,
-    limit: Annotated[
-        int, typer.Option(min=0, help="Read so many samples alone, spread over all; 0: all.")
-    ] = 0,
+    folder: Folder,
+    kind: Kind = "auto",
+    json_path: JsonPath = None,
+    sheet: Sheet = None,
+    pattern: Pattern = "",
+    radar: Radar = None,
+    lr: Lr = None,
+    bands: Bands = "",
+    splits: Splits = None,
+    seed: Seed = 0,
+    limit: Limit = 0,
 ) -> None:
     """Say what a folder of data holds and what is wrong with it; every image is read.
 

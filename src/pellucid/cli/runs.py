@@ -41,43 +41,54 @@ def train_command(
             raise typer.Exit(130)
 
 
+Model = Annotated[str, typer.Argument(metavar="RUN|NAME", help="A run folder or a model that ships.")]
+Data = Annotated[
+    Path,
+    typer.Option(help="Folder of SEN12MS-CR patches in any layout, or of slices of high resolution."),
+]
+Split = Annotated[Literal["train", "val", "test", "all"], typer.Option(help="Which patches.")]
+Splits = Annotated[Path | None, typer.Option(help="JSON of ROIs per split, where no CSV tells.")]
+Lr = Annotated[Path | None, typer.Option(help="Slices of low resolution, same names; else they are made.")]
+Numbers = Annotated[
+    str, typer.Option(metavar="FIRST,LAST", help="Only the slices whose last number lies here.")
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Folder for tables and pictures; default: in the run."),
+]
+Name = Annotated[str | None, typer.Option(help="Label in the run history.")]
+Notes = Annotated[str, typer.Option(help="Remark in the run history.")]
+LegacyMetrics = Annotated[
+    bool,
+    typer.Option("--legacy-metrics", help="Also the published PSNR and SSIM, to compare with papers."),
+]
+Pictures = Annotated[int, typer.Option(min=0, help="Patches on the picture sheet.")]
+Crop = Annotated[int, typer.Option(min=0, help="Judge the central square of this side; 0: the whole patch.")]
+Steps = Annotated[
+    int | None, typer.Option(min=1, help="Sampling steps of a generative model; default: its own.")
+]
+Samples = Annotated[int, typer.Option(min=1, help="Judge the mean of so many samples of a generative model.")]
+Lpips = Annotated[
+    str, typer.Option(metavar="VGG16", help="Also LPIPS, with VGG16 weights from this file or URL.")
+]
+
+
 def evaluate_command(
-    model: Annotated[str, typer.Argument(metavar="RUN|NAME", help="A run folder or a model that ships.")],
-    data: Annotated[
-        Path,
-        typer.Option(help="Folder of SEN12MS-CR patches in any layout, or of slices of high resolution."),
-    ],
-    split: Annotated[Literal["train", "val", "test", "all"], typer.Option(help="Which patches.")] = "test",
-    splits: Annotated[Path | None, typer.Option(help="JSON of ROIs per split, where no CSV tells.")] = None,
-    lr: Annotated[
-        Path | None, typer.Option(help="Slices of low resolution, same names; else they are made.")
-    ] = None,
-    numbers: Annotated[
-        str, typer.Option(metavar="FIRST,LAST", help="Only the slices whose last number lies here.")
-    ] = "",
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Folder for tables and pictures; default: in the run."),
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Label in the run history.")] = None,
-    notes: Annotated[str, typer.Option(help="Remark in the run history.")] = "",
-    legacy_metrics: Annotated[
-        bool,
-        typer.Option("--legacy-metrics", help="Also the published PSNR and SSIM, to compare with papers."),
-    ] = False,
-    pictures: Annotated[int, typer.Option(min=0, help="Patches on the picture sheet.")] = 8,
-    crop: Annotated[
-        int, typer.Option(min=0, help="Judge the central square of this side; 0: the whole patch.")
-    ] = 0,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Sampling steps of a generative model; default: its own.")
-    ] = None,
-    samples: Annotated[
-        int, typer.Option(min=1, help="Judge the mean of so many samples of a generative model.")
-    ] = 1,
-    lpips: Annotated[
-        str, typer.Option(metavar="VGG16", help="Also LPIPS, with VGG16 weights from this file or URL.")
-    ] = "",
+    model: Model,
+    data: Data,
+    split: Split = "test",
+    splits: Splits = None,
+    lr: Lr = None,
+    numbers: Numbers = "",
+    output: Output = None,
+    name: Name = None,
+    notes: Notes = "",
+    legacy_metrics: LegacyMetrics = False,
+    pictures: Pictures = 8,
+    crop: Crop = 0,
+    steps: Steps = None,
+    samples: Samples = 1,
+    lpips: Lpips = "",
     device: Device = "auto",
     precision: Precision = "fp32",
 ) -> None:

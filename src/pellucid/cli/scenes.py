@@ -14,6 +14,7 @@ from pellucid.cli.terminal import (
     Steps,
     out,
     parse_offset,
+    print_paths,
     progress_bar,
     said_plainly,
 )
@@ -120,10 +121,7 @@ def remove_clouds(
 def _print_report(report: "SceneReport") -> None:
     share = report.num_restored / max(report.num_valid, 1)
     out.print(f"{report.num_restored:,} of {report.num_valid:,} pixels restored ({share:.1%})")
-    paths = {"result": report.out, "spread": report.uncertainty, "preview": report.preview}
-    for label, path in paths.items():
-        if path:
-            out.print(f"{label:<9}{path}", soft_wrap=True)
+    print_paths(result=report.out, spread=report.uncertainty, preview=report.preview)
 
 
 def simulate(
@@ -167,5 +165,4 @@ def demo(
         with progress_bar("removing clouds") as advance:
             result = run_demo(output, size=size, seed=seed, model=model, progress=advance)
         out.print(result.evaluation.table())
-        for label, path in result.files.items():
-            out.print(f"{label:<9}{path}", soft_wrap=True)
+        print_paths(**result.files)

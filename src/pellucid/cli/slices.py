@@ -5,56 +5,80 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pellucid.cli.terminal import Device, Eta, Precision, Seed, Steps, out, progress_bar, said_plainly
+from pellucid.cli.terminal import (
+    Device,
+    Eta,
+    Precision,
+    Seed,
+    Steps,
+    out,
+    print_paths,
+    progress_bar,
+    said_plainly,
+)
 from pellucid.errors import InputError
 
 if TYPE_CHECKING:
     from pellucid.stack import GreyRange
 
 
+Source = Annotated[
+    Path,
+    typer.Argument(metavar="IN", help="PNG, 8- or 16-bit TIFF, multi-page TIFF, or a folder of such."),
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="OUT", help="File or, for a folder, folder of results.")
+]
+Factor = Annotated[
+    int | None, typer.Option(min=2, help="How many times larger; default: what the model does.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", help="A model that ships (`pellucid models`) or a run folder; default by factor."
+    ),
+]
+Samples = Annotated[
+    int, typer.Option(min=1, help="Images drawn per slice: their mean, and their spread as a map.")
+]
+Std = Annotated[
+    Path | None,
+    typer.Option(metavar="STD.tif", help="Where the spread goes, in grey values; default OUT_std.tif."),
+]
+Tile = Annotated[int, typer.Option(min=1, help="Side of a tile, in pixels of the result.")]
+Overlap = Annotated[int, typer.Option(min=0, help="Pixels over which neighbouring tiles blend.")]
+GreyRangeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--range",
+        metavar="full|auto|LOW,HIGH",
+        help="Grey values between which the model works; others are kept. full: all that the type "
+        "holds; auto: the middle 99.8 % of all slices. Default: auto for 16 bit, else full.",
+    ),
+]
+Preview = Annotated[bool, typer.Option(help="Write a PNG beside the result: bicubic, result.")]
+Resume = Annotated[bool, typer.Option(help="Of a folder, leave out slices that are done.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check all input, enlarge nothing.")]
+
+
 def upscale_command(
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="IN", help="PNG, 8- or 16-bit TIFF, multi-page TIFF, or a folder of such."),
-    ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="OUT", help="File or, for a folder, folder of results.")
-    ],
-    factor: Annotated[
-        int | None, typer.Option(min=2, help="How many times larger; default: what the model does.")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", "-m", help="A model that ships (`pellucid models`) or a run folder; default by factor."
-        ),
-    ] = None,
+    source: Source,
+    output: Output,
+    factor: Factor = None,
+    model: Model = None,
     steps: Steps = None,
-    samples: Annotated[
-        int, typer.Option(min=1, help="Images drawn per slice: their mean, and their spread as a map.")
-    ] = 1,
-    std: Annotated[
-        Path | None,
-        typer.Option(metavar="STD.tif", help="Where the spread goes, in grey values; default OUT_std.tif."),
-    ] = None,
+    samples: Samples = 1,
+    std: Std = None,
     eta: Eta = None,
     seed: Seed = 0,
-    tile: Annotated[int, typer.Option(min=1, help="Side of a tile, in pixels of the result.")] = 256,
-    overlap: Annotated[int, typer.Option(min=0, help="Pixels over which neighbouring tiles blend.")] = 32,
-    grey_range: Annotated[
-        str | None,
-        typer.Option(
-            "--range",
-            metavar="full|auto|LOW,HIGH",
-            help="Grey values between which the model works; others are kept. full: all that the type "
-            "holds; auto: the middle 99.8 % of all slices. Default: auto for 16 bit, else full.",
-        ),
-    ] = None,
+    tile: Tile = 256,
+    overlap: Overlap = 32,
+    grey_range: GreyRangeOption = None,
     device: Device = "auto",
     precision: Precision = "fp32",
-    preview: Annotated[bool, typer.Option(help="Write a PNG beside the result: bicubic, result.")] = True,
-    resume: Annotated[bool, typer.Option(help="Of a folder, leave out slices that are done.")] = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all input, enlarge nothing.")] = False,
+    preview: Preview = True,
+    resume: Resume = True,
+    dry_run: DryRun = False,
 ) -> None:
     """Super-resolve slices of a tomogram; bit depth and grey values are kept.
 
@@ -88,11 +112,7 @@ def upscale_command(
         slices = "slice" if report.num_slices == 1 else "slices"
         skipped = f", {report.num_skipped} were done already" if report.num_skipped else ""
         out.print(f"{report.num_slices} {slices} enlarged in {report.seconds:.1f} s{skipped}")
-        out.print(f"result   {report.out}", soft_wrap=True)
-        if report.std:
-            out.print(f"spread   {report.std}", soft_wrap=True)
-        if report.preview:
-            out.print(f"preview  {report.preview}", soft_wrap=True)
+        print_paths(result=report.out, spread=report.std, preview=report.preview)
 
 
 def _parse_range(text: str | None) -> "GreyRange | None":

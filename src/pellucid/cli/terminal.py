@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -54,6 +55,13 @@ def progress_bar(label: str) -> Iterator[Callable[[float, int], None]]:
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def print_paths(**paths: Path | None) -> None:
+    """Print where each result lies behind what it is; what was not made is left out."""
+    for label, path in paths.items():
+        if path:
+            out.print(f"{label:<9}{path}", soft_wrap=True)
 
 
 def typed_command() -> str:
