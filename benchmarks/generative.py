@@ -34,6 +34,7 @@ from pellucid.generative.path import VariancePreserving
 from pellucid.methods.generative import Generative, Sampling
 from pellucid.methods.method import Method
 from pellucid.metrics import gmsd, psnr, ssim
+from pellucid.pictures import spread
 from pellucid.sources import read_reference
 
 STEPS = (1, 2, 4, 10, 50, 250)
@@ -121,8 +122,7 @@ def read_images(options: argparse.Namespace, method: Method) -> list[Batch]:
     """Return the central squares of some of the images."""
     numbers = tuple(options.numbers) if options.numbers else None
     images = read_reference(method, options.data, split=options.split, numbers=numbers)
-    chosen = {round(i * (len(images) - 1) / max(1, options.images - 1)) for i in range(options.images)}
-    return [crop_centre(images[i], options.size) for i in sorted(chosen)]
+    return [crop_centre(images[i], options.size) for i in spread(options.images, len(images))]
 
 
 def variants(method: Method, steps: Sequence[int], reference: int) -> list[Variant]:

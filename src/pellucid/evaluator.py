@@ -6,7 +6,7 @@ give back.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -20,7 +20,7 @@ from pellucid.generative.noise import keyed_noise
 from pellucid.inference import check_samples
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.method import Method, result_range
-from pellucid.pictures import gray_to_rgb, radar_to_rgb, save_picture, sheet, to_picture
+from pellucid.pictures import gray_to_rgb, radar_to_rgb, save_picture, sheet, spread, to_picture
 from pellucid.score_files import make_folder, write_evaluation
 from pellucid.scores import (
     BASELINES,
@@ -96,27 +96,42 @@ def evaluate(
     if out is not None:
         make_folder(out)
     spectrum = mean_spectrum if mean_spectrum is not None else method.mean_spectrum
-    shown = {round(i * (len(data) - 1) / max(1, pictures - 1)) for i in range(pictures)}
-    scores, panels, captions = [], [], []
     apply = _Restorer(method, choose_device(device), precision, samples)
-    for i in range(len(data)):
-        batch = crop_centre(data[i], crop) if crop else data[i]
-        restored = apply(batch)
-        if isinstance(method, Autoencoding):
-            scores.append(score_reconstruction(batch, restored, result_range(method)))
-        else:
-            scores.append(score_image(batch, restored, spectrum, legacy=legacy, lpips=lpips))
-        if i in shown:
-            panels.append(_panels(batch, restored, method))
-            captions.append(_caption(scores[-1]))
-        if progress is not None:
-            progress(i + 1, len(data))
+    drawn = _Sheet(method, spread(pictures, len(data)))
+    scores = []
+    for i, (batch, restored) in enumerate(_restore_each(data, apply, crop, progress)):
+        scores.append(_score(method, batch, restored, spectrum, legacy=legacy, lpips=lpips))
+        drawn.add(i, batch, restored, scores[-1])
     result = summarise(scores, name=name, notes=notes)
     if out is not None:
         write_evaluation(result, out)
-        if panels:
-            save_picture(sheet(panels, _titles(method), captions), out / "sheet.png")
+        drawn.save(out / "sheet.png")
     return result
+
+
+def _restore_each(
+    data: Images, apply: "_Restorer", crop: int, progress: Callable[[int, int], None] | None
+) -> Iterator[tuple[Batch, Tensor]]:
+    """Yield each image, cut if so wanted, and its restoration."""
+    for i in range(len(data)):
+        batch = crop_centre(data[i], crop) if crop else data[i]
+        yield batch, apply(batch)
+        if progress is not None:
+            progress(i + 1, len(data))
+
+
+def _score(
+    method: Method,
+    batch: Batch,
+    restored: Tensor,
+    spectrum: tuple[float, ...] | None,
+    *,
+    legacy: bool,
+    lpips: Callable[[Tensor, Tensor], Tensor] | None,
+) -> ImageScore:
+    if isinstance(method, Autoencoding):
+        return score_reconstruction(batch, restored, result_range(method))
+    return score_image(batch, restored, spectrum, legacy=legacy, lpips=lpips)
 
 
 def _check_wishes(method: Method, samples: int, *, legacy: bool, has_lpips: bool) -> None:
@@ -214,6 +229,31 @@ class _Restorer:
                 f"{batch.key[0]} has pixels without radar and this model needs it everywhere;"
                 " choose data with radar, or a model that can do without"
             )
+
+
+class _Sheet:
+    """Pictures of some of the images.
+
+    Args:
+        method: that is judged.
+        shown: positions of those that are drawn.
+    """
+
+    def __init__(self, method: Method, shown: Sequence[int]) -> None:
+        self.method, self.shown = method, frozenset(shown)
+        self.panels: list[list[Any]] = []
+        self.captions: list[str] = []
+
+    def add(self, position: int, batch: Batch, restored: Tensor, score: ImageScore) -> None:
+        """Draw the image, if it is one of those."""
+        if position in self.shown:
+            self.panels.append(_panels(batch, restored, self.method))
+            self.captions.append(_caption(score))
+
+    def save(self, path: Path) -> None:
+        """Write what was drawn, if anything."""
+        if self.panels:
+            save_picture(sheet(self.panels, _titles(self.method), self.captions), path)
 
 
 def _titles(method: Method) -> tuple[str, ...]:

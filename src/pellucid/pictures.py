@@ -123,6 +123,11 @@ def sheet(
     return canvas
 
 
+def spread(count: int, length: int) -> list[int]:
+    """Return `count` positions, fewer where some coincide, spread evenly over `length` items."""
+    return sorted({round(i * (length - 1) / max(1, count - 1)) for i in range(count)})
+
+
 def save_picture(picture: Image.Image | NDArray[np.uint8], path: Path) -> None:
     """Write a picture, whole or not at all; the format follows the suffix.
 

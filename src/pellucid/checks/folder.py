@@ -15,7 +15,7 @@ from pellucid.checks.report import Problem, Report, Summary, count
 from pellucid.data.geotiff import check_writable
 from pellucid.data.splits import SPLITS
 from pellucid.errors import InputError
-from pellucid.pictures import NO_DATA, save_picture, sheet
+from pellucid.pictures import NO_DATA, save_picture, sheet, spread
 
 # Samples on the sheet, spread evenly over all, and panels side by side, at most.
 SHEET_SAMPLES, SHEET_COLUMNS = 12, 6
@@ -68,7 +68,7 @@ def _spread(samples: Sequence[Sample], limit: int) -> list[Sample]:
     """Return at most `limit` samples, spread evenly; all of them for 0."""
     if not limit or limit >= len(samples):
         return list(samples)
-    return [samples[round(i * (len(samples) - 1) / max(1, limit - 1))] for i in range(limit)]
+    return [samples[i] for i in spread(limit, len(samples))]
 
 
 def _find_missing(sample: Sample) -> Iterator[Problem]:
