@@ -71,6 +71,7 @@ def constant(value: float) -> FakeMethod:
 
 
 def write(path: Path, values: np.ndarray, names: tuple[str, ...] = (), **profile: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     size = {"count": len(values), "height": values.shape[1], "width": values.shape[2], "dtype": values.dtype}
     place = {"crs": "EPSG:32633", "transform": Affine(10, 0, 500_000, 0, -10, 5_000_000)}
     with rasterio.open(path, "w", driver="GTiff", **(place | size | profile)) as file:

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rasterio
+import scenes as made
 import torch
 from PIL import Image
-from rasterio.transform import Affine
 from typer.testing import CliRunner
 
 from pellucid import cloud_maps
@@ -37,14 +36,7 @@ def cloudy(height: int = 40, width: int = 56, seed: int = 0) -> np.ndarray:
 
 
 def write(path: Path, values: np.ndarray, names: tuple[str, ...] = BANDS, **profile: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    size = {"count": len(values), "height": values.shape[1], "width": values.shape[2], "dtype": values.dtype}
-    place = {"crs": "EPSG:32633", "transform": Affine(10, 0, 500_000, 0, -10, 5_000_000)}
-    with rasterio.open(path, "w", driver="GTiff", **(place | size | profile)) as file:
-        file.write(values)
-        if names:
-            file.descriptions = names
-    return path
+    return made.write(path, values, names, **profile)
 
 
 def read(path: Path) -> np.ndarray:
