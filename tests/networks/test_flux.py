@@ -17,6 +17,7 @@ from pellucid.networks._layout import to_published
 from pellucid.networks.flux import Config, FluxNet, Tokens, build, encode_scalar, pack, positions, unpack
 
 TINY = Config(sar_channels=2, text_channels=6, width=32, num_heads=2, num_double=2, num_single=2)
+JOINED = dataclasses.replace(TINY, join="channels")
 SMALL = Config(width=96, num_heads=3, num_double=2, num_single=3)
 # By the published code; a context of 4096 channels is that of 1024 latent ones.
 PUBLISHED = {"latent_channels": 16, "sar_channels": 1024}
@@ -161,9 +162,10 @@ def test_gradients_reach_every_parameter_and_input_at_any_even_size(size: tuple[
     assert all(tensor.grad is not None and tensor.grad.any() for tensor in given)
 
 
+@pytest.mark.parametrize("config", [TINY, JOINED])
 @torch.inference_mode()
-def test_every_condition_and_the_guidance_change_the_result() -> None:
-    net = network().eval()
+def test_every_condition_and_the_guidance_change_the_result(config: Config) -> None:
+    net = network(config).eval()
     x_t, time, condition = inputs()
     before = net(x_t, time, condition)
     for name in ("degraded", "sar", "cloud", "tokens"):
@@ -174,19 +176,35 @@ def test_every_condition_and_the_guidance_change_the_result() -> None:
     assert (net(x_t, time, condition) - before).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("config", [TINY, JOINED])
 @torch.inference_mode()
-def test_what_is_missing_is_zero_as_for_guidance() -> None:
-    net = network().eval()
+def test_what_is_missing_is_zero_as_for_guidance(config: Config) -> None:
+    net = network(config).eval()
     x_t, time, condition = inputs()
     null = dataclasses.replace(condition.null(), tokens=None)
     torch.testing.assert_close(net(x_t, time, Condition()), net(x_t, time, null))
 
 
+@pytest.mark.parametrize("config", [TINY, JOINED])
 @torch.inference_mode()
-def test_network_without_any_context_runs() -> None:
-    net = network(dataclasses.replace(TINY, sar_channels=0, text_channels=0, guidance=None)).eval()
+def test_network_without_any_context_runs(config: Config) -> None:
+    net = network(dataclasses.replace(config, sar_channels=0, text_channels=0, guidance=None)).eval()
     x_t, time, condition = inputs()
     assert net(x_t, time, condition).isfinite().all()
+
+
+@torch.inference_mode()
+def test_joined_channels_make_no_further_tokens() -> None:
+    net, (x_t, _, condition) = network(JOINED), inputs()
+    image = net.image(x_t, condition, condition.cloud)
+    assert image.values.shape == (2, 2 * 3, 4 * (4 + 4 + 2 + 1))
+    assert image.places.equal(positions(x_t, 0.0))
+    assert net.context(x_t, condition).values.shape == (2, 3, 32)  # the text alone
+
+
+@torch.inference_mode()
+def test_a_fresh_network_stays_at_the_source() -> None:
+    assert not build(TINY)(*inputs()).any()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (32, 32), (40, 100)])
@@ -198,9 +216,10 @@ def test_cloud_map_may_have_any_size(size: tuple[int, int]) -> None:
     torch.testing.assert_close(net.modulation(time, torch.full((1, 1, *size), 0.7)), even)
 
 
+@pytest.mark.parametrize("config", [TINY, JOINED])
 @torch.inference_mode()
-def test_samples_of_a_batch_do_not_touch_each_other() -> None:
-    net = network().eval()
+def test_samples_of_a_batch_do_not_touch_each_other(config: Config) -> None:
+    net = network(config).eval()
     x_t, time, condition = inputs(size=(3, 4, 6))
     alone = [
         net(x_t[i : i + 1], time[i : i + 1], Condition(**{
@@ -264,12 +283,13 @@ def test_sizes_that_do_not_fit_are_refused(change: dict[str, Any], message: str)
         build(dataclasses.replace(TINY, **change))
 
 
+@pytest.mark.parametrize("config", [TINY, JOINED])
 @pytest.mark.parametrize("name", ["degraded", "sar"])
-def test_latents_of_another_autoencoder_are_refused(name: str) -> None:
+def test_latents_of_another_autoencoder_are_refused(name: str, config: Config) -> None:
     x_t, time, condition = inputs()
     foreign = dataclasses.replace(condition, **{name: torch.zeros(2, 7, 4, 6)})
     with pytest.raises(ValueError, match=rf"{name} latents have shape \(2, 7, 4, 6\), this network needs"):
-        build(TINY)(x_t, time, foreign)
+        build(config)(x_t, time, foreign)
 
 
 def test_guidance_that_the_network_has_no_place_for_is_refused() -> None:

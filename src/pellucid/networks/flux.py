@@ -3,16 +3,18 @@
 The rectified-flow transformer of Flux (black-forest-labs/flux; Esser et al. 2024, arXiv:2403.03206), by
 diffusers' layers, with three changes of CR_RF: latents of radar stand where Flux has text, the cloudy
 image's latents are further image tokens, and a small CNN on the cloud probability takes the place of the
-pooled text in what modulates every block.
+pooled text in what modulates every block. Joined by channels instead, each token holds all that is known of
+its place, as in the models of Flux that an image guides (FLUX.1 Fill, FLUX.1 Canny): a third of the tokens,
+and nothing to be sought elsewhere that lies at the same place.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import adaptive_avg_pool2d, pad, pixel_shuffle, pixel_unshuffle
 
 from pellucid.data.batch import Condition
 
@@ -33,6 +35,8 @@ class Config:
         sar_channels: of the radar's latents; 0 for none.
         text_channels: D, of a text's tokens; 0 for none.
         width: of a token inside.
+        join: cloudy and radar latents are tokens of their own, or, with the cloud map, further channels of
+            the noised ones.
         num_heads: of each attention; must divide `width`.
         num_double: blocks with weights of their own for image tokens and for context.
         num_single: blocks that treat both alike; they follow the double ones.
@@ -45,6 +49,7 @@ class Config:
     latent_channels: int = 4
     sar_channels: int = 4
     text_channels: int = 0
+    join: Literal["tokens", "channels"] = "tokens"
     width: int = 768
     num_heads: int = 6
     num_double: int = 4
@@ -95,10 +100,12 @@ class FluxNet(nn.Module):
             *(nn.Conv2d(128, 256, 2, stride=2), nn.GELU()),
         )
         self.vec_proj = nn.Linear(256, width)
-        self.sar_in = nn.Linear(4 * config.sar_channels, width) if config.sar_channels else None
+        has_context = config.sar_channels and config.join == "tokens"
+        self.sar_in = nn.Linear(4 * config.sar_channels, width) if has_context else None
         self.text_in = nn.Linear(config.text_channels, width) if config.text_channels else None
         transformer: Any = FluxTransformer2DModel(  # type: ignore[no-untyped-call]
-            in_channels=patch,
+            in_channels=patch if config.join == "tokens" else 2 * patch + 4 * config.sar_channels + 4,
+            out_channels=patch,
             num_layers=config.num_double,
             num_single_layers=config.num_single,
             attention_head_dim=width // config.num_heads,
@@ -111,6 +118,8 @@ class FluxNet(nn.Module):
         transformer.context_embedder = nn.Identity()
         transformer.time_text_embed = _Given()
         _norm_in_full_precision(transformer)
+        nn.init.zeros_(transformer.proj_out.weight)  # at first nothing moves: the result is the source
+        nn.init.zeros_(transformer.proj_out.bias)
         if config.checkpointing:
             transformer.enable_gradient_checkpointing()
         self.transformer = transformer
@@ -129,16 +138,23 @@ class FluxNet(nn.Module):
         Raises:
             ValueError: if latents do not fit those of `x_t`, or the config.
         """
-        noised = positions(x_t, NOISY)
-        degraded = _given("degraded", condition.degraded, self.config.latent_channels, like=x_t)
-        tokens = torch.cat([pack(x_t), pack(degraded)], dim=1)  # (B, 2 N, 4 Z)
-        image = Tokens(tokens, torch.cat([noised, positions(x_t, CLOUDY)]))
         cloud = x_t.new_zeros(len(x_t), 1, 1, 1) if condition.cloud is None else condition.cloud
+        image = self.image(x_t, condition, cloud)
         out = self.denoise(image, self.context(x_t, condition), self.modulation(c_noise, cloud))
-        return unpack(out[:, : len(noised)], like=x_t)  # (B, Z, h, w)
+        return unpack(out[:, : x_t.shape[-2] * x_t.shape[-1] // 4], like=x_t)  # (B, Z, h, w)
+
+    def image(self, x_t: Tensor, condition: Condition, cloud: Tensor) -> Tokens:
+        """Return the N noised tokens, with what is joined to them: N cloudy ones, or channels."""
+        degraded = _given("degraded", condition.degraded, self.config.latent_channels, like=x_t)
+        if self.config.join == "tokens":
+            tokens = torch.cat([pack(x_t), pack(degraded)], dim=1)  # (B, 2 N, 4 Z)
+            return Tokens(tokens, torch.cat([positions(x_t, NOISY), positions(x_t, CLOUDY)]))
+        sar = _given("sar", condition.sar, self.config.sar_channels, like=x_t)
+        known = torch.cat([x_t, degraded, sar, adaptive_avg_pool2d(cloud.to(x_t), x_t.shape[-2:])], dim=1)
+        return Tokens(pack(known), positions(x_t, NOISY))
 
     def context(self, x_t: Tensor, condition: Condition) -> Tokens:
-        """Return the radar's tokens, which have the places of the noised latents, then those of the text."""
+        """Return the radar's tokens, if it has some, at the noised ones' places, then those of the text."""
         values, places = [], [x_t.new_zeros(0, 3)]
         if self.sar_in is not None:
             sar = _given("sar", condition.sar, self.config.sar_channels, like=x_t)
@@ -178,7 +194,7 @@ class FluxNet(nn.Module):
         """Return what the network says of each image token, (B, N, 4 Z).
 
         Args:
-            image: values are (B, N, 4 Z).
+            image: values are (B, N, 4 Z), or wider where channels are joined.
             context: values are (B, M, width).
             modulation: (B, width).
         """
