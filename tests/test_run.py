@@ -1,3 +1,4 @@
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -11,8 +12,9 @@ from tiny import BANDS, tiny_config, tiny_method
 from pellucid import run
 from pellucid.data.geotiff import write_atomically
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
+from pellucid.data.tokenizer import learn_tokenizer
 from pellucid.errors import InputError
-from pellucid.run import find_run, read_run, save_run, shipped_runs
+from pellucid.run import find_run, read_run, read_tokenizer_of, save_run, shipped_runs
 
 
 def test_a_run_comes_back_as_it_was_saved(tmp_path: Path) -> None:
@@ -34,6 +36,37 @@ def test_the_mean_spectrum_may_be_unknown(tmp_path: Path) -> None:
     method.mean_spectrum = None
     save_run(tmp_path, config=tiny_config(), method=method)
     assert read_run(tmp_path)[2].mean_spectrum is None
+
+
+class _Reader:
+    """A method that understands texts."""
+
+    def __init__(self, *prompts: str) -> None:
+        self.tokenizer = learn_tokenizer(prompts)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(tiny_method(), name)
+
+
+def test_a_tokenizer_comes_back_from_its_run(tmp_path: Path) -> None:
+    method = _Reader("Region: sea", "Region: ice")
+    save_run(tmp_path, config=tiny_config(), method=method)
+    assert read_tokenizer_of(tmp_path).fingerprint == method.tokenizer.fingerprint
+    digest = hashlib.sha256((tmp_path / "tokenizer.json").read_bytes()).hexdigest()
+    assert read_run(tmp_path)[2].tokenizer == digest
+
+
+def test_a_tokenizer_that_is_missing_or_another_one_is_refused(tmp_path: Path) -> None:
+    for name, prompt in (("a", "Region: sea"), ("b", "Region: ice")):
+        save_run(tmp_path / name, config=tiny_config(), method=_Reader(prompt))
+    (tmp_path / "b" / "tokenizer.json").replace(tmp_path / "a" / "tokenizer.json")
+    with pytest.raises(InputError, match=r"a.tokenizer.json is not the tokenizer of training: .* copy that"):
+        read_tokenizer_of(tmp_path / "a")
+    with pytest.raises(InputError, match=r"b lacks tokenizer.json, .*; copy it from there"):
+        read_tokenizer_of(tmp_path / "b")
+    save_run(tmp_path / "c", config=tiny_config(), method=tiny_method())
+    with pytest.raises(InputError, match="c understands no texts; name the run of a text encoder"):
+        read_tokenizer_of(tmp_path / "c")
 
 
 def test_half_precision_halves_the_file_and_keeps_three_digits(tmp_path: Path) -> None:

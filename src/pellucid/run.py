@@ -1,6 +1,10 @@
-"""A run folder: config.yaml, weights.safetensors, card.md, metrics.json; weights are never pickled."""
+"""A run folder: config.yaml, weights.safetensors, card.md, metrics.json; weights are never pickled.
+
+One that understands texts holds their tokenizer.json too, and the weights know which it is.
+"""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +19,7 @@ from torch import Tensor, nn
 from pellucid.config import Config, load_config, save_config
 from pellucid.data.geotiff import write_atomically
 from pellucid.data.ranges import ValueRange
+from pellucid.data.tokenizer import TOKENIZER, Tokenizer, read_tokenizer
 from pellucid.errors import InputError
 from pellucid.methods.method import Method
 
@@ -34,12 +39,17 @@ class Metadata:
         mean_spectrum: the training set's mean per optical band, in [0, 1].
         autoencoders: config's `network` entry of each autoencoder whose weights are in the file, by what it
             encodes, "optical" or "sar".
+        mean_colors: the same per prompt of the training set, and of all of it under "", where radar is given
+            colours.
+        tokenizer: SHA-256 of the file tokenizer.json of a run that understands texts.
     """
 
     optical: ValueRange
     radar: ValueRange
     mean_spectrum: tuple[float, ...] | None
     autoencoders: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    mean_colors: Mapping[str, tuple[float, ...]] | None = None
+    tokenizer: str | None = None
 
 
 def save_run(
@@ -56,7 +66,8 @@ def save_run(
     Args:
         folder: made where it is missing; files of an earlier run are replaced.
         config: complete, as the method was built.
-        method: whose network's weights are saved, and those of the autoencoders that it needs.
+        method: whose network's weights are saved, and those of the autoencoders that it needs; and its
+            `tokenizer`, if it has one.
         card: text of card.md, where given.
         metrics: figures of metrics.json, where given; plain numbers, lists and dictionaries.
         half: save the weights in half precision, for a file half as large.
@@ -67,12 +78,16 @@ def save_run(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / CONFIG, lambda path: save_config(config, path))
+        tokenizer: Tokenizer | None = getattr(method, "tokenizer", None)
+        if tokenizer is not None:
+            text = tokenizer.to_json()
+            write_atomically(folder / TOKENIZER, lambda path: _write(path, text))
         _save_weights(folder / WEIGHTS, method, half=half)
         if card is not None:
             write_atomically(folder / CARD, lambda path: _write(path, card))
         if metrics is not None:
-            text = json.dumps(metrics, indent=2) + "\n"
-            write_atomically(folder / METRICS, lambda path: _write(path, text))
+            figures = json.dumps(metrics, indent=2) + "\n"
+            write_atomically(folder / METRICS, lambda path: _write(path, figures))
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot write the run {folder} ({reason}), choose another folder") from error
@@ -94,12 +109,14 @@ def read_run(folder: Path) -> tuple[Config, dict[str, Tensor], Metadata]:
         with safe_open(weights, framework="pt") as file:
             state = {name: _single(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
             values = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
-        spectrum = values["mean_spectrum"]
+        spectrum, colors = values["mean_spectrum"], values.get("mean_colors")
         metadata = Metadata(
             optical=ValueRange.from_dict(values["optical"]),
             radar=ValueRange.from_dict(values["radar"]),
             mean_spectrum=None if spectrum is None else tuple(spectrum),
             autoencoders=values.get("autoencoders", {}),
+            mean_colors=colors and {prompt: tuple(color) for prompt, color in colors.items()},
+            tokenizer=values.get("tokenizer"),
         )
     except (SafetensorError, OSError, json.JSONDecodeError, ValueError) as error:
         raise InputError(f"{weights} is damaged ({error}), save or download the run again") from error
@@ -108,6 +125,37 @@ def read_run(folder: Path) -> tuple[Config, dict[str, Tensor], Metadata]:
             f"{weights} lacks {error} in its metadata, make it with `pellucid import`"
         ) from error
     return config, state, metadata
+
+
+def read_tokenizer_of(folder: Path) -> Tokenizer:
+    """Return the tokenizer of a run folder: the one that the weights were trained with, and no other.
+
+    Raises:
+        InputError: if the run understands no texts, or the file is missing, damaged or another one.
+    """
+    _, _, metadata = read_run(folder)
+    return check_tokenizer(folder, metadata)
+
+
+def check_tokenizer(folder: Path, metadata: Metadata) -> Tokenizer:
+    """Return the tokenizer of a run folder of which `read_run` gave the metadata; see `read_tokenizer_of`."""
+    path = folder / TOKENIZER
+    if metadata.tokenizer is None:
+        raise InputError(f"{folder} understands no texts; name the run of a text encoder or a colorizer")
+    if not path.is_file():
+        raise InputError(
+            f"{folder} lacks {TOKENIZER}, the words that it was trained with; copy it from there"
+        )
+    try:
+        found = _digest(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path} ({error}), copy it from the training run") from error
+    if found != metadata.tokenizer:
+        raise InputError(
+            f"{path} is not the tokenizer of training: its SHA-256 begins with {found[:8]} instead of "
+            f"{metadata.tokenizer[:8]}; copy that of the training run"
+        )
+    return read_tokenizer(path)
 
 
 def part_of(state: Mapping[str, Tensor], autoencoder: str | None = None) -> dict[str, Tensor]:
@@ -165,6 +213,7 @@ def describe(folder: Path) -> tuple[str, str, str]:
 
 def _save_weights(path: Path, method: Method, *, half: bool) -> None:
     autoencoders: Mapping[str, nn.Module] = getattr(method, "autoencoders", {})
+    tokenizer: Tokenizer | None = getattr(method, "tokenizer", None)
     weights = dict(method.network.state_dict())
     for kind, network in autoencoders.items():
         weights |= {f"{AUTOENCODERS}{kind}.{name}": value for name, value in network.state_dict().items()}
@@ -183,6 +232,10 @@ def _save_weights(path: Path, method: Method, *, half: bool) -> None:
     if autoencoders:
         entries = {kind: _entry(network) for kind, network in autoencoders.items()}
         metadata["autoencoders"] = json.dumps(entries)
+    if method.mean_colors is not None:
+        metadata["mean_colors"] = json.dumps(dict(method.mean_colors))
+    if tokenizer is not None:
+        metadata["tokenizer"] = json.dumps(_digest(tokenizer.to_json()))
     write_atomically(path, lambda partial: save_file(state, partial, metadata))
     with safe_open(path, framework="pt") as file:
         for name, tensor in state.items():
@@ -197,8 +250,12 @@ def _entry(network: nn.Module) -> dict[str, Any]:
     return {"name": name, **dataclasses.asdict(config)}
 
 
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _single(tensor: Tensor) -> Tensor:
