@@ -149,9 +149,10 @@ class FluxNet(nn.Module):
         if self.config.join == "tokens":
             tokens = torch.cat([pack(x_t), pack(degraded)], dim=1)  # (B, 2 N, 4 Z)
             return Tokens(tokens, torch.cat([positions(x_t, NOISY), positions(x_t, CLOUDY)]))
-        sar = _given("sar", condition.sar, self.config.sar_channels, like=x_t)
-        known = torch.cat([x_t, degraded, sar, adaptive_avg_pool2d(cloud.to(x_t), x_t.shape[-2:])], dim=1)
-        return Tokens(pack(known), positions(x_t, NOISY))
+        known = [x_t, degraded, adaptive_avg_pool2d(cloud.to(x_t), x_t.shape[-2:])]
+        if self.config.sar_channels:
+            known.append(_given("sar", condition.sar, self.config.sar_channels, like=x_t))
+        return Tokens(pack(torch.cat(known, dim=1)), positions(x_t, NOISY))
 
     def context(self, x_t: Tensor, condition: Condition) -> Tokens:
         """Return the radar's tokens, if it has some, at the noised ones' places, then those of the text."""
