@@ -3,7 +3,12 @@ from pathlib import Path as Folder
 import golden
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
 from torch import Tensor
 
 from pellucid.data.batch import Condition
@@ -98,6 +103,29 @@ def test_any_eta_is_ddim(prediction: Prediction, eta: float, clip: float | None,
     torch.testing.assert_close(ours, x, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("prediction", ["noise", "image", "velocity"])
+@pytest.mark.parametrize("num_steps", [T, 10, 2, 1])
+def test_dpm_plus_plus_is_that_of_diffusers(prediction: Prediction, num_steps: int) -> None:
+    source, _ = images()
+    theirs = DPMSolverMultistepScheduler(
+        T,
+        trained_betas=BETAS.tolist(),
+        prediction_type=PREDICTION[prediction],
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+        solver_type="midpoint",
+        final_sigmas_type="zero",
+        timestep_spacing="trailing",
+    )
+    theirs.set_timesteps(num_steps)
+    x = source
+    for k in theirs.timesteps:
+        x = theirs.step(fake(x, torch.full((2,), (k + 1) / T)), k, x).prev_sample
+    path = VariancePreserving(BETAS, prediction)
+    ours = sample(fake, path, source, path.times(num_steps), solver="dpm++")
+    torch.testing.assert_close(ours, x, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("shift", [None, time_shift(1024)])
 @pytest.mark.parametrize("num_steps", [1, 7, 30])
 def test_straight_path_is_flow_match_euler(shift: float | None, num_steps: int) -> None:
@@ -156,8 +184,12 @@ class Gaussian:
         return alpha * self.mean + (alpha**2 * self.std**2 + sigma**2).sqrt()
 
     def error(self, num_steps: int, solver: Solver) -> float:
-        """Return how far from that way it ends, a little above the data: the step to the data is Euler's."""
-        times = torch.linspace(1, 0.1, num_steps + 1, dtype=torch.float64)
+        """Return how far from that way it ends, a little above the data: the step to the data is Euler's.
+
+        So is that from where nothing is left of the data, by "dpm++": it begins a little below.
+        """
+        first = 0.9 if solver == "dpm++" else 1.0
+        times = torch.linspace(first, 0.1, num_steps + 1, dtype=torch.float64)
         out = sample(self, self.path, self.point(times[:1, None]), times, solver=solver)
         return abs((out - self.point(times[-1])).item())
 
@@ -172,6 +204,8 @@ def test_halving_the_steps_halves_eulers_error_and_quarters_heuns(path: Path) ->
     assert problem.error(40, "euler") / problem.error(80, "euler") == pytest.approx(2, rel=0.15)
     assert problem.error(40, "heun") / problem.error(80, "heun") == pytest.approx(4, rel=0.15)
     assert problem.error(80, "heun") < problem.error(80, "euler") / 10
+    assert problem.error(160, "dpm++") / problem.error(320, "dpm++") > 3.5
+    assert problem.error(80, "dpm++") < problem.error(80, "heun")
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
@@ -191,6 +225,18 @@ def test_samples_of_a_gaussian_have_its_mean_and_spread(eta: float) -> None:
     )
     assert out.mean() == pytest.approx(Gaussian.mean, abs=0.01)
     assert out.std() == pytest.approx(Gaussian.std, abs=0.01)
+
+
+def test_dpm_plus_plus_asks_once_in_every_step_and_starts_at_any_time() -> None:
+    calls: list[float] = []
+
+    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+        calls.append(t[0].item())
+        return x_t
+
+    out = sample(denoiser, RectifiedFlow(), torch.ones(1, 1), RectifiedFlow().times(4), solver="dpm++")
+    assert calls == [1.0, 0.75, 0.5, 0.25]
+    assert out.isfinite().all()
 
 
 def test_heun_asks_once_more_in_every_step_but_the_last() -> None:
@@ -318,7 +364,8 @@ def test_contradictions_are_refused() -> None:
         sample(fake, path, source, path.times(2), eta=1.5)
     with pytest.raises(ValueError, match="give draw, or set eta to 0"):
         sample(fake, path, source, path.times(2), eta=0.5)
-    with pytest.raises(ValueError, match="heun adds no noise"):
-        sample(fake, path, source, path.times(2), eta=0.5, draw=lambda _: source, solver="heun")
-    with pytest.raises(ValueError, match="solver is rk4, must be one of euler, heun"):
+    for solver in ("heun", "dpm++"):
+        with pytest.raises(ValueError, match="adds no noise"):
+            sample(fake, path, source, path.times(2), eta=0.5, draw=lambda _: source, solver=solver)
+    with pytest.raises(ValueError, match="solver is rk4, must be one of euler, heun, dpm"):
         sample(fake, path, source, path.times(2), solver="rk4")  # type: ignore[arg-type]
