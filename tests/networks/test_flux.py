@@ -223,7 +223,9 @@ def test_samples_of_a_batch_do_not_touch_each_other(config: Config) -> None:
     x_t, time, condition = inputs(size=(3, 4, 6))
     alone = [
         net(x_t[i : i + 1], time[i : i + 1], Condition(**{
-            field.name: getattr(condition, field.name)[i : i + 1] for field in dataclasses.fields(condition)
+            field.name: value[i : i + 1]
+            for field in dataclasses.fields(condition)
+            if (value := getattr(condition, field.name)) is not None
         }))
         for i in range(3)
     ]  # fmt: skip

@@ -149,9 +149,10 @@ class FluxNet(nn.Module):
         if self.config.join == "tokens":
             tokens = torch.cat([pack(x_t), pack(degraded)], dim=1)  # (B, 2 N, 4 Z)
             return Tokens(tokens, torch.cat([positions(x_t, NOISY), positions(x_t, CLOUDY)]))
-        known = [x_t, degraded, adaptive_avg_pool2d(cloud.to(x_t), x_t.shape[-2:])]
+        known = [x_t, degraded]
         if self.config.sar_channels:
             known.append(_given("sar", condition.sar, self.config.sar_channels, like=x_t))
+        known.append(adaptive_avg_pool2d(cloud.to(x_t), x_t.shape[-2:]))
         return Tokens(pack(torch.cat(known, dim=1)), positions(x_t, NOISY))
 
     def context(self, x_t: Tensor, condition: Condition) -> Tokens:
