@@ -20,6 +20,10 @@ T = TypeVar("T")
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
+# Terms of the loss that judge images; `denoise` judges what a generative network returns.
+ImageTerm = Literal[
+    "l1", "l2", "ssim", "cloud_adaptive", "multi_scale", "frequency", "perceptual", "adversarial"
+]
 
 
 class RegressionConfig(Strict):
@@ -53,6 +57,12 @@ class PathConfig(Strict):
     shift: float | Literal["auto"] = 0.0
     """Of a straight path's times towards its source: the odds t / (1 - t) are multiplied by exp(shift).
     "auto" takes Flux's shift for the number of the network's tokens."""
+    tells: Literal["level", "step"] = "level"
+    """What the network is told of the noise of a variance-preserving path: its level, as by SR3, or the
+    number of the step, as by Stable Diffusion."""
+    spacing: Literal["even", "leading"] = "even"
+    """Of the sampling times of a variance-preserving path: from its very end on, or from the start of each
+    stretch, as in Stable Diffusion: steps 980, 960, ..., 0 of 1000."""
 
 
 class SpaceConfig(Strict):
@@ -61,7 +71,8 @@ class SpaceConfig(Strict):
     optical: str = ""
     """Of the images; empty: the network works on pixels."""
     sar: str = ""
-    """Of the radar."""
+    """Of the radar. An autoencoder of three-band pictures sees one polarisation three times; the name that
+    `optical` has too stands for one network."""
 
 
 class GenerativeConfig(Strict):
@@ -77,6 +88,8 @@ class GenerativeConfig(Strict):
     scale: int = Field(1, gt=0)
     """How many times larger the result is than the degraded image."""
     space: SpaceConfig = SpaceConfig()
+    text: str = ""
+    """Run folder, or model that ships, of the text encoder that makes tokens of prompts; empty: no texts."""
     path: PathConfig = PathConfig()
     start: Literal["noise", "degraded"] = "noise"
     """Where sampling begins; "degraded" takes few steps, on a straight path."""
@@ -92,15 +105,22 @@ class GenerativeConfig(Strict):
     """Share of the training times drawn where the loss is largest; the rest are drawn evenly."""
     drop_condition: float = Field(0.0, ge=0, lt=1)
     """Share of the images that are learnt without their condition, which guidance needs."""
+    dropped: Literal["all", "prompt"] = "all"
+    """What these images are learnt without, and guidance leads away from: all that is known, or the text."""
     cloud_weight: float = Field(0.0, ge=0)
     """The loss `denoise` counts each pixel 1 + this * cloud, brought to 1 on average over the image."""
     steps: int = Field(50, gt=0)
     """Sampling steps; may be fewer than the path has."""
     eta: float = Field(0.0, ge=0, le=1)
     """Fresh noise per sampling step: 0 is deterministic, 1 the reverse process that was trained."""
-    solver: Literal["euler", "heun"] = "euler"
+    solver: Literal["euler", "heun", "dpm++"] = "euler"
     guidance: float = Field(1.0, ge=0)
-    """How many times as far the condition is followed; other than 1, each step takes two calls."""
+    """How many times as far the condition is followed; other than 1, each step takes two calls. A network
+    that was taught by being told a guidance, and never without its condition, is told this one instead,
+    where it is not 1."""
+    strength: float = Field(1.0, gt=0, le=1)
+    """Time at which sampling begins: at 1 from the source, earlier from the degraded image under as much
+    noise as there is then."""
 
 
 class AutoencodingConfig(Strict):
@@ -153,7 +173,14 @@ class TrainConfig(Strict):
     checkpoint_every: int = Field(200, gt=0)
     """Optimiser steps between numbered checkpoints."""
     init_from: str = ""
-    """Run folder, or model that ships, whose weights the training starts from; empty: random weights."""
+    """Whose weights the training starts from: a run folder, a model that ships, or, for a `text_unet`, an
+    `autoencoder` or a `text_encoder`, a folder of diffusers or transformers; empty: random weights."""
+    freeze: tuple[str, ...] = ()
+    """Patterns of the names of weights that stay as they are (`*` is any part of a name); those of a pattern
+    after `!` are trained after all, and later patterns win."""
+    lora_rank: int = Field(0, ge=0)
+    """Rank of the low-rank additions by which frozen linear layers are trained nevertheless; 0: none. The
+    saved weights contain them."""
     num_workers: int = Field(0, ge=0)
     seed: int = 0
     device: str = "auto"
@@ -167,10 +194,7 @@ class Config(Strict):
     """`name` is a file in networks/, the rest are fields of its `Config`."""
     data: DataConfig
     method: MethodConfig = RegressionConfig()
-    losses: dict[
-        Literal["l1", "l2", "ssim", "cloud_adaptive", "multi_scale", "frequency", "perceptual", "denoise"],
-        float,
-    ] = Field({"l1": 1.0})
+    losses: dict[ImageTerm | Literal["denoise"], float] = Field({"l1": 1.0})
     """Weight per loss term."""
     perceptual_weights: str = ""
     """File or URL of VGG19 weights (torchvision's layout) for the perceptual loss."""

@@ -181,7 +181,7 @@ def test_times_without_a_shift_stay_where_they_are() -> None:
 def test_a_path_that_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="prediction is x0, must be one of noise, image, velocity"):
         RectifiedFlow("x0")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="tells is t, must be one of alpha, step"):
+    with pytest.raises(ValueError, match="tells is t, must be one of level, step"):
         VariancePreserving(COSINE, tells="t")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="row of variances"):
         VariancePreserving(torch.tensor([0.1, 1.1]))

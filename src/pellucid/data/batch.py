@@ -120,12 +120,14 @@ class Condition:
         sar: (B, P, h, w).
         cloud: (B, 1, H, W), at the resolution of the images.
         tokens: (B, L, D) of a text.
+        guidance: (B,), how far all that is to be followed; for networks that were taught by being told.
     """
 
     degraded: Tensor | None = None
     sar: Tensor | None = None
     cloud: Tensor | None = None
     tokens: Tensor | None = None
+    guidance: Tensor | None = None
 
     def null(self) -> Self:
         """Return the condition that says nothing: zeros in place of every tensor, for guidance."""
@@ -134,14 +136,16 @@ class Condition:
             self, **{name: torch.zeros_like(x) for name, x in values.items() if isinstance(x, Tensor)}
         )
 
-    def where(self, kept: Tensor) -> Self:
-        """Return the condition, with `null` for the images where `kept`, (B,) bool, is False."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+    def where(self, kept: Tensor, other: Self) -> Self:
+        """Return the condition, with the `other` for the images where `kept`, (B,) bool, is False."""
+        values = {
+            field.name: (getattr(self, field.name), getattr(other, field.name)) for field in fields(self)
+        }
         return replace(
             self,
             **{
-                name: x.where(kept.view(-1, *[1] * (x.ndim - 1)), 0)
-                for name, x in values.items()
+                name: x.where(kept.view(-1, *[1] * (x.ndim - 1)), y)
+                for name, (x, y) in values.items()
                 if isinstance(x, Tensor)
             },
         )
@@ -158,6 +162,7 @@ class Encoded(Samples):
         key: B names.
         sar: (B, P, h, w).
         cloud: (B, 1, H, W), at the resolution of the images.
+        prompt: B texts.
     """
 
     x0: Tensor
@@ -166,8 +171,9 @@ class Encoded(Samples):
     key: tuple[str, ...]
     sar: Tensor | None = None
     cloud: Tensor | None = None
+    prompt: tuple[str, ...] | None = None
 
     @property
     def condition(self) -> Condition:
-        """Return what the network is given beside the noised image."""
+        """Return what the network is given beside the noised image, but for the text."""
         return Condition(degraded=self.degraded, sar=self.sar, cloud=self.cloud)

@@ -10,25 +10,29 @@ from pellucid.generative.sampler import Denoiser
 
 
 def guided(
-    denoise: Callable[[Tensor, Tensor, Condition], Tensor], condition: Condition, scale: float
+    denoise: Callable[[Tensor, Tensor, Condition], Tensor],
+    condition: Condition,
+    scale: float,
+    null: Condition | None = None,
 ) -> Denoiser:
     """Return the denoiser that follows the condition `scale` times as far, Eq. 6 of arXiv:2207.12598.
 
-    Its output is null + scale (conditioned - null), where null is that under `condition.null()`; the
+    Its output is null + scale (conditioned - null), where null is that under the condition `null`; the
     paper's weight w is scale - 1.
 
     Args:
         denoise: takes x_t, t and a condition.
         condition: what the images are made for.
         scale: 1 is the condition alone, without a second call; 0 ignores it.
+        null: what is led away from; None: `condition.null()`.
     """
 
     def plain(x_t: Tensor, t: Tensor) -> Tensor:
         return denoise(x_t, t, condition)
 
-    null = condition.null()
+    without = null or condition.null()
 
     def apart(x_t: Tensor, t: Tensor) -> Tensor:
-        return torch.lerp(denoise(x_t, t, null), denoise(x_t, t, condition), scale)
+        return torch.lerp(denoise(x_t, t, without), denoise(x_t, t, condition), scale)
 
     return plain if scale == 1 else apart

@@ -24,6 +24,7 @@ __all__ = [
     "Prediction",
     "RectifiedFlow",
     "Shift",
+    "Spacing",
     "Tells",
     "VariancePreserving",
     "beta_schedule",
@@ -32,7 +33,8 @@ __all__ = [
 
 Prediction = Literal["noise", "image", "velocity"]
 Shift = float | Literal["auto"]
-Tells = Literal["alpha", "step"]
+Tells = Literal["level", "step"]
+Spacing = Literal["even", "leading"]
 
 # (number of tokens, shift) at the ends of the line along which Flux moves its times towards the noise.
 # github.com/black-forest-labs/flux, sampling.py
@@ -63,7 +65,7 @@ class Path(Protocol):
         """
 
     def times(self, num_steps: int, num_tokens: int = FEW_TOKENS) -> Tensor:
-        """Return the times of a way back in so many steps, (num_steps + 1,) float64, from 1 down to 0.
+        """Return the times of a way back in so many steps, (num_steps + 1,) float64, down to 0.
 
         Raises:
             ValueError: if there cannot be so many.
@@ -121,18 +123,30 @@ class VariancePreserving(_TwoEnds):
     Args:
         schedule: (T,) variance that each step adds, above 0 and at most 1.
         prediction: what the network estimates.
-        tells: what the network is told of t: "alpha", as SR3, or "step", as Stable Diffusion, the step's
-            number t T - 1: T - 1 at the source, 0 at the first step and -1 at the data.
+        tells: what the network is told of t: "level" is alpha, as SR3; "step", as Stable Diffusion, the
+            step's number t T - 1: T - 1 at the source, 0 at the first step and -1 at the data.
+        spacing: of the times of n sampling steps: "even" from 1 on, or "leading", as Stable Diffusion, with
+            the first trained step of each nth part, 980, 960, ..., 0 of 1000; sampling then begins a little
+            below 1, where noise is almost all there is.
 
     Raises:
-        ValueError: if the schedule is empty or out of bounds, or what is predicted or told unknown.
+        ValueError: if the schedule is empty or out of bounds, or what is predicted or told, or the spacing,
+            unknown.
     """
 
-    def __init__(self, schedule: Tensor, prediction: Prediction = "noise", *, tells: Tells = "alpha") -> None:
+    def __init__(
+        self,
+        schedule: Tensor,
+        prediction: Prediction = "noise",
+        *,
+        tells: Tells = "level",
+        spacing: Spacing = "even",
+    ) -> None:
         super().__init__(prediction)
-        if tells not in get_args(Tells):
-            raise ValueError(f"tells is {tells}, must be one of {', '.join(get_args(Tells))}")
-        self.tells = tells
+        for name, value, known in (("tells", tells, Tells), ("spacing", spacing, Spacing)):
+            if value not in get_args(known):
+                raise ValueError(f"{name} is {value}, must be one of {', '.join(get_args(known))}")
+        self.tells, self.spacing = tells, spacing
         if schedule.ndim != 1 or not len(schedule) or not ((schedule > 0) & (schedule <= 1)).all():
             raise ValueError(f"a schedule is a row of variances in ]0, 1], got {schedule}")
         # 1 - alpha, from logarithms: near the data alpha itself would leave no digits for sigma.
@@ -154,12 +168,12 @@ class VariancePreserving(_TwoEnds):
 
     def noise_level(self, t: Tensor) -> Tensor:
         """Return what the network is told about `t`: alpha or the step, as `tells` says."""
-        if self.tells == "alpha":
+        if self.tells == "level":
             return self.alpha(t)
         return (t.to(torch.float64) * self.num_steps - 1).to(t)
 
     def times(self, num_steps: int, num_tokens: int = FEW_TOKENS) -> Tensor:  # noqa: ARG002
-        """Return times from 1 down to 0 that lie on the trained steps, as evenly as whole steps allow.
+        """Return times down to 0 that lie on the trained steps, as evenly as whole steps allow.
 
         Raises:
             ValueError: if `num_steps` is below 1 or above T.
@@ -167,11 +181,14 @@ class VariancePreserving(_TwoEnds):
         if not 1 <= num_steps <= self.num_steps:
             raise ValueError(f"num_steps is {num_steps}, the path has 1 to {self.num_steps}")
         left = torch.arange(num_steps, -1, -1, dtype=torch.float64)
-        return (left * self.num_steps / num_steps).round() / self.num_steps
+        if self.spacing == "even":
+            return (left * self.num_steps / num_steps).round() / self.num_steps
+        firsts = (left[1:] * (self.num_steps // num_steps) + 1) / self.num_steps
+        return torch.cat([firsts, left[-1:]])
 
     def move(self, t: Tensor, num_tokens: int) -> Tensor:  # noqa: ARG002
-        """Return the times as they are: the schedule alone says where they gather."""
-        return t
+        """Return the times as they are, or the steps that they belong to where the network is told these."""
+        return t if self.tells == "level" else (t * self.num_steps).ceil().clamp(min=1) / self.num_steps
 
     def _fading_at(self, t: Tensor) -> Tensor:
         """Return 1 - alpha in float64."""

@@ -1,10 +1,8 @@
 """Generation: the network leads from noise, or the degraded image, to the restored one, along a path."""
 
-import copy
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,40 +11,22 @@ from torch.nn.functional import avg_pool2d
 from pellucid.data.batch import Batch, Condition, Encoded
 from pellucid.data.cloud_score import cloud_score
 from pellucid.data.ranges import ValueRange
+from pellucid.data.tokenizer import Tokenizer
 from pellucid.errors import InputError
 from pellucid.generative.guidance import guided
 from pellucid.generative.noise import Noise, keyed_noise
 from pellucid.generative.path import Path
 from pellucid.generative.sampler import sample
 from pellucid.generative.times import Spread, TrainingTimes
-from pellucid.methods.method import Method
+from pellucid.losses import teach
+from pellucid.methods.sampling import Sampling, check_sampling, with_sampling
 from pellucid.methods.space import Latents, Pixels, Space, all_inside
+from pellucid.methods.texts import Texts
+
+__all__ = ["DENOISE", "Generative", "Learning", "Sampling", "with_sampling"]
 
 # The term that compares what the network returns with what it is meant to return; all others see images.
 DENOISE = "denoise"
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How an image is sampled.
-
-    Attributes:
-        steps: of the sampler; may be fewer than the path has.
-        eta: fresh noise per step: 0 is deterministic, 1 the reverse process that was trained.
-        solver: "heun" calls the network twice per step, and needs eta 0.
-        guidance: how many times as far the condition is followed; other than 1, each step takes a second
-            call of the network, without the condition.
-    """
-
-    steps: int = 50
-    eta: float = 0.0
-    solver: Literal["euler", "heun"] = "euler"
-    guidance: float = 1.0
-
-    @property
-    def num_calls(self) -> int:
-        """Calls of the network per image, at most."""
-        return self.steps * (2 if self.solver == "heun" else 1) * (1 if self.guidance == 1 else 2)
 
 
 @dataclass(frozen=True)
@@ -57,12 +37,15 @@ class Learning:
         importance: share of the training times that are drawn where the loss is largest.
         times: how the others are spread, before the path moves them.
         drop_condition: share of the images that are learnt without their condition, for guidance.
+        dropped: what these are learnt without, and guidance leads away from: "all" that is known, zeros in
+            its place, or the "prompt", with the empty text in its place.
         cloud_weight: the error of the network's output counts 1 + this * cloud, brought to 1 on average.
     """
 
     importance: float = 0.0
     times: Spread = "even"
     drop_condition: float = 0.0
+    dropped: Literal["all", "prompt"] = "all"
     cloud_weight: float = 0.0
 
 
@@ -85,14 +68,20 @@ class Generative:
         start_noise: None to begin at noise; otherwise the source is the degraded image plus so much noise.
         residual: 0 to generate whole images; otherwise what the enlarged input lacks is generated (SRDiff,
             arXiv:2104.14951), multiplied by this, which should bring its spread near 0.5; pixels only.
+        texts: what makes tokens of the prompts; None: the network is told none.
+
+    Attributes:
+        is_told_guidance: whether the network takes guidance by being told, instead of a second call: it has
+            a place for it, and never learnt to do without its condition.
 
     Raises:
-        InputError: if the sampling contradicts itself or the start, or the start what is generated.
+        InputError: if the sampling contradicts itself or the start, or the start what is generated, or there
+            is no prompt to be dropped.
     """
 
     is_random = True
-    takes_text = False
     mean_spectrum: tuple[float, ...] | None = None
+    mean_colors: Mapping[str, tuple[float, ...]] | None = None
 
     def __init__(
         self,
@@ -110,6 +99,7 @@ class Generative:
         radar_optional: bool = False,
         start_noise: float | None = None,
         residual: float = 0.0,
+        texts: Texts | None = None,
     ) -> None:
         self.network = network
         self.path = path
@@ -127,19 +117,33 @@ class Generative:
         self.stride: int = network.stride * self.space.factor  # type: ignore[assignment, operator]
         self._limit = residual or self.space.limit  # largest absolute value of x0
         self._is_noise = getattr(path, "prediction", None) == "noise"
-        _check_eta(self, "method.eta")
-        _check_steps(self, "method.steps")
-        if residual and start_noise is not None:
-            raise InputError(
-                f"method.residual is {residual:g}, but the way from the degraded image leads to whole ones; "
-                "set it to 0, or start from noise"
-            )
+        self.texts = texts
+        own = getattr(network, "guidance", None)
+        self.is_told_guidance = own is not None and not self.learning.drop_condition
+        if self.is_told_guidance and self.sampling.guidance == 1:
+            self.sampling = replace(self.sampling, guidance=own)
+        check_sampling(self, "method.")
+        self._check()
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether it heeds the prompts of a batch."""
+        return self.texts is not None
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """What makes ids of the prompts, if it heeds them."""
+        return self.texts.tokenizer if self.texts else None
 
     @property
     def autoencoders(self) -> dict[str, nn.Module]:
-        """The frozen networks without which this one is of no use, by the images that they encode."""
-        spaces = (("optical", self.space), ("sar", self.sar_space))
-        return {name: space.network for name, space in spaces if isinstance(space, Latents)}
+        """The frozen networks without which this one is of no use, by the images that they encode.
+
+        One that encodes both is that of the "optical" images.
+        """
+        spaces = (("sar", self.sar_space), ("optical", self.space))
+        found = {space.network: name for name, space in spaces if isinstance(space, Latents)}
+        return {name: network for network, name in reversed(found.items())}
 
     def loss(self, batch: Batch | Encoded, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Return each term times its weight, and their sum as `total`; all but `denoise` judge x0_hat.
@@ -152,7 +156,7 @@ class Generative:
         drawn, weights = self.times.draw(len(given), generator)
         times = self.path.move(drawn, self._num_tokens(given.x0))
         noise = torch.randn(given.x0.shape, device=given.x0.device, dtype=given.x0.dtype, generator=generator)
-        condition = self._drop(given, generator)
+        condition = self._drop(self._with_tokens(given.condition, given), given, generator)
         x_t, wanted = self.path.sample(given.x0, self._source(given.degraded, noise), times)
         output = self.network(x_t, self.path.noise_level(times), condition).float()
         image = self._estimate(x_t, output, times, batch) if any(map(_judges_images, self.losses)) else None
@@ -178,6 +182,7 @@ class Generative:
             cloud=self._cloud(batch),
             valid=all_inside(batch.valid, self.space.factor),
             key=batch.key,
+            prompt=batch.prompt,
         )
 
     @torch.no_grad()
@@ -195,6 +200,10 @@ class Generative:
         base = batch.enlarged()
         degraded = self.space.encode(base)
         condition = Condition(degraded=degraded, sar=self._sar(batch), cloud=self._cloud(batch))
+        condition = self._with_tokens(condition, batch)
+        scale = self.sampling.guidance
+        if self.is_told_guidance:
+            condition, scale = replace(condition, guidance=degraded.new_full((len(batch),), scale)), 1.0
 
         def draw(step: int) -> Tensor:
             return drawn(step, self.space.channels, self.space.factor).to(device)
@@ -202,18 +211,30 @@ class Generative:
         def denoise(x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
             return self.network(x_t, self.path.noise_level(t), condition).float()
 
-        source = self._source(degraded, draw(0))
+        times = self.sampling.times(self.path, self._num_tokens(degraded))
         x0 = sample(
-            guided(denoise, condition, self.sampling.guidance),
+            guided(denoise, condition, scale, self._null(condition)),
             self.path,
-            source,
-            self.path.times(self.sampling.steps, self._num_tokens(source)),
+            self._begin(degraded, draw(0), float(times[0])),
+            times,
             eta=self.sampling.eta,
             draw=draw if self.sampling.eta else None,
             clip=self._limit,
             solver=self.sampling.solver,
         )
         return self._image(x0, base).clamp(0, 1)
+
+    def _check(self) -> None:
+        """Refuse what is generated, or dropped, where the rest does not allow it."""
+        if self.residual and self.start_noise is not None:
+            raise InputError(
+                f"method.residual is {self.residual:g}, but the way from the degraded image leads to whole "
+                "ones; set it to 0, or start from noise"
+            )
+        if self.learning.dropped == "prompt" and self.texts is None:
+            raise InputError(
+                "method.dropped is prompt, but no text encoder is named; name one in method.text, or drop all"
+            )
 
     def _sar(self, batch: Batch) -> Tensor | None:
         """Return the radar as the network sees it: 0, as in `Condition.null`, where there is none."""
@@ -239,17 +260,39 @@ class Generative:
         """Return where sampling begins."""
         return noise if self.start_noise is None else degraded + self.start_noise * noise
 
+    def _begin(self, degraded: Tensor, noise: Tensor, t: float) -> Tensor:
+        """Return where sampling begins, at time t: at the source, or what the path makes of the input."""
+        source = self._source(degraded, noise)
+        if self.sampling.strength == 1:
+            return source
+        x0 = torch.zeros_like(degraded) if self.residual else degraded
+        x_t, _ = self.path.sample(x0, source, degraded.new_full((len(degraded),), t))
+        return x_t
+
     def _num_tokens(self, x: Tensor) -> int:
         return x.shape[-2] * x.shape[-1] * self.space.factor**2 // self.stride**2
 
-    def _drop(self, given: Encoded, generator: torch.Generator | None) -> Condition:
-        """Return the condition, in training at times without all that it says, image by image."""
+    def _with_tokens(self, condition: Condition, batch: Batch | Encoded) -> Condition:
+        """Return the condition with the tokens of the prompts; without any, of the text that says nothing."""
+        if self.texts is None:
+            return condition
+        prompts = batch.prompt or ("",) * len(batch)
+        return replace(condition, tokens=self.texts.encode(prompts, batch.valid.device))
+
+    def _null(self, condition: Condition) -> Condition:
+        """Return what guidance leads away from: the condition that says nothing, or the empty text's."""
+        if self.learning.dropped == "all" or self.texts is None or condition.tokens is None:
+            return condition.null()
+        empty = self.texts.encode(("",), condition.tokens.device)
+        return replace(condition, tokens=empty.expand_as(condition.tokens))
+
+    def _drop(self, condition: Condition, images: Encoded, generator: torch.Generator | None) -> Condition:
+        """Return the condition, in training at times without what is dropped, image by image."""
         share = self.learning.drop_condition
         if not share or not self.network.training:
-            return given.condition
-        return given.condition.where(
-            torch.rand(len(given), device=given.x0.device, generator=generator) >= share
-        )
+            return condition
+        kept = torch.rand(len(images), device=images.x0.device, generator=generator) >= share
+        return condition.where(kept, self._null(condition))
 
     def _estimate(self, x_t: Tensor, output: Tensor, times: Tensor, batch: Batch | Encoded) -> Tensor:
         """Return the image that the network's output means."""
@@ -291,59 +334,9 @@ class Generative:
                 terms[name] = weight * error.mean()
             else:
                 terms[name] = weight * term(cast("Tensor", image), cast("Batch", batch))
+        if image is not None:
+            terms |= teach(self.losses, image, cast("Batch", batch))
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
-
-
-def with_sampling(
-    method: Method, *, steps: int | None = None, eta: float | None = None, guidance: float | None = None
-) -> Method:
-    """Return the method, or, where there are changes, a copy that samples so.
-
-    Guidance of a model that was never trained without its condition is warned of.
-
-    Raises:
-        InputError: if the method takes no steps, or its path not so many, or no fresh noise.
-    """
-    given = {"steps": steps, "eta": eta, "guidance": guidance}
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if not changes:
-        return method
-    if getattr(method, "sampling", None) is None:
-        options = " and ".join(f"--{name}" for name in changes)
-        raise InputError(f"this model takes no steps; leave out {options} or choose another --model")
-    changed: Any = copy.copy(method)
-    changed.sampling = replace(changed.sampling, **changes)
-    _check_eta(changed, "--eta")
-    _check_steps(changed, "--steps")
-    if guidance not in (None, 1) and not changed.learning.drop_condition:
-        warnings.warn(
-            f"guidance is {guidance:g}, but this model was never trained without its condition "
-            "(method.drop_condition is 0), so where guidance leads is a guess; leave out --guidance",
-            stacklevel=2,
-        )
-    return changed
-
-
-def _check_eta(method: Any, option: str) -> None:
-    """Refuse fresh noise where it has no place; `option` is where the user set it."""
-    eta = method.sampling.eta
-    if eta and method.sampling.solver == "heun":
-        raise InputError(
-            f"eta is {eta:g}, but this model is sampled by Heun's method, which needs 0; leave out {option}"
-        )
-    if eta and getattr(method, "start_noise", None) is not None:
-        raise InputError(
-            f"eta is {eta:g}, but this model starts from the degraded image, which needs 0; "
-            f"leave out {option}"
-        )
-
-
-def _check_steps(method: Any, option: str) -> None:
-    """Refuse more steps than the path has; `option` is where the user set them."""
-    try:
-        method.path.times(method.sampling.steps)
-    except ValueError as error:
-        raise InputError(f"{option}: {error}") from error
 
 
 def _judges_images(term: str) -> bool:
