@@ -1,7 +1,6 @@
 """Config -> objects; the only file that sees every layer."""
 
 import importlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -23,35 +22,34 @@ from pellucid.data.batch import Batch
 from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2, SLICE, ValueRange
 from pellucid.errors import InputError
 from pellucid.generative.path import RectifiedFlow, VariancePreserving, beta_schedule
-from pellucid.losses import LOSSES, PerceptualLoss
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.generative import DENOISE, Generative, Learning, Sampling
 from pellucid.methods.method import Method
 from pellucid.methods.regression import Regression
 from pellucid.methods.space import Latents
+from pellucid.methods.texts import Texts
 from pellucid.networks.autoencoder import Autoencoder
-from pellucid.perceptual import load_vgg19
 from pellucid.published import Hints, read_checkpoint
 from pellucid.run import WEIGHTS, Metadata, find_run, part_of, read_run, save_run, shipped_runs
 from pellucid.sources import build_training_data, keep_encoded
-from pellucid.spaces import Parts, Spaces, read_spaces
+from pellucid.spaces import Parts, Spaces, read_parts, read_spaces, read_texts
+from pellucid.starting import load_weights, prepare_network
+from pellucid.terms import Loss, build_losses
 from pellucid.trainer import choose_device, train
 
-# A term of the loss: (estimated image, batch) -> scalar.
-Loss: TypeAlias = Callable[[torch.Tensor, Batch], torch.Tensor]
 AnyMethod: TypeAlias = Regression | Generative | Autoencoding
-PERCEPTUAL, CLOUD_ADAPTIVE = "perceptual", "cloud_adaptive"
 NETWORKS = Path(__file__).parent / "networks"
 # Training samples by which the latents of an autoencoder are measured.
 NUM_MEASURED = 128
 
 
-def build_network(config: Config, spaces: Spaces | None = None) -> nn.Module:
+def build_network(config: Config, spaces: Spaces | None = None, texts: Texts | None = None) -> nn.Module:
     """Return the network that `config.network` names, with random weights.
 
     Args:
         config: of the run.
         spaces: of a generative method; None reads those that the config names.
+        texts: that the network is told; None: none.
 
     Raises:
         InputError: if there is no such network, or a key or size does not fit it.
@@ -61,7 +59,7 @@ def build_network(config: Config, spaces: Spaces | None = None) -> nn.Module:
     if name not in known_networks():
         raise InputError(f"network.name is {name!r}, known networks are {', '.join(known_networks())}")
     module = importlib.import_module(f"pellucid.networks.{name}")
-    for key, (count, reason) in _channels(config.method, spaces).items():
+    for key, (count, reason) in _channels(config.method, spaces, texts).items():
         if key not in module.Config.__dataclass_fields__:
             continue
         if values.setdefault(key, count) != count:
@@ -72,7 +70,7 @@ def build_network(config: Config, spaces: Spaces | None = None) -> nn.Module:
         raise InputError(f"network: {error}") from error
 
 
-def _channels(method: MethodConfig, spaces: Spaces | None) -> dict[str, tuple[int, str]]:
+def _channels(method: MethodConfig, spaces: Spaces | None, texts: Texts | None) -> dict[str, tuple[int, str]]:
     """Return how many channels the network has, by the keys of its config, and why."""
 
     def named(names: tuple[str, ...]) -> tuple[int, str]:
@@ -87,7 +85,11 @@ def _channels(method: MethodConfig, spaces: Spaces | None) -> dict[str, tuple[in
         (space.channels, f"the autoencoder has {space.channels}") if isinstance(space, Latents) else count
         for space, count in ((spaces.optical, optical), (spaces.sar, radar))
     )
-    return {**counts, "bands": optical, "latent_channels": optical, "sar_channels": radar}
+    counts |= {"bands": optical, "latent_channels": optical, "sar_channels": radar}
+    if texts is None:
+        return {**counts, "text_channels": (0, "method.text names no text encoder")}
+    width = texts.width, f"the tokens of the text encoder have {texts.width}"
+    return {**counts, "text_channels": width, "context_dim": width}
 
 
 def known_networks() -> tuple[str, ...]:
@@ -96,24 +98,26 @@ def known_networks() -> tuple[str, ...]:
 
 
 def build_method(config: Config, metadata: Metadata | None = None, parts: Parts | None = None) -> AnyMethod:
-    """Return the method, with random weights but for those of its autoencoders.
+    """Return the method, with random weights but for those of its autoencoders and text encoder.
 
     Args:
         config: of the run.
         metadata: value ranges and mean spectrum of a saved run, which will not be trained, so that its
             losses are left out; None: the sensors' ranges, mean unknown.
-        parts: autoencoders of a saved run; else they are read from the runs that the config names.
+        parts: autoencoders and text encoder of a saved run; else they are read from the runs that the config
+            names.
 
     Raises:
-        InputError: if the config's parts do not fit together, or an autoencoder is missing.
+        InputError: if the config's parts do not fit together, or an autoencoder or text encoder is missing.
     """
     optical, radar = (metadata.optical, metadata.radar) if metadata else _ranges(config.method)
     losses = {} if metadata else build_losses(config)
-    spaces = None
+    spaces, texts = None, None
     if isinstance(config.method, GenerativeConfig):
         spaces = read_spaces(config.method, optical, radar, parts)
+        texts = read_texts(config.method, parts)
     torch.manual_seed(config.train.seed)  # the libraries' layers draw their weights from the global state
-    network = build_network(config, spaces)
+    network = build_network(config, spaces, texts)
     match config.method:
         case GenerativeConfig() as options:
             return Generative(
@@ -130,6 +134,7 @@ def build_method(config: Config, metadata: Metadata | None = None, parts: Parts 
                 radar_optional=options.radar_optional,
                 start_noise=options.start_noise if options.start == "degraded" else None,
                 residual=options.residual,
+                texts=texts,
             )
         case RegressionConfig() as options:
             return Regression(
@@ -159,7 +164,7 @@ def _sampling(options: GenerativeConfig) -> Sampling:
             f"method.start is degraded, which needs the path rectified_flow and eta 0, found "
             f"{options.path.name} and {options.eta:g}; change them, or start from noise"
         )
-    return Sampling(options.steps, options.eta, options.solver, options.guidance)
+    return Sampling(options.steps, options.eta, options.solver, options.guidance, options.strength)
 
 
 def _learning(options: GenerativeConfig, config: Config) -> Learning:
@@ -171,7 +176,13 @@ def _learning(options: GenerativeConfig, config: Config) -> Learning:
             f"data.num_cached is {config.data.num_cached}, but encoded samples have no images for the loss "
             f"{', '.join(others)}; train with losses.denoise alone, or set num_cached to 0"
         )
-    return Learning(options.importance, options.times, options.drop_condition, options.cloud_weight)
+    return Learning(
+        importance=options.importance,
+        times=options.times,
+        drop_condition=options.drop_condition,
+        dropped=options.dropped,
+        cloud_weight=options.cloud_weight,
+    )
 
 
 def _terms(losses: dict[str, tuple[float, Loss | None]]) -> dict[str, tuple[float, Loss]]:
@@ -198,6 +209,9 @@ def build_path(
     """
     try:
         if options.name == "rectified_flow":
+            for key, usual in (("tells", "level"), ("spacing", "even")):
+                if (found := getattr(options, key)) != usual:
+                    raise ValueError(f"{key} is {found}, which is for variance_preserving; leave it out")
             return RectifiedFlow(prediction=prediction, shift=options.shift)
         if options.shift:
             raise ValueError(f"shift is {options.shift}, which is for rectified_flow; leave it out")
@@ -207,44 +221,9 @@ def build_path(
             linear_start=options.linear_start,
             linear_end=options.linear_end,
         )
-        return VariancePreserving(betas, prediction=prediction)
+        return VariancePreserving(betas, prediction=prediction, tells=options.tells, spacing=options.spacing)
     except ValueError as error:
         raise InputError(f"method.path: {error}") from error
-
-
-def build_losses(config: Config) -> dict[str, tuple[float, Loss | None]]:
-    """Return weight and function of each loss term whose weight is not 0; `denoise` has no function.
-
-    Raises:
-        InputError: if a term does not fit the method, or the perceptual loss has no weights.
-    """
-    losses: dict[str, tuple[float, Loss | None]] = {}
-    for name, weight in config.losses.items():
-        if not weight:
-            continue
-        if name == DENOISE and not isinstance(config.method, GenerativeConfig):
-            raise InputError(f"losses.{name} is for generative methods, set it to 0 for {config.method.name}")
-        if name == CLOUD_ADAPTIVE and isinstance(config.method, AutoencodingConfig):
-            raise InputError(f"losses.{name} is for restored clouds, set it to 0 for an autoencoder")
-        losses[name] = (weight, None if name == DENOISE else _loss(name, config))
-    return losses
-
-
-def _loss(name: str, config: Config) -> Loss:
-    if name != PERCEPTUAL:
-        return LOSSES[name]
-    bands = config.method.optical or config.method.radar
-    if len(bands) not in (1, 3):
-        raise InputError(
-            f"losses.perceptual sees grey or three bands, the method has {len(bands)}; set it to 0, or "
-            "change the bands"
-        )
-    if not config.perceptual_weights:
-        raise InputError(
-            "losses.perceptual needs the weights of VGG19, name a file or URL in `perceptual_weights`, "
-            "or set the loss to 0 (--set losses.perceptual=0)"
-        )
-    return PerceptualLoss(load_vgg19(config.perceptual_weights))
 
 
 def _ranges(method: MethodConfig) -> tuple[ValueRange, ValueRange]:
@@ -268,9 +247,10 @@ def load(run_or_name: str | Path, *, device: str = "auto") -> Method:
     Raises:
         InputError: if there is no such run, or its weights do not fit its config.
     """
-    config, state, metadata = read_run(find_run(run_or_name))
-    method = build_method(config, metadata, Parts(metadata.autoencoders, state))
-    _load_weights(method, state, run_or_name)
+    folder = find_run(run_or_name)
+    config, state, metadata = read_run(folder)
+    method = build_method(config, metadata, read_parts(folder, state, metadata))
+    load_weights(method.network, part_of(state), run_or_name)
     method.network.to(choose_device(device)).eval()
     return method
 
@@ -280,19 +260,18 @@ def start_method(config: Config, resumed: Path | None = None) -> AnyMethod:
 
     Args:
         config: of the run.
-        resumed: folder of the run that goes on; the autoencoders that it has saved stay what they are.
+        resumed: folder of the run that goes on; the autoencoders and texts that it has saved
+            stay what they are.
 
     Raises:
-        InputError: if those weights do not fit the network of the config.
+        InputError: if those weights, or what is frozen, do not fit the network of the config.
     """
     parts = None
     if resumed is not None and (resumed / WEIGHTS).is_file():
         _, state, metadata = read_run(resumed)
-        parts = Parts(metadata.autoencoders, state)
+        parts = read_parts(resumed, state, metadata)
     method = build_method(config, parts=parts)
-    if config.train.init_from:
-        _, state, _ = read_run(find_run(config.train.init_from))
-        _load_weights(method, state, config.train.init_from)
+    prepare_network(method.network, config.train)
     return method
 
 
@@ -334,14 +313,6 @@ def run_training(
         dry_run=dry_run,
         command=command,
     )
-
-
-def _load_weights(method: Method, state: dict[str, torch.Tensor], source: str | Path) -> None:
-    try:
-        method.network.load_state_dict(part_of(state))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
-        raise InputError(f"the weights of {source} do not fit the network of the config: {reason}") from error
 
 
 def baseline_spectrum(method: Method) -> tuple[float, ...] | None:

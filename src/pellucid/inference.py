@@ -73,9 +73,11 @@ def run_method(
 
 
 def digest_method(method: Method) -> str:
-    """Return a digest of all weights on which a method's results depend: also those of its autoencoders."""
+    """Return a digest of all weights on which a method's results depend, those of its helpers too."""
     autoencoders: Mapping[str, nn.Module] = getattr(method, "autoencoders", {})
-    return " ".join(map(digest_weights, (method.network, *autoencoders.values())))
+    text: nn.Module | None = getattr(method, "text_encoder", None)
+    networks = (method.network, *autoencoders.values(), *((text,) if text else ()))
+    return " ".join(map(digest_weights, networks))
 
 
 def digest_weights(network: nn.Module) -> str:

@@ -21,12 +21,15 @@ from pellucid.data.geotiff import write_atomically
 from pellucid.data.ranges import ValueRange
 from pellucid.data.tokenizer import TOKENIZER, Tokenizer, read_tokenizer
 from pellucid.errors import InputError
+from pellucid.fine_tuning import plain_state
 from pellucid.methods.method import Method
 
 CONFIG, WEIGHTS, CARD, METRICS = "config.yaml", "weights.safetensors", "card.md", "metrics.json"
 SHIPPED = Path(__file__).parent / "weights"
 # Before the keys of the autoencoders that a network in latent space needs, each followed by what it encodes.
 AUTOENCODERS = "autoencoders."
+# Before the keys of the text encoder of a network that heeds texts.
+TEXT = "text_encoder."
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Metadata:
         mean_colors: the same per prompt of the training set, and of all of it under "", where radar is given
             colours.
         tokenizer: SHA-256 of the file tokenizer.json of a run that understands texts.
+        text: config's `network` entry of the text encoder whose weights are in the file beside the network's.
     """
 
     optical: ValueRange
@@ -50,6 +54,7 @@ class Metadata:
     autoencoders: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     mean_colors: Mapping[str, tuple[float, ...]] | None = None
     tokenizer: str | None = None
+    text: Mapping[str, Any] | None = None
 
 
 def save_run(
@@ -66,8 +71,8 @@ def save_run(
     Args:
         folder: made where it is missing; files of an earlier run are replaced.
         config: complete, as the method was built.
-        method: whose network's weights are saved, and those of the autoencoders that it needs; and its
-            `tokenizer`, if it has one.
+        method: whose network's weights are saved, and those of the autoencoders and of the text encoder that
+            it needs; and its `tokenizer`, if it has one.
         card: text of card.md, where given.
         metrics: figures of metrics.json, where given; plain numbers, lists and dictionaries.
         half: save the weights in half precision, for a file half as large.
@@ -96,7 +101,7 @@ def save_run(
 def read_run(folder: Path) -> tuple[Config, dict[str, Tensor], Metadata]:
     """Return config, weights (float32 where they are floating) and metadata of a run folder.
 
-    `part_of` takes the weights of the network or of an autoencoder from all of them.
+    `part_of` takes the weights of the network, or of what it needs, from all of them.
 
     Raises:
         InputError: if a file is missing or damaged.
@@ -117,6 +122,7 @@ def read_run(folder: Path) -> tuple[Config, dict[str, Tensor], Metadata]:
             autoencoders=values.get("autoencoders", {}),
             mean_colors=colors and {prompt: tuple(color) for prompt, color in colors.items()},
             tokenizer=values.get("tokenizer"),
+            text=values.get("text"),
         )
     except (SafetensorError, OSError, json.JSONDecodeError, ValueError) as error:
         raise InputError(f"{weights} is damaged ({error}), save or download the run again") from error
@@ -158,11 +164,10 @@ def check_tokenizer(folder: Path, metadata: Metadata) -> Tokenizer:
     return read_tokenizer(path)
 
 
-def part_of(state: Mapping[str, Tensor], autoencoder: str | None = None) -> dict[str, Tensor]:
-    """Return the weights of the network alone, or of one autoencoder, from those of a run."""
-    if autoencoder is None:
-        return {name: value for name, value in state.items() if not name.startswith(AUTOENCODERS)}
-    prefix = f"{AUTOENCODERS}{autoencoder}."
+def part_of(state: Mapping[str, Tensor], prefix: str | None = None) -> dict[str, Tensor]:
+    """Return, from the weights of a run, those with a prefix, without it; None: of the network alone."""
+    if prefix is None:
+        return {name: value for name, value in state.items() if not name.startswith((AUTOENCODERS, TEXT))}
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
@@ -214,9 +219,12 @@ def describe(folder: Path) -> tuple[str, str, str]:
 def _save_weights(path: Path, method: Method, *, half: bool) -> None:
     autoencoders: Mapping[str, nn.Module] = getattr(method, "autoencoders", {})
     tokenizer: Tokenizer | None = getattr(method, "tokenizer", None)
-    weights = dict(method.network.state_dict())
+    text: nn.Module | None = getattr(method, "text_encoder", None)
+    weights = plain_state(method.network)
     for kind, network in autoencoders.items():
-        weights |= {f"{AUTOENCODERS}{kind}.{name}": value for name, value in network.state_dict().items()}
+        weights |= network.state_dict(prefix=f"{AUTOENCODERS}{kind}.")
+    if text is not None:
+        weights |= text.state_dict(prefix=TEXT)
     state = {
         # A channels-last tensor cannot be stored, and two names may share one tensor: hence the copies.
         name: tensor.detach()
@@ -232,8 +240,11 @@ def _save_weights(path: Path, method: Method, *, half: bool) -> None:
     if autoencoders:
         entries = {kind: _entry(network) for kind, network in autoencoders.items()}
         metadata["autoencoders"] = json.dumps(entries)
-    if method.mean_colors is not None:
-        metadata["mean_colors"] = json.dumps(dict(method.mean_colors))
+    if text is not None:
+        metadata["text"] = json.dumps(_entry(text))
+    colors: Mapping[str, tuple[float, ...]] | None = getattr(method, "mean_colors", None)
+    if colors is not None:
+        metadata["mean_colors"] = json.dumps(dict(colors))
     if tokenizer is not None:
         metadata["tokenizer"] = json.dumps(_digest(tokenizer.to_json()))
     write_atomically(path, lambda partial: save_file(state, partial, metadata))

@@ -1,18 +1,24 @@
-"""Config -> spaces: the pixels, or the autoencoders' latents, that a generative method works on."""
+"""Config -> what a generative method needs beside its network: spaces and texts.
+
+Spaces are the pixels, or the autoencoders' latents, that it works on; texts are the encoder of its prompts.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from pellucid.config import AutoencodingConfig, GenerativeConfig, parse
-from pellucid.data.ranges import ValueRange
+from pellucid.data.ranges import PICTURE, ValueRange
+from pellucid.data.tokenizer import Tokenizer
 from pellucid.errors import InputError
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.space import Latents, Pixels
-from pellucid.networks import autoencoder
-from pellucid.run import Metadata, find_run, part_of, read_run
+from pellucid.methods.texts import Texts
+from pellucid.networks import autoencoder, text_encoder
+from pellucid.run import AUTOENCODERS, TEXT, Metadata, check_tokenizer, find_run, part_of, read_run
 
 
 @dataclass(frozen=True)
@@ -25,15 +31,29 @@ class Spaces:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a saved run holds of its autoencoders.
+    """What a saved run holds of its autoencoders and of its text encoder.
 
     Attributes:
         autoencoders: the config's `network` entry of each, by what it encodes.
         state: all weights of the run.
+        text: the config's `network` entry of the text encoder.
+        tokenizer: that goes with it.
     """
 
     autoencoders: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     state: Mapping[str, Tensor] = field(default_factory=dict)
+    text: Mapping[str, Any] | None = None
+    tokenizer: Tokenizer | None = None
+
+
+def read_parts(folder: Path, state: Mapping[str, Tensor], metadata: Metadata) -> Parts:
+    """Return what the run in a folder, of which `read_run` gave the rest, holds of autoencoders and texts.
+
+    Raises:
+        InputError: if its network heeds texts, and the tokenizer is missing or another one.
+    """
+    tokenizer = None if metadata.text is None else check_tokenizer(folder, metadata)
+    return Parts(metadata.autoencoders, state, metadata.text, tokenizer)
 
 
 def read_spaces(
@@ -51,10 +71,9 @@ def read_spaces(
         InputError: if an autoencoder is missing or of something else, or they do not fit together.
     """
     parts, named = parts or Parts(), options.space
-    spaces = Spaces(
-        optical=_space("optical", named.optical, optical, parts),
-        sar=_space("sar", named.sar, radar, parts),
-    )
+    first = _space("optical", named.optical, optical, parts)
+    shared = first.coder if isinstance(first, Latents) and named.sar == named.optical else None
+    spaces = Spaces(first, _space("sar", named.sar, radar, parts, shared))
     if options.residual and named.optical:
         raise InputError(
             f"method.residual is {options.residual:g}, which is for pixels; "
@@ -68,17 +87,61 @@ def read_spaces(
     return spaces
 
 
-def _space(kind: str, run: str, images: ValueRange, parts: Parts) -> Pixels | Latents:
+def read_texts(options: GenerativeConfig, parts: Parts | None = None) -> Texts | None:
+    """Return the text encoder that the config names, with its tokenizer; None if it names none.
+
+    Args:
+        options: of the method.
+        parts: of a saved run; what it lacks is read from the run that the config names.
+
+    Raises:
+        InputError: if there is no such run, it understands no texts, or its tokenizer is missing or another.
+    """
+    if not options.text:
+        return None
+    try:
+        if parts is not None and parts.text is not None and parts.tokenizer is not None:
+            return Texts(_text_encoder(parts.text, part_of(parts.state, TEXT)), parts.tokenizer)
+        folder = find_run(options.text)
+        config, state, metadata = read_run(folder)
+        if config.network.get("name") != "text_encoder":
+            raise InputError(f"{options.text} is a {config.method.name} model, not a text encoder; name one")
+        return Texts(_text_encoder(config.network, state), check_tokenizer(folder, metadata))
+    except InputError as error:
+        raise InputError(f"method.text: {error}") from error
+
+
+def _text_encoder(entry: Mapping[str, Any], state: Mapping[str, Tensor]) -> text_encoder.TextEncoder:
+    """Return the text's half of a text encoder, without the images that it learnt from."""
+    values = {key: value for key, value in entry.items() if key != "name"}
+    config = replace(parse(text_encoder.Config, values, where="network"), bands=0)
+    weights = {name: value for name, value in state.items() if name.startswith("text.")}
+    try:
+        network = text_encoder.build(config)
+        network.load_state_dict(weights)
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"its weights do not fit its config ({reason}), save the run again") from error
+    return network
+
+
+def _space(
+    kind: str, run: str, images: ValueRange, parts: Parts, coder: Autoencoding | None = None
+) -> Pixels | Latents:
+    """Return the space of images; `coder` is an autoencoder that is there already."""
     if not run:
         return Pixels(len(images.bands))
     try:
-        if kind in parts.autoencoders:
-            coder = _saved(parts.autoencoders[kind], part_of(parts.state, kind), kind, images)
-        else:
+        if coder is None and kind in parts.autoencoders:
+            weights = part_of(parts.state, f"{AUTOENCODERS}{kind}.")
+            coder = _saved(parts.autoencoders[kind], weights, kind, images)
+        elif coder is None:
             coder = read_autoencoder(run)
     except InputError as error:
         raise InputError(f"method.space.{kind}: {error}") from error
     found = coder.optical if coder.optical.bands else coder.radar
+    if kind == "sar" and found == PICTURE and len(images.bands) == 1:
+        return Latents(coder, copies=len(PICTURE.bands))
     if found != images:
         raise InputError(
             f"method.space.{kind}: the autoencoder {run} is for {_describe(found)}, the method's images are "
@@ -100,6 +163,8 @@ def read_autoencoder(run: str) -> Autoencoding:
 
 
 def _saved(entry: dict[str, Any], state: dict[str, Tensor], kind: str, images: ValueRange) -> Autoencoding:
+    if entry["bands"] == len(PICTURE.bands) != len(images.bands):  # pictures, as which the radar is seen
+        kind, images = "optical", PICTURE
     both = images.select(()), images
     optical, radar = both if kind == "sar" else reversed(both)
     return _build(entry, state, Metadata(optical, radar, None))

@@ -1,5 +1,6 @@
 """Training samples that were encoded once, kept on disk, and come again and again."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
@@ -19,6 +20,8 @@ from pellucid.errors import InputError
 SHARD = 64
 # Encoded at once.
 AT_ONCE = 8
+# The entry of a file's metadata that holds the samples' prompts, as a list in JSON.
+PROMPTS = "prompts"
 
 
 class EncodedSamples(Dataset[Encoded]):
@@ -76,7 +79,9 @@ class EncodedSamples(Dataset[Encoded]):
             values = {name: file.get_slice(name)[chosen % SHARD : chosen % SHARD + 1] for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path} is damaged ({error}), remove it and train again") from error
-        return Encoded(key=(f"sample {chosen}",), **values)
+        prompts = _prompts(path)
+        prompt = None if prompts is None else prompts[chosen % SHARD : chosen % SHARD + 1]
+        return Encoded(key=(f"sample {chosen}",), prompt=prompt, **values)
 
     def _path(self, index: int) -> Path:
         # A last file that is not full must not be taken for a full one by a run that keeps more.
@@ -96,7 +101,8 @@ def _by(count: int, items: list[int]) -> Iterator[list[int]]:
 
 
 def _save(kept: Encoded, path: Path) -> None:
-    save_file({name: value.contiguous() for name, value in kept.images().items()}, path)
+    texts = None if kept.prompt is None else {PROMPTS: json.dumps(kept.prompt)}
+    save_file({name: value.contiguous() for name, value in kept.images().items()}, path, texts)
 
 
 @lru_cache(maxsize=64)
@@ -104,6 +110,13 @@ def _open(path: Path) -> Any:
     """Return the open file: its tensors are read where they lie."""
     file: Any = safe_open(path, framework="pt")
     return file.__enter__()
+
+
+@lru_cache(maxsize=64)
+def _prompts(path: Path) -> tuple[str, ...] | None:
+    """Return the prompts of a file's samples."""
+    text = (_open(path).metadata() or {}).get(PROMPTS)
+    return None if text is None else tuple(json.loads(text))
 
 
 @lru_cache(maxsize=2)

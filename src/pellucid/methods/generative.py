@@ -118,9 +118,9 @@ class Generative:
         self._limit = residual or self.space.limit  # largest absolute value of x0
         self._is_noise = getattr(path, "prediction", None) == "noise"
         self.texts = texts
-        own = getattr(network, "guidance", None)
+        own: float | None = getattr(network, "guidance", None)
         self.is_told_guidance = own is not None and not self.learning.drop_condition
-        if self.is_told_guidance and self.sampling.guidance == 1:
+        if own is not None and self.is_told_guidance and self.sampling.guidance == 1:
             self.sampling = replace(self.sampling, guidance=own)
         check_sampling(self, "method.")
         self._check()
@@ -134,6 +134,11 @@ class Generative:
     def tokenizer(self) -> Tokenizer | None:
         """What makes ids of the prompts, if it heeds them."""
         return self.texts.tokenizer if self.texts else None
+
+    @property
+    def text_encoder(self) -> nn.Module | None:
+        """The frozen network that makes tokens of the prompts, if it heeds them."""
+        return self.texts.network if self.texts else None
 
     @property
     def autoencoders(self) -> dict[str, nn.Module]:

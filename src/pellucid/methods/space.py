@@ -59,12 +59,14 @@ class Latents:
 
     Args:
         coder: whose network is frozen here; it follows the images to their device.
+        copies: how many times each band of an image that is encoded stands: 3 for a grey image, where the
+            autoencoder is of pictures in colour. Images that are decoded have all bands.
     """
 
     limit = None
 
-    def __init__(self, coder: Autoencoding) -> None:
-        self.coder, self.network = coder, coder.network
+    def __init__(self, coder: Autoencoding, copies: int = 1) -> None:
+        self.coder, self.network, self.copies = coder, coder.network, copies
         self.network.requires_grad_(False).eval()
         self.channels = self.network.config.latent_channels
         self.factor: int = self.network.factor
@@ -73,7 +75,7 @@ class Latents:
     def encode(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return latents, (B, Z, H / factor, W / factor), without gradients."""
         self.network.to(image.device)
-        return self.coder.encode(image, valid)
+        return self.coder.encode(image.repeat_interleave(self.copies, dim=1), valid)
 
     def decode(self, values: Tensor) -> Tensor:
         """Return the image, (B, C, H, W), not clipped, through which gradients flow."""

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pellucid.data.tokenizer import Tokenizer, check_size
-from pellucid.errors import InputError
+from pellucid.data.tokenizer import Tokenizer, check_length, check_size
 from pellucid.networks.text_encoder import TextEncoder
 
 # Texts whose tokens stay in memory: data sets have few, and every sampling step needs the same.
@@ -31,11 +30,7 @@ class Texts:
     def __init__(self, network: TextEncoder, tokenizer: Tokenizer) -> None:
         config = network.config
         check_size(tokenizer, config.vocab_size)
-        if tokenizer.length > config.length:
-            raise InputError(
-                f"the tokenizer gives {tokenizer.length} ids per text, the text encoder takes "
-                f"{config.length}; take the tokenizer that it was trained with"
-            )
+        check_length(tokenizer, config.length)
         self.network, self.tokenizer = network.requires_grad_(False).eval(), tokenizer
         self.width = config.width
         self._kept: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
