@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -5,11 +6,24 @@ from pathlib import Path
 import golden
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from pellucid.data.batch import Batch
-from pellucid.losses import LOSSES, PerceptualLoss, cloud_adaptive, frequency, l1, l2, multi_scale, ssim
+from pellucid.losses import (
+    LOSSES,
+    AdversarialLoss,
+    PerceptualLoss,
+    cloud_adaptive,
+    frequency,
+    judges,
+    l1,
+    l2,
+    multi_scale,
+    ssim,
+    teach,
+)
+from pellucid.networks import _patch_discriminator
 from pellucid.perceptual import Vgg
 
 TERMS = [*LOSSES, "perceptual"]
@@ -220,3 +234,70 @@ def test_a_loss_needs_a_target() -> None:
     restored, made = noisy()
     with pytest.raises(ValueError, match="image 0 has no target"):
         l1(restored, replace(made, target=None))
+
+
+def adversarial() -> AdversarialLoss:
+    torch.manual_seed(0)
+    return AdversarialLoss(_patch_discriminator.build(_patch_discriminator.Config(bands=3, width=8)))
+
+
+def test_an_undecided_judge_costs_the_logarithm_of_two() -> None:
+    restored, made = noisy()
+    loss = AdversarialLoss(nn.Conv2d(3, 1, 8, stride=8))
+    nn.init.zeros_(loss.judge.weight)
+    nn.init.zeros_(loss.judge.bias)
+    assert loss(restored, made).item() == pytest.approx(math.log(2))
+    assert loss.teaching(restored, made).item() == pytest.approx(math.log(2))
+
+
+def test_judge_and_judged_learn_apart() -> None:
+    restored, made = noisy()
+    restored.requires_grad_()
+    loss = adversarial()
+    loss(restored, made).backward()
+    assert restored.grad.any()
+    assert all(weight.grad is None for weight in loss.judge.parameters())
+    restored.grad = None
+    loss.teaching(restored, made).backward()
+    assert restored.grad is None
+    assert all(weight.grad.any() for weight in loss.judge.parameters())
+
+
+def test_the_judge_learns_to_tell_and_the_image_to_deceive_it() -> None:
+    restored, made = noisy()
+    made = replace(made, target=0.3 + 0 * made.target)
+    loss = adversarial()
+    optimizer = torch.optim.Adam(loss.judge.parameters(), lr=0.003)
+    untaught = loss.teaching(restored, made).item()
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss.teaching(restored, made).backward()
+        optimizer.step()
+    assert loss.teaching(restored, made) < untaught / 2
+    assert loss(made.target, made) < loss(restored, made)
+
+
+def test_invalid_pixels_are_not_judged() -> None:
+    restored, made = noisy()
+    valid = made.valid.clone()
+    valid[:, :, :, :16] = False
+    made = replace(made, valid=valid)
+    other = restored.clone()
+    other[..., :16] = 0.9
+    loss = adversarial()
+    for judge in (loss, loss.teaching):
+        torch.testing.assert_close(judge(restored, made), judge(other, made))
+    nothing = replace(made, valid=torch.zeros_like(valid))
+    assert loss(restored, nothing) == 0
+
+
+def test_judges_are_taught_in_training_only() -> None:
+    restored, made = noisy()
+    loss = adversarial()
+    terms = {"l1": (1.0, l1), "denoise": (1.0, None), "adversarial": (0.01, loss)}
+    assert dict(judges(terms)) == {"adversarial": loss.judge}
+    taught = teach(terms, restored, made)
+    assert taught.keys() == {"adversarial_judge"}
+    torch.testing.assert_close(taught["adversarial_judge"], 0.01 * loss.teaching(restored, made))
+    with torch.no_grad():
+        assert teach(terms, restored, made) == {}

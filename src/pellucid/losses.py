@@ -1,10 +1,12 @@
 """Loss terms in image space, each a mean per valid pixel, so that their weights mean what they say."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import interpolate, max_pool2d
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import interpolate, max_pool2d, softplus
 
 from pellucid.data.batch import Batch
 from pellucid.metrics import ssim_map
@@ -113,6 +115,59 @@ class PerceptualLoss:
             for a, b in zip(found, wanted, strict=True)
         ]
         return torch.stack(taps).mean()
+
+
+class AdversarialLoss:
+    """How far a network that tells made images from real ones sees through them, as the other terms.
+
+    The logarithmic loss of Isola et al. 2017, arXiv:1611.07004, for both networks; 0.69 where the judge cannot
+    decide. Invalid pixels are black in both images; a patch counts if its cell of the image holds a valid
+    pixel.
+
+    Args:
+        judge: (B, C, H, W) in [0, 1] -> logits, (B, 1, h, w), that each patch is real. It is trained in the
+            same step, by `teaching`; `judges` finds it.
+    """
+
+    def __init__(self, judge: nn.Module) -> None:
+        self.judge = judge
+
+    def __call__(self, restored: Tensor, batch: Batch) -> Tensor:
+        """Return the mean loss of the patches of `restored`, of which the judge itself learns nothing."""
+        fixed = {name: weight.detach() for name, weight in self.judge.named_parameters()}
+        logits = functional_call(self.judge, fixed, (restored * batch.valid,)).float()
+        return _mean(softplus(-logits), cells_inside(batch.valid, logits))
+
+    def teaching(self, restored: Tensor, batch: Batch) -> Tensor:
+        """Return the judge's own loss, of which the network that made `restored` learns nothing."""
+        made, real = (
+            self.judge(image * batch.valid).float() for image in (restored.detach(), _target(batch))
+        )
+        losses = softplus(made) + softplus(-real)
+        return _mean(losses, cells_inside(batch.valid, losses)) / 2
+
+
+def judges(losses: Mapping[str, tuple[float, Any]]) -> nn.ModuleDict:
+    """Return the networks that are trained beside the method's own, by the terms of the loss that need them.
+
+    Args:
+        losses: weight and function of each term.
+    """
+    terms = {name: term for name, (_, term) in losses.items()}
+    return nn.ModuleDict(
+        {name: term.judge for name, term in terms.items() if isinstance(term, AdversarialLoss)}
+    )
+
+
+def teach(losses: Mapping[str, tuple[float, Any]], restored: Tensor, batch: Batch) -> dict[str, Tensor]:
+    """Return the judges' own losses by name, in the weight of the terms that need them; none in validation."""
+    if not torch.is_grad_enabled():
+        return {}
+    return {
+        f"{name}_judge": weight * term.teaching(restored, batch)
+        for name, (weight, term) in losses.items()
+        if isinstance(term, AdversarialLoss)
+    }
 
 
 LOSSES: dict[str, Callable[[Tensor, Batch], Tensor]] = {

@@ -18,6 +18,7 @@ from pellucid.state_dict import read_state_dict
 
 # Where each part lies in a model folder of diffusers.
 UNET, AUTOENCODER, TEXT_ENCODER = "unet", "vae", "text_encoder"
+CONFIG = "config.json"
 # Entries of a U-Net's config that differ from ours without changing what it computes from its weights, or
 # that `_unet_config` reads.
 _UNET_FREE = {
@@ -32,6 +33,11 @@ _UNET_FREE = {
 _RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 # transformers' mistaken number of the end of a text in the configs of its first years: it means the last id.
 _LAST_ID = 2
+
+
+def is_pretrained(folder: Path) -> bool:
+    """Return whether a folder is one of diffusers or transformers, of a whole model or of a part."""
+    return any((folder / part / CONFIG).is_file() for part in (".", UNET, AUTOENCODER, TEXT_ENCODER))
 
 
 def read_unet(folder: Path) -> tuple[text_unet.Config, dict[str, Tensor]]:
@@ -174,12 +180,12 @@ def _part(folder: Path, name: str) -> Path:
 
 def _read_config(folder: Path, *kinds: str) -> dict[str, Any]:
     """Return the content of config.json, of a model of one of these kinds."""
-    path = folder / "config.json"
+    path = folder / CONFIG
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         found = {values.get("_class_name"), *(values.get("architectures") or ())}
     except FileNotFoundError as error:
-        raise InputError(f"{folder} holds no config.json, name the folder of a downloaded model") from error
+        raise InputError(f"{folder} holds no {CONFIG}, name the folder of a downloaded model") from error
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise InputError(f"cannot read {path} ({error}), download the model again") from error
     if not found & set(kinds):

@@ -43,6 +43,8 @@ from pellucid.config import Config, TrainConfig, parse
 from pellucid.data.batch import Batch
 from pellucid.data.order import train_loader, val_loader
 from pellucid.errors import InputError
+from pellucid.losses import judges
+from pellucid.methods.contrastive import Contrastive
 from pellucid.methods.method import Method, result_range
 from pellucid.metrics import psnr
 from pellucid.progress import Board, ProgressBar
@@ -167,6 +169,7 @@ class Training(LightningModule):
         self.method = method
         self.network = method.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.times = getattr(method, "times", None)  # its state belongs to the run's
+        self.judges = judges(getattr(method, "losses", {}))
         self.options = config.train
         self.samples_per_epoch = samples_per_epoch
         self.means = Means()
@@ -175,7 +178,7 @@ class Training(LightningModule):
         """Return AdamW, which is Adam where there is no weight decay, and the schedule of its rate."""
         options = self.options
         optimizer = AdamW(
-            self.network.parameters(),
+            [weight for weight in self.parameters() if weight.requires_grad],
             lr=options.learning_rate,
             betas=options.betas,
             weight_decay=options.weight_decay,
@@ -204,10 +207,14 @@ class Training(LightningModule):
             self.means.add(f"train_{name}", value)
         return terms["total"]
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
-        """Take PSNR and loss terms of whole images into the means; return the restored images."""
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor | None:  # noqa: ARG002
+        """Take PSNR and loss terms of whole images into the means; return the restored images, if any."""
         if batch.target is None:
             raise InputError(f"{batch.key[0]} has no clear image, it cannot serve for validation")
+        if isinstance(self.method, Contrastive):
+            for name, value in self.method.judge(batch).items():
+                self.means.add(f"val_{name}", value)
+            return None
         padded, target = batch.pad(self.method.stride), batch.target
         for name, value in self.method.loss(padded).items():
             self.means.add(f"val_{name}", value)

@@ -15,6 +15,7 @@ from pellucid.data.batch import Batch
 from pellucid.data.ranges import ValueRange
 from pellucid.errors import InputError
 from pellucid.generative.noise import Noise
+from pellucid.losses import teach
 from pellucid.networks.autoencoder import Autoencoder
 
 # Pixels of the published training images, 256 x 256, of which the published term is the sum.
@@ -46,6 +47,7 @@ class Autoencoding:
     takes_text = False
     radar_optional = True
     mean_spectrum: tuple[float, ...] | None = None
+    mean_colors: Mapping[str, tuple[float, ...]] | None = None
 
     def __init__(
         self,
@@ -88,6 +90,7 @@ class Autoencoding:
         terms = {
             name: weight * precision * term(restored, batch) for name, (weight, term) in self.losses.items()
         }
+        terms |= teach(self.losses, restored, batch)
         terms["logvar"] = self.network.error_logvar
         terms["kl"] = self.kl_weight * PUBLISHED_PIXELS * divergence(mean, logvar, batch.valid)
         return {**terms, "total": torch.stack(list(terms.values())).sum()}

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import ValueRange
 from pellucid.generative.noise import Noise
+from pellucid.losses import teach
 
 # What the network sees where there is no radar: backscatter lies in [0, 1], so it cannot be mistaken.
 NO_RADAR = -1.0
@@ -31,6 +32,7 @@ class Regression:
     scale = 1
     is_random = False
     takes_text = False
+    mean_colors: Mapping[str, tuple[float, ...]] | None = None
 
     def __init__(
         self,
@@ -57,6 +59,7 @@ class Regression:
         """Return each term times its weight, and their sum as `total`."""
         restored = self._apply(batch)
         terms = {name: weight * term(restored, batch) for name, (weight, term) in self.losses.items()}
+        terms |= teach(self.losses, restored, batch)
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
     @torch.no_grad()

@@ -1,0 +1,110 @@
+"""Training parts of a network only: weights that stay as they are, and low-rank additions to them (LoRA).
+
+Hu et al. 2022, arXiv:2106.09685, by peft's layers.
+"""
+
+import difflib
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.errors import InputError
+
+# Before a pattern of weights that are to be trained after all.
+EXCEPT = "!"
+# What peft calls the additions if nobody names them, and the layer to whose output they are added.
+ADAPTER, BASE = "default", "base_layer"
+
+
+def freeze(network: nn.Module, patterns: Sequence[str]) -> None:
+    """Keep training from changing the weights that the patterns mean.
+
+    Args:
+        network: whose weights change if no pattern fits.
+        patterns: of the names of weights, where `*` is any part of a name; a pattern after `!` excepts its
+            weights again, and of several patterns that fit, the last counts.
+
+    Raises:
+        InputError: if a pattern fits no weight.
+    """
+    names = [name for name, _ in network.named_parameters()]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern.removeprefix(EXCEPT)) for name in names):
+            raise InputError(
+                f"train.freeze: no weight of the network is called {pattern!r}; "
+                f"{_some(pattern.removeprefix(EXCEPT), names)}"
+            )
+    for name, weight in network.named_parameters():
+        fitting = [each for each in patterns if fnmatchcase(name, each.removeprefix(EXCEPT))]
+        if fitting:
+            weight.requires_grad_(fitting[-1].startswith(EXCEPT))
+
+
+def add_lora(network: nn.Module, rank: int, *, seed: int) -> None:
+    """Add a product of two small matrices to every frozen linear layer; at first it changes nothing.
+
+    Args:
+        network: `freeze` goes before.
+        rank: of the products, from 1.
+        seed: of their first factors; the second ones begin at 0.
+
+    Raises:
+        InputError: if peft is not installed, or no linear layer is frozen.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise InputError(
+            f"train.lora_rank is {rank}, which needs peft; install it (pip install 'pellucid[lora]'), or set "
+            "it to 0"
+        ) from error
+    layers = [name for name, module in network.named_modules() if _takes_lora(module)]
+    if not layers:
+        raise InputError(
+            f"train.lora_rank is {rank}, but no linear layer of the network is frozen; set train.freeze, for "
+            "all weights to ['*'], or train.lora_rank to 0"
+        )
+    trained = [weight for weight in network.parameters() if weight.requires_grad]
+    options = LoraConfig(r=rank, lora_alpha=rank, target_modules="|".join(map(re.escape, layers)))
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)  # peft draws from the global state
+        inject_adapter_in_model(options, network)
+    for weight in trained:  # which peft has frozen
+        weight.requires_grad_(True)
+
+
+def plain_state(network: nn.Module) -> dict[str, Tensor]:
+    """Return the weights of the network as it would be without additions to its layers, these taken in.
+
+    A network that has none gives its `state_dict`.
+    """
+    layers: dict[str, Any] = {name: module for name, module in network.named_modules() if _has_lora(module)}
+    state = {}
+    for name, value in network.state_dict().items():
+        layer = next((each for each in layers if name.startswith(f"{each}.")), None)
+        if layer is None:
+            state[name] = value
+        elif name.startswith(f"{layer}.{BASE}."):
+            state[f"{layer}.{name.removeprefix(f'{layer}.{BASE}.')}"] = value
+    for name, module in layers.items():
+        weight = state[f"{name}.weight"]
+        state[f"{name}.weight"] = weight + module.get_delta_weight(ADAPTER).detach().to(weight)
+    return state
+
+
+def _takes_lora(module: nn.Module) -> bool:
+    """Return whether it is a frozen linear layer; those inside torch's attention are never called."""
+    return type(module) is nn.Linear and not module.weight.requires_grad
+
+
+def _has_lora(module: nn.Module) -> bool:
+    return hasattr(module, BASE) and hasattr(module, "get_delta_weight")
+
+
+def _some(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"the first is {known[0]!r}, the last {known[-1]!r}"
