@@ -133,14 +133,15 @@ class FluxNet(nn.Module):
             condition: `degraded`, (B, Z, h, w), and `sar`, (B, sar_channels, h, w), are latents; `cloud`,
                 (B, 1, H, W) in [0, 1], is of any size; `tokens` are (B, L, D). Latents or cloud that are
                 missing are 0, as in `Condition.null`; without tokens there are none. What the config has no
-                channels for goes unused.
+                channels for goes unused. `guidance`, (B,), takes the place of the network's own.
 
         Raises:
             ValueError: if latents do not fit those of `x_t`, or the config.
         """
         cloud = x_t.new_zeros(len(x_t), 1, 1, 1) if condition.cloud is None else condition.cloud
         image = self.image(x_t, condition, cloud)
-        out = self.denoise(image, self.context(x_t, condition), self.modulation(c_noise, cloud))
+        modulation = self.modulation(c_noise, cloud, condition.guidance)
+        out = self.denoise(image, self.context(x_t, condition), modulation)
         return unpack(out[:, : x_t.shape[-2] * x_t.shape[-1] // 4], like=x_t)  # (B, Z, h, w)
 
     def image(self, x_t: Tensor, condition: Condition, cloud: Tensor) -> Tokens:
