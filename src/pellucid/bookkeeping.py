@@ -217,8 +217,13 @@ class Checkpoints(Callback):
 
 
 def best_row(history: Sequence[Row]) -> Row | None:
-    """Return the row with the highest PSNR, the first of several; None if there are no rows."""
-    return max(history, key=lambda row: row.get("val_psnr", -math.inf), default=None)
+    """Return the row with the highest PSNR, the first of several; None if there are no rows.
+
+    Where there are no images to measure, it is the row with the lowest loss of the validation.
+    """
+    if any("val_psnr" in row for row in history):
+        return max(history, key=lambda row: row.get("val_psnr", -math.inf))
+    return min(history, key=lambda row: row.get("val_total", math.inf), default=None)
 
 
 def write_history(path: Path, rows: list[Row]) -> None:

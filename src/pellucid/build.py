@@ -12,6 +12,7 @@ from pellucid.bookkeeping import TrainReport
 from pellucid.config import (
     AutoencodingConfig,
     Config,
+    ContrastiveConfig,
     GenerativeConfig,
     MethodConfig,
     PathConfig,
@@ -20,15 +21,18 @@ from pellucid.config import (
 )
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2, SLICE, ValueRange
+from pellucid.epochs import in_steps
 from pellucid.errors import InputError
 from pellucid.generative.path import RectifiedFlow, VariancePreserving, beta_schedule
 from pellucid.methods.autoencoding import Autoencoding
+from pellucid.methods.contrastive import Contrastive
 from pellucid.methods.generative import DENOISE, Generative, Learning, Sampling
 from pellucid.methods.method import Method
 from pellucid.methods.regression import Regression
 from pellucid.methods.space import Latents
 from pellucid.methods.texts import Texts
 from pellucid.networks.autoencoder import Autoencoder
+from pellucid.text_training import build_contrastive
 from pellucid.published import Hints, read_checkpoint
 from pellucid.run import WEIGHTS, Metadata, find_run, part_of, read_run, save_run, shipped_runs
 from pellucid.sources import build_training_data, keep_encoded
@@ -37,7 +41,7 @@ from pellucid.starting import load_weights, prepare_network
 from pellucid.terms import Loss, build_losses
 from pellucid.trainer import choose_device, train
 
-AnyMethod: TypeAlias = Regression | Generative | Autoencoding
+AnyMethod: TypeAlias = Regression | Generative | Autoencoding | Contrastive
 NETWORKS = Path(__file__).parent / "networks"
 # Training samples by which the latents of an autoencoder are measured.
 NUM_MEASURED = 128
@@ -111,6 +115,8 @@ def build_method(config: Config, metadata: Metadata | None = None, parts: Parts 
         InputError: if the config's parts do not fit together, or an autoencoder or text encoder is missing.
     """
     optical, radar = (metadata.optical, metadata.radar) if metadata else _ranges(config.method)
+    if isinstance(config.method, ContrastiveConfig):
+        return build_contrastive(config, optical, parts.tokenizer if parts else None)
     losses = {} if metadata else build_losses(config)
     spaces, texts = None, None
     if isinstance(config.method, GenerativeConfig):
@@ -290,6 +296,7 @@ def run_training(
     Raises:
         InputError: if config, data or folder do not allow it.
     """
+    config = in_steps(config)
     method = start_method(config, folder if resume else None)
     data = build_training_data(config)
     method.mean_spectrum = data.mean_spectrum

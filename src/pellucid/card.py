@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import yaml
 
-from pellucid.bookkeeping import HISTORY, Row
+from pellucid.bookkeeping import HISTORY, Row, best_row
 from pellucid.config import Config
 from pellucid.methods.method import Method
 
@@ -63,25 +63,33 @@ def _describe_validation(keys: Sequence[str]) -> str:
 
 
 def _describe_figures(history: Sequence[Row]) -> str:
-    rows = [row for row in history if "val_psnr" in row]
-    if not rows:
-        return "None. The weights are those of the last step, and how well they restore was not measured."
-    best = max(rows, key=lambda row: row["val_psnr"])
+    rows = [row for row in history if "val_psnr" in row or "val_total" in row]
+    best = best_row(rows)
+    if best is None:
+        return "None. The weights are those of the last step, and how good they are was not measured."
     shown = [row for i, row in enumerate(rows) if i % math.ceil(len(rows) / CARD_ROWS) == 0 or row is best]
     names = [name for name in best if name not in ("seconds", "learning_rate")]
     lines = [" | ".join(f"{row.get(name, math.nan):.5g}" for name in names) for row in shown]
     return (
         f"The weights are those of step {best['step']:.0f}, {best['seconds'] / 3600:.2f} hours into the run. "
-        "They were chosen by `val_psnr`, the mean PSNR in dB over the whole validation images, so this "
-        f"figure flatters them.{_explain_baselines(names)}\n\n"
+        f"They were chosen by {_explain_choice(names)}, so this figure flatters them."
+        f"{_explain_baselines(names)}\n\n"
         f"| {' | '.join(names)} |\n|{'---|' * len(names)}\n" + "\n".join(f"| {line} |" for line in lines)
     )
+
+
+def _explain_choice(names: Sequence[str]) -> str:
+    if "val_psnr" in names:
+        return "`val_psnr`, the mean PSNR in dB over the whole validation images"
+    return "`val_total`, the lowest mean loss over the batches of the validation"
 
 
 def _explain_baselines(names: Sequence[str]) -> str:
     known = {
         "val_psnr_input": "that of the input (bicubic where it is smaller)",
         "val_psnr_spectrum": "that of the training images' mean spectrum",
+        "val_found": "the share of the images of a batch that find their own text among its different ones",
+        "val_chance": "the share that always naming the most frequent of these texts finds",
     }
     told = [f"`{name}` is {meaning}" for name, meaning in known.items() if name in names]
     return f" {'; '.join(told)}." if told else ""

@@ -7,12 +7,12 @@ import dataclasses
 import difflib
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError, field_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from pellucid.data.ranges import SENTINEL1, SENTINEL2, SLICE
+from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2, SLICE
 from pellucid.data_config import DataConfig, Strict
 from pellucid.errors import InputError
 
@@ -137,8 +137,21 @@ class AutoencodingConfig(Strict):
     """Decode, in training, a code drawn from its distribution instead of the mean."""
 
 
+class ContrastiveConfig(Strict):
+    """The network learns texts by telling apart the images that they describe; it makes no images."""
+
+    name: Literal["contrastive"]
+    optical: tuple[str, ...] = PICTURE.bands
+    """Bands of the images, in the order of the channels."""
+    tokenizer: str = ""
+    """Of the texts: empty: of the words of the training prompts; "default": of the published vocabulary;
+    otherwise a file `tokenizer.json`, a run folder, or a folder of transformers."""
+    radar: ClassVar[tuple[str, ...]] = ()
+
+
 MethodConfig = Annotated[
-    RegressionConfig | GenerativeConfig | AutoencodingConfig, Field(discriminator="name")
+    RegressionConfig | GenerativeConfig | AutoencodingConfig | ContrastiveConfig,
+    Field(discriminator="name"),
 ]
 
 
@@ -146,6 +159,9 @@ class TrainConfig(Strict):
     """Optimiser, schedule and bookkeeping."""
 
     num_steps: int = Field(1000, gt=0)
+    """Optimiser steps of the run."""
+    epochs: int = Field(0, ge=0)
+    """In place of `num_steps`: so many times as many samples as there are for training."""
     batch: int = Field(4, gt=0)
     """Samples per optimiser step and process, before accumulation."""
     accumulate: int = Field(1, gt=0)
@@ -167,11 +183,15 @@ class TrainConfig(Strict):
     ema_decay: float = Field(0.0, ge=0, lt=1)
     """Decay of the averaged weights that are validated and saved; 0 switches averaging off."""
     early_stopping: int = Field(0, ge=0)
-    """Stop after so many validations without a better PSNR; 0 switches it off."""
+    """Stop after so many validations that are not better than the best; 0 switches it off."""
     validate_every: int = Field(200, gt=0)
     """Optimiser steps between validations."""
+    validate_every_epochs: int = Field(0, ge=0)
+    """In place of `validate_every`; 0: that counts."""
     checkpoint_every: int = Field(200, gt=0)
     """Optimiser steps between numbered checkpoints."""
+    checkpoint_every_epochs: int = Field(0, ge=0)
+    """In place of `checkpoint_every`; 0: that counts."""
     init_from: str = ""
     """Whose weights the training starts from: a run folder, a model that ships, or, for a `text_unet`, an
     `autoencoder` or a `text_encoder`, a folder of diffusers or transformers; empty: random weights."""
@@ -195,10 +215,18 @@ class Config(Strict):
     data: DataConfig
     method: MethodConfig = RegressionConfig()
     losses: dict[ImageTerm | Literal["denoise"], float] = Field({"l1": 1.0})
-    """Weight per loss term."""
+    """Weight per loss term; a contrastive method has its own loss, and no others."""
     perceptual_weights: str = ""
     """File or URL of VGG19 weights (torchvision's layout) for the perceptual loss."""
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_losses(cls, values: Any) -> Any:
+        method = values.get("method") if isinstance(values, dict) else None
+        if isinstance(method, dict) and method.get("name") == "contrastive":
+            return {"losses": {}, **values}
+        return values
 
     @field_validator("method", mode="before")
     @classmethod

@@ -1,7 +1,5 @@
 """How well texts and images find each other: the loss that a text encoder learns from."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -30,7 +28,22 @@ def contrastive_loss(
     return torch.stack(list(ways)).mean()
 
 
-def group(texts: Sequence[str]) -> Tensor:
-    """Return integers, (B,), that are the same where texts are."""
-    numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-    return torch.tensor([numbers[text] for text in texts])
+def group(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the different texts among these, (N, L), and which of them each is, (B,).
+
+    Args:
+        ids: (B, L) as a tokenizer gives them: texts that it does not tell apart are the same.
+    """
+    return ids.unique(dim=0, return_inverse=True)
+
+
+def found(image_features: Tensor, text_features: Tensor, groups: Tensor) -> Tensor:
+    """Return the share of the images whose nearest text is their own, ().
+
+    Args:
+        image_features: (B, D) of any length.
+        text_features: (B, D) of any length, equal where the groups are.
+        groups: (B,) integers, see `group`.
+    """
+    cosines = normalize(image_features.float(), dim=1) @ normalize(text_features.float(), dim=1).mT
+    return (groups[cosines.argmax(1)] == groups).float().mean()

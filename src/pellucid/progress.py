@@ -1,5 +1,6 @@
 """What a user watches while a model trains: a progress bar, TensorBoard curves and pictures."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pellucid.bookkeeping import Judge
+from pellucid.bookkeeping import Judge, Row
 from pellucid.config import TrainConfig
 from pellucid.data.batch import Batch
 from pellucid.pictures import to_picture
@@ -26,6 +27,7 @@ REPORT_EVERY = 10
 NUM_PICTURES = 4
 # What is printed of each validation.
 PSNRS = {"val_psnr": "restored", "val_psnr_input": "input", "val_psnr_spectrum": "mean spectrum"}
+RATES = {"val_found": "images that find their text", "val_chance": "by chance"}
 
 
 class Board(Callback):
@@ -66,7 +68,7 @@ class Board(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write degraded, restored and true image side by side."""
-        if self.writer is None or batch_idx >= NUM_PICTURES or batch.target is None:
+        if self.writer is None or outputs is None or batch_idx >= NUM_PICTURES or batch.target is None:
             return
         images = (batch.enlarged(), outputs, batch.target)
         panels = [to_picture(image[0], self.bands, batch.valid[0]) for image in images]
@@ -128,9 +130,7 @@ class ProgressBar(Callback):
         best = self.judge.best()
         if best is None or not trainer.is_global_zero:
             return
-        row = self.judge.history[-1]
-        text = ", ".join(f"{label} {row[name]:.2f}" for name, label in PSNRS.items() if name in row)
-        text = f"step {row['step']:.0f}: PSNR in dB: {text}; best at step {best['step']:.0f}"
+        text = f"{describe_row(self.judge.history[-1])}; best at step {best['step']:.0f}"
         self.bar.console.print(text, highlight=False, soft_wrap=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -140,3 +140,13 @@ class ProgressBar(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Give the terminal back."""
         self.bar.stop()
+
+
+def describe_row(row: Row) -> str:
+    """Return what a row of the history says of its validation: the PSNRs, or else loss and texts found."""
+    psnrs = ", ".join(f"{label} {row[name]:.2f}" for name, label in PSNRS.items() if name in row)
+    if psnrs:
+        return f"step {row['step']:.0f}: PSNR in dB: {psnrs}"
+    rates = ", ".join(f"{label} {row[name]:.0%}" for name, label in RATES.items() if name in row)
+    loss = f"step {row['step']:.0f}: validation loss {row.get('val_total', math.nan):.4f}"
+    return f"{loss}; {rates}" if rates else loss

@@ -50,9 +50,9 @@ def read_parts(folder: Path, state: Mapping[str, Tensor], metadata: Metadata) ->
     """Return what the run in a folder, of which `read_run` gave the rest, holds of autoencoders and texts.
 
     Raises:
-        InputError: if its network heeds texts, and the tokenizer is missing or another one.
+        InputError: if it understands texts, and the tokenizer is missing or another one.
     """
-    tokenizer = None if metadata.text is None else check_tokenizer(folder, metadata)
+    tokenizer = None if metadata.tokenizer is None else check_tokenizer(folder, metadata)
     return Parts(metadata.autoencoders, state, metadata.text, tokenizer)
 
 

@@ -6,7 +6,6 @@ was stopped continues as if it had not been, and processes share one global orde
 
 import logging
 import math
-import pickle
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -28,7 +27,6 @@ from torch.utils.data import ConcatDataset, Dataset
 from pellucid.bookkeeping import (
     BEST,
     CHECKPOINTS,
-    LAST,
     Checkpoints,
     Judge,
     Means,
@@ -39,7 +37,7 @@ from pellucid.bookkeeping import (
     best_row,
 )
 from pellucid.card import write_card
-from pellucid.config import Config, TrainConfig, parse
+from pellucid.config import Config, TrainConfig
 from pellucid.data.batch import Batch
 from pellucid.data.order import train_loader, val_loader
 from pellucid.errors import InputError
@@ -48,12 +46,7 @@ from pellucid.methods.contrastive import Contrastive
 from pellucid.methods.method import Method, result_range
 from pellucid.metrics import psnr
 from pellucid.progress import Board, ProgressBar
-
-# What a resumed run may change: how far and how it goes on, not what it would have been until here.
-CHANGEABLE = frozenset(
-    ("num_steps", "validate_every", "checkpoint_every", "early_stopping", "num_workers", "device")
-)
-
+from pellucid.resume import last_checkpoint, read_checkpoint
 
 # Training samples and, where there are any, validation images.
 Data: TypeAlias = tuple[Dataset[Batch], Dataset[Batch] | None]
@@ -104,7 +97,7 @@ def train(
     module = Training(method, config, samples_per_epoch=getattr(train_data, "samples_per_epoch", needed))
     if dry_run:
         return _try_one_step(module, (train_data, val_data))
-    last = _last_checkpoint(folder, config, resume=resume)
+    last = last_checkpoint(folder, config, resume=resume)
 
     def keep(history: Sequence[Row]) -> None:
         card = write_card(folder.name, config, method, history, val_keys=_keys(val_data), command=command)
@@ -112,12 +105,12 @@ def train(
 
     judge = Judge(folder, config.train, module.means, keep)
     if last is not None and _is_over(last, judge):
-        return judge.report("was done", _read_checkpoint(last)["global_step"])
+        return judge.report("was done", read_checkpoint(last)["global_step"])
     _make_folder(folder / CHECKPOINTS)
     trainer, status = _fit(module, config, folder, (train_data, val_data), judge=judge, checkpoint=last)
     if trainer.is_global_zero:
         if judge.history:
-            module.load_state_dict(_read_checkpoint(folder / CHECKPOINTS / BEST)["state_dict"])
+            module.load_state_dict(read_checkpoint(folder / CHECKPOINTS / BEST)["state_dict"])
         keep(judge.history)
     return judge.report(status, trainer.global_step)
 
@@ -312,10 +305,11 @@ def _fit(
 
 def _run(trainer: Trainer, module: Training, data: Data, checkpoint: Path | None = None) -> None:
     train_data, val_data = data
+    is_joined = isinstance(module.method, Contrastive)  # whose images are compared with one another
     trainer.fit(
         module,
         train_loader(trainer, train_data, module.options),
-        None if val_data is None else val_loader(trainer, val_data, module.options),
+        None if val_data is None else val_loader(trainer, val_data, module.options, is_joined=is_joined),
         ckpt_path=checkpoint,
         weights_only=True,
     )
@@ -338,50 +332,9 @@ def _make_folder(folder: Path) -> None:
         raise InputError(f"cannot write to {folder} ({error.strerror}), choose another run folder") from error
 
 
-def _last_checkpoint(folder: Path, config: Config, *, resume: bool) -> Path | None:
-    """Return the checkpoint to resume from; None to start.
-
-    Raises:
-        InputError: if there is a run and it is not to be resumed, or none and it is, or another one.
-    """
-    last = folder / CHECKPOINTS / LAST
-    if not resume:
-        if last.exists():
-            raise InputError(f"{folder} already holds a run, resume it (--resume) or choose another folder")
-        return None
-    if not last.exists():
-        raise InputError(f"{folder} has no {CHECKPOINTS}/{LAST}, leave --resume away to start a run there")
-    saved = parse(Config, _read_checkpoint(last)["config"], where=str(last))
-    before, now = _fixed(saved), _fixed(config)
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
-            raise InputError(
-                f"{key} is {now.get(key)!r} but the run in {folder} was trained with {before.get(key)!r}, "
-                "change it back or start another run"
-            )
-    return last
-
-
-def _fixed(config: Config) -> dict[str, Any]:
-    """Return by dotted key what may not change when a run is resumed; data may move."""
-    values = config.model_dump(mode="json")
-    kept = {f"train.{key}": value for key, value in values["train"].items() if key not in CHANGEABLE}
-    for part in ("network", "method", "losses"):
-        kept |= {f"{part}.{key}": value for key, value in values[part].items()}
-    data = ("tile", "augment", "hold_out", "num_cached")
-    return kept | {f"data.{key}": values["data"][key] for key in data}
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    try:
-        return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path} is damaged ({error}), resume from another one copied to {LAST}") from error
-
-
 def _is_over(last: Path, judge: Judge) -> bool:
     """Return whether nothing is left to do after a checkpoint; give its history to the judge."""
-    checkpoint = _read_checkpoint(last)
+    checkpoint = read_checkpoint(last)
     judge.load_state_dict(checkpoint["callbacks"][judge.state_key])
     return checkpoint["global_step"] >= judge.options.num_steps or judge.has_stalled()
 

@@ -167,6 +167,40 @@ class Clouded(Dataset[Batch]):
         return cloud_over(self.patches[index], self.bands, generator, CloudOptions())
 
 
+class Centres(Dataset[Batch]):
+    """The square in the middle of each patch: images of one size, where those of different places meet.
+
+    Args:
+        patches: as large as the square at least.
+        tile: side of the square in pixels of the target.
+    """
+
+    def __init__(self, patches: Patches, tile: int) -> None:
+        self.patches, self.tile = patches, tile
+        self.keys, self.groups = patches.keys, patches.groups
+
+    def __len__(self) -> int:
+        return len(self.patches)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return the middle of patch `index`.
+
+        Raises:
+            InputError: if the patch cannot be read, or is smaller.
+        """
+        batch = self.patches[index]
+        _check_tile(self.tile, batch)
+        height, width = batch.degraded.shape[-2:]
+        side = self.tile // batch.scale
+        y, x = (height - side) // 2, (width - side) // 2  # in pixels of `degraded`
+
+        def cut(image: Tensor) -> Tensor:
+            k = image.shape[-1] // width
+            return image[..., k * y : k * (y + side), k * x : k * (x + side)]
+
+        return _map(batch, cut)
+
+
 def random_crop(batch: Batch, tile: int, scale: float, generator: torch.Generator) -> Batch:
     """Return a square of `tile` pixels, zoomed by a factor in [1 - scale, 1 + scale] about it.
 

@@ -2,8 +2,9 @@
 
 import signal
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
+import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pellucid.config import TrainConfig
@@ -62,6 +63,21 @@ class Share(Sampler[int]):
         return iter(range(self.position.global_rank, self.length, self.position.world_size))
 
 
+class BatchesOfShare(Sampler[list[int]]):
+    """Every w-th batch of a dataset, for process r of w, in a random order that is always the same."""
+
+    def __init__(self, position: Position, length: int, batch: int) -> None:
+        self.position = position
+        order = torch.randperm(length, generator=torch.Generator().manual_seed(0)).tolist()
+        self.batches = [order[first : first + batch] for first in range(0, length, batch)]
+
+    def __len__(self) -> int:
+        return len(self.batches[self.position.global_rank :: self.position.world_size])
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches[self.position.global_rank :: self.position.world_size])
+
+
 def train_loader(position: Position, data: Dataset[Batch], options: TrainConfig) -> DataLoader[Batch]:
     """Return the batches that this process has still to train on."""
     return DataLoader(
@@ -74,11 +90,24 @@ def train_loader(position: Position, data: Dataset[Batch], options: TrainConfig)
     )
 
 
-def val_loader(position: Position, data: Dataset[Batch], options: TrainConfig) -> DataLoader[Batch]:
-    """Return this process's validation images, one by one, for they may differ in size."""
+def val_loader(
+    position: Position, data: Dataset[Batch], options: TrainConfig, *, is_joined: bool = False
+) -> DataLoader[Batch]:
+    """Return this process's validation images, one by one, for they may differ in size.
+
+    Args:
+        position: of this process among all.
+        data: the validation images.
+        options: of the training.
+        is_joined: in batches instead, as large as those of training, of images of one size.
+    """
+    length: int = len(data)  # type: ignore[arg-type]
+    order: dict[str, Any] = {"sampler": Share(position, length)}
+    if is_joined:
+        order = {"batch_sampler": BatchesOfShare(position, length, options.batch)}
     return DataLoader(
         data,
-        sampler=Share(position, len(data)),  # type: ignore[arg-type]
+        **order,
         collate_fn=Batch.cat,
         num_workers=min(options.num_workers, 2),
         persistent_workers=options.num_workers > 0,

@@ -167,6 +167,19 @@ def check_size(tokenizer: Tokenizer, vocab_size: int) -> None:
         )
 
 
+def check_length(tokenizer: Tokenizer, length: int) -> None:
+    """Refuse a tokenizer that gives more ids per text than a text encoder takes.
+
+    Raises:
+        InputError: saying how many it must take.
+    """
+    if tokenizer.length > length:
+        raise InputError(
+            f"the tokenizer gives {tokenizer.length} ids per text, the text encoder takes {length}; "
+            f"set length to {tokenizer.length}, or take the tokenizer that it was trained with"
+        )
+
+
 def _words(text: str) -> list[str]:
     lower = normalizers.Lowercase().normalize_str(text)
     return [word for word, _ in _splitter().pre_tokenize_str(lower)]

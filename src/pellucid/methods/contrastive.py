@@ -1,0 +1,104 @@
+"""Contrast: what a text's tokens mean is learnt by telling apart the images that texts describe.
+
+The training of CLIP (Radford et al. 2021, arXiv:2103.00020) for data whose texts repeat: pairs that share one
+are matches of each other, as by Yang et al. 2022, arXiv:2204.03610.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from pellucid.contrast import contrastive_loss, found, group
+from pellucid.data.batch import Batch
+from pellucid.data.ranges import ValueRange
+from pellucid.data.tokenizer import Tokenizer, check_length, check_size
+from pellucid.errors import InputError
+from pellucid.generative.noise import Noise
+from pellucid.networks.text_encoder import TextEncoder
+
+# What an image shows where it has no data: the middle of [0, 1].
+NO_DATA = 0.5
+
+
+class Contrastive:
+    """The method of text encoders: no images come of it, only a network that understands texts.
+
+    The loss compares the places of a batch with one another; each process of several has a batch of its own.
+
+    Args:
+        network: with an image encoder for as many bands as the images have.
+        tokenizer: saved with the weights, which are worth nothing with another.
+        optical: bands and value range of the images that texts describe.
+
+    Raises:
+        InputError: if the tokenizer has ids, or texts of a length, that the network does not know.
+    """
+
+    stride = 1
+    scale = 1
+    is_random = False
+    takes_text = True
+    radar_optional = True
+    mean_spectrum: tuple[float, ...] | None = None
+    mean_colors: Mapping[str, tuple[float, ...]] | None = None
+
+    def __init__(self, network: TextEncoder, tokenizer: Tokenizer, *, optical: ValueRange) -> None:
+        check_size(tokenizer, network.config.vocab_size)
+        check_length(tokenizer, network.config.length)
+        self.network, self.tokenizer = network, tokenizer
+        self.optical, self.radar = optical, optical.select(())
+
+    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:  # noqa: ARG002
+        """Return how badly texts and images of the batch find each other: `contrast`, and the same as `total`.
+
+        It cannot fall below the mean logarithm of the number of pairs that share a text.
+
+        Raises:
+            ValueError: if the batch has no target, or no prompts.
+        """
+        loss = self._contrast(*self.features(batch))
+        return {"contrast": loss, "total": loss}
+
+    @torch.no_grad()
+    def judge(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the loss, and `found`: for which share of the images the nearest text is their own.
+
+        Only the different texts of the batch are to choose from; `chance` is the share that naming the most
+        frequent one would get right. Both are NaN where all texts are the same.
+        """
+        images, texts, groups = self.features(batch)
+        loss = self._contrast(images, texts, groups)
+        most = groups.bincount().max() / len(groups)
+        is_one = most == 1
+        return {
+            "contrast": loss,
+            "total": loss,
+            "found": found(images, texts, groups).where(~is_one, torch.nan),
+            "chance": most.where(~is_one, torch.nan),
+        }
+
+    def features(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the features of images and texts, (B, D) each, and the groups of equal texts, (B,).
+
+        Raises:
+            ValueError: if the batch has no target, or no prompts.
+        """
+        if batch.target is None or batch.prompt is None:
+            lacking = "target" if batch.target is None else "prompt"
+            raise ValueError(f"{batch.key[0]} has no {lacking}, texts are learnt from images and prompts")
+        ids = self.tokenizer(batch.prompt).to(batch.target.device)
+        distinct, groups = group(ids)
+        images = self.network.image_features(batch.target.where(batch.valid, NO_DATA))
+        return images, self.network.text_features(distinct)[groups], groups
+
+    def restore(self, batch: Batch, noise: Noise | None = None) -> Tensor:  # noqa: ARG002
+        """Refuse.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError("this model is a text encoder, it makes no images; choose another model")
+
+    def _contrast(self, images: Tensor, texts: Tensor, groups: Tensor) -> Tensor:
+        return contrastive_loss(images, texts, groups, self.network.temperature)
