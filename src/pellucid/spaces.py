@@ -105,7 +105,9 @@ def read_texts(options: GenerativeConfig, parts: Parts | None = None) -> Texts |
         folder = find_run(options.text)
         config, state, metadata = read_run(folder)
         if config.network.get("name") != "text_encoder":
-            raise InputError(f"{options.text} is a {config.method.name} model, not a text encoder; name one")
+            raise InputError(
+                f"{options.text} is for the method {config.method.name}, no text encoder; name one"
+            )
         return Texts(_text_encoder(config.network, state), check_tokenizer(folder, metadata))
     except InputError as error:
         raise InputError(f"method.text: {error}") from error
