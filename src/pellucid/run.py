@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pellucid.config import Config, load_config, save_config
 from pellucid.data.geotiff import write_atomically
-from pellucid.data.ranges import ValueRange
+from pellucid.data.ranges import PICTURE, ValueRange
 from pellucid.data.tokenizer import TOKENIZER, Tokenizer, read_tokenizer
 from pellucid.errors import InputError
 from pellucid.fine_tuning import plain_state
@@ -207,6 +207,19 @@ def find_upscaler(factor: int | None = None) -> str:
     found = ", ".join(f"{name} ({scale} times)" for name, scale in known.items()) or "none"
     wanted = "enlarges slices" if factor is None else f"enlarges slices {factor} times"
     raise InputError(f"no model that ships {wanted} (those that enlarge: {found}); name a run with --model")
+
+
+def find_colorizer() -> str:
+    """Return the name of a model that ships and turns radar into pictures in colour.
+
+    Raises:
+        InputError: if none does.
+    """
+    for name in shipped_runs():
+        method = load_config(SHIPPED / name / CONFIG).method
+        if method.optical == PICTURE.bands and method.radar:
+            return name
+    raise InputError("no model that ships turns radar into pictures in colour; name a run with --model")
 
 
 def describe(folder: Path) -> tuple[str, str, str]:

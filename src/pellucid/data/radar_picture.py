@@ -1,0 +1,259 @@
+"""Radar to be turned into a picture in colour, and that picture: PNG, JPEG and TIFF, georeferenced or not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError
+
+from pellucid.data.gaps import fill_gaps
+from pellucid.data.geotiff import Raster, first_line, flush, open_raster, temporary_beside
+from pellucid.data.picture_file import as_color, as_gray, read_color, read_gray
+from pellucid.data.ranges import ValueRange
+from pellucid.data.raster import FAINTEST_DB
+from pellucid.data.slice_file import TIFF, to_unit
+from pellucid.data.working_file import explain_write_error, write_cog
+from pellucid.errors import InputError
+
+JPEG = (".jpg", ".jpeg")
+WRITABLE = (".png", *JPEG, *TIFF)
+READABLE = (*WRITABLE, ".bmp")
+# Of JPEG, from 1 to 95: what is drawn is not to be spoilt.
+QUALITY = 95
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the pixels of a picture lie.
+
+    Attributes:
+        profile: coordinate reference system and transform, for rasterio.
+        points: ground control points with their reference system; none where the transform says it all.
+    """
+
+    profile: dict[str, Any]
+    points: tuple[Sequence[Any], Any]
+
+
+@dataclass(frozen=True)
+class RadarPicture:
+    """A radar image as a model sees it.
+
+    Attributes:
+        sar: (P, H, W) float32 in [0, 1]; where there is no data, the nearest pixel that has some.
+        valid: (H, W) bool, pixels that hold data.
+        place: where they lie; None where the file does not say.
+    """
+
+    sar: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    place: Place | None = None
+
+
+def read_radar_picture(path: Path, radar: ValueRange) -> RadarPicture:
+    """Return the radar of a grey picture, or of a GeoTIFF of 8 bit or in dB.
+
+    8 bit (in a PNG also 16) is taken from 0 to the full scale of its type, dB by the range of `radar`.
+
+    Args:
+        path: the file.
+        radar: polarisations and value range of the model.
+
+    Raises:
+        InputError: if it cannot be read, holds no data, is in colour, has other polarisations, or its values
+            are neither.
+    """
+    _check_suffix(path)
+    if path.suffix.lower() in TIFF:
+        return _read_tiff(path, radar)
+    if len(radar.bands) != 1:
+        raise InputError(
+            f"{path} is a picture of one polarisation, the model needs {', '.join(radar.bands)}; "
+            "give a GeoTIFF with these bands"
+        )
+    sar = read_gray(path).numpy()
+    return RadarPicture(sar, np.ones(sar.shape[1:], np.bool_))
+
+
+def read_color_picture(path: Path) -> NDArray[np.float32]:
+    """Return a picture in colour of 8 bit, (3, H, W) in [0, 1]; pixels of a GeoTIFF without data are 0.
+
+    Raises:
+        InputError: if it cannot be read, or is none.
+    """
+    _check_suffix(path)
+    if path.suffix.lower() not in TIFF:
+        return read_color(path).numpy()
+    with Raster(path, "picture") as raster:
+        values, valid = _read_bands(raster)
+        if values.dtype != np.uint8 or len(values) not in (1, 3):
+            raise InputError(
+                f"{path} has {len(values)} bands of {values.dtype}, a picture has three of 8 bit; convert it"
+            )
+        return to_unit(as_color(path, values) * valid)
+
+
+def write_color_picture(path: Path, picture: NDArray[np.uint8], like: RadarPicture) -> None:
+    """Write a picture where the radar lies, whole or not at all; the format follows the suffix.
+
+    A TIFF is a Cloud-Optimized GeoTIFF. Where the radar has no data, it is 0 in all bands, which a TIFF then
+    declares to be no data, and what is darker than 1 elsewhere is 1.
+
+    Args:
+        path: the file.
+        picture: (H, W, 3).
+        like: the radar.
+
+    Raises:
+        InputError: if the folder cannot be written to.
+    """
+    if not like.valid.all():
+        picture = np.where(like.valid[..., None], picture.clip(min=1), 0).astype(np.uint8)
+    try:
+        if path.suffix.lower() in TIFF:
+            _write_tiff(path, picture, like)
+            return
+        options: dict[str, Any] = {"quality": QUALITY} if path.suffix.lower() in JPEG else {}
+        with temporary_beside(path) as temporary:
+            Image.fromarray(picture).save(temporary, **options)
+            flush(temporary)
+            temporary.replace(path)
+    except (OSError, RasterioError) as error:
+        raise explain_write_error(path, error) from error
+
+
+def check_picture_output(path: Path) -> None:
+    """Refuse the name of a file of another format than pictures are written in.
+
+    Raises:
+        InputError: listing the formats.
+    """
+    if path.suffix.lower() not in WRITABLE:
+        raise InputError(
+            f"{path} has the suffix {path.suffix!r}, pictures are written as {', '.join(WRITABLE)}"
+        )
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """Return the pictures in a folder, sorted; hidden files and further folders are left out.
+
+    Raises:
+        InputError: if there is no such folder, or none in it.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder; name a folder of radar pictures")
+    found = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in READABLE and not path.name.startswith(".")
+    ]
+    if not found:
+        raise InputError(f"no picture ({', '.join(READABLE)}) lies in {folder}; name another folder")
+    return found
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix.lower() not in READABLE:
+        raise InputError(
+            f"{path} has the suffix {path.suffix!r}, pictures are read from {', '.join(READABLE)}"
+        )
+
+
+def _read_tiff(path: Path, radar: ValueRange) -> RadarPicture:
+    with Raster(path, "radar image") as raster:
+        values, valid = _read_bands(raster)
+        values = _choose(raster, values, radar)
+        scaled = raster.dataset.scales[0] != 1 or raster.dataset.offsets[0] != 0
+        if values.dtype == np.uint8 and not scaled:
+            sar = to_unit(values)
+        else:
+            found = _to_db(path, values, raster.dataset, valid)
+            valid = valid & np.isfinite(found).all(axis=0)
+            sar = radar.to_unit(torch.from_numpy(found)).numpy()
+        if not valid.any():
+            raise InputError(f"the radar image {path} holds no data, give another")
+        return RadarPicture(fill_gaps(sar, valid), valid, _find_place(raster.dataset))
+
+
+def _read_bands(raster: Raster) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return every band but opacity, (C, H, W) as stored, and where they hold data, (H, W)."""
+    colors = raster.dataset.colorinterp
+    indices = [at for at, kind in enumerate(colors, start=1) if kind != ColorInterp.alpha]
+    if not indices:
+        raise InputError(f"the {raster.what} {raster.path} has no band but opacity, give another")
+    values = raster.read_array(indices)
+    try:
+        valid = raster.dataset.dataset_mask() > 0
+    except RasterioError as error:
+        raise InputError(
+            f"the {raster.what} {raster.path} is damaged ({first_line(error)}), copy or download it again"
+        ) from error
+    return values, valid & np.isfinite(values).all(axis=0)
+
+
+def _choose(raster: Raster, values: NDArray[Any], radar: ValueRange) -> NDArray[Any]:
+    """Return the bands of the model's polarisations, (P, H, W): by their names, or all where they fit.
+
+    Raises:
+        InputError: if there are others, or three different ones where there should be one.
+    """
+    names = [(name or "").upper() for name in raster.dataset.descriptions][: len(values)]
+    if set(radar.bands) <= set(names):
+        return values[[names.index(band) for band in radar.bands]]
+    if len(radar.bands) == 1 and len(values) == 3:
+        return as_gray(raster.path, np.nan_to_num(values))  # unknown in one band is so in all
+    if len(values) == len(radar.bands):
+        return values
+    raise InputError(
+        f"the radar image {raster.path} has {len(values)} bands, the model needs {', '.join(radar.bands)}; "
+        "give a file with these, or name its bands"
+    )
+
+
+def _to_db(path: Path, values: NDArray[Any], dataset: Any, valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return values in dB; NaN where they are none.
+
+    Raises:
+        InputError: if they are no dB.
+    """
+    scale, offset = dataset.scales[0], dataset.offsets[0]
+    if values.dtype.kind != "f" and scale == 1 and offset == 0:
+        raise InputError(
+            f"the radar image {path} holds {values.dtype} values, which may be linear; needed are dB "
+            "(float32) or a picture of 8 bit: calibrate it, and take 10 log10 of the power"
+        )
+    found = np.asarray(values * np.float32(scale) + np.float32(offset), dtype=np.float32)
+    found[:, ~valid] = np.nan
+    found[found < FAINTEST_DB] = np.nan
+    known = found[np.isfinite(found)]
+    if known.size and known.min() >= 0:
+        raise InputError(
+            f"the radar image {path} has values from {known.min():.4g} to {known.max():.4g}, linear power or "
+            "amplitude; needed are dB (10 log10 of the power) or a picture of 8 bit, convert it"
+        )
+    return found
+
+
+def _find_place(dataset: Any) -> Place | None:
+    points, crs = dataset.gcps
+    if dataset.crs is None and dataset.transform.is_identity and not points:
+        return None
+    return Place({"crs": dataset.crs, "transform": dataset.transform}, (points, crs))
+
+
+def _write_tiff(path: Path, picture: NDArray[np.uint8], like: RadarPicture) -> None:
+    profile = {"count": 3, "dtype": "uint8", "photometric": "RGB", "bigtiff": "IF_SAFER"}
+    profile |= {"height": picture.shape[0], "width": picture.shape[1]}
+    profile |= {"nodata": None if like.valid.all() else 0} | (like.place.profile if like.place else {})
+    with temporary_beside(path) as made:
+        with open_raster(made, "w", driver="GTiff", **profile) as dataset:
+            if like.place and like.place.points[0]:
+                dataset.gcps = like.place.points
+            dataset.write(np.moveaxis(picture, -1, 0))
+        write_cog(made, path)
