@@ -17,7 +17,8 @@ from pellucid.data.batch import Condition
 from pellucid.errors import InputError
 from pellucid.generative.schedules import Schedule, beta_schedule
 from pellucid.networks import cross_attention, glf_cr, sr3_unet
-from pellucid.published import FORMATS, Hints, read_checkpoint
+from pellucid.published import read_checkpoint
+from pellucid.published_formats import FORMATS, Hints
 
 GLF_CR = glf_cr.Config(
     optical_bands=4, radar_bands=1, width=8, growth=4, num_blocks=2, num_layers=3, num_heads=2, window=4,
@@ -191,7 +192,14 @@ def test_unknown_format_is_answered_with_the_known_ones(tmp_path: Path) -> None:
         InputError, match="unknown checkpoint format 'rdn', choose one of glf-cr, cross-attention, "
     ):
         read_checkpoint(tmp_path / "net.pth", "rdn")
-    assert set(FORMATS) == {"glf-cr", "cross-attention", "cr-rf", "cr-rf-autoencoder", "sr3"}
+    assert set(FORMATS) == {
+        "glf-cr",
+        "cross-attention",
+        "cr-rf",
+        "cr-rf-autoencoder",
+        "sr3",
+        "sar-colorization",
+    }
 
 
 @pytest.mark.parametrize("crosses", [False, True])

@@ -17,7 +17,8 @@ from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.generative import Generative
 from pellucid.networks import _flux_layout, autoencoder, flux
 from pellucid.networks._layout import to_published
-from pellucid.published import Hints, read_checkpoint
+from pellucid.published import read_checkpoint
+from pellucid.published_formats import Hints
 
 AUTOENCODER = autoencoder.Config(bands=3, width=32, multipliers=(1, 2), num_blocks=1, latent_channels=2)
 

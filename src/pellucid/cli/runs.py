@@ -155,7 +155,7 @@ def models() -> None:
 
 def import_command(
     format: Annotated[  # noqa: A002
-        Literal["glf-cr", "cross-attention", "sr3", "cr-rf", "cr-rf-autoencoder"],
+        Literal["glf-cr", "cross-attention", "sr3", "cr-rf", "cr-rf-autoencoder", "sar-colorization"],
         typer.Argument(help="Layout of the checkpoint."),
     ],
     checkpoint: Annotated[Path, typer.Argument(help="A published .pth, .pt or .safetensors file.")],
@@ -177,7 +177,12 @@ def import_command(
         ),
     ] = None,
     num_heads: Annotated[
-        int | None, typer.Option(min=1, help="sr3: heads of its attention; default 4.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="sr3: heads of its attention; default 4. sar-colorization: of its text encoder's; default "
+            "one per 64 channels.",
+        ),
     ] = None,
     axes: Annotated[
         str,
@@ -192,6 +197,14 @@ def import_command(
     sar_autoencoder: Annotated[
         str | None, typer.Option(metavar="RUN", help="cr-rf: imported autoencoder of the radar.")
     ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="sar-colorization: tokenizer.json of its training; default the vocabulary that it has "
+            "without one.",
+        ),
+    ] = None,
 ) -> None:
     """Turn a published checkpoint into a run folder.
 
@@ -199,7 +212,7 @@ def import_command(
     """
     with said_plainly():
         from pellucid.build import import_run
-        from pellucid.published import Hints
+        from pellucid.published_formats import Hints
 
         hints = Hints(
             scale=scale,
@@ -208,6 +221,7 @@ def import_command(
             axes=_axes(axes),
             autoencoder=autoencoder,
             sar_autoencoder=sar_autoencoder,
+            tokenizer=tokenizer,
         )
         import_run(format, checkpoint, run, optical=_names(optical), radar=_names(radar), hints=hints)
         out.print(f"run folder  {run}", soft_wrap=True)
