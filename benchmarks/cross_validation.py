@@ -23,8 +23,8 @@ from pellucid.data.augment import Selected
 from pellucid.data.geotiff import write_atomically
 from pellucid.data_config import Sen12MsCrSource
 from pellucid.evaluator import evaluate
+from pellucid.image_score import INPUT, MODEL, SPECTRUM
 from pellucid.run import WEIGHTS
-from pellucid.scores import INPUT, MODEL, SPECTRUM
 from pellucid.sources import join, read_source
 
 CAUTIONS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)

@@ -35,7 +35,7 @@ from pellucid.methods.generative import Generative, Sampling
 from pellucid.methods.method import Method
 from pellucid.metrics import gmsd, psnr, ssim
 from pellucid.pictures import spread
-from pellucid.sources import read_reference
+from pellucid.references import read_reference
 
 STEPS = (1, 2, 4, 10, 50, 250)
 # Of the mean over samples.

@@ -8,16 +8,17 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor, nn
 
+from pellucid.baselines import mean_spectrum
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.sen12ms_cr import Sen12MsCr
 from pellucid.data_config import Sen12MsCrSource
 from pellucid.errors import InputError
-from pellucid.evaluator import crop_centre, evaluate, mean_spectrum
+from pellucid.evaluator import crop_centre, evaluate
+from pellucid.image_score import INPUT, MODEL, SPECTRUM
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.regression import Regression
 from pellucid.networks import autoencoder
-from pellucid.scores import INPUT, MODEL, SPECTRUM
 
 BANDS = ("B02", "B03", "B04")
 

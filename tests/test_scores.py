@@ -8,17 +8,10 @@ import torch
 
 from pellucid.data.batch import Batch
 from pellucid.errors import InputError
+from pellucid.image_score import INPUT, MODEL, SPECTRUM, ImageScore, score_image
 from pellucid.metrics import ssim_map
 from pellucid.score_files import HISTORY, write_evaluation
-from pellucid.scores import (
-    INPUT,
-    MODEL,
-    SPECTRUM,
-    ImageScore,
-    Mean,
-    score_image,
-    summarise,
-)
+from pellucid.scores import Mean, summarise
 
 BLACK = (0.0, 0.0, 0.0)
 

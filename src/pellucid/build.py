@@ -33,8 +33,7 @@ from pellucid.methods.space import Latents
 from pellucid.methods.texts import Texts
 from pellucid.networks.autoencoder import Autoencoder
 from pellucid.text_training import build_contrastive
-from pellucid.published import read_checkpoint
-from pellucid.published_formats import Hints
+from pellucid.published import Hints, read_checkpoint
 from pellucid.run import WEIGHTS, Metadata, find_run, part_of, read_run, save_run, shipped_runs
 from pellucid.sources import build_training_data, keep_encoded
 from pellucid.spaces import Parts, Spaces, read_parts, read_spaces, read_texts
@@ -258,6 +257,7 @@ def load(run_or_name: str | Path, *, device: str = "auto") -> Method:
     config, state, metadata = read_run(folder)
     method = build_method(config, metadata, read_parts(folder, state, metadata))
     load_weights(method.network, part_of(state), run_or_name)
+    method.mean_spectrum, method.mean_colors = metadata.mean_spectrum, metadata.mean_colors
     method.network.to(choose_device(device)).eval()
     return method
 
@@ -300,7 +300,7 @@ def run_training(
     config = in_steps(config)
     method = start_method(config, folder if resume else None)
     data = build_training_data(config)
-    method.mean_spectrum = data.mean_spectrum
+    method.mean_spectrum, method.mean_colors = data.mean_spectrum, data.mean_colors
     samples: Dataset[Batch] = data.stream
     if config.data.num_cached and not dry_run:
         samples = keep_encoded(config, method, data.stream)
@@ -368,7 +368,7 @@ def import_run(
         method_values = {"name": "autoencoding", **named}  # of one kind of images, which is not to be guessed
     values = {"network": found.network, "method": method_values, "data": {"train": ()}}
     config = parse(Config, values, where=str(checkpoint))
-    method = build_method(config, parts=found.parts)
+    method = build_method(config)
     method.network.load_state_dict(found.weights)
     card = (
         f"# {run.name}\n\nImported from `{checkpoint.name}` (layout `{format}`), a published checkpoint. "

@@ -13,9 +13,10 @@ from pellucid.data.clouds import CloudOptions, add_clouds
 from pellucid.data.geotiff import write_atomically
 from pellucid.data.raster import read_cloud, read_optical, read_radar
 from pellucid.data.synthetic import PairPaths, make_scene, write_pair
+from pellucid.image_score import score_image
 from pellucid.pictures import radar_to_rgb, save_picture, sheet, to_rgb
 from pellucid.predictor import RestoreOptions, restore_scene
-from pellucid.scores import Evaluation, score_image, summarise
+from pellucid.scores import Evaluation, summarise
 
 # A sky with holes: clouds and their shadows over about a third of the scene, and some haze.
 SKY = CloudOptions(

@@ -1,7 +1,7 @@
 """The figures of an evaluation: of each image, and their means by region and cloud cover."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from statistics import fmean, stdev
@@ -9,35 +9,13 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
-from torch import Tensor
-from torch.nn.functional import max_pool2d
 
-from pellucid.data.batch import Batch
-from pellucid.data.ranges import SENTINEL2, ValueRange
-from pellucid.errors import InputError
-from pellucid.metrics import (
-    SSIM_WINDOW,
-    consistency,
-    gmsd,
-    legacy_psnr,
-    legacy_ssim,
-    mae,
-    mean_inside,
-    psnr,
-    rmse,
-    sam,
-    ssim_map,
-)
+from pellucid.image_score import MODEL, REGIONS, ImageScore
 
-# Cloud probability above which a pixel counts as cloudy.
-CLOUDY = 0.5
 # Lower limits of the cloud-cover bins.
 COVER_BINS = (0.0, 0.2, 0.4, 0.6, 0.8)
-
-MODEL, INPUT, BICUBIC, SPECTRUM = "model", "input", "bicubic", "mean spectrum"
-BASELINES = (INPUT, BICUBIC, SPECTRUM)
-REGIONS = ("all", "cloudy", "clear")
-_PIXELWISE = {"psnr": psnr, "sam": sam, "mae": mae, "rmse": rmse}
+# The one figure that is not a mean over images: the distance of all of them from all references.
+FID = "fid"
 # What a metric is called at the head of a column, and its decimals.
 COLUMNS = {
     "psnr": "PSNR dB",
@@ -48,11 +26,12 @@ COLUMNS = {
     "gmsd": "GMSD",
     "consistency": "consistency dB",
     "lpips": "LPIPS",
+    FID: "FID",
     "legacy_psnr": "legacy PSNR",
     "legacy_ssim": "legacy SSIM",
     "gain": "gain dB",
 }
-_DECIMALS = {"psnr": 2, "sam": 2, "legacy_psnr": 4, "consistency": 2}
+_DECIMALS = {"psnr": 2, "sam": 2, "legacy_psnr": 4, "consistency": 2, FID: 2}
 
 
 @dataclass(frozen=True)
@@ -82,38 +61,19 @@ class Row:
     """The figures of one image source over one region.
 
     Attributes:
-        source: "model", "input" ("bicubic" where it was enlarged) or "mean spectrum".
-        region: "all", "cloudy" or "clear" pixels, or a bin of images by cloud cover (all their pixels).
+        source: "model", or a baseline: "input" ("bicubic" where it was enlarged, "grey radar" where it is
+            given colours) or "mean spectrum" ("mean colour").
+        region: "all", "cloudy" or "clear" pixels; or all pixels of some images: a bin by cloud cover, or
+            those of one region or season.
         num_images: images that have such pixels.
         metrics: by name: psnr (dB), ssim, sam (degrees), mae and rmse (reflectance); of enlarged images also
-            gmsd, consistency (dB) and, with its weights, lpips.
+            gmsd and consistency (dB), and, with their weights, lpips and fid.
     """
 
     source: str
     region: str
     num_images: int
     metrics: Mapping[str, Mean]
-
-
-@dataclass(frozen=True)
-class ImageScore:
-    """The figures of one image.
-
-    Attributes:
-        key: its name.
-        cover: share of its valid pixels that are cloudy; NaN without a cloud map.
-        values: by (source, region, metric); the region is "all", "cloudy" or "clear", or a band.
-    """
-
-    key: str
-    cover: float
-    values: Mapping[tuple[str, str, str], float]
-
-    def gain(self, region: str = "all") -> float:
-        """Return the model's PSNR minus that of the better baseline, in dB."""
-        baselines = [self.values.get((source, region, "psnr"), math.nan) for source in BASELINES]
-        known = [value for value in baselines if not math.isnan(value)]
-        return self.values[MODEL, region, "psnr"] - max(known) if known else math.nan
 
 
 @dataclass(frozen=True)
@@ -212,67 +172,17 @@ class Evaluation:
         return f"{gain.mean:+.2f}{spread} dB against the better baseline, image by image, {gain.num} images"
 
 
-def score_image(
-    batch: Batch,
-    restored: Tensor,
-    spectrum: tuple[float, ...] | None,
-    *,
-    legacy: bool = False,
-    lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
-) -> ImageScore:
-    """Return the figures of one image and of the baselines.
+def summarise(
+    scores: Sequence[ImageScore], *, name: str, notes: str = "", fid: Mapping[str, float] | None = None
+) -> Evaluation:
+    """Return the means over images, by region of the pixels, by cloud cover and by what is known of places.
 
     Args:
-        batch: with B = 1 and a target.
-        restored: (1, C, H, W).
-        spectrum: (C,) mean spectrum, if known.
-        legacy: also PSNR and SSIM as the published GLF-CR code has them, over all pixels.
-        lpips: perceptual distance of two images, over all pixels.
-
-    Raises:
-        InputError: if the spectrum has another number of bands.
+        scores: of each image.
+        name: of the model.
+        notes: the user's remark.
+        fid: Fréchet distance of all images, by source.
     """
-    target, valid = get_target(batch), batch.valid
-    sources = {MODEL: restored, BICUBIC if batch.scale > 1 else INPUT: batch.enlarged()}
-    if spectrum is not None:
-        sources[SPECTRUM] = _flat(spectrum, target)
-    regions = _regions(batch)
-    values: dict[tuple[str, str, str], float] = {}
-    for source, image in sources.items():
-        for place, value in _compare(image, target, regions, has_angle=target.shape[1] > 1).items():
-            values[source, *place] = value
-        if batch.scale > 1:
-            values[source, "all", "gmsd"] = gmsd(image, target, valid).item()
-            values[source, "all", "consistency"] = consistency(image, batch.degraded, batch.scale).item()
-        if lpips is not None:
-            values[source, "all", "lpips"] = lpips(image, target).item()
-        if legacy:
-            values[source, "all", "legacy_psnr"] = legacy_psnr(image, target).item()
-            values[source, "all", "legacy_ssim"] = legacy_ssim(image, target).item()
-    return ImageScore(batch.key[0], _cover(batch), values)
-
-
-def score_reconstruction(batch: Batch, restored: Tensor, images: ValueRange) -> ImageScore:
-    """Return the figures of an autoencoder's image: no baselines, but also the PSNR of each band.
-
-    The spectral angle is that of reflectance alone.
-
-    Args:
-        batch: with B = 1 and a target.
-        restored: (1, C, H, W).
-        images: bands and value range of the images.
-    """
-    target = get_target(batch)
-    has_angle = images.unit == SENTINEL2.unit and len(images.bands) > 1
-    found = _compare(restored, target, _regions(batch), has_angle=has_angle)
-    for at, band in enumerate(images.bands):
-        one = slice(at, at + 1)
-        found[band, "psnr"] = psnr(restored[:, one], target[:, one], batch.valid).item()
-    return ImageScore(batch.key[0], _cover(batch), {(MODEL, *place): value for place, value in found.items()})
-
-
-def summarise(scores: Sequence[ImageScore], *, name: str, notes: str = "") -> Evaluation:
-    """Return the means over images, by region and by cloud cover."""
     sources = list(dict.fromkeys(source for source, _, _ in scores[0].values))
     rows, gains = [], {}
     for label, region, images in _groups(scores):
@@ -283,6 +193,8 @@ def summarise(scores: Sequence[ImageScore], *, name: str, notes: str = "") -> Ev
                 metric: Mean.of([image.values.get((source, region, metric), math.nan) for image in images])
                 for metric in metrics
             }
+            if fid:
+                means[FID] = Mean(fid[source], math.nan, len(images)) if label == "all" else Mean.of([])
             rows.append(Row(source, label, len(images), means))
     timestamp = datetime.now(UTC).isoformat(timespec="seconds")
     bands = {
@@ -291,60 +203,6 @@ def summarise(scores: Sequence[ImageScore], *, name: str, notes: str = "") -> Ev
         if band not in REGIONS
     }
     return Evaluation(name, notes, timestamp, tuple(rows), gains, tuple(scores), bands)
-
-
-def get_target(batch: Batch) -> Tensor:
-    """Return the reference images.
-
-    Raises:
-        InputError: if there are none.
-    """
-    if batch.target is None:
-        raise InputError(f"{batch.key[0]} has no reference image, an evaluation needs one")
-    return batch.target
-
-
-def _flat(spectrum: tuple[float, ...], target: Tensor) -> Tensor:
-    if len(spectrum) != target.shape[1]:
-        raise InputError(
-            f"the mean spectrum has {len(spectrum)} bands, the data {target.shape[1]}; give one per band"
-        )
-    return target.new_tensor(spectrum).view(1, -1, 1, 1).expand_as(target)
-
-
-def _compare(
-    image: Tensor, target: Tensor, regions: Mapping[str, Tensor], *, has_angle: bool
-) -> dict[tuple[str, str], float]:
-    """Return the figures by region and metric; that named "all" has all valid pixels."""
-    similarity, is_whole = ssim_map(image, target), _whole_windows(regions["all"])
-    values = {}
-    for region, mask in regions.items():
-        for metric, function in _PIXELWISE.items():
-            if metric != "sam" or has_angle:
-                values[region, metric] = function(image, target, mask).item()
-        values[region, "ssim"] = mean_inside(similarity, mask & is_whole).item()
-    return values
-
-
-def _regions(batch: Batch) -> dict[str, Tensor]:
-    """Return the (1, 1, H, W) masks of all, and with a cloud map of cloudy and clear pixels."""
-    if batch.cloud is None:
-        return {"all": batch.valid}
-    is_cloudy = batch.cloud > CLOUDY
-    return {"all": batch.valid, "cloudy": batch.valid & is_cloudy, "clear": batch.valid & ~is_cloudy}
-
-
-def _whole_windows(valid: Tensor) -> Tensor:
-    """Return where the window of the SSIM holds valid pixels alone."""
-    holes = max_pool2d((~valid).float(), SSIM_WINDOW, stride=1, padding=SSIM_WINDOW // 2)
-    return holes == 0
-
-
-def _cover(batch: Batch) -> float:
-    num_valid = int(batch.valid.sum())
-    if batch.cloud is None or not num_valid:
-        return math.nan
-    return float(((batch.cloud > CLOUDY) & batch.valid).sum() / num_valid)
 
 
 def _groups(scores: Sequence[ImageScore]) -> list[tuple[str, str, list[ImageScore]]]:
@@ -356,7 +214,15 @@ def _groups(scores: Sequence[ImageScore]) -> list[tuple[str, str, list[ImageScor
     for low, high in zip(COVER_BINS, (*COVER_BINS[1:], math.inf), strict=True):
         label = f"cover {low:.0%} to {min(high, 1):.0%}".replace("%", "", 1)
         groups.append((label, "all", [s for s in scores if low <= s.cover < high]))
-    return [group for group in groups if group[2]]
+    return [group for group in (*groups, *_groups_by_words(scores)) if group[2]]
+
+
+def _groups_by_words(scores: Sequence[ImageScore]) -> Iterator[tuple[str, str, list[ImageScore]]]:
+    """Yield the groups of images with the same word, of each kind of words that differ at all."""
+    for column in scores[0].words:
+        found = sorted({score.words[column] for score in scores})
+        for word in found if len(found) > 1 else ():
+            yield f"{column} {word or 'unknown'}", "all", [s for s in scores if s.words[column] == word]
 
 
 def _figure(value: Mean, name: str, num_images: int) -> str:

@@ -1,16 +1,17 @@
 """Config -> data: the datasets that a config's sources describe, for training and for judging."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 from torch.utils.data import ConcatDataset, Dataset
 
-from pellucid.config import AutoencodingConfig, Config, GenerativeConfig, MethodConfig
+from pellucid.baselines import ANY_PROMPT, mean_colors
+from pellucid.config import AutoencodingConfig, Config, ContrastiveConfig, GenerativeConfig, MethodConfig
 from pellucid.data.augment import (
+    Centres,
     Change,
     Clouded,
     Patches,
@@ -38,11 +39,10 @@ from pellucid.data_config import (
     SyntheticSource,
 )
 from pellucid.errors import InputError
-from pellucid.evaluator import mean_spectrum
 from pellucid.inference import digest_weights
-from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.generative import Generative
 from pellucid.methods.method import Method
+from pellucid.methods.space import Latents
 from pellucid.trainer import choose_device
 
 # Shared places that a message names before it counts the rest.
@@ -60,11 +60,13 @@ class TrainingData:
         val: whole patches for validation; None where the config names none.
         mean_spectrum: mean per band of the clear images of the training places, a baseline; None for slices,
             whose baseline is bicubic, and for autoencoders, which have none.
+        mean_colors: the same per prompt, and under "" of all, where radar is given colours; else None.
     """
 
     stream: TrainingStream
     val: Dataset[Batch] | None
     mean_spectrum: tuple[float, ...] | None
+    mean_colors: Mapping[str, tuple[float, ...]] | None = None
 
 
 def build_training_data(config: Config) -> TrainingData:
@@ -89,13 +91,17 @@ def build_training_data(config: Config) -> TrainingData:
     val = [_judged(source, config) for source in data.val]
     _check_apart(stream.places, {group for patches in val for group in patches.groups})
     has_slices = any(isinstance(source, SlicesSource) for source in data.train)
-    if has_slices or isinstance(config.method, AutoencodingConfig):
+    if has_slices or isinstance(config.method, AutoencodingConfig | ContrastiveConfig):
         return TrainingData(stream, join(val) if val else None, None)
     real = [patches for patches, source in sources if isinstance(source, Sen12MsCrSource)]
     kept = [
         Selected(patches, without=data.hold_out) for patches in real or [patches for patches, _ in sources]
     ]
-    return TrainingData(stream, join(val) if val else None, mean_spectrum(join(kept)))
+    means = mean_colors(join(kept))
+    are_pictures = all(isinstance(source, SarOpticalSource) for source in data.train)
+    return TrainingData(
+        stream, join(val) if val else None, means[ANY_PROMPT], means if are_pictures else None
+    )
 
 
 def keep_encoded(config: Config, method: Method, samples: TrainingStream) -> Dataset[Batch]:
@@ -107,7 +113,8 @@ def keep_encoded(config: Config, method: Method, samples: TrainingStream) -> Dat
     if not isinstance(method, Generative):
         raise InputError("data.num_cached is for generative methods, set it to 0")
     data = config.data.model_dump(mode="json", exclude={"cache", "num_cached", "val"})
-    coders = [digest_weights(network) for network in method.autoencoders.values()]
+    spaces = (method.space, method.sar_space)
+    coders = [digest_weights(space.network) if isinstance(space, Latents) else "" for space in spaces]
     ranges = (asdict(method.optical), asdict(method.radar))
     basis = (data, sorted(samples.places), config.train.seed, ranges, method.scale, method.residual, coders)
     device = choose_device(config.train.device)
@@ -155,7 +162,13 @@ def join(parts: Sequence[Patches]) -> ConcatDataset[Batch]:
 
 
 def read_source(source: Source, config: Config) -> Patches:
-    """Return the dataset that a source of the config describes, with the bands of its method."""
+    """Return the dataset that a source of the config describes, with the bands of its method.
+
+    Raises:
+        InputError: if it cannot be read, or is not for such a method.
+    """
+    if isinstance(config.method, ContrastiveConfig) and not isinstance(source, SarOpticalSource):
+        raise InputError(f"data: {source.name} has no prompts to learn texts from; use sar_optical")
     if isinstance(config.method, AutoencodingConfig):
         return SingleImages(_read_patches(source, config.method), _kind(config.method))
     return _read_patches(source, config.method)
@@ -192,53 +205,32 @@ def _read_slices(source: SlicesSource, method: MethodConfig) -> Slices:
 
 
 def _read_pictures(source: SarOpticalSource, method: MethodConfig) -> SarOptical:
-    if method.optical not in ((), PICTURE.bands) or len(method.radar) > 1:
-        names = ", ".join((*method.optical, *method.radar))
-        raise InputError(
-            f"data: pictures have the bands {', '.join(PICTURE.bands)} and one polarisation, the method names"
-            f" {names}; change it"
-        )
+    check_pictures(method.optical, method.radar, "data: ")
     return SarOptical(source)
 
 
+def check_pictures(optical: tuple[str, ...], radar: tuple[str, ...], where: str = "") -> None:
+    """Refuse bands that pictures do not have; `where` begins the sentence.
+
+    Raises:
+        InputError: naming them.
+    """
+    if optical not in ((), PICTURE.bands) or len(radar) > 1:
+        raise InputError(
+            f"{where}pictures have the bands {', '.join(PICTURE.bands)} and one polarisation, the method "
+            f"names {', '.join((*optical, *radar))}; change the bands, or choose other data"
+        )
+
+
 def _judged(source: Source, config: Config) -> Patches:
-    """Return the dataset, clear scenes under simulated clouds unless they are to be encoded as they are."""
+    """Return the dataset, clear scenes under simulated clouds unless they are to be encoded as they are.
+
+    Images that are compared with one another are cut to one size.
+    """
     patches = read_source(source, config)
+    if isinstance(config.method, ContrastiveConfig):
+        return Centres(patches, config.data.tile)
     is_encoded = isinstance(config.method, AutoencodingConfig)
     if is_encoded or isinstance(source, Sen12MsCrSource | SlicesSource | SarOpticalSource):
         return patches
     return Clouded(patches, config.method.optical, seed=config.train.seed)
-
-
-def read_reference(
-    method: Method,
-    root: Path,
-    *,
-    split: Literal["train", "val", "test", "all"] = "all",
-    splits: Path | None = None,
-    legacy_fill: bool = False,
-    lr: Path | None = None,
-    numbers: tuple[int, int] | None = None,
-) -> Patches:
-    """Return the images under a folder with which a method can be judged: slices, or patches of SEN12MS-CR.
-
-    An autoencoder is judged by the cloud-free images, or the radar, of these patches.
-
-    Args:
-        method: decides what is read.
-        root: folder of the patches, or of the slices of high resolution.
-        split: of the patches.
-        splits: JSON of ROIs per split.
-        legacy_fill: of the patches, see `Sen12MsCrSource`.
-        lr: folder of the slices of low resolution; without it, they are made.
-        numbers: first and last of the slices.
-    """
-    if method.optical.bands == SLICE.bands:
-        return Slices(SlicesSource(name="slices", hr=root, lr=lr, numbers=numbers), scale=method.scale)
-    source = Sen12MsCrSource(
-        name="sen12ms_cr", root=root, split=split, splits=splits, legacy_fill=legacy_fill
-    )
-    patches = Sen12MsCr(source, bands=method.optical.bands or COMPANION, radar=method.radar.bands)
-    if isinstance(method, Autoencoding):
-        return SingleImages(patches, "optical" if method.optical.bands else "radar")
-    return patches

@@ -19,8 +19,8 @@ from pellucid.data.synthetic import simulate_pairs
 from pellucid.errors import InputError
 from pellucid.evaluator import evaluate
 from pellucid.methods.autoencoding import Autoencoding
+from pellucid.references import read_reference
 from pellucid.run import read_run
-from pellucid.sources import read_reference
 from pellucid.trainer import Training
 
 CONFIGS = Path(__file__).parents[2] / "configs"

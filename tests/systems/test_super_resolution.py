@@ -14,9 +14,9 @@ from pellucid.build import load, run_training
 from pellucid.config import Config, load_config
 from pellucid.evaluator import evaluate
 from pellucid.generative.noise import NoiseField, TileNoise
+from pellucid.image_score import BICUBIC, MODEL
 from pellucid.methods.generative import with_sampling
-from pellucid.scores import BICUBIC, MODEL
-from pellucid.sources import read_reference
+from pellucid.references import read_reference
 from pellucid.upscaler import UpscaleOptions
 
 CONFIG = Path(__file__).parents[2] / "configs" / "sr3_ct_tiny.yaml"

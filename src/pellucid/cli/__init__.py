@@ -4,7 +4,8 @@ import typer
 
 from pellucid.cli.clouds import clouds_command
 from pellucid.cli.data import data_app
-from pellucid.cli.runs import evaluate_command, import_command, models, train_command
+from pellucid.cli.evaluation import evaluate_command
+from pellucid.cli.runs import import_command, models, train_command
 from pellucid.cli.scenes import demo, remove_clouds, simulate
 from pellucid.cli.slices import upscale_command
 

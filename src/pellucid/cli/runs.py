@@ -1,4 +1,4 @@
-"""Commands on models: train, judge, list, import."""
+"""Commands on models: train, list, import."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from pellucid.cli.terminal import Device, Precision, out, progress_bar, said_plainly, typed_command
+from pellucid.cli.terminal import out, said_plainly, split_names, typed_command
 from pellucid.errors import InputError
 
 
@@ -41,107 +41,6 @@ def train_command(
             raise typer.Exit(130)
 
 
-Model = Annotated[str, typer.Argument(metavar="RUN|NAME", help="A run folder or a model that ships.")]
-Data = Annotated[
-    Path,
-    typer.Option(help="Folder of SEN12MS-CR patches in any layout, or of slices of high resolution."),
-]
-Split = Annotated[Literal["train", "val", "test", "all"], typer.Option(help="Which patches.")]
-Splits = Annotated[Path | None, typer.Option(help="JSON of ROIs per split, where no CSV tells.")]
-Lr = Annotated[Path | None, typer.Option(help="Slices of low resolution, same names; else they are made.")]
-Numbers = Annotated[
-    str, typer.Option(metavar="FIRST,LAST", help="Only the slices whose last number lies here.")
-]
-Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", help="Folder for tables and pictures; default: in the run."),
-]
-Name = Annotated[str | None, typer.Option(help="Label in the run history.")]
-Notes = Annotated[str, typer.Option(help="Remark in the run history.")]
-LegacyMetrics = Annotated[
-    bool,
-    typer.Option("--legacy-metrics", help="Also the published PSNR and SSIM, to compare with papers."),
-]
-Pictures = Annotated[int, typer.Option(min=0, help="Patches on the picture sheet.")]
-Crop = Annotated[int, typer.Option(min=0, help="Judge the central square of this side; 0: the whole patch.")]
-Steps = Annotated[
-    int | None, typer.Option(min=1, help="Sampling steps of a generative model; default: its own.")
-]
-Samples = Annotated[int, typer.Option(min=1, help="Judge the mean of so many samples of a generative model.")]
-Lpips = Annotated[
-    str, typer.Option(metavar="VGG16", help="Also LPIPS, with VGG16 weights from this file or URL.")
-]
-
-
-def evaluate_command(
-    model: Model,
-    data: Data,
-    split: Split = "test",
-    splits: Splits = None,
-    lr: Lr = None,
-    numbers: Numbers = "",
-    output: Output = None,
-    name: Name = None,
-    notes: Notes = "",
-    legacy_metrics: LegacyMetrics = False,
-    pictures: Pictures = 8,
-    crop: Crop = 0,
-    steps: Steps = None,
-    samples: Samples = 1,
-    lpips: Lpips = "",
-    device: Device = "auto",
-    precision: Precision = "fp32",
-) -> None:
-    """Judge a model against its baselines: the input (or bicubic) and the mean spectrum.
-
-    An autoencoder has none; of its reconstructions the PSNR of each band is told too.
-
-    Example: `pellucid evaluate cross_attention --data data/sen12mscr --split test`
-
-    Example: `pellucid evaluate sr3_ct_x4 --data slices --numbers 310,345`
-    """
-    with said_plainly():
-        from pellucid.build import baseline_spectrum, load
-        from pellucid.evaluator import evaluate
-        from pellucid.methods.generative import with_sampling
-        from pellucid.perceptual import load_lpips
-        from pellucid.run import find_run
-        from pellucid.sources import read_reference
-
-        method = with_sampling(load(model, device=device), steps=steps)
-        images = read_reference(
-            method,
-            data,
-            split=split,
-            splits=splits,
-            legacy_fill=legacy_metrics,
-            lr=lr,
-            numbers=_numbers(numbers),
-        )
-        folder = output or _evaluation_folder(find_run(model))
-        with progress_bar("evaluating") as advance:
-            result = evaluate(
-                method,
-                images,
-                name=name or Path(model).name,
-                notes=notes,
-                out=folder,
-                legacy=legacy_metrics,
-                mean_spectrum=baseline_spectrum(method),
-                pictures=pictures,
-                crop=crop,
-                samples=samples,
-                lpips=load_lpips(lpips) if lpips else None,
-                device=device,
-                precision=precision,
-                progress=advance,
-            )
-        out.print(result.table())
-        if result.bands:
-            out.print(result.band_table())
-        out.print(f"tables and pictures  {folder}", soft_wrap=True)
-
-
 def models() -> None:
     """List the models that ship, with what they reach."""
     with said_plainly():
@@ -155,7 +54,7 @@ def models() -> None:
 
 def import_command(
     format: Annotated[  # noqa: A002
-        Literal["glf-cr", "cross-attention", "sr3", "cr-rf", "cr-rf-autoencoder", "sar-colorization"],
+        Literal["glf-cr", "cross-attention", "sr3", "cr-rf", "cr-rf-autoencoder"],
         typer.Argument(help="Layout of the checkpoint."),
     ],
     checkpoint: Annotated[Path, typer.Argument(help="A published .pth, .pt or .safetensors file.")],
@@ -177,12 +76,7 @@ def import_command(
         ),
     ] = None,
     num_heads: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="sr3: heads of its attention; default 4. sar-colorization: of its text encoder's; default "
-            "one per 64 channels.",
-        ),
+        int | None, typer.Option(min=1, help="sr3: heads of its attention; default 4.")
     ] = None,
     axes: Annotated[
         str,
@@ -197,14 +91,6 @@ def import_command(
     sar_autoencoder: Annotated[
         str | None, typer.Option(metavar="RUN", help="cr-rf: imported autoencoder of the radar.")
     ] = None,
-    tokenizer: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="sar-colorization: tokenizer.json of its training; default the vocabulary that it has "
-            "without one.",
-        ),
-    ] = None,
 ) -> None:
     """Turn a published checkpoint into a run folder.
 
@@ -212,7 +98,7 @@ def import_command(
     """
     with said_plainly():
         from pellucid.build import import_run
-        from pellucid.published_formats import Hints
+        from pellucid.published import Hints
 
         hints = Hints(
             scale=scale,
@@ -221,24 +107,9 @@ def import_command(
             axes=_axes(axes),
             autoencoder=autoencoder,
             sar_autoencoder=sar_autoencoder,
-            tokenizer=tokenizer,
         )
-        import_run(format, checkpoint, run, optical=_names(optical), radar=_names(radar), hints=hints)
+        import_run(format, checkpoint, run, optical=split_names(optical), radar=split_names(radar), hints=hints)
         out.print(f"run folder  {run}", soft_wrap=True)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _numbers(text: str) -> tuple[int, int] | None:
-    if not text:
-        return None
-    try:
-        first, last = (int(part) for part in text.split(","))
-    except ValueError as error:
-        raise InputError(f"--numbers is {text!r}, must be two whole numbers such as 310,345") from error
-    return first, last
 
 
 def _axes(text: str) -> tuple[int, int, int] | None:
@@ -249,10 +120,3 @@ def _axes(text: str) -> tuple[int, int, int] | None:
     except ValueError as error:
         raise InputError(f"--axes is {text!r}, must be three whole numbers such as 16,56,56") from error
     return image, row, column
-
-
-def _evaluation_folder(run: Path) -> Path:
-    """Return where an evaluation goes by default: in the run, unless that ships with the package."""
-    from pellucid.run import SHIPPED
-
-    return Path("runs") / run.name / "evaluation" if SHIPPED in run.parents else run / "evaluation"

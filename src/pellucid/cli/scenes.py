@@ -8,6 +8,7 @@ import typer
 from pellucid.cli.terminal import (
     Device,
     Eta,
+    Guidance,
     Model,
     Precision,
     Seed,
@@ -38,10 +39,6 @@ Samples = Annotated[
 Uncertainty = Annotated[
     Path | None,
     typer.Option(metavar="STD.tif", help="Where the samples' standard deviation goes, band by band."),
-]
-Guidance = Annotated[
-    float | None,
-    typer.Option(min=0, help="How many times as far a sampling model follows its input; default: its own."),
 ]
 Prompt = Annotated[str | None, typer.Option(help="What is to be seen, for a model that takes text.")]
 MatchSurroundings = Annotated[

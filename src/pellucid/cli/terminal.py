@@ -32,6 +32,10 @@ Eta = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="Fresh noise per step: 0 deterministic, 1 ancestral sampling."),
 ]
+Guidance = Annotated[
+    float | None,
+    typer.Option(min=0, help="How many times as far a sampling model follows its input; default: its own."),
+]
 Seed = Annotated[int, typer.Option(help="The same seed makes the same image.")]
 
 
@@ -67,6 +71,11 @@ def print_paths(**paths: Path | None) -> None:
 def typed_command() -> str:
     """Return what the user typed, for the card of a run."""
     return shlex.join(["pellucid", *sys.argv[1:]])
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Return the names of a list parted by commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def parse_offset(text: str) -> Literal["auto", "none"] | int:

@@ -1,5 +1,6 @@
 """What trainer, evaluator and predictor know of a model."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -17,25 +18,29 @@ class Method(Protocol):
         stride: sides of the result must divide by it, in pixels.
         scale: how many times larger the result is than the degraded image.
         is_random: whether the result depends on noise.
-        takes_text: whether it heeds the prompts of a batch.
         optical: bands and value range of `degraded` and of the result; without bands where these are radar.
         radar: polarisations and value range of `sar`; without bands where radar plays no part.
         radar_optional: whether `sar` may be NaN or missing.
         mean_spectrum: the training set's mean per optical band in [0, 1], where known: a baseline.
+        mean_colors: the same per prompt, and under "" of all images, where radar is given colours: a baseline.
     """
 
     stride: int
     scale: int
     is_random: bool
-    takes_text: bool
     optical: ValueRange
     radar: ValueRange
     radar_optional: bool
     mean_spectrum: tuple[float, ...] | None
+    mean_colors: Mapping[str, tuple[float, ...]] | None
 
     @property
     def network(self) -> nn.Module:
         """Return the plain module, whose parameters are trained."""
+
+    @property
+    def takes_text(self) -> bool:
+        """Return whether the prompts of a batch are heeded."""
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Return the weighted loss terms by name; their sum, `total`, is what is minimised."""
