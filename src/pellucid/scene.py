@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rasterio.windows import Window
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import REACH_PX, box_mean, cloud_score
+from pellucid.data.gaps import fill_gaps
 from pellucid.data.geotiff import check_writable
 from pellucid.data.raster import CloudRaster, OpticalRaster, RadarRaster
 from pellucid.data.tiles import TileGrid, reflect
@@ -149,7 +149,7 @@ class Scene:
         cloud = self._cloud(unit, window)
         weight = self._weight(cloud, valid)[inner]
         ok = valid[0].numpy()[inner]
-        degraded = _fill(unit.numpy()[:, inner[0], inner[1]], ok)
+        degraded = fill_gaps(unit.numpy()[:, inner[0], inner[1]], ok)
         sar, lacks_radar = None, np.zeros_like(ok)
         if self.radar:
             sar = self.method.radar.to_unit(self.radar.read_db(window)).numpy()[:, inner[0], inner[1]]
@@ -157,7 +157,7 @@ class Scene:
                 heard = np.isfinite(sar).all(axis=0)
                 lacks_radar = ~heard & ok & (weight > 0)
                 weight[~heard] = 0
-                sar = _fill(sar, heard)
+                sar = fill_gaps(sar, heard)
         batch = Batch(
             degraded=torch.from_numpy(degraded)[None],
             valid=torch.from_numpy(ok)[None, None],
@@ -296,14 +296,6 @@ class Scene:
         cloudy = (cloud > self.options.cloud_threshold) & valid
         near = box_mean(cloudy.double(), self.options.margin_px + radius) > 0
         return (box_mean(near.double(), radius) * valid)[0].numpy()
-
-
-def _fill(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return (C, H, W) with unknown pixels replaced by their nearest known ones, so that nothing bleeds."""
-    if known.all() or not known.any():
-        return np.nan_to_num(values, nan=0.0) if not known.any() else values
-    nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
-    return values[:, nearest[0], nearest[1]]
 
 
 def _round(values: NDArray[np.float64], raster: OpticalRaster) -> NDArray[np.float64]:
