@@ -24,6 +24,11 @@ def test_the_best_row_is_the_first_of_the_highest_psnr() -> None:
     assert best_row([]) is None
 
 
+def test_without_images_the_best_row_has_the_lowest_loss() -> None:
+    rows = [{"step": step, "val_total": loss} for step, loss in enumerate((2.0, 1.0, 1.0, 1.5))]
+    assert best_row(rows) is rows[1]
+
+
 @pytest.mark.parametrize(("patience", "stalled"), [(0, False), (2, True), (3, False)])
 def test_a_run_has_stalled_when_the_best_row_is_too_long_ago(patience: int, stalled: bool) -> None:
     judge = Judge(Path(), tiny_config(early_stopping=patience).train, Means(), list)

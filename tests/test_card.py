@@ -29,7 +29,7 @@ def test_a_long_history_is_thinned_but_keeps_the_best_row() -> None:
 
 def test_a_card_admits_that_nothing_was_measured() -> None:
     card = write_card("mine", tiny_config(), tiny_method(), [])
-    assert "how well they restore was not measured" in card
+    assert "how good they are was not measured" in card
     assert "Validation" not in card
 
 

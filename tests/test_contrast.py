@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
-from pellucid.contrast import contrastive_loss, group
+from pellucid.contrast import contrastive_loss, found, group
 
 
 def test_loss_of_two_pairs_is_that_worked_by_hand() -> None:
@@ -32,12 +32,11 @@ def test_without_shared_texts_it_is_the_loss_of_clip() -> None:
 
 def test_pairs_that_share_a_text_are_no_negatives() -> None:
     """Features that tell the texts apart, and nothing else, are as good as can be."""
-    groups = group(["sea", "ice", "sea", "sea"])
-    assert groups.tolist() == [0, 1, 0, 0]
+    groups = torch.tensor([0, 1, 0, 0])
     features = torch.eye(2)[groups]
-    found = contrastive_loss(features, features, groups, 0.01)
-    assert found.item() == pytest.approx(3 / 4 * math.log(3), rel=1e-5)  # three may be any of three
-    assert contrastive_loss(features, features[[1, 0, 2, 3]], groups, 0.01) > 10 * found
+    loss = contrastive_loss(features, features, groups, 0.01)
+    assert loss.item() == pytest.approx(3 / 4 * math.log(3), rel=1e-5)  # three may be any of three
+    assert contrastive_loss(features, features[[1, 0, 2, 3]], groups, 0.01) > 10 * loss
 
 
 def test_one_match_of_many_is_not_enough() -> None:
@@ -54,3 +53,16 @@ def test_order_and_length_of_features_make_no_difference() -> None:
     loss = contrastive_loss(images, texts, groups, 0.2)
     torch.testing.assert_close(contrastive_loss(3 * images[order], texts[order], groups[order], 0.2), loss)
     torch.testing.assert_close(contrastive_loss(texts, images, groups, 0.2), loss)
+
+
+def test_equal_texts_are_one_group() -> None:
+    ids = torch.tensor([[2, 5, 3], [2, 4, 3], [2, 5, 3], [2, 5, 6]])
+    distinct, groups = group(ids)
+    assert len(distinct) == 3
+    assert torch.equal(distinct[groups], ids)
+
+
+def test_an_image_finds_its_text_where_no_other_is_nearer() -> None:
+    texts = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    images = torch.tensor([[3.0, 1.0], [0.2, 0.1], [1.0, 0.9]])  # the second is nearer to the first text
+    assert found(images, texts, torch.tensor([0, 1, 0])).item() == pytest.approx(2 / 3)

@@ -32,13 +32,14 @@ from pellucid.methods.regression import Regression
 from pellucid.methods.space import Latents
 from pellucid.methods.texts import Texts
 from pellucid.networks.autoencoder import Autoencoder
-from pellucid.text_training import build_contrastive
-from pellucid.published import Hints, read_checkpoint
+from pellucid.published import read_checkpoint
+from pellucid.published_formats import Hints
 from pellucid.run import WEIGHTS, Metadata, find_run, part_of, read_run, save_run, shipped_runs
 from pellucid.sources import build_training_data, keep_encoded
 from pellucid.spaces import Parts, Spaces, read_parts, read_spaces, read_texts
 from pellucid.starting import load_weights, prepare_network
 from pellucid.terms import Loss, build_losses
+from pellucid.text_training import build_contrastive
 from pellucid.trainer import choose_device, train
 
 AnyMethod: TypeAlias = Regression | Generative | Autoencoding | Contrastive
@@ -368,7 +369,7 @@ def import_run(
         method_values = {"name": "autoencoding", **named}  # of one kind of images, which is not to be guessed
     values = {"network": found.network, "method": method_values, "data": {"train": ()}}
     config = parse(Config, values, where=str(checkpoint))
-    method = build_method(config)
+    method = build_method(config, parts=found.parts)
     method.network.load_state_dict(found.weights)
     card = (
         f"# {run.name}\n\nImported from `{checkpoint.name}` (layout `{format}`), a published checkpoint. "

@@ -9,6 +9,7 @@ from torch.nn.functional import avg_pool2d
 
 from pellucid.data import augment as augment_module
 from pellucid.data.augment import (
+    Centres,
     Change,
     TrainingStream,
     change_clouds,
@@ -121,6 +122,18 @@ def test_a_patch_smaller_than_the_tile_is_refused() -> None:
     stream = TrainingStream([(Patches("x"), 1.0, keep)], length=1, tile=64, augment=STRONG, seed=0)
     with pytest.raises(InputError, match=r"48 x 48 pixels, data\.tile needs 64"):
         stream[0]
+
+
+def test_the_middle_of_a_patch_is_cut_out_of_all_its_images() -> None:
+    centres = Centres(Patches("x", "y"), 20)
+    assert (len(centres), centres.keys, centres.groups) == (2, ("x_0", "y_1"), ("x", "y"))
+    for name, image in centres[1].images().items():
+        torch.testing.assert_close(image, make_batch().images()[name][..., 14:34, 14:34])
+    small = Centres(SlicePatches("x"), 24)[0]
+    torch.testing.assert_close(avg_pool2d(small.target, 4), small.degraded)
+    torch.testing.assert_close(small.target, make_slice().target[..., 12:36, 12:36])
+    with pytest.raises(InputError, match=r"x_0 has 48 x 48 pixels, data.tile needs 49; lower it"):
+        Centres(Patches("x"), 49)[0]
 
 
 def test_clear_sources_always_lie_under_simulated_clouds() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import TinyData, tiny_config
 
-from pellucid.data.order import RunOrder, Share, train_loader, val_loader
+from pellucid.data.order import BatchesOfShare, RunOrder, Share, train_loader, val_loader
 
 
 @dataclass
@@ -48,9 +48,22 @@ def test_shares_of_a_validation_set_cover_it_once() -> None:
     assert sorted(index for share in shares for index in share) == list(range(7))
 
 
+def test_batches_of_a_validation_set_cover_it_once_in_an_order_that_stays() -> None:
+    shares = [list(BatchesOfShare(At(0, rank, 2), 11, batch=3)) for rank in range(2)]
+    assert [[len(batch) for batch in share] for share in shares] == [[3, 3], [3, 2]]
+    numbers = [index for share in shares for batch in share for index in batch]
+    assert sorted(numbers) == list(range(11))
+    assert numbers != list(range(11))
+    whole = BatchesOfShare(At(5), 11, batch=3)
+    assert len(whole) == 4
+    assert sorted(map(tuple, whole)) == sorted(tuple(batch) for share in shares for batch in share)
+
+
 def test_loaders_give_batches_to_train_on_and_single_images_to_validate() -> None:
     data = TinyData(12)
     batches = list(train_loader(At(), data, OPTIONS))
     assert [batch.key for batch in batches][:2] == [("image 0", "image 1"), ("image 2", "image 3")]
     torch.testing.assert_close(batches[1].target[1], data[3].target[0])
     assert [batch.key for batch in val_loader(At(), data, OPTIONS)] == [(key,) for key in data.keys]
+    joined = list(val_loader(At(), data, OPTIONS, is_joined=True))
+    assert [len(batch) for batch in joined] == [2] * 6

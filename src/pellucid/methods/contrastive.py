@@ -50,7 +50,7 @@ class Contrastive:
         self.optical, self.radar = optical, optical.select(())
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:  # noqa: ARG002
-        """Return how badly texts and images of the batch find each other: `contrast`, and the same as `total`.
+        """Return how badly texts and images of the batch find each other: `contrast`, alike `total`.
 
         It cannot fall below the mean logarithm of the number of pairs that share a text.
 

@@ -1,0 +1,97 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pellucid.contrast import contrastive_loss
+from pellucid.data.batch import Batch
+from pellucid.data.default_vocabulary import default_tokenizer
+from pellucid.data.ranges import PICTURE
+from pellucid.data.tokenizer import learn_tokenizer
+from pellucid.errors import InputError
+from pellucid.methods.contrastive import Contrastive
+from pellucid.networks.text_encoder import Config, build
+
+TEXTS = ("Region: sea", "Region: ice", "Region: sea", "region: SEA")
+TINY = Config(
+    vocab_size=20, width=16, num_layers=1, num_heads=2, length=8, bands=3, image_width=8, features=6
+)
+
+
+@pytest.fixture
+def method() -> Contrastive:
+    torch.manual_seed(0)
+    return Contrastive(build(TINY), learn_tokenizer(TEXTS, size=20, length=8), optical=PICTURE)
+
+
+@pytest.fixture
+def batch() -> Batch:
+    target = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    return Batch(
+        degraded=target,
+        target=target,
+        valid=torch.ones(4, 1, 16, 16, dtype=torch.bool),
+        key=("a", "b", "c", "d"),
+        prompt=TEXTS,
+    )
+
+
+def test_loss_is_that_of_the_features_of_images_and_texts(method: Contrastive, batch: Batch) -> None:
+    ids = method.tokenizer(TEXTS)
+    images, texts = method.network.image_features(batch.target), method.network.text_features(ids)
+    # What the tokenizer does not tell apart is one text.
+    expected = contrastive_loss(images, texts, torch.tensor([0, 1, 0, 0]), 0.07)
+    terms = method.loss(batch)
+    torch.testing.assert_close(terms["total"], expected)
+    assert terms["contrast"] == terms["total"]
+
+
+def test_gradients_reach_texts_images_and_temperature(method: Contrastive, batch: Batch) -> None:
+    method.loss(batch)["total"].backward()
+    for name in ("text.embeddings.token_embedding.weight", "image.0.weight", "log_temperature"):
+        assert method.network.get_parameter(name).grad.abs().sum() > 0, name
+
+
+def test_what_is_not_valid_makes_no_difference(method: Contrastive, batch: Batch) -> None:
+    valid = batch.valid.clone()
+    valid[..., :4] = False
+    spoilt = replace(batch, target=batch.target.where(valid, math.nan), valid=valid)
+    assert method.loss(spoilt)["total"] == method.loss(replace(batch, valid=valid))["total"]
+
+
+def test_images_that_find_their_texts_are_counted(
+    method: Contrastive, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts, groups = torch.eye(2)[[0, 1, 0, 0]], torch.tensor([0, 1, 0, 0])
+    images = torch.eye(2)[[0, 1, 1, 0]]  # the third finds the other text
+    monkeypatch.setattr(method, "features", lambda batch: (images, texts, groups))
+    figures = method.judge(batch)
+    assert figures["found"].item() == figures["chance"].item() == 0.75
+    torch.testing.assert_close(figures["total"], contrastive_loss(images, texts, groups, 0.07))
+
+
+def test_where_all_texts_are_the_same_nothing_is_to_be_found(method: Contrastive, batch: Batch) -> None:
+    figures = method.judge(replace(batch, prompt=("Region: ice",) * 4))
+    assert figures["found"].isnan()
+    assert figures["chance"].isnan()
+    assert figures["total"] > math.log(4)
+
+
+def test_a_vocabulary_or_length_that_is_too_small_is_refused() -> None:
+    with pytest.raises(InputError, match="vocabulary is 20; set vocab_size to at least 1000"):
+        Contrastive(build(TINY), default_tokenizer(length=8), optical=PICTURE)
+    with pytest.raises(InputError, match="gives 9 ids per text, the text encoder takes 8; set length to 9"):
+        Contrastive(build(TINY), learn_tokenizer(TEXTS, length=9), optical=PICTURE)
+
+
+def test_images_without_texts_are_refused(method: Contrastive, batch: Batch) -> None:
+    with pytest.raises(ValueError, match="a has no prompt, texts are learnt from images and prompts"):
+        method.loss(replace(batch, prompt=None))
+    with pytest.raises(ValueError, match="a has no target"):
+        method.loss(replace(batch, target=None))
+
+
+def test_it_makes_no_images(method: Contrastive, batch: Batch) -> None:
+    with pytest.raises(InputError, match="this model is a text encoder, it makes no images; choose another"):
+        method.restore(batch)

@@ -1,0 +1,159 @@
+"""End to end, for a text encoder: train a little, save, load, resume, refuse what cannot work."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.data.test_sar_optical import make_folder
+from typer.testing import CliRunner
+
+from pellucid.build import build_method, build_training_data, load, run_training
+from pellucid.cli import app
+from pellucid.config import Config, load_config
+from pellucid.data.batch import Batch
+from pellucid.epochs import in_steps
+from pellucid.errors import InputError
+from pellucid.methods.contrastive import Contrastive
+from pellucid.run import read_run, read_tokenizer_of
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+COLORS = {"tropical": (30, 160, 40), "temperate": (150, 140, 90), "arctic": (230, 235, 240)}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs whose colours tell their region."""
+    root = tmp_path_factory.mktemp("pictures")
+    words = tuple((region, "summer") for region in COLORS for _ in range(3))
+    for number in range(3):
+        make_folder(root, number, words, side=32)
+        for i, (region, _) in enumerate(words):
+            noise = np.random.default_rng([number, i]).normal(0, 20, (32, 32, 3))
+            pixels = (np.array(COLORS[region]) + noise).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / f"r_{number:03d}/s2_{number:03d}/img_p{i}.png")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _named(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PICTURES", str(pictures))
+
+
+def tiny(*changes: str) -> Config:
+    return load_config(CONFIGS / "text_encoder_tiny.yaml", ("train.device=cpu", *changes))
+
+
+@pytest.fixture(scope="module")
+def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "texts"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PICTURES", str(pictures))
+        report = run_training(tiny(), folder)
+    rows = report.history
+    assert rows[-1]["val_total"] < 0.7 * rows[0]["val_total"]
+    assert rows[-1]["val_found"] > 0.9
+    assert rows[-1]["val_chance"] < 0.6
+    assert report.best_psnr is None
+    assert report.best_step == min(rows, key=lambda row: row["val_total"])["step"]
+    return folder
+
+
+def test_texts_find_pictures_of_places_that_were_not_learnt(run: Path) -> None:
+    method = load(run, device="cpu")
+    assert isinstance(method, Contrastive)
+    data = build_training_data(tiny()).val
+    batch = Batch.cat([data[i] for i in range(9)])
+    figures = method.judge(batch)
+    assert figures["found"] == 1
+    untrained = build_method(tiny()).judge(batch)
+    assert figures["total"] < 0.7 * untrained["total"]
+
+
+def test_the_run_holds_the_tokenizer_of_the_training_prompts(run: Path) -> None:
+    tokenizer = read_tokenizer_of(run)
+    assert tokenizer.length == 16
+    assert tokenizer.unknown("Colorise image, Region: arctic, Season: winter") == ("winter",)
+    method = load(run, device="cpu")
+    assert method.tokenizer.fingerprint == tokenizer.fingerprint
+    (run / "tokenizer.json").rename(run / "kept")
+    with pytest.raises(InputError, match=r"lacks tokenizer.json"):
+        load(run)
+    (run / "kept").rename(run / "tokenizer.json")
+
+
+def test_the_card_says_how_the_weights_were_chosen(run: Path) -> None:
+    card = (run / "card.md").read_text()
+    assert "chosen by `val_total`, the lowest mean loss" in card
+    assert "`val_chance` is the share that always naming the most frequent" in card
+    assert "PSNR" not in card
+
+
+def test_a_resumed_run_ends_as_one_that_was_not_stopped(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    changes = ("train.validate_every=2", "train.schedule=constant")
+    for name, parts in (("whole", (4,)), ("parts", (2, 4))):
+        for number, steps in enumerate(parts):
+            run_training(tiny(f"train.num_steps={steps}", *changes), tmp_path / name, resume=number > 0)
+    whole, parts_state = (read_run(tmp_path / name)[1] for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], tensor) for name, tensor in parts_state.items())
+
+
+def test_epochs_are_passes_over_the_training_samples(tmp_path: Path) -> None:
+    changes = ("train.epochs=2", "train.validate_every_epochs=1", "train.checkpoint_every_epochs=2")
+    settings = in_steps(tiny(*changes)).train
+    assert (settings.num_steps, settings.validate_every, settings.checkpoint_every) == (6, 3, 6)  # 18 samples
+    held_out = in_steps(tiny(*changes, "data.hold_out=[r_001]", "train.accumulate=3")).train
+    assert (held_out.num_steps, held_out.checkpoint_every) == (2, 2)
+    assert in_steps(tiny()) == tiny()
+    run_training(tiny(*changes), tmp_path)
+    with (tmp_path / "history.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["3", "6"]
+    assert (tmp_path / "checkpoints" / "step-0000006.ckpt").is_file()
+    further = ("train.epochs=3", *changes[1:])
+    assert run_training(tiny(*further), tmp_path, resume=True).num_steps == 9
+
+
+def test_the_command_line_trains_and_tells_the_loss(tmp_path: Path) -> None:
+    words = ["train", str(CONFIGS / "text_encoder_tiny.yaml"), "--set", "train.num_steps=2"]
+    words += ["--set", "train.validate_every=2", "--set", "train.device=cpu", "--run", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "validation loss" in result.output
+    assert "PSNR" not in result.output
+
+
+def test_prompts_may_be_told_by_the_published_vocabulary_or_a_file(run: Path, tmp_path: Path) -> None:
+    known = build_method(tiny("method.tokenizer=default", "network.vocab_size=1000"))
+    assert known.tokenizer(["tropical"])[0, :3].tolist() == [2, 8, 3]
+    other = build_method(tiny(f"method.tokenizer={run}"))
+    assert other.tokenizer.fingerprint == read_tokenizer_of(run).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("network.vocab_size=9", "a vocabulary of 9 has room for 5; set vocab_size to at least"),
+        ("method.tokenizer=default", "the text encoder's vocabulary is 40; set vocab_size to at least 1000"),
+        ("network.length=8", "at most 6 fit into length = 8; shorten it, or set a larger length"),
+        ("method.tokenizer=nowhere.json", "the tokenizer nowhere.json does not exist"),
+        ("network.end_id=4", "network.end_id is 4, but the id that ends the tokenizer's texts is 3"),
+        ("network.bands=4", "network.bands is 4, but the number of the method's bands is 3; leave it out"),
+        ("network={name: glf_cr}", "network.name is 'glf_cr', which reads no texts"),
+        ("network.num_heads=3", "network: num_heads is 3, must divide width = 16"),
+        ("losses={l1: 1.0}", "losses.l1 compares images, of which a text encoder makes none; leave it out"),
+        ("data.train=[{name: synthetic}]", "data: synthetic has no prompts to learn texts from"),
+    ],
+)
+def test_a_config_that_cannot_work_is_explained(change: str, message: str) -> None:
+    with pytest.raises(InputError) as raised:
+        build_method(tiny(change))
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_validation_pictures_that_are_too_small_are_named() -> None:
+    with pytest.raises(InputError, match=r"img_p0 has 32 x 32 pixels, data.tile needs 33; lower it"):
+        build_training_data(tiny("data.tile=33")).val[0]
