@@ -5,6 +5,7 @@ import typer
 from pellucid.cli.clouds import clouds_command
 from pellucid.cli.data import data_app
 from pellucid.cli.evaluation import evaluate_command
+from pellucid.cli.pictures import colorize_command
 from pellucid.cli.runs import import_command, models, train_command
 from pellucid.cli.scenes import demo, remove_clouds, simulate
 from pellucid.cli.slices import upscale_command
@@ -13,7 +14,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="pellucid",
-    help="Restore what a sensor could not see: clouds off Sentinel-2 scenes, detail into CT slices.",
+    help="Restore what a sensor could not see: clouds off Sentinel-2 scenes, detail into CT slices, colour into radar.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -23,6 +24,7 @@ for name, command in (
     ("remove-clouds", remove_clouds),
     ("clouds", clouds_command),
     ("upscale", upscale_command),
+    ("colorize", colorize_command),
     ("train", train_command),
     ("evaluate", evaluate_command),
     ("simulate", simulate),

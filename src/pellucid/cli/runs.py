@@ -54,7 +54,7 @@ def models() -> None:
 
 def import_command(
     format: Annotated[  # noqa: A002
-        Literal["glf-cr", "cross-attention", "sr3", "cr-rf", "cr-rf-autoencoder"],
+        Literal["glf-cr", "cross-attention", "sr3", "cr-rf", "cr-rf-autoencoder", "sar-colorization"],
         typer.Argument(help="Layout of the checkpoint."),
     ],
     checkpoint: Annotated[Path, typer.Argument(help="A published .pth, .pt or .safetensors file.")],
@@ -76,7 +76,12 @@ def import_command(
         ),
     ] = None,
     num_heads: Annotated[
-        int | None, typer.Option(min=1, help="sr3: heads of its attention; default 4.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="sr3: heads of its attention; default 4. sar-colorization: of its text encoder's; default "
+            "one per 64 channels.",
+        ),
     ] = None,
     axes: Annotated[
         str,
@@ -91,6 +96,14 @@ def import_command(
     sar_autoencoder: Annotated[
         str | None, typer.Option(metavar="RUN", help="cr-rf: imported autoencoder of the radar.")
     ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="sar-colorization: tokenizer.json of its training; default the vocabulary that it has "
+            "without one.",
+        ),
+    ] = None,
 ) -> None:
     """Turn a published checkpoint into a run folder.
 
@@ -98,7 +111,7 @@ def import_command(
     """
     with said_plainly():
         from pellucid.build import import_run
-        from pellucid.published import Hints
+        from pellucid.published_formats import Hints
 
         hints = Hints(
             scale=scale,
@@ -107,8 +120,11 @@ def import_command(
             axes=_axes(axes),
             autoencoder=autoencoder,
             sar_autoencoder=sar_autoencoder,
+            tokenizer=tokenizer,
         )
-        import_run(format, checkpoint, run, optical=split_names(optical), radar=split_names(radar), hints=hints)
+        import_run(
+            format, checkpoint, run, optical=split_names(optical), radar=split_names(radar), hints=hints
+        )
         out.print(f"run folder  {run}", soft_wrap=True)
 
 
