@@ -28,6 +28,13 @@ def test_guidance_goes_on_from_the_null_condition_through_the_condition() -> Non
         torch.testing.assert_close(guided(Denoise(), CONDITION, scale)(X_T, T), null + scale * step)
 
 
+def test_what_is_led_away_from_may_be_another_condition() -> None:
+    other = Condition(degraded=torch.randn(2, 1, 4, 4))
+    found = guided(Denoise(), CONDITION, 3.0, other)(X_T, T)
+    wanted = T.view(-1, 1, 1, 1) * X_T + other.degraded + 3 * (CONDITION.degraded - other.degraded)
+    torch.testing.assert_close(found, wanted)
+
+
 def test_guidance_of_one_asks_once_and_changes_nothing() -> None:
     denoise = Denoise()
     out = guided(denoise, CONDITION, 1.0)(X_T, T)

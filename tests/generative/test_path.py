@@ -178,10 +178,35 @@ def test_times_without_a_shift_stay_where_they_are() -> None:
         assert path.move(t, 4096) is t
 
 
+def test_times_lead_from_the_first_step_of_each_part() -> None:
+    betas = beta_schedule("quad", 1000, linear_start=8.5e-4, linear_end=0.012)
+    path = VariancePreserving(betas, tells="step", spacing="leading")
+    for num_steps, step in ((50, 20), (30, 33), (1000, 1), (1, 1000)):
+        times = path.times(num_steps)
+        wanted = torch.arange((num_steps - 1) * step, -1, -step, dtype=torch.float64)
+        torch.testing.assert_close(path.noise_level(times[:-1]), wanted)
+        assert times[-1] == 0
+    with pytest.raises(ValueError, match="num_steps is 1001, the path has 1 to 1000"):
+        path.times(1001)
+
+
+def test_a_network_that_is_told_steps_is_trained_at_steps() -> None:
+    path = VariancePreserving(COSINE, tells="step")
+    t = torch.rand(1000, generator=torch.Generator().manual_seed(0))
+    moved = path.move(t, 4096)
+    told = path.noise_level(moved)
+    torch.testing.assert_close(told, told.round())
+    assert told.round().unique().tolist() == list(range(len(COSINE)))
+    assert ((moved - t >= 0) & (moved - t <= 1 / len(COSINE))).all()
+    assert path.move(torch.zeros(1), 4096) == 1 / len(COSINE)
+
+
 def test_a_path_that_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="prediction is x0, must be one of noise, image, velocity"):
         RectifiedFlow("x0")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="tells is t, must be one of level, step"):
         VariancePreserving(COSINE, tells="t")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="spacing is odd, must be one of even, leading"):
+        VariancePreserving(COSINE, spacing="odd")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="row of variances"):
         VariancePreserving(torch.tensor([0.1, 1.1]))

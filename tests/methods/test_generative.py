@@ -1,5 +1,4 @@
 import math
-import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +15,8 @@ from pellucid.generative.noise import keyed_noise
 from pellucid.generative.path import RectifiedFlow, VariancePreserving, beta_schedule, time_shift
 from pellucid.losses import LOSSES
 from pellucid.methods.autoencoding import Autoencoding
-from pellucid.methods.generative import Generative, Learning, Sampling, with_sampling
-from pellucid.methods.regression import Regression
+from pellucid.methods.generative import Generative, Learning
+from pellucid.methods.sampling import Sampling
 from pellucid.methods.space import Latents, Pixels
 from pellucid.networks import autoencoder
 
@@ -143,41 +142,6 @@ class Late(Enlarged):
 
     def forward(self, x_t: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
         return super().forward(x_t, c_noise, condition) + 5 * (1 - c_noise.view(-1, 1, 1, 1))
-
-
-class Halved(Enlarged):
-    """Says half of what it is told, so that following it twice as far gives all of it."""
-
-    def forward(self, x_t: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
-        return super().forward(x_t, c_noise, condition) / 2
-
-
-def test_guidance_follows_the_condition_so_many_times_as_far() -> None:
-    given = batch()
-    plain = method(learning=Learning(drop_condition=0.1))
-    plain.network = Halved()
-    changed = with_sampling(plain, guidance=2.0)
-    torch.testing.assert_close(
-        changed.restore(given), enlarge(given.degraded, 4).clamp(0, 1), rtol=0, atol=1e-5
-    )
-    assert plain.sampling.guidance == 1.0
-    assert len(plain.network.levels) == 2 * plain.sampling.steps
-
-
-def test_guidance_of_a_model_that_never_lacked_its_condition_is_warned_of() -> None:
-    with pytest.warns(UserWarning, match=r"guidance is 2\.5, but .* never trained without .*--guidance"):
-        with_sampling(method(), guidance=2.5)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with_sampling(method(), guidance=1.0, steps=2)
-        with_sampling(method(learning=Learning(drop_condition=0.1)), guidance=2.5)
-
-
-def test_a_method_without_steps_names_the_options_to_leave_out() -> None:
-    regression = Regression(Enlarged(), optical=SLICE, radar=SENTINEL1.select(()), losses={})
-    assert with_sampling(regression) is regression
-    with pytest.raises(InputError, match="takes no steps; leave out --steps and --guidance or choose"):
-        with_sampling(regression, steps=4, guidance=2.0)
 
 
 class Straight(nn.Module):
@@ -364,11 +328,6 @@ def test_times_are_moved_for_the_number_of_tokens() -> None:
     torch.testing.assert_close(x, torch.lerp(encoded.x0, noise, t))
 
 
-def test_a_degraded_start_refuses_fresh_noise() -> None:
-    with pytest.raises(InputError, match=r"eta is 0\.5, but this model starts from the degraded image"):
-        with_sampling(latent(start_noise=0.1), eta=0.5)
-
-
 def test_parts_that_contradict_each_other_are_refused_before_training() -> None:
     with pytest.raises(InputError, match=r"eta is 0\.5, but .* Heun's method.*leave out method\.eta"):
         method(sampling=Sampling(3, eta=0.5, solver="heun"))
@@ -376,12 +335,8 @@ def test_parts_that_contradict_each_other_are_refused_before_training() -> None:
         latent(start_noise=0.1, sampling=Sampling(3, eta=1.0))
     with pytest.raises(InputError, match=r"method\.residual is 12, but .* whole ones; set it to 0"):
         method(residual=12.0, start_noise=0.1)
-    with pytest.raises(InputError, match="Heun's method, which needs 0; leave out --eta"):
-        with_sampling(method(sampling=Sampling(3, solver="heun")), eta=0.5)
 
 
 def test_more_steps_than_the_path_has_are_refused_before_training() -> None:
     with pytest.raises(InputError, match=r"method\.steps: .*21"):
         method(sampling=Sampling(steps=21))
-    with pytest.raises(InputError, match=r"--steps: .*21"):
-        with_sampling(method(), steps=21)

@@ -31,6 +31,12 @@ def test_latents_are_those_of_the_network() -> None:
         torch.testing.assert_close(space.decode(found), (space.network.decode(found) + 1) / 2)
 
 
+def test_a_grey_image_is_seen_as_many_times_as_there_are_bands() -> None:
+    coder, grey = latents(), torch.rand(2, 1, 8, 8)
+    found = Latents(coder.coder, copies=2).encode(grey)
+    assert found.equal(coder.encode(grey.expand(-1, 2, -1, -1)))
+
+
 def test_gradients_pass_the_decoder_but_change_no_autoencoder() -> None:
     space = latents()
     values = torch.randn(1, 3, 2, 2, requires_grad=True)
