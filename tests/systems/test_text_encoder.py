@@ -3,11 +3,9 @@
 import csv
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
-from tests.data.test_sar_optical import make_folder
+from tests.pairs import write_pairs
 from typer.testing import CliRunner
 
 from pellucid.build import build_method, build_training_data, load, run_training
@@ -20,21 +18,11 @@ from pellucid.methods.contrastive import Contrastive
 from pellucid.run import read_run, read_tokenizer_of
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-COLORS = {"tropical": (30, 160, 40), "temperate": (150, 140, 90), "arctic": (230, 235, 240)}
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pairs whose colours tell their region."""
-    root = tmp_path_factory.mktemp("pictures")
-    words = tuple((region, "summer") for region in COLORS for _ in range(3))
-    for number in range(3):
-        make_folder(root, number, words, side=32)
-        for i, (region, _) in enumerate(words):
-            noise = np.random.default_rng([number, i]).normal(0, 20, (32, 32, 3))
-            pixels = (np.array(COLORS[region]) + noise).clip(0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(root / f"r_{number:03d}/s2_{number:03d}/img_p{i}.png")
-    return root
+    return write_pairs(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture(autouse=True)
