@@ -31,8 +31,9 @@ from pellucid.data.batch import Batch
 from pellucid.evaluator import crop_centre
 from pellucid.generative.noise import keyed_noise
 from pellucid.generative.path import VariancePreserving
-from pellucid.methods.generative import Generative, Sampling
+from pellucid.methods.generative import Generative
 from pellucid.methods.method import Method
+from pellucid.methods.sampling import Sampling
 from pellucid.metrics import gmsd, psnr, ssim
 from pellucid.pictures import spread
 from pellucid.references import read_reference

@@ -12,7 +12,8 @@ from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SLICE
 from pellucid.data.resample import reduce
 from pellucid.generative.path import VariancePreserving, beta_schedule
-from pellucid.methods.generative import Generative, Sampling
+from pellucid.methods.generative import Generative
+from pellucid.methods.sampling import Sampling
 from pellucid.metrics import psnr
 from pellucid.networks import cross_attention, glf_cr, sr3_unet
 

@@ -26,7 +26,8 @@ from pellucid.data.batch import Batch, Condition
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.generative.noise import Noise, NoiseField
 from pellucid.generative.path import VariancePreserving, beta_schedule
-from pellucid.methods.generative import Generative, Learning, Sampling
+from pellucid.methods.generative import Generative, Learning
+from pellucid.methods.sampling import Sampling
 from pellucid.predictor import restore_scene
 
 SPREAD = 0.05

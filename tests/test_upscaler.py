@@ -10,7 +10,7 @@ from PIL import Image
 from stacks import SMALL, Fake, bicubic, pattern, read, save
 from torch import Tensor, nn
 
-from pellucid.methods.generative import Sampling
+from pellucid.methods.sampling import Sampling
 from pellucid.upscaler import NOTE, check_upscale, upscale
 
 

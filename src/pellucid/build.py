@@ -26,9 +26,10 @@ from pellucid.errors import InputError
 from pellucid.generative.path import RectifiedFlow, VariancePreserving, beta_schedule
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.contrastive import Contrastive
-from pellucid.methods.generative import DENOISE, Generative, Learning, Sampling
+from pellucid.methods.generative import DENOISE, Generative, Learning
 from pellucid.methods.method import Method
 from pellucid.methods.regression import Regression
+from pellucid.methods.sampling import Sampling
 from pellucid.methods.space import Latents
 from pellucid.methods.texts import Texts
 from pellucid.networks.autoencoder import Autoencoder

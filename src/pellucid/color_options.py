@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pellucid.data.ranges import PICTURE
 from pellucid.errors import InputError
 from pellucid.generative.sampler import Solver
-from pellucid.methods.generative import with_sampling
 from pellucid.methods.method import Method
+from pellucid.methods.sampling import with_sampling
 
 Sampler = Literal["ddpm", "ddim", "dpm++"]
 # Fresh noise and solver of each.

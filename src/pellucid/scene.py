@@ -22,8 +22,8 @@ from pellucid.data.tiles import TileGrid, reflect
 from pellucid.errors import InputError
 from pellucid.generative.noise import NoiseField
 from pellucid.inference import digest_method, place_noise, run_method, tiles_at_once
-from pellucid.methods.generative import with_sampling
 from pellucid.methods.method import Method
+from pellucid.methods.sampling import with_sampling
 from pellucid.restore_options import RestoreOptions, check_options
 from pellucid.trainer import choose_device
 

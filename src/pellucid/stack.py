@@ -20,8 +20,8 @@ from pellucid.data.slice_writer import WRITABLE, check_output
 from pellucid.data.tiles import TileGrid
 from pellucid.errors import InputError
 from pellucid.inference import check_samples, digest_method, tiles_at_once
-from pellucid.methods.generative import with_sampling
 from pellucid.methods.method import Method, result_range
+from pellucid.methods.sampling import with_sampling
 from pellucid.trainer import choose_device
 
 # Low-resolution pixels, to each side, that the bicubic kernel touches: Keys 1981,

@@ -1,4 +1,4 @@
-"""End to end, for colorization: train text encoder, autoencoder and colorizer a little, save, load, colorize."""
+"""End to end, for colorization: train the three networks a little, save, load, colorize."""
 
 import shutil
 from dataclasses import replace

@@ -15,7 +15,7 @@ from pellucid.config import Config, load_config
 from pellucid.evaluator import evaluate
 from pellucid.generative.noise import NoiseField, TileNoise
 from pellucid.image_score import BICUBIC, MODEL
-from pellucid.methods.generative import with_sampling
+from pellucid.methods.sampling import with_sampling
 from pellucid.references import read_reference
 from pellucid.upscaler import UpscaleOptions
 

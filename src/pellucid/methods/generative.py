@@ -19,11 +19,9 @@ from pellucid.generative.path import Path
 from pellucid.generative.sampler import sample
 from pellucid.generative.times import Spread, TrainingTimes
 from pellucid.losses import teach
-from pellucid.methods.sampling import Sampling, check_sampling, with_sampling
+from pellucid.methods.sampling import Sampling, check_sampling
 from pellucid.methods.space import Latents, Pixels, Space, all_inside
 from pellucid.methods.texts import Texts
-
-__all__ = ["DENOISE", "Generative", "Learning", "Sampling", "with_sampling"]
 
 # The term that compares what the network returns with what it is meant to return; all others see images.
 DENOISE = "denoise"
