@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 
 from pellucid.build import import_run, load
 from pellucid.cli import app
+from pellucid.data.batch import Batch
 from pellucid.errors import InputError
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.generative import Generative
+from pellucid.methods.sampling import with_sampling
 from pellucid.networks import _flux_layout, autoencoder, flux
 from pellucid.networks._layout import to_published
 from pellucid.published import read_checkpoint
@@ -135,6 +137,24 @@ def test_imported_flow_gives_the_published_output(
             net.modulation(known["t"], known["y"], known["guidance"]),
         )
     torch.testing.assert_close(out, known["out"], rtol=1e-4, atol=1e-4)  # see test_flux
+
+
+def test_an_imported_flow_is_told_its_guidance_in_one_call(
+    golden_folder: Path, tmp_path: Path, autoencoders: Hints
+) -> None:
+    path = save(tmp_path / "rf_epoch_30.pth", golden.state_dict(golden_folder, "crrf_flux_small"))
+    import_run("cr-rf", path, tmp_path / "run", hints=autoencoders)
+    method, calls = load(tmp_path / "run", device="cpu"), []
+    method.network.register_forward_hook(lambda *_: calls.append(1))
+    draw = torch.Generator().manual_seed(0)
+    image, sar = torch.rand(1, 3, 8, 8, generator=draw), torch.rand(1, 2, 8, 8, generator=draw)
+    given = Batch(image, torch.ones(1, 1, 8, 8, dtype=torch.bool), key=("a",), sar=sar)
+    published, same, other = (
+        with_sampling(method, steps=2, guidance=guidance).restore(given) for guidance in (None, 2.5, 6.0)
+    )
+    assert published.equal(same)
+    assert not published.equal(other)
+    assert len(calls) == 3 * 2
 
 
 def test_a_flow_needs_its_autoencoders(golden_folder: Path, tmp_path: Path, autoencoders: Hints) -> None:

@@ -160,7 +160,7 @@ def test_steps_and_eta_change_a_copy_of_the_method(tmp_path: Path) -> None:
 class Steps:
     """The part of a path that says how many steps it has."""
 
-    def times(self, num_steps: int) -> Tensor:
+    def times(self, num_steps: int, num_tokens: int) -> Tensor:  # noqa: ARG002
         if num_steps > 100:
             raise ValueError(f"num_steps is {num_steps}, the path has 1 to 100")
         return torch.linspace(1, 0, num_steps + 1)

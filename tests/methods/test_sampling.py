@@ -3,9 +3,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import golden
 import pytest
 import torch
-from tests import golden
 from tests.methods.test_generative import Enlarged, batch, cloudy, last_seen, latent, method
 from torch import Tensor
 

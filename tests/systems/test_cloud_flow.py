@@ -12,11 +12,14 @@ from safetensors.torch import load_file, save_file
 from pellucid.build import AnyMethod, build_method, build_network, load, run_training, start_method
 from pellucid.config import Config, GenerativeConfig, load_config, parse
 from pellucid.data.batch import Batch
+from pellucid.data.ranges import PICTURE
 from pellucid.data.synthetic import simulate_pairs
+from pellucid.data.tokenizer import learn_tokenizer
 from pellucid.errors import InputError
 from pellucid.methods.autoencoding import Autoencoding
+from pellucid.methods.contrastive import Contrastive
 from pellucid.methods.generative import Generative
-from pellucid.networks import flux
+from pellucid.networks import flux, text_encoder
 from pellucid.predictor import restore_scene
 from pellucid.restore_options import RestoreOptions
 from pellucid.run import save_run
@@ -159,6 +162,7 @@ def test_other_samples_are_kept_apart(change: str, coders: Path, tmp_path: Path)
         ("method.space.optical={sar}", "is for VV, VH from (-25.0, -32.5) to (0.0, 0.0) dB, the method's"),
         ("method.space.sar=''", "the images become 4 times smaller, the radar 1 times; name autoencoders"),
         ("network.latent_channels=16", "network.latent_channels is 16, but the autoencoder has 4"),
+        ("network.text_channels=16", "network.text_channels is 16, but method.text names no text encoder"),
         ("method.residual=2", "method.residual is 2, which is for pixels"),
         ("method.eta=0.5", "method.start is degraded, which needs the path rectified_flow and eta 0"),
         ("method.path={name: variance_preserving}", "method.start is degraded, which needs the path"),
@@ -183,6 +187,43 @@ def test_a_run_without_its_autoencoder_is_refused(run: Path, tmp_path: Path) -> 
     save_file(state, path, metadata)
     with pytest.raises(InputError, match=r"method\.space\.optical: .* is neither a run folder"):
         load(tmp_path / "run")
+
+
+def write_texts(folder: Path) -> Path:
+    """Write the run of a text encoder that knows two words and has learnt nothing."""
+    network = {
+        "name": "text_encoder",
+        "vocab_size": 8,
+        "width": 16,
+        "num_layers": 1,
+        "num_heads": 2,
+        "length": 4,
+    }
+    network |= {"bands": 3, "image_width": 8}
+    values = {"network": network, "method": {"name": "contrastive"}, "data": {"train": ()}}
+    config = parse(Config, values, where="texts")
+    encoder = build_network(config)
+    assert isinstance(encoder, text_encoder.TextEncoder)
+    tokenizer = learn_tokenizer(["lake", "forest"], size=8, length=4)
+    save_run(folder, config=config, method=Contrastive(encoder, tokenizer, optical=PICTURE))
+    return folder
+
+
+def test_a_flow_that_heeds_texts_restores_what_a_prompt_says(coders: Path, tmp_path: Path) -> None:
+    changes = (*QUICK, "train.num_steps=4", "data.val=[]", f"method.text={write_texts(tmp_path / 'texts')}")
+    run_training(tiny(coders, *changes), tmp_path / "flow")
+    shutil.rmtree(tmp_path / "texts")
+    method = load(tmp_path / "flow", device="cpu")
+    assert method.takes_text
+    simulate_pairs(tmp_path, count=1, size=64, seed=3)
+    (scene,) = (tmp_path / "s2_cloudy").iterdir()
+    found = {}
+    for prompt in ("lake", "forest", "", None):
+        options = RestoreOptions(tile=64, device="cpu", preview=False, prompt=prompt)
+        restore_scene(scene, tmp_path / "out.tif", method=method, options=options)
+        found[prompt] = (tmp_path / "out.tif").read_bytes()
+    assert found[""] == found[None]
+    assert len(set(found.values())) == 3
 
 
 @pytest.mark.parametrize("size", ["", "_shipped", "_tiny"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.pairs import prompt, write_pairs
+from pairs import prompt, write_pairs
 
 from pellucid.build import build_method, build_network, load, run_training, start_method
 from pellucid.config import Config, GenerativeConfig, load_config, parse
