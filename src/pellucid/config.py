@@ -66,7 +66,9 @@ class PathConfig(Strict):
 
 
 class SpaceConfig(Strict):
-    """Run folders, or models that ship, of the autoencoders in whose latents a network works."""
+    """The autoencoders in whose latents a network works: run folders, models that ship, or, of pictures in
+    colour, folders of diffusers. Of a run that works in the latents of one itself, that one is meant.
+    """
 
     optical: str = ""
     """Of the images; empty: the network works on pixels."""
@@ -89,7 +91,8 @@ class GenerativeConfig(Strict):
     """How many times larger the result is than the degraded image."""
     space: SpaceConfig = SpaceConfig()
     text: str = ""
-    """Run folder, or model that ships, of the text encoder that makes tokens of prompts; empty: no texts."""
+    """The text encoder that makes tokens of prompts: a run folder, a model that ships, or a folder of
+    transformers. Of a run that heeds texts itself, its own is meant. Empty: no texts."""
     path: PathConfig = PathConfig()
     start: Literal["noise", "degraded"] = "noise"
     """Where sampling begins; "degraded" takes few steps, on a straight path."""

@@ -4,20 +4,22 @@ Spaces are the pixels, or the autoencoders' latents, that it works on; texts are
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from pellucid import pretrained
 from pellucid.config import AutoencodingConfig, GenerativeConfig, parse
 from pellucid.data.ranges import PICTURE, ValueRange
-from pellucid.data.tokenizer import Tokenizer
+from pellucid.data.tokenizer import Tokenizer, read_tokenizer
 from pellucid.errors import InputError
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.space import Latents, Pixels
 from pellucid.methods.texts import Texts
 from pellucid.networks import autoencoder, text_encoder
+from pellucid.pretrained import is_pretrained
 from pellucid.run import AUTOENCODERS, TEXT, Metadata, check_tokenizer, find_run, part_of, read_run
 
 
@@ -102,15 +104,24 @@ def read_texts(options: GenerativeConfig, parts: Parts | None = None) -> Texts |
     try:
         if parts is not None and parts.text is not None and parts.tokenizer is not None:
             return Texts(_text_encoder(parts.text, part_of(parts.state, TEXT)), parts.tokenizer)
-        folder = find_run(options.text)
-        config, state, metadata = read_run(folder)
-        if config.network.get("name") != "text_encoder":
-            raise InputError(
-                f"{options.text} is for the method {config.method.name}, no text encoder; name one"
-            )
-        return Texts(_text_encoder(config.network, state), check_tokenizer(folder, metadata))
+        return _texts_of(options.text)
     except InputError as error:
         raise InputError(f"method.text: {error}") from error
+
+
+def _texts_of(source: str) -> Texts:
+    """Return the text encoder of a run, or of a folder of transformers, with its tokenizer."""
+    if is_pretrained(Path(source)):
+        found, weights = pretrained.read_text_encoder(Path(source))
+        return Texts(_text_encoder(asdict(found), weights), read_tokenizer(Path(source), length=found.length))
+    folder = find_run(source)
+    config, state, metadata = read_run(folder)
+    entry = metadata.text or config.network
+    if metadata.text:
+        state = part_of(state, TEXT)
+    elif entry.get("name") != "text_encoder":
+        raise InputError(f"{source} is for the method {config.method.name}, no text encoder; name one")
+    return Texts(_text_encoder(entry, state), check_tokenizer(folder, metadata))
 
 
 def _text_encoder(entry: Mapping[str, Any], state: Mapping[str, Tensor]) -> text_encoder.TextEncoder:
@@ -153,12 +164,21 @@ def _space(
 
 
 def read_autoencoder(run: str) -> Autoencoding:
-    """Return the autoencoder of a run folder, or of a model that ships, to encode and decode with.
+    """Return an autoencoder to encode and decode with.
+
+    Args:
+        run: folder, or name of a model that ships: of an autoencoder, or of what works in the latents of one,
+            whose own for optical images is taken; or a folder of diffusers, of pictures in colour.
 
     Raises:
-        InputError: if there is no such run, or it is none of an autoencoder.
+        InputError: if there is no such run, or there is no autoencoder in it.
     """
+    if is_pretrained(Path(run)):
+        found, weights = pretrained.read_autoencoder(Path(run))
+        return _build(asdict(found), weights, Metadata(PICTURE, PICTURE.select(()), None))
     config, state, metadata = read_run(find_run(run))
+    if entry := metadata.autoencoders.get("optical"):
+        return _saved(entry, part_of(state, f"{AUTOENCODERS}optical."), "optical", metadata.optical)
     if not isinstance(config.method, AutoencodingConfig):
         raise InputError(f"{run} is a {config.method.name} model, a space needs an autoencoder; name another")
     return _build(config.network, state, metadata)
@@ -175,6 +195,8 @@ def _saved(entry: dict[str, Any], state: dict[str, Tensor], kind: str, images: V
 def _build(entry: dict[str, Any], state: dict[str, Tensor], metadata: Metadata) -> Autoencoding:
     bands = len(metadata.optical.bands or metadata.radar.bands)
     values = {"bands": bands, **{key: value for key, value in entry.items() if key != "name"}}
+    if values["bands"] != bands:
+        raise InputError(f"it is for {values['bands']} bands, its images have {bands}; name another")
     try:
         network = autoencoder.build(parse(autoencoder.Config, values, where="network"))
         network.load_state_dict(state)
