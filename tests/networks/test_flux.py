@@ -178,7 +178,7 @@ def test_every_condition_and_the_guidance_change_the_result(config: Config) -> N
     assert net(x_t, time, condition).equal(told)
 
 
-@pytest.mark.parametrize("config", [TINY, JOINED])
+@pytest.mark.parametrize("config", [TINY, JOINED, dataclasses.replace(JOINED, blend=True)])
 @torch.inference_mode()
 def test_what_is_missing_is_zero_as_for_guidance(config: Config) -> None:
     net = network(config).eval()
@@ -205,8 +205,21 @@ def test_joined_channels_make_no_further_tokens() -> None:
 
 
 @torch.inference_mode()
-def test_a_fresh_network_stays_at_the_source() -> None:
-    assert not build(TINY)(*inputs()).any()
+def test_a_fresh_network_says_nothing_or_mixes_what_is_there_with_nothing() -> None:
+    x_t, time, condition = inputs()
+    assert not build(TINY)(x_t, time, condition).any()
+    blending = build(dataclasses.replace(TINY, blend=True))
+    torch.testing.assert_close(blending(x_t, time, condition), 0.5 * condition.degraded)
+
+
+@torch.inference_mode()
+def test_blending_keeps_what_the_network_has_no_share_in() -> None:
+    net = build(dataclasses.replace(JOINED, blend=True)).eval()
+    x_t, time, condition = inputs()
+    net.transformer.proj_out.bias[:4] = -30  # the shares of the 2 x 2 pixels of a token
+    torch.testing.assert_close(net(x_t, time, condition), condition.degraded)
+    net.transformer.proj_out.bias[:4] = 30
+    assert not net(x_t, time, condition).any()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (32, 32), (40, 100)])

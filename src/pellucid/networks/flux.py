@@ -37,6 +37,8 @@ class Config:
         width: of a token inside.
         join: cloudy and radar latents are tokens of their own, or, with the cloud map, further channels of
             the noised ones.
+        blend: return a mixture of the cloudy latents and new ones, whose shares the network estimates, so
+            that what lies clear stays as it is; for methods whose `prediction` is the image.
         num_heads: of each attention; must divide `width`.
         num_double: blocks with weights of their own for image tokens and for context.
         num_single: blocks that treat both alike; they follow the double ones.
@@ -50,6 +52,7 @@ class Config:
     sar_channels: int = 4
     text_channels: int = 0
     join: Literal["tokens", "channels"] = "tokens"
+    blend: bool = False
     width: int = 768
     num_heads: int = 6
     num_double: int = 4
@@ -105,7 +108,7 @@ class FluxNet(nn.Module):
         self.text_in = nn.Linear(config.text_channels, width) if config.text_channels else None
         transformer: Any = FluxTransformer2DModel(  # type: ignore[no-untyped-call]
             in_channels=patch if config.join == "tokens" else 2 * patch + 4 * config.sar_channels + 4,
-            out_channels=patch,
+            out_channels=patch + (4 if config.blend else 0),
             num_layers=config.num_double,
             num_single_layers=config.num_single,
             attention_head_dim=width // config.num_heads,
@@ -118,14 +121,14 @@ class FluxNet(nn.Module):
         transformer.context_embedder = nn.Identity()
         transformer.time_text_embed = _Given()
         _norm_in_full_precision(transformer)
-        nn.init.zeros_(transformer.proj_out.weight)  # at first nothing moves: the result is the source
+        nn.init.zeros_(transformer.proj_out.weight)  # a fresh network knows nothing, and says 0
         nn.init.zeros_(transformer.proj_out.bias)
         if config.checkpointing:
             transformer.enable_gradient_checkpointing()
         self.transformer = transformer
 
     def forward(self, x_t: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
-        """Return (B, Z, h, w), as a rule the velocity at `x_t`.
+        """Return (B, Z, h, w), as a rule the velocity at `x_t`; the image, where the config says `blend`.
 
         Args:
             x_t: (B, Z, h, w), latents on their way from noise.
@@ -142,7 +145,11 @@ class FluxNet(nn.Module):
         image = self.image(x_t, condition, cloud)
         modulation = self.modulation(c_noise, cloud, condition.guidance)
         out = self.denoise(image, self.context(x_t, condition), modulation)
-        return unpack(out[:, : x_t.shape[-2] * x_t.shape[-1] // 4], like=x_t)  # (B, Z, h, w)
+        out = unpack(out[:, : x_t.shape[-2] * x_t.shape[-1] // 4], like=x_t)  # (B, Z, h, w), or Z + 1
+        if not self.config.blend:
+            return out
+        kept = x_t.new_zeros(()) if condition.degraded is None else condition.degraded
+        return torch.lerp(kept, out[:, 1:].to(kept), out[:, :1].to(kept).sigmoid())
 
     def image(self, x_t: Tensor, condition: Condition, cloud: Tensor) -> Tokens:
         """Return the N noised tokens, with what is joined to them: N cloudy ones, or channels."""
