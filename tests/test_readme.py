@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from tests.pairs import write_pairs
 from typer.testing import CliRunner
 
 from pellucid.build import build_network, import_run
@@ -26,6 +27,7 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 QUICK = (
     *("train.num_steps=2", "train.batch=1", "train.validate_every=2", "train.checkpoint_every=2"),
     *("train.num_workers=0", "train.precision=fp32", "train.steps_per_epoch=1", "data.tile=32"),
+    *("train.epochs=0", "train.validate_every_epochs=0", "train.checkpoint_every_epochs=0"),
 )
 TINY_UNET = "network={name: sr3_unet, width: 8, multipliers: [1, 2], num_blocks: 1, groups: 4}"
 SMALL = {
@@ -33,6 +35,7 @@ SMALL = {
     "configs/cross_attention.yaml": ["network={name: cross_attention, width: 8}"],
     "configs/sr3_ct_x4.yaml": [TINY_UNET],
     "configs/sr3_ct_x8.yaml": [TINY_UNET],
+    "configs/text_encoder.yaml": ["network={name: text_encoder, width: 8, num_layers: 1, num_heads: 1}"],
 }
 
 
@@ -82,6 +85,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.save({key: build_network(config).state_dict()}, folder / file)
     import_run("cross-attention", folder / "X.pth", folder / "RUN")
     _lay_out_slices(folder)
+    write_pairs(folder / "data" / "Dataset")
     return folder
 
 

@@ -7,6 +7,7 @@ from pellucid.data.raster import Offset
 from pellucid.errors import InputError
 from pellucid.inference import check_samples
 from pellucid.methods.autoencoding import Autoencoding
+from pellucid.methods.contrastive import Contrastive
 from pellucid.methods.method import Method
 
 
@@ -70,6 +71,8 @@ def check_options(method: Method, options: RestoreOptions, *, wants_spread: bool
     """
     if isinstance(method, Autoencoding):
         raise InputError("this model is an autoencoder, it takes no clouds off; choose another --model")
+    if isinstance(method, Contrastive):
+        raise InputError("this model is a text encoder, it takes no clouds off; choose another --model")
     if method.scale > 1:
         raise InputError(
             f"this model enlarges slices {method.scale} times, it takes no clouds off; choose another "

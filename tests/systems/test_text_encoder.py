@@ -8,6 +8,7 @@ import torch
 from tests.pairs import write_pairs
 from typer.testing import CliRunner
 
+from pellucid import restore_scene
 from pellucid.build import build_method, build_training_data, load, run_training
 from pellucid.cli import app
 from pellucid.config import Config, load_config
@@ -70,6 +71,11 @@ def test_the_run_holds_the_tokenizer_of_the_training_prompts(run: Path) -> None:
     with pytest.raises(InputError, match=r"lacks tokenizer.json"):
         load(run)
     (run / "kept").rename(run / "tokenizer.json")
+
+
+def test_it_takes_no_clouds_off(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="this model is a text encoder, it takes no clouds off; choose"):
+        restore_scene(tmp_path / "scene.tif", tmp_path / "out.tif", method=load(run, device="cpu"))
 
 
 def test_the_card_says_how_the_weights_were_chosen(run: Path) -> None:
