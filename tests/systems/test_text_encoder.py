@@ -13,10 +13,12 @@ from pellucid.build import build_method, build_training_data, load, run_training
 from pellucid.cli import app
 from pellucid.config import Config, load_config
 from pellucid.data.batch import Batch
+from pellucid.data.default_vocabulary import default_tokenizer
 from pellucid.epochs import in_steps
 from pellucid.errors import InputError
 from pellucid.methods.contrastive import Contrastive
 from pellucid.run import read_run, read_tokenizer_of
+from pellucid.text_training import build_text_encoder
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -117,6 +119,16 @@ def test_the_command_line_trains_and_tells_the_loss(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "validation loss" in result.output
     assert "PSNR" not in result.output
+
+
+def test_the_published_size_is_the_default() -> None:
+    config = load_config(CONFIGS / "text_encoder.yaml")
+    with torch.device("meta"):
+        network = build_text_encoder(config, default_tokenizer())
+    assert sum(weight.numel() for weight in network.text.parameters()) == 85_883_136
+    options = config.train
+    assert (options.batch, options.learning_rate, options.weight_decay) == (32, 1e-4, 0.01)
+    assert (options.epochs, options.warmup_steps, options.checkpoint_every_epochs) == (50, 1000, 5)
 
 
 def test_prompts_may_be_told_by_the_published_vocabulary_or_a_file(run: Path, tmp_path: Path) -> None:
