@@ -36,6 +36,11 @@ SMALL = {
     "configs/sr3_ct_x4.yaml": [TINY_UNET],
     "configs/sr3_ct_x8.yaml": [TINY_UNET],
     "configs/text_encoder.yaml": ["network={name: text_encoder, width: 8, num_layers: 1, num_heads: 1}"],
+    "configs/colorize_autoencoder.yaml": ["network={name: autoencoder, width: 4, num_blocks: 1, groups: 4}"],
+    "configs/colorize.yaml": [
+        "network={name: text_unet, model_channels: 4, channel_mult: [1], attention_resolutions: []}",
+        *("network.groups=4", "network.num_heads=1", "method.steps=2"),
+    ],
 }
 
 

@@ -160,7 +160,7 @@ class FluxNet(nn.Module):
         known = [x_t, degraded]
         if self.config.sar_channels:
             known.append(_given("sar", condition.sar, self.config.sar_channels, like=x_t))
-        known.append(adaptive_avg_pool2d(cloud.to(x_t), x_t.shape[-2:]))
+        known.append(adaptive_avg_pool2d(cloud.to(x_t), (x_t.shape[-2], x_t.shape[-1])))
         return Tokens(pack(torch.cat(known, dim=1)), positions(x_t, NOISY))
 
     def context(self, x_t: Tensor, condition: Condition) -> Tokens:
