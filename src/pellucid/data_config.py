@@ -153,6 +153,9 @@ class AugmentConfig(Strict):
     simulate: float = Field(0.0, ge=0, le=1)
     """Share of the pairs whose cloudy image is replaced by their clear one under simulated clouds; of the
     images of an autoencoder, share of those that are seen under such clouds."""
+    score_clouds: float = Field(0.0, ge=0, le=1)
+    """Share of the simulated skies that are told as the built-in cloud score sees them, not as they are: a
+    network that is told the clouds must not trust the map more than it will deserve."""
     radar_shift: float = Field(0.0, ge=0, lt=1)
     """Standard deviation of a constant added to each polarisation, in units of its range."""
     drop_radar: float = Field(0.0, ge=0, le=1)

@@ -21,6 +21,7 @@ from pellucid.data.augment import (
     random_turn,
 )
 from pellucid.data.batch import Batch
+from pellucid.data.cloud_score import cloud_score
 from pellucid.data.clouds import CloudOptions
 from pellucid.data.ranges import SENTINEL2
 from pellucid.data_config import AugmentConfig, LowResolutionAugment
@@ -176,6 +177,19 @@ def test_clouds_leave_the_target_alone_and_say_where_they_are() -> None:
     assert batch.cloud is not None
     assert torch.equal(batch.target, make_batch().target)  # type: ignore[arg-type]
     assert batch.cloud.mean() > 0.5
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_clouds_may_be_told_as_the_score_sees_them(share: float) -> None:
+    batch = change_clouds(
+        make_batch(),
+        generator(1),
+        augment=AugmentConfig(score_clouds=share),
+        bands=SENTINEL2.bands,
+        is_clear=True,
+    )
+    is_scored = torch.equal(batch.cloud, cloud_score(batch.degraded, SENTINEL2.bands))  # type: ignore[arg-type]
+    assert is_scored == bool(share)
 
 
 def test_patches_that_are_kept_in_memory_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

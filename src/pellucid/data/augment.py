@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from pellucid.data.batch import Batch
+from pellucid.data.cloud_score import cloud_score
 from pellucid.data.clouds import CloudOptions, add_clouds
 from pellucid.data_config import AugmentConfig, LowResolutionAugment
 from pellucid.errors import InputError
@@ -273,6 +274,8 @@ def change_clouds(
     batch = random_gain(batch, augment.gain, generator)
     if is_clear or _chance(augment.simulate, generator):
         batch = cloud_over(batch, bands, generator, CloudOptions())
+        if augment.score_clouds and _chance(augment.score_clouds, generator):
+            batch = replace(batch, cloud=cloud_score(batch.degraded, bands))
     return random_radar(batch, augment, generator)
 
 
