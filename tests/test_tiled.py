@@ -40,6 +40,7 @@ class Moody(Local):
 
     def forward(self, x_t: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
         assert condition.sar is not None
+        assert c_noise.shape == x_t.shape[:1]
         mood = condition.sar.mean((1, 2, 3), keepdim=True)
         return (0.3 * condition.sar + 3 * mood).expand_as(x_t).clamp(-1, 1)
 
@@ -134,6 +135,7 @@ def test_texts_and_maps_of_another_size_reach_each_tile() -> None:
         stride = 4
 
         def forward(self, x_t: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
+            assert c_noise.shape == x_t.shape[:1]
             seen.append(condition)
             return x_t
 

@@ -35,7 +35,7 @@ def write(path: Path, values: np.ndarray, names: tuple[str, ...] = (), **profile
     return path
 
 
-def test_dB_is_scaled_by_the_range_of_the_model(tmp_path: Path) -> None:
+def test_decibels_are_scaled_by_the_range_of_the_model(tmp_path: Path) -> None:
     found = read_radar_picture(write(tmp_path / "sar.tif", DB, **HERE), VV)
     np.testing.assert_allclose(found.sar, ((DB + 25) / 25).clip(0, 1), atol=1e-6)
     assert found.valid.all()
@@ -60,7 +60,7 @@ def test_polarisations_are_found_by_their_names(tmp_path: Path) -> None:
     assert read_radar_picture(path, SENTINEL1).sar.shape == (2, 3, 4)
 
 
-def test_grey_in_three_equal_bands_of_dB_is_one(tmp_path: Path) -> None:
+def test_grey_in_three_equal_bands_of_decibels_is_one(tmp_path: Path) -> None:
     values = np.repeat(DB, 3, 0)
     values[:, 0, 0] = np.nan
     found = read_radar_picture(write(tmp_path / "sar.tif", values), VV)
@@ -77,7 +77,7 @@ def test_what_is_no_data_is_filled_and_remembered(tmp_path: Path, missing: float
     np.testing.assert_allclose(found.sar, 0.6, atol=1e-6)
 
 
-def test_declared_scales_make_dB_of_whole_numbers(tmp_path: Path) -> None:
+def test_declared_scales_make_decibels_of_whole_numbers(tmp_path: Path) -> None:
     path = write(tmp_path / "sar.tif", np.rint(DB * 100).astype(np.int16))
     with rasterio.open(path, "r+") as file:
         file.scales = (0.01,)
