@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from pellucid.baselines import mean_spectrum
 from pellucid.data.batch import Batch
-from pellucid.data.ranges import SENTINEL1, SENTINEL2
+from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2
 from pellucid.data.sen12ms_cr import Sen12MsCr
 from pellucid.data_config import Sen12MsCrSource
 from pellucid.errors import InputError
 from pellucid.evaluator import crop_centre, evaluate
-from pellucid.image_score import INPUT, MODEL, SPECTRUM
+from pellucid.image_score import GREY_RADAR, INPUT, MEAN_COLOR, MODEL, SPECTRUM
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.regression import Regression
 from pellucid.networks import autoencoder
@@ -199,3 +199,64 @@ def test_figures_that_an_autoencoder_lacks_are_refused() -> None:
     method = Autoencoding(network, optical=optical, radar=radar, losses={})
     with pytest.raises(InputError, match="errors alone; leave out --legacy-metrics"):
         evaluate(method, [make_item(0)], name="m", legacy=True)
+
+
+def radar_picture(seed: int, prompt: str) -> Batch:
+    """Grey radar of a place, and its colours: red under the prompt "red", and so on."""
+    generator = torch.Generator().manual_seed(seed)
+    sar = torch.rand(1, 1, 32, 32, generator=generator)
+    color = torch.tensor([float(prompt == band) for band in ("red", "green", "blue")]).view(1, 3, 1, 1)
+    return Batch(
+        degraded=sar.repeat(1, 3, 1, 1),
+        sar=sar,
+        target=(0.2 + 0.6 * color).expand(-1, -1, 32, 32).contiguous(),
+        valid=torch.ones_like(sar, dtype=torch.bool),
+        key=(f"place_{seed}",),
+        prompt=(prompt,),
+    )
+
+
+def colorizer() -> Regression:
+    """Returns the grey radar."""
+    return Regression(Identity(), optical=PICTURE, radar=SENTINEL1.select(("VV",)), losses={})
+
+
+def test_colours_are_judged_against_the_radar_and_the_mean_colour_of_the_prompt(tmp_path: Path) -> None:
+    data = [radar_picture(0, "red"), radar_picture(1, "blue")]
+    method = colorizer()
+    method.mean_colors = {"": (0.4, 0.2, 0.4), "red": (0.7, 0.2, 0.2)}
+    words = [{"region": "arctic"}, {"region": ""}]
+    result = evaluate(method, data, name="grey", words=words, out=tmp_path, mean_spectrum=(0.0, 0.0, 0.0))
+    assert [row.source for row in result.rows[:3]] == [MODEL, GREY_RADAR, MEAN_COLOR]
+    assert result.row(MODEL).metrics == result.row(GREY_RADAR).metrics
+    # Red is off by 0.1 in one band of three, blue, for which the mean of all stands in, by 0.2 and 0.4.
+    assert result.row(MEAN_COLOR, "region arctic").metrics["mae"].mean == pytest.approx(0.1 / 3)
+    assert result.row(MEAN_COLOR, "region unknown").metrics["mae"].mean == pytest.approx(0.6 / 3)
+    with Image.open(tmp_path / "sheet.png") as picture:
+        assert 4 * 256 < picture.width < 5 * 256  # the radar once, not as input and as radar
+
+
+def test_without_mean_colours_the_mean_spectrum_stands_in() -> None:
+    result = evaluate(colorizer(), [radar_picture(0, "red")], name="grey", mean_spectrum=(0.8, 0.2, 0.2))
+    assert result.row(MEAN_COLOR).metrics["mae"].mean == pytest.approx(0, abs=1e-6)
+
+
+def test_the_distance_of_sets_is_of_the_model_and_the_baselines() -> None:
+    data = [radar_picture(seed, prompt) for seed, prompt in enumerate(("red", "blue", "green", "red"))]
+    result = evaluate(
+        colorizer(),
+        data,
+        name="grey",
+        mean_spectrum=(0.4, 0.3, 0.3),
+        fid=lambda image: image.mean((2, 3))[:, :2],
+    )
+    distances = {source: result.row(source).metrics["fid"] for source in (MODEL, GREY_RADAR, MEAN_COLOR)}
+    assert distances[MODEL] == distances[GREY_RADAR]
+    assert distances[MEAN_COLOR].mean > 0.1
+    assert distances[MODEL].num == 4
+
+
+def test_the_distance_of_sets_of_other_than_one_or_three_bands_is_refused() -> None:
+    method = Regression(Identity(), optical=SENTINEL2, radar=SENTINEL1, losses={})
+    with pytest.raises(InputError, match="--fid compares grey images or three bands, the model restores 13"):
+        evaluate(method, [make_item(0), make_item(1)], name="m", fid=lambda image: image)

@@ -38,6 +38,15 @@ def test_the_mean_spectrum_may_be_unknown(tmp_path: Path) -> None:
     assert read_run(tmp_path)[2].mean_spectrum is None
 
 
+def test_mean_colours_come_back_by_prompt(tmp_path: Path) -> None:
+    method = tiny_method()
+    save_run(tmp_path / "none", config=tiny_config(), method=method)
+    assert read_run(tmp_path / "none")[2].mean_colors is None
+    method.mean_colors = {"": (0.1, 0.2, 0.3), 'Region: arctic, "Eis"': (0.8, 0.9, 1.0)}
+    save_run(tmp_path / "run", config=tiny_config(), method=method)
+    assert read_run(tmp_path / "run")[2].mean_colors == method.mean_colors
+
+
 class _Reader:
     """A method that understands texts."""
 

@@ -38,7 +38,12 @@ def group(ids: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def found(image_features: Tensor, text_features: Tensor, groups: Tensor) -> Tensor:
-    """Return the share of the images whose nearest text is their own, ().
+    """Return the share of the images whose nearest text is their own, (); see `finds`."""
+    return finds(image_features, text_features, groups).float().mean()
+
+
+def finds(image_features: Tensor, text_features: Tensor, groups: Tensor) -> Tensor:
+    """Return whether the text nearest to each image is its own, (B,) bool.
 
     Args:
         image_features: (B, D) of any length.
@@ -46,4 +51,4 @@ def found(image_features: Tensor, text_features: Tensor, groups: Tensor) -> Tens
         groups: (B,) integers, see `group`.
     """
     cosines = normalize(image_features.float(), dim=1) @ normalize(text_features.float(), dim=1).mT
-    return (groups[cosines.argmax(1)] == groups).float().mean()
+    return groups[cosines.argmax(1)] == groups

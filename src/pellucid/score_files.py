@@ -28,8 +28,8 @@ def make_folder(out: Path) -> None:
 
 def write_evaluation(result: Evaluation, out: Path) -> None:
     """Write metrics.json and per_image.csv into the folder `out`, and add a row to its evaluations.csv."""
-    _write_text(out / "metrics.json", json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n")
-    _write_text(out / "per_image.csv", _csv(_image_rows(result)))
+    write_text(out / "metrics.json", json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n")
+    write_text(out / "per_image.csv", _csv(_image_rows(result)))
     best = result.row()
     new = {
         "timestamp": result.timestamp,
@@ -41,7 +41,7 @@ def write_evaluation(result: Evaluation, out: Path) -> None:
     }
     path = out / HISTORY
     before = path.read_text(encoding="utf-8") if path.is_file() else ",".join(HISTORY_COLUMNS) + "\n"
-    _write_text(path, before + _csv([new]).partition("\n")[2])
+    write_text(path, before + _csv([new]).partition("\n")[2])
 
 
 def _image_rows(result: Evaluation) -> list[dict[str, object]]:
@@ -51,7 +51,9 @@ def _image_rows(result: Evaluation) -> list[dict[str, object]]:
             f"{source} {region} {metric}".replace(" ", "_"): value
             for (source, region, metric), value in image.values.items()
         }
-        rows.append({"key": image.key, "cover": image.cover, "gain_db": image.gain(), **figures})
+        rows.append(
+            {"key": image.key, **image.words, "cover": image.cover, "gain_db": image.gain(), **figures}
+        )
     return rows
 
 
@@ -63,5 +65,6 @@ def _csv(rows: list[dict[str, object]]) -> str:
     return text.getvalue()
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a file, whole or not at all."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

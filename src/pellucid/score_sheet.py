@@ -16,7 +16,7 @@ from pellucid.methods.method import Method, result_range
 from pellucid.pictures import gray_to_rgb, radar_to_rgb, save_picture, sheet, to_picture
 
 # Mean absolute error over bands, in [0, 1], that the sheet shows as white; of an autoencoder; of colours.
-ERROR_SHOWN, CODING_ERROR_SHOWN, COLOR_ERROR_SHOWN = 0.1, 0.05, 0.3
+ERROR_SHOWN, CODING_ERROR_SHOWN, COLOR_ERROR_SHOWN = 0.1, 0.05, 0.5
 RADAR = "radar (VV, VH)"
 PANELS = ("input", RADAR, "result", "truth", f"error, black 0 to white {ERROR_SHOWN:g}")
 CODING_PANELS = ("image", "reconstruction", f"error, black 0 to white {CODING_ERROR_SHOWN:g}")

@@ -31,7 +31,7 @@ COLUMNS = {
     "legacy_ssim": "legacy SSIM",
     "gain": "gain dB",
 }
-_DECIMALS = {"psnr": 2, "sam": 2, "legacy_psnr": 4, "consistency": 2, FID: 2}
+_DECIMALS = {"psnr": 2, "sam": 2, "legacy_psnr": 4, "consistency": 2, FID: 3}
 
 
 @dataclass(frozen=True)

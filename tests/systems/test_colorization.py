@@ -1,14 +1,17 @@
 """End to end, for colorization: train the three networks a little, save, load, colorize."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from pairs import prompt, write_pairs
+from pairs import COLORS, prompt, write_pairs
+from typer.testing import CliRunner, Result
 
 from pellucid.build import build_method, build_network, load, run_training, start_method
+from pellucid.cli import app
 from pellucid.config import Config, GenerativeConfig, load_config, parse
 from pellucid.data.batch import Batch
 from pellucid.errors import InputError
@@ -77,6 +80,11 @@ def radar(*regions: str) -> Batch:
         key=("place",) * len(regions),
         prompt=tuple(prompt(region) for region in regions),
     )
+
+
+def judge(run: Path, pictures: Path, out: Path, *options: str) -> Result:
+    data = ["--data", str(pictures), "--folders", "r_002", "--device", "cpu", "-o", str(out)]
+    return CliRunner().invoke(app, ["evaluate", str(run), *data, *options])
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -240,6 +248,31 @@ def test_the_configs_of_the_three_trainings_fit_together(size: str) -> None:
     if not size:
         assert sum(weight.numel() for weight in network.parameters()) == PUBLISHED_UNET
         assert sum(weight.numel() for weight in encoder.parameters()) == PUBLISHED_AUTOENCODER
+
+
+def test_a_colorizer_is_judged_against_the_mean_colour_of_each_prompt(
+    run: Path, pictures: Path, tmp_path: Path
+) -> None:
+    colors = colorizer(run).mean_colors
+    assert colors is not None
+    assert set(colors) == {"", *map(prompt, COLORS)}
+    assert colors[prompt("arctic")] == pytest.approx([value / 255 for value in COLORS["arctic"]], abs=0.02)
+    done = judge(run, pictures, tmp_path)
+    assert done.exit_code == 0, done.output
+    figures = json.loads((tmp_path / "metrics.json").read_text())
+    sources = {row["source"]: row["psnr"]["mean"] for row in figures["rows"] if row["region"] == "all"}
+    assert set(sources) == {"model", "grey radar", "mean colour"}
+    assert sources["mean colour"] > sources["grey radar"]
+    assert {row["region"] for row in figures["rows"]} == {"all", *(f"region {name}" for name in COLORS)}
+
+
+def test_the_other_two_stages_are_judged_too(stages: Path, pictures: Path, tmp_path: Path) -> None:
+    texts, coder = (judge(stages / stage, pictures, tmp_path / stage) for stage in STAGES[:2])
+    assert "of 9 images find their own text, 33% by" in " ".join(texts.output.split())
+    assert "PSNR" in coder.output
+    refused = judge(stages / "text_encoder", pictures, tmp_path, "--fid", "net.pt")
+    assert refused.exit_code == 2
+    assert "makes no images to compare; leave out --fid" in " ".join(refused.output.split())
 
 
 def test_a_run_says_what_it_holds(run: Path) -> None:

@@ -1,12 +1,18 @@
 """The command on models that judges them."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from pellucid.cli.pictures import SamplerOption
 from pellucid.cli.terminal import Device, Guidance, Precision, out, progress_bar, said_plainly, split_names
 from pellucid.errors import InputError
+
+if TYPE_CHECKING:
+    from pellucid.data.augment import Patches
+    from pellucid.methods.contrastive import Contrastive
 
 Model = Annotated[str, typer.Argument(metavar="RUN|NAME", help="A run folder or a model that ships.")]
 Data = Annotated[
@@ -41,6 +47,10 @@ Crop = Annotated[int, typer.Option(min=0, help="Judge the central square of this
 Steps = Annotated[
     int | None, typer.Option(min=1, help="Sampling steps of a generative model; default: its own.")
 ]
+Strength = Annotated[
+    float | None,
+    typer.Option(help="Below 1, sampling starts from the radar under so much noise; default: the model's."),
+]
 Samples = Annotated[int, typer.Option(min=1, help="Judge the mean of so many samples of a generative model.")]
 Lpips = Annotated[
     str, typer.Option(metavar="VGG16", help="Also LPIPS, with VGG16 weights from this file or URL.")
@@ -71,6 +81,8 @@ def evaluate_command(
     crop: Crop = 0,
     steps: Steps = None,
     guidance: Guidance = None,
+    strength: Strength = None,
+    sampler: SamplerOption = None,
     samples: Samples = 1,
     lpips: Lpips = "",
     fid: Fid = "",
@@ -81,7 +93,8 @@ def evaluate_command(
 
     Of radar that is given colours these are the grey radar, and the mean colour of the training images with
     the same prompt; figures are told apart by region and season. An autoencoder has no baselines; of its
-    reconstructions the PSNR of each band is told too.
+    reconstructions the PSNR of each band is told too. Of a text encoder it is told how many images find
+    their own text.
 
     Example: `pellucid evaluate cross_attention --data data/sen12mscr --split test`
 
@@ -91,15 +104,17 @@ def evaluate_command(
     """
     with said_plainly():
         from pellucid.build import baseline_spectrum, load
+        from pellucid.color_options import ColorizeOptions, choose_sampling
         from pellucid.config import load_config
         from pellucid.evaluator import evaluate
         from pellucid.fid import load_features
-        from pellucid.methods.sampling import with_sampling
+        from pellucid.methods.contrastive import Contrastive
         from pellucid.perceptual import load_lpips
         from pellucid.references import read_reference, trained_pictures, words_of
         from pellucid.run import CONFIG, find_run
 
-        method = with_sampling(load(model, device=device), steps=steps, guidance=guidance)
+        sampling = ColorizeOptions(steps=steps, guidance=guidance, strength=strength, sampler=sampler)
+        method = choose_sampling(load(model, device=device), sampling)
         images = read_reference(
             method,
             data,
@@ -112,6 +127,12 @@ def evaluate_command(
             trained=trained_pictures(load_config(find_run(model) / CONFIG)),
         )
         folder = output or _evaluation_folder(find_run(model))
+        if isinstance(method, Contrastive):
+            given = {"--legacy-metrics": legacy_metrics, "--lpips": lpips, "--fid": fid}
+            _judge_texts(
+                method, images, folder, given, name=name or Path(model).name, notes=notes, device=device
+            )
+            return
         with progress_bar("evaluating") as advance:
             result = evaluate(
                 method,
@@ -135,6 +156,34 @@ def evaluate_command(
         if result.bands:
             out.print(result.band_table())
         out.print(f"tables and pictures  {folder}", soft_wrap=True)
+
+
+def _judge_texts(
+    method: "Contrastive",
+    images: "Patches",
+    folder: Path,
+    given: Mapping[str, object],
+    *,
+    name: str,
+    notes: str,
+    device: str,
+) -> None:
+    """Judge a text encoder and tell its figures; refuse the options in `given` that were used.
+
+    Raises:
+        InputError: saying which, or if the images do not tell texts apart.
+    """
+    from pellucid.text_scores import evaluate_texts
+
+    options = [option for option, wish in given.items() if wish]
+    if options:
+        raise InputError(f"a text encoder makes no images to compare; leave out {' and '.join(options)}")
+    with progress_bar("evaluating") as advance:
+        result = evaluate_texts(
+            method, images, name=name, notes=notes, out=folder, device=device, progress=advance
+        )
+    out.print(result.table())
+    out.print(f"figures  {folder}", soft_wrap=True)
 
 
 def _numbers(text: str) -> tuple[int, int] | None:
