@@ -1,11 +1,47 @@
 """Checkpoints as training scripts leave them."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+
+from pellucid.networks import _sd_layout, autoencoder, text_encoder, text_unet
+from pellucid.networks._layout import to_published
+
+COLORIZER_AUTOENCODER = autoencoder.Config(
+    bands=3, width=32, multipliers=(1, 2), num_blocks=1, norm_eps=_sd_layout.NORM_EPS, quant_conv=True
+)
+COLORIZER_TEXT = text_encoder.Config(width=64, num_layers=1, num_heads=1, length=12)
+COLORIZER_UNET = text_unet.Config(
+    model_channels=32, channel_mult=(1, 2), attention_resolutions=(1,), num_res_blocks=1, context_dim=64
+)
 
 
 def save(path: Path, content: Any) -> Path:
     torch.save(content, path)
     return path
+
+
+def colorizer_weights(**sizes: Any) -> dict[str, Tensor]:
+    """The published colorizer's state dict, with the layer that nothing uses."""
+    torch.manual_seed(0)
+    unet = dataclasses.replace(COLORIZER_UNET, **sizes)
+    parts = {
+        "vae_": (
+            autoencoder.build(COLORIZER_AUTOENCODER),
+            _sd_layout.autoencoder_rules(**vars(COLORIZER_AUTOENCODER)),
+        ),
+        "clip.": (
+            text_encoder.build(COLORIZER_TEXT),
+            _sd_layout.text_encoder_rules(COLORIZER_TEXT.num_layers),
+        ),
+        "diffusion.": (text_unet.build(unet), _sd_layout.unet_rules(**vars(unet))),
+    }
+    weights = {
+        before + name: value
+        for before, (network, rules) in parts.items()
+        for name, value in to_published(network.state_dict(), rules).items()
+    }
+    return {**weights, "input_proj.weight": torch.zeros(4, 8, 1, 1), "input_proj.bias": torch.zeros(4)}

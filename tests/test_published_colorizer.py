@@ -8,7 +8,7 @@ from typing import Any
 import golden
 import pytest
 import torch
-from checkpoints import save
+from checkpoints import COLORIZER_AUTOENCODER, COLORIZER_TEXT, COLORIZER_UNET, colorizer_weights, save
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -19,37 +19,11 @@ from pellucid.data.default_vocabulary import default_tokenizer
 from pellucid.errors import InputError
 from pellucid.methods.generative import Generative
 from pellucid.methods.sampling import with_sampling
-from pellucid.networks import _sd_layout, autoencoder, text_encoder, text_unet
-from pellucid.networks._layout import to_published
 from pellucid.published import read_checkpoint
 from pellucid.published_formats import Hints
 from pellucid.run import read_run
 
 PROMPT = "Colorise image, Region: tropical, Season: summer"
-AUTOENCODER = autoencoder.Config(
-    bands=3, width=32, multipliers=(1, 2), num_blocks=1, norm_eps=_sd_layout.NORM_EPS, quant_conv=True
-)
-TEXT = text_encoder.Config(width=16, num_layers=1, num_heads=4, length=12)
-UNET = text_unet.Config(
-    model_channels=32, channel_mult=(1, 2), attention_resolutions=(1,), num_res_blocks=1, context_dim=16
-)
-
-
-def colorizer_weights(**sizes: Any) -> dict[str, Tensor]:
-    """A state dict as published, with the layer that nothing uses."""
-    torch.manual_seed(0)
-    unet = dataclasses.replace(UNET, **sizes)
-    parts = {
-        "vae_": (autoencoder.build(AUTOENCODER), _sd_layout.autoencoder_rules(**vars(AUTOENCODER))),
-        "clip.": (text_encoder.build(TEXT), _sd_layout.text_encoder_rules(TEXT.num_layers)),
-        "diffusion.": (text_unet.build(unet), _sd_layout.unet_rules(**vars(unet))),
-    }
-    weights = {
-        before + name: value
-        for before, (network, rules) in parts.items()
-        for name, value in to_published(network.state_dict(), rules).items()
-    }
-    return {**weights, "input_proj.weight": torch.zeros(4, 8, 1, 1), "input_proj.bias": torch.zeros(4)}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +36,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(checkpoint: Path) -> Path:
     run = checkpoint.parent / "run"
-    words = ["import", "sar-colorization", str(checkpoint), str(run), "--num-heads", "4"]
+    words = ["import", "sar-colorization", str(checkpoint), str(run)]
     result = CliRunner().invoke(app, words, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return run
@@ -79,18 +53,18 @@ def pair(size: int = 16) -> Batch:
     )
 
 
-def few_words(folder: Path, *others: str) -> Hints:
+def few_words(folder: Path, *others: str, num_heads: int | None = None) -> Hints:
     """A tokenizer of the summer in the tropics and of other words."""
     words = ("[PAD]", "[UNK]", "[START]", "[END]", "summer", "tropical", *others)
     path = folder / "tokenizer.json"
     path.write_text(json.dumps({word: number for number, word in enumerate(words)}))
-    return Hints(num_heads=4, tokenizer=str(path))
+    return Hints(num_heads=num_heads, tokenizer=str(path))
 
 
 def test_every_size_is_read_off_the_weights(checkpoint: Path) -> None:
-    found = read_checkpoint(checkpoint, "sar-colorization", Hints(num_heads=4))
+    found = read_checkpoint(checkpoint, "sar-colorization")
     entries = [found.network, found.parts.autoencoders["optical"], found.parts.text]
-    for entry, config in zip(entries, (UNET, AUTOENCODER, TEXT), strict=True):
+    for entry, config in zip(entries, (COLORIZER_UNET, COLORIZER_AUTOENCODER, COLORIZER_TEXT), strict=True):
         known = {key: value for key, value in entry.items() if key != "name"}
         assert {**known, "attention_resolutions": None} == {**vars(config), "attention_resolutions": None}
 
@@ -107,7 +81,7 @@ def test_an_imported_colorizer_is_one_run_that_samples_as_published(run: Path, c
     assert torch.equal(state["unet.conv_in.weight"], weights["diffusion.unet.encoders.0.0.weight"])
     assert method.space.network is method.sar_space.network
     assert method.space.network.scale.tolist() == pytest.approx([0.18215] * 4)
-    words = default_tokenizer(length=TEXT.length)([PROMPT])
+    words = default_tokenizer(length=COLORIZER_TEXT.length)([PROMPT])
     assert torch.equal(method.tokenizer([PROMPT]), words)
     assert not any("input_proj" in name for name in read_run(run)[1])
 
@@ -147,14 +121,14 @@ def test_what_is_no_colorizer_is_refused_in_one_sentence(
     content = {**colorizer_weights(), **changes}
     kept = {name: tensor for name, tensor in content.items() if tensor is not None}
     with pytest.raises(InputError, match=f"is no sar-colorization checkpoint, {sentence}") as caught:
-        read_checkpoint(save(tmp_path / "model.pt", kept), "sar-colorization", Hints(num_heads=4))
+        read_checkpoint(save(tmp_path / "model.pt", kept), "sar-colorization")
     assert "\n" not in str(caught.value)
 
 
 def test_a_network_without_radar_is_sent_elsewhere(tmp_path: Path) -> None:
     path = save(tmp_path / "sd.pt", colorizer_weights(sar_channels=0))
     with pytest.raises(InputError, match=r"cannot import .* its U-Net sees no radar, as Stable Diffusion's"):
-        read_checkpoint(path, "sar-colorization", Hints(num_heads=4))
+        read_checkpoint(path, "sar-colorization")
 
 
 def test_a_tokenizer_of_too_many_words_is_refused(checkpoint: Path, tmp_path: Path) -> None:
@@ -170,6 +144,6 @@ def test_imported_texts_have_the_published_tokens(golden_folder: Path, tmp_path:
     weights = colorizer_weights(context_dim=len(text["layernorm.bias"]))
     rest = {key: value for key, value in weights.items() if not key.startswith("clip.")}
     path = save(tmp_path / "model.pt", {**rest, **{f"clip.{key}": value for key, value in text.items()}})
-    import_run("sar-colorization", path, tmp_path / "run", hints=few_words(tmp_path))
+    import_run("sar-colorization", path, tmp_path / "run", hints=few_words(tmp_path, num_heads=4))
     method: Any = load(tmp_path / "run", device="cpu")
     torch.testing.assert_close(method.text_encoder(known["ids"]), known["out"], **golden.TOLERANCE)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from checkpoints import COLORIZER_TEXT, colorizer_weights
 from PIL import Image
 from safetensors.torch import save_file
 from tests.pairs import write_pairs
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from pellucid.build import build_network, import_run
 from pellucid.cli import app
 from pellucid.config import load_config
+from pellucid.data.default_vocabulary import default_tokenizer
 from pellucid.data.synthetic import simulate_pairs
 from pellucid.generative.path import beta_schedule
 from pellucid.networks import sr3_unet
@@ -89,6 +91,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         config = load_config(REPOSITORY / "configs" / f"{network}.yaml")
         torch.save({key: build_network(config).state_dict()}, folder / file)
     import_run("cross-attention", folder / "X.pth", folder / "RUN")
+    torch.save({"model_state_dict": colorizer_weights()}, folder / "sar_model_best.pt")
+    (folder / "tokenizer.json").write_text(default_tokenizer(length=COLORIZER_TEXT.length).to_json())
     _lay_out_slices(folder)
     write_pairs(folder / "data" / "Dataset")
     return folder

@@ -11,8 +11,9 @@ from torch.utils.data import Dataset
 from pellucid.config import Config, parse
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
-from pellucid.losses import LOSSES
+from pellucid.losses import LOSSES, AdversarialLoss
 from pellucid.methods.regression import Regression
+from pellucid.networks import _patch_discriminator
 from pellucid.run import save_run
 from pellucid.trainer import TrainReport, train
 
@@ -70,14 +71,16 @@ def tiny_config(**options: Any) -> Config:
     return parse(Config, values, where="tiny")
 
 
-def tiny_method(*, dropout: float = 0.2, seed: int = 0) -> Regression:
-    """Return a method whose random weights depend on the seed alone."""
+def tiny_method(*, dropout: float = 0.2, seed: int = 0, judged: bool = False) -> Regression:
+    """Return a method whose random weights depend on the seed alone; `judged`: with an adversarial loss."""
     torch.manual_seed(seed)
+    network = TinyNetwork(dropout)
+    judge = AdversarialLoss(_patch_discriminator.build(_patch_discriminator.Config(bands=3, width=8)))
     return Regression(
-        TinyNetwork(dropout),
+        network,
         optical=SENTINEL2.select(BANDS),
         radar=SENTINEL1,
-        losses={"l1": (1.0, LOSSES["l1"])},
+        losses={"l1": (1.0, LOSSES["l1"]), **({"adversarial": (0.1, judge)} if judged else {})},
         mean_spectrum=(0.15, 0.15, 0.15),
     )
 
