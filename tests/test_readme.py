@@ -12,6 +12,7 @@ import torch
 from checkpoints import COLORIZER_TEXT, colorizer_weights
 from PIL import Image
 from safetensors.torch import save_file
+from tests.painters import save_radar
 from tests.pairs import write_pairs
 from typer.testing import CliRunner
 
@@ -95,6 +96,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tokenizer.json").write_text(default_tokenizer(length=COLORIZER_TEXT.length).to_json())
     _lay_out_slices(folder)
     write_pairs(folder / "data" / "Dataset")
+    for place in ("sar.png", "pictures/a.png"):
+        save_radar(folder / place, 32, 32)
     return folder
 
 
@@ -120,6 +123,8 @@ def shortened(command: str, data: Path) -> list[str]:
     if words[0] == "train":
         settings = [*SMALL[words[1]], *QUICK]
         words += [word for setting in settings for word in ("--set", setting)]
+    if words[0] == "colorize":
+        words = ["2" if word in ("20", "50") else word for word in words]
     if words[0] == "simulate":
         words += ["--size", "64"]
         words = ["2" if word == "100" else word for word in words]

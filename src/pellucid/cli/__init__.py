@@ -14,7 +14,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="pellucid",
-    help="Restore what a sensor could not see: clouds off Sentinel-2, detail into CT slices, colour into radar.",
+    help="Restore what a sensor could not see: clouds off Sentinel-2, detail into CT, colour into radar.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
