@@ -163,6 +163,7 @@ def build_method(config: Config, metadata: Metadata | None = None, parts: Parts 
                 losses=_terms(losses),
                 kl_weight=options.kl_weight,
                 sample=options.sample,
+                smooth=options.smooth,
             )
 
 

@@ -138,6 +138,9 @@ class AutoencodingConfig(Strict):
     """Of the divergence of the code from a standard normal: per pixel, times 256 * 256."""
     sample: bool = True
     """Decode, in training, a code drawn from its distribution instead of the mean."""
+    smooth: float = Field(0.0, ge=0, le=1)
+    """Share of the training batches whose codes are averaged before they are decoded, so that a mean of
+    codes means a mean of images; networks that work on the latents learn better from it."""
 
 
 class ContrastiveConfig(Strict):

@@ -4,6 +4,7 @@ The first stage of latent diffusion (Rombach et al. 2022, arXiv:2112.10752): a v
 (Kingma and Welling 2014, arXiv:1312.6114) whose code is hardly held back.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from pellucid.data.ranges import ValueRange
 from pellucid.errors import InputError
 from pellucid.generative.noise import Noise
 from pellucid.losses import teach
-from pellucid.networks.autoencoder import Autoencoder
+from pellucid.networks.autoencoder import Autoencoder, smooth
 
 # Pixels of the published training images, 256 x 256, of which the published term is the sum.
 PUBLISHED_PIXELS = 256 * 256
@@ -37,6 +38,10 @@ class Autoencoding:
         losses: weight and function of each term of the error; a function takes (restored, batch).
         kl_weight: of the KL divergence.
         sample: decode, in training, a code drawn from its distribution instead of the mean.
+        smooth: share of the training batches in which codes are averaged over squares, from 2 latent pixels
+            to the whole image, and decoded to images that were averaged alike. The mean of codes, which a
+            network returns where it cannot know, is then decoded to the mean of images; otherwise, as a
+            rule, to something dark. After EQ-VAE (arXiv:2502.09509).
 
     Raises:
         ValueError: unless either `optical` or `radar` has bands.
@@ -58,6 +63,7 @@ class Autoencoding:
         losses: Mapping[str, tuple[float, Callable[[Tensor, Batch], Tensor]]],
         kl_weight: float = 1e-5,
         sample: bool = True,
+        smooth: float = 0.0,
     ) -> None:
         if bool(optical.bands) == bool(radar.bands):
             found = "both" if optical.bands else "neither"
@@ -70,6 +76,7 @@ class Autoencoding:
         self.losses = losses
         self.kl_weight = kl_weight
         self.sample = sample
+        self.smooth = smooth
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Return the terms that are minimised, and their sum as `total`.
@@ -82,9 +89,11 @@ class Autoencoding:
         if batch.target is None:
             raise ValueError(f"{batch.key[0]} has no target, a loss compares with one")
         target = batch.target.where(batch.valid, 0)
-        batch, image = replace(batch, target=target), to_model(target, batch.valid)
+        image = to_model(target, batch.valid)
         noise = self._noise(image, generator) if self.sample and generator is not None else None
-        decoded, mean, logvar = self.network(image, noise)
+        side = self._side(batch, generator)
+        decoded, mean, logvar = self.network(image, noise, side=side)
+        batch = replace(batch, target=smooth(target, side * self.network.factor) if side > 1 else target)
         restored = from_model(decoded.float())
         precision = (-self.network.error_logvar).exp()
         terms = {
@@ -125,6 +134,15 @@ class Autoencoding:
             raise InputError(
                 f"the autoencoder has learned nothing: {error}; lower method.kl_weight"
             ) from error
+
+    def _side(self, batch: Batch, generator: torch.Generator | None) -> int:
+        """Return over squares of how many latent pixels the code is averaged, 1 for not at all."""
+        if not (self.smooth and self.network.training and generator and batch.valid.all()):
+            return 1
+        whole = math.gcd(*batch.valid.shape[-2:]) // self.network.factor
+        sides = [side for side in range(2, whole + 1) if whole % side == 0]
+        share, choice = torch.rand(2, device=generator.device, generator=generator).tolist()
+        return sides[int(choice * len(sides))] if sides and share < self.smooth else 1
 
     def _noise(self, image: Tensor, generator: torch.Generator) -> Tensor:
         height, width = (side // self.network.factor for side in image.shape[-2:])

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate
 
 # Beyond these the log-variance says nothing that float32 can hold; diffusers clips there too.
 LOGVAR_LOW, LOGVAR_HIGH = -30.0, 20.0
@@ -96,20 +97,23 @@ class Autoencoder(nn.Module):
         self.register_buffer("scale", torch.ones(config.latent_channels))
         self.register_buffer("shift", torch.zeros(config.latent_channels))
 
-    def forward(self, image: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, image: Tensor, noise: Tensor | None = None, *, side: int = 1
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return what training compares: the image restored, and mean and log-variance of its code.
 
         Args:
             image: (B, C, H, W).
             noise: (B, Z, H / factor, W / factor), standard normal, by which the code that is decoded differs
                 from its mean; None: not at all.
+            side: of the squares over which the code is averaged before it is decoded, in latent pixels.
 
         Returns:
             (B, C, H, W), and twice (B, Z, H / factor, W / factor), neither shifted nor scaled.
         """
         mean, logvar = self.posterior(image)
         code = mean if noise is None else mean + (0.5 * logvar).exp() * noise
-        return self._decode(code), mean, logvar
+        return self._decode(smooth(code, side)), mean, logvar
 
     def posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of an image's code, (B, Z, h, w), neither shifted nor scaled."""
@@ -163,6 +167,13 @@ def _check(config: Config) -> None:
             raise ValueError(
                 f"groups is {config.groups}, must divide the {config.width * multiplier} channels of a level"
             )
+
+
+def smooth(image: Tensor, side: int) -> Tensor:
+    """Return the means over squares of so many pixels, (B, C, H, W) at its size again, without steps."""
+    if side == 1:
+        return image
+    return interpolate(avg_pool2d(image, side), image.shape[-2:], mode="bilinear")
 
 
 def build(config: Config) -> Autoencoder:
