@@ -10,13 +10,13 @@ from pellucid.errors import InputError
 from pellucid.losses import LOSSES
 from pellucid.methods.autoencoding import Autoencoding, divergence, to_model
 from pellucid.methods.method import result_range
-from pellucid.networks.autoencoder import Autoencoder, Config, build
+from pellucid.networks.autoencoder import Autoencoder, Config, build, smooth
 
 TINY = Config(bands=2, width=4, multipliers=(1, 2, 2), num_blocks=1, latent_channels=3, groups=2)
 
 
 def make_method(
-    *, kl_weight: float = 0.0, sample: bool = True, network: Autoencoder | None = None
+    *, kl_weight: float = 0.0, sample: bool = True, smooth: float = 0.0, network: Autoencoder | None = None
 ) -> Autoencoding:
     torch.manual_seed(0)
     return Autoencoding(
@@ -26,6 +26,7 @@ def make_method(
         losses={"l1": (2.0, LOSSES["l1"])},
         kl_weight=kl_weight,
         sample=sample,
+        smooth=smooth,
     )
 
 
@@ -189,3 +190,48 @@ def test_gradients_pass_through_encoding_and_decoding() -> None:
     method.decode(latents).sum().backward()
     assert latents.grad is not None
     assert latents.grad.any()
+
+
+def test_averaged_codes_are_compared_with_images_that_are_averaged_alike() -> None:
+    method, batch = make_method(smooth=1.0, sample=False), make_batch()
+    seen = []
+    method.losses = {
+        "l1": (1.0, lambda restored, given: seen.append((restored, given)) or LOSSES["l1"](restored, given))
+    }
+    for seed in range(8):
+        method.loss(batch, torch.Generator().manual_seed(seed))
+    code, _ = method.network.posterior(to_model(batch.target))
+    expected = [
+        (method.network._decode(smooth(code, side)) / 2 + 0.5, smooth(batch.target, 4 * side))
+        for side in (2, 4)
+    ]
+    matched = [
+        [
+            torch.allclose(restored, image, atol=1e-5) and torch.allclose(given.target, target)
+            for image, target in expected
+        ]
+        for restored, given in seen
+    ]
+    assert all(sum(each) == 1 for each in matched)
+    assert {each.index(True) for each in matched} == {0, 1}
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_codes_are_averaged_in_training_alone_and_where_all_is_valid(is_training: bool) -> None:
+    plain, smoothing = make_method(sample=False), make_method(smooth=1.0, sample=False)
+    for method in (plain, smoothing):
+        method.network.train(is_training)
+    totals = [
+        [method.loss(batch, seeded())["total"].item() for method in (plain, smoothing)]
+        for batch in (make_batch(), with_hole(make_batch(), 0.0))
+    ]
+    assert (totals[0][0] == totals[0][1]) == (not is_training)
+    assert totals[1][0] == totals[1][1]
+
+
+def test_smoothing_keeps_the_mean_and_leaves_no_step() -> None:
+    image = make_batch().degraded
+    assert smooth(image, 1) is image
+    torch.testing.assert_close(smooth(image, 16), image.mean((2, 3), keepdim=True).expand_as(image))
+    ramp = torch.arange(16.0).expand(1, 1, 16, 16)
+    assert smooth(ramp, 4).diff(dim=-1).abs().max() <= 1 + 1e-5
