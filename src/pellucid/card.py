@@ -86,7 +86,7 @@ def _explain_choice(names: Sequence[str]) -> str:
 
 def _explain_baselines(names: Sequence[str]) -> str:
     known = {
-        "val_psnr_input": "that of the input (bicubic where it is smaller)",
+        "val_psnr_input": "that of the input (bicubic where it is smaller, grey radar where it is coloured)",
         "val_psnr_spectrum": "that of the training images' mean spectrum",
         "val_found": "the share of the images of a batch that find their own text among its different ones",
         "val_chance": "the share that always naming the most frequent of these texts finds",
