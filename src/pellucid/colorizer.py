@@ -162,7 +162,8 @@ class Colorizer:
         except ValueError as error:
             raise InputError(str(error)) from error
         self._check_guesses()
-        self.sizes = {job.source: self._check_source(job) for job in jobs}
+        first = {job.source: job for job in reversed(jobs)}  # all that share a radar share what belongs to it
+        self.sizes = {source: self._check_source(job) for source, job in first.items()}
         self.done = 0.0
 
     def describe(self) -> str:
