@@ -88,8 +88,8 @@ def score_image(
     for source, image in sources.items():
         for place, value in _compare(image, target, regions, has_angle=has_angle).items():
             values[source, *place] = value
+        values[source, "all", "gmsd"] = gmsd(image, target, valid).item()
         if batch.scale > 1:
-            values[source, "all", "gmsd"] = gmsd(image, target, valid).item()
             values[source, "all", "consistency"] = consistency(image, batch.degraded, batch.scale).item()
         if lpips is not None:
             values[source, "all", "lpips"] = lpips(image, target).item()
