@@ -66,8 +66,10 @@ class PathConfig(Strict):
 
 
 class SpaceConfig(Strict):
-    """The autoencoders in whose latents a network works: run folders, models that ship, or, of pictures in
-    colour, folders of diffusers. Of a run that works in the latents of one itself, that one is meant.
+    """The autoencoders in whose latents a network works.
+
+    Each is a run folder, a model that ships, or, of pictures in colour, a folder of diffusers. Of a run that
+    works in the latents of one itself, that one is meant.
     """
 
     optical: str = ""

@@ -120,9 +120,9 @@ class PerceptualLoss:
 class AdversarialLoss:
     """How far a network that tells made images from real ones sees through them, as the other terms.
 
-    The logarithmic loss of Isola et al. 2017, arXiv:1611.07004, for both networks; 0.69 where the judge cannot
-    decide. Invalid pixels are black in both images; a patch counts if its cell of the image holds a valid
-    pixel.
+    The logarithmic loss of Isola et al. 2017, arXiv:1611.07004, for both networks; 0.69 where the judge
+    cannot decide. Invalid pixels are black in both images; a patch counts if its cell of the image holds a
+    valid pixel.
 
     Args:
         judge: (B, C, H, W) in [0, 1] -> logits, (B, 1, h, w), that each patch is real. It is trained in the
@@ -160,7 +160,7 @@ def judges(losses: Mapping[str, tuple[float, Any]]) -> nn.ModuleDict:
 
 
 def teach(losses: Mapping[str, tuple[float, Any]], restored: Tensor, batch: Batch) -> dict[str, Tensor]:
-    """Return the judges' own losses by name, in the weight of the terms that need them; none in validation."""
+    """Return the judges' own losses by name, in their terms' weights; none in validation."""
     if not torch.is_grad_enabled():
         return {}
     return {
