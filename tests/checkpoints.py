@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pellucid.networks import _sd_layout, autoencoder, text_encoder, text_unet
+from pellucid.networks import _flux_layout, _sd_layout, autoencoder, flux, text_encoder, text_unet
 from pellucid.networks._layout import to_published
 
 COLORIZER_AUTOENCODER = autoencoder.Config(
@@ -22,6 +22,26 @@ COLORIZER_UNET = text_unet.Config(
 def save(path: Path, content: Any) -> Path:
     torch.save(content, path)
     return path
+
+
+FLOW_AUTOENCODER = autoencoder.Config(bands=3, width=32, multipliers=(1, 2), num_blocks=1, latent_channels=2)
+# Its heads have as many channels as those of the published one.
+FLOW = flux.Config(width=128, num_heads=1, num_double=1, num_single=1)
+
+
+def autoencoder_weights(**sizes: Any) -> dict[str, Tensor]:
+    """The state dict of a published autoencoder under a rectified flow."""
+    torch.manual_seed(0)
+    config = dataclasses.replace(FLOW_AUTOENCODER, **sizes)
+    state = autoencoder.build(config).state_dict()
+    return to_published(state, _flux_layout.autoencoder_rules(**dataclasses.asdict(config)))
+
+
+def flow_weights() -> dict[str, Tensor]:
+    """The state dict of a published rectified flow."""
+    torch.manual_seed(0)
+    state = flux.build(FLOW).state_dict()
+    return to_published(state, _flux_layout.flux_rules(**dataclasses.asdict(FLOW)))
 
 
 def colorizer_weights(**sizes: Any) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from typing import Any
 import golden
 import pytest
 import torch
-from checkpoints import save
+from checkpoints import FLOW_AUTOENCODER, autoencoder_weights, save
 from safetensors.torch import save_file
 from torch import Tensor
 from typer.testing import CliRunner
@@ -17,29 +17,18 @@ from pellucid.errors import InputError
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.generative import Generative
 from pellucid.methods.sampling import with_sampling
-from pellucid.networks import _flux_layout, autoencoder, flux
-from pellucid.networks._layout import to_published
+from pellucid.networks import autoencoder, flux
 from pellucid.published import read_checkpoint
 from pellucid.published_formats import Hints
-
-AUTOENCODER = autoencoder.Config(bands=3, width=32, multipliers=(1, 2), num_blocks=1, latent_channels=2)
-
-
-def autoencoder_weights(**sizes: Any) -> dict[str, Tensor]:
-    """A state dict as published."""
-    torch.manual_seed(0)
-    config = dataclasses.replace(AUTOENCODER, **sizes)
-    state = autoencoder.build(config).state_dict()
-    return to_published(state, _flux_layout.autoencoder_rules(**dataclasses.asdict(config)))
 
 
 def test_every_size_of_an_autoencoder_is_read_off_the_weights(tmp_path: Path) -> None:
     weights = autoencoder_weights()
     found = read_checkpoint(save(tmp_path / "model_ae.pth", weights), "cr-rf-autoencoder")
     assert found.network.pop("name") == "autoencoder"
-    assert autoencoder.Config(**found.network) == AUTOENCODER
+    assert autoencoder.Config(**found.network) == FLOW_AUTOENCODER
     assert found.method == {"name": "autoencoding", "optical": ("B04", "B03", "B02")}
-    network = autoencoder.build(AUTOENCODER)
+    network = autoencoder.build(FLOW_AUTOENCODER)
     network.load_state_dict(found.weights)
     assert torch.equal(network.encoder.conv_in.weight, weights["encoder.conv_in.weight"])
     assert network.scale.tolist() == pytest.approx([0.3611] * 2)

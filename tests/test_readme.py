@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from checkpoints import COLORIZER_TEXT, colorizer_weights
+from checkpoints import COLORIZER_TEXT, autoencoder_weights, colorizer_weights, flow_weights
 from PIL import Image
 from safetensors.torch import save_file
 from tests.painters import save_radar
@@ -32,12 +32,20 @@ QUICK = (
     *("train.num_workers=0", "train.precision=fp32", "train.steps_per_epoch=1", "data.tile=32"),
     *("train.epochs=0", "train.validate_every_epochs=0", "train.checkpoint_every_epochs=0"),
 )
+TINY_AUTOENCODER = (
+    "network={name: autoencoder, width: 4, multipliers: [1, 2], num_blocks: 1, latent_channels: 2, groups: 4}"
+)
 TINY_UNET = "network={name: sr3_unet, width: 8, multipliers: [1, 2], num_blocks: 1, groups: 4}"
 SMALL = {
     "configs/glf_cr.yaml": ["network={name: glf_cr, num_blocks: 1, num_layers: 2, width: 16, growth: 8}"],
     "configs/cross_attention.yaml": ["network={name: cross_attention, width: 8}"],
     "configs/sr3_ct_x4.yaml": [TINY_UNET],
     "configs/sr3_ct_x8.yaml": [TINY_UNET],
+    "configs/cloud_flow_autoencoder.yaml": [TINY_AUTOENCODER],
+    "configs/cloud_flow_sar_autoencoder.yaml": [TINY_AUTOENCODER],
+    "configs/cloud_flow.yaml": [
+        "network={name: flux, width: 16, num_heads: 1, num_double: 1, num_single: 1}"
+    ],
     "configs/text_encoder.yaml": ["network={name: text_encoder, width: 8, num_layers: 1, num_heads: 1}"],
     "configs/colorize_autoencoder.yaml": ["network={name: autoencoder, width: 4, num_blocks: 1, groups: 4}"],
     "configs/colorize.yaml": [
@@ -93,6 +101,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.save({key: build_network(config).state_dict()}, folder / file)
     import_run("cross-attention", folder / "X.pth", folder / "RUN")
     torch.save({"model_state_dict": colorizer_weights()}, folder / "sar_model_best.pt")
+    for file, bands in (("vae.pth", 3), ("vae_sar.pth", 2)):
+        torch.save(autoencoder_weights(bands=bands, latent_channels=4), folder / file)
+    torch.save(flow_weights(), folder / "rf.pth")
     (folder / "tokenizer.json").write_text(default_tokenizer(length=COLORIZER_TEXT.length).to_json())
     _lay_out_slices(folder)
     write_pairs(folder / "data" / "Dataset")
@@ -142,8 +153,8 @@ def test_every_command_runs_in_the_order_of_the_text(
         # What an earlier command made, a later one makes again.
         if "--resume" not in words and words[0] == "train" and (desk / "runs" / Path(words[1]).stem).exists():
             shutil.rmtree(desk / "runs" / Path(words[1]).stem)
-        if words[0] == "import" and (desk / words[-1]).exists():
-            shutil.rmtree(desk / words[-1])
+        if words[0] == "import" and (desk / words[3]).exists():
+            shutil.rmtree(desk / words[3])
         result = CliRunner().invoke(app, words)
         assert result.exit_code == 0, f"{command}\n{result.output}"
 
