@@ -249,3 +249,22 @@ def test_the_configs_of_the_three_trainings_fit_together(size: str, monkeypatch:
     assert flow.data.tile % (coders[0].factor * network.stride) == 0
     if not size:
         assert sum(weight.numel() for weight in network.parameters()) == PUBLISHED_SIZE
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_flow_that_ships_leaves_no_seams(tmp_path: Path, seed: int) -> None:
+    """Steps across the borders of tiles against those across other tokens' borders, 8 pixels apart."""
+    tile, overlap, size = 96, 32, 160
+    simulate_pairs(tmp_path, count=1, size=size, seed=5)
+    (scene,), (radar,) = (sorted((tmp_path / folder).iterdir()) for folder in ("s2_cloudy", "s1"))
+    options = RestoreOptions(
+        tile=tile, overlap=overlap, device="cpu", seed=seed, preview=False, keep_clear=False, steps=4
+    )
+    restore_scene(scene, tmp_path / "clear.tif", sar=radar, method=load("cloud_flow"), options=options)
+    with rasterio.open(tmp_path / "clear.tif") as file:
+        image = torch.from_numpy(file.read().astype("float32"))
+    borders = {tile - overlap, tile}
+    others = set(range(overlap, size - overlap + 1, 8)) - borders
+    for axis in (1, 2):
+        steps = image.diff(dim=axis).abs().mean((0, 3 - axis))
+        assert steps[[b - 1 for b in borders]].mean() < 1.25 * steps[[b - 1 for b in others]].mean()
