@@ -57,8 +57,8 @@ class FeatureDistances:
         """Return the distance of each source; fewer images than features are warned of."""
         if self.num_images < self.num_features:
             warnings.warn(
-                f"FID of {self.num_images} images in {self.num_features} features is a rough figure, far above "
-                "that of many; compare it with none but those of the same images and network",
+                f"FID of {self.num_images} images in {self.num_features} features is a rough figure, far "
+                "above that of many; compare it with none but those of the same images and network",
                 stacklevel=2,
             )
         return {source: float(metric.compute()) for source, metric in self.metrics.items()}

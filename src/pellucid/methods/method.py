@@ -22,7 +22,7 @@ class Method(Protocol):
         radar: polarisations and value range of `sar`; without bands where radar plays no part.
         radar_optional: whether `sar` may be NaN or missing.
         mean_spectrum: the training set's mean per optical band in [0, 1], where known: a baseline.
-        mean_colors: the same per prompt, and under "" of all images, where radar is given colours: a baseline.
+        mean_colors: the same per prompt, and under "" of all images, where radar is given colours.
     """
 
     stride: int

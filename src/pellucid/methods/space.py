@@ -67,7 +67,7 @@ class Latents:
 
     def __init__(self, coder: Autoencoding, copies: int = 1) -> None:
         self.coder, self.network, self.copies = coder, coder.network, copies
-        self.network.requires_grad_(False).eval()
+        self.network.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.channels = self.network.config.latent_channels
         self.factor: int = self.network.factor
 
