@@ -121,7 +121,7 @@ class Evaluation:
             title=f"{self.name}: {self._summary()}", title_justify="left", box=SIMPLE_HEAD, padding=0
         )
         for name in ("pixels", "images", "of"):
-            table.add_column(name, justify="right" if name == "images" else "left")
+            table.add_column(name, justify="right" if name == "images" else "left", no_wrap=True)
         heads = (*names, "gain") if self.gain.num else names
         for name in heads:
             table.add_column(COLUMNS.get(name, name), justify="right")
