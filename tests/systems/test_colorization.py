@@ -229,7 +229,7 @@ def test_a_run_without_its_tokenizer_is_refused(
         load(path.parent)
 
 
-@pytest.mark.parametrize("size", ["", "_tiny"])
+@pytest.mark.parametrize("size", ["", "_shipped", "_tiny"])
 def test_the_configs_of_the_three_trainings_fit_together(size: str) -> None:
     text, coder, colorizer = (load_config(CONFIGS / f"{stage}{size}.yaml") for stage in STAGES)
     assert isinstance(colorizer.method, GenerativeConfig)
