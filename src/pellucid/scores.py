@@ -121,10 +121,10 @@ class Evaluation:
             title=f"{self.name}: {self._summary()}", title_justify="left", box=SIMPLE_HEAD, padding=0
         )
         for name in ("pixels", "images", "of"):
-            table.add_column(name, justify="right" if name == "images" else "left", no_wrap=True)
+            table.add_column(name, justify="right" if name == "images" else "left")
         heads = (*names, "gain") if self.gain.num else names
         for name in heads:
-            table.add_column(COLUMNS.get(name, name), justify="right")
+            table.add_column(COLUMNS.get(name, name), justify="right", no_wrap=True)  # figures stay whole
         for at, row in enumerate(self.rows):
             is_first = at == 0 or self.rows[at - 1].region != row.region
             if is_first and at:
