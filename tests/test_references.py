@@ -15,7 +15,8 @@ from pellucid.errors import InputError
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.method import Method
 from pellucid.networks import autoencoder
-from pellucid.references import read_reference, trained_pictures, words_of
+from pellucid.prompts import trained_pictures
+from pellucid.references import read_reference, words_of
 
 WORDS = (("tropical", "summer"), ("", "winter"))
 

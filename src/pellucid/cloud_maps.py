@@ -20,6 +20,7 @@ from rasterio.windows import Window
 from pellucid.cloud_jobs import CloudOptions, Job, list_jobs
 from pellucid.data.cloud_scorers import NO_DATA, Scorer, ScorerName, find_scorer, to_mask
 from pellucid.data.geotiff import Grid, Raster, open_raster, temporary_beside
+from pellucid.data.output_folder import make_folder
 from pellucid.data.raster import Offset, OpticalRaster
 from pellucid.data.working_file import WORKING_BLOCK, explain_write_error, write_cog
 from pellucid.errors import InputError
@@ -160,7 +161,7 @@ def _run(job: Job, *, threads: int = 0, progress: Callable[[float], None] | None
         with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
             for result in (job.out, job.mask):
                 if result:
-                    _make_folder(result.parent)
+                    make_folder(result.parent)
             needs_mask = job.needs_mask
             if job.needs_map:
                 _write_map(job, _scorer(job.options.scorer, threads), progress or (lambda _: None))
@@ -175,13 +176,6 @@ def _run(job: Job, *, threads: int = 0, progress: Callable[[float], None] | None
 def _scorer(name: ScorerName, threads: int) -> Scorer:
     """Return the scorer of this process, which takes long to load."""
     return find_scorer(name, threads=threads)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {folder}: {error.strerror}; choose another") from error
 
 
 def _open(job: Job, scorer: Scorer) -> OpticalRaster:

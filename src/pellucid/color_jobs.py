@@ -1,11 +1,11 @@
 """Which pictures are colorized, by which prompts, and where they go: one, a folder's, a dataset's."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pellucid.data.geotiff import check_writable
+from pellucid.data.output_folder import check_folder
 from pellucid.data.radar_picture import check_picture_output, find_pictures
 from pellucid.data.sar_optical import LISTS, SarOptical
 from pellucid.data.slice_file import TIFF
@@ -16,6 +16,8 @@ from pellucid.prompts import Wish
 
 # The overview of a folder's results, in it.
 SHEET = "sheet.png"
+# Why results go to a folder.
+SEVERAL = "several pictures are to be made"
 # Pairs of a dataset, if not said otherwise.
 NUM_SAMPLES = 10
 
@@ -114,7 +116,7 @@ def plan_grid(source: Path, out: Path, wishes: Sequence[Wish]) -> list[ColorJob]
         InputError: if there is no picture, the folder cannot be made, or two results would be one.
     """
     files = find_pictures(source) if source.is_dir() else [source]
-    _make_folder(out, source if source.is_dir() else source.parent)
+    check_folder(out, source if source.is_dir() else source.parent, reason=SEVERAL)
     jobs = [
         ColorJob(
             path,
@@ -153,7 +155,7 @@ def plan_dataset(
         InputError: if the dataset cannot be read, or the folder not be made.
     """
     data = SarOptical(SarOpticalSource(name="sar_optical", root=root, prompt=template, folders=folders))
-    _make_folder(out, root)
+    check_folder(out, root, reason=SEVERAL)
     jobs = []
     for at in spread(num_samples, len(data)):
         pair, prompt = data.pairs[at], wish.prompt if wish else data.prompts[at]
@@ -166,21 +168,6 @@ def plan_dataset(
 def is_dataset(source: Path) -> bool:
     """Whether a folder holds lists of pairs."""
     return source.is_dir() and any(source.glob(LISTS))
-
-
-def _make_folder(out: Path, source: Path) -> None:
-    """Make the folder of the results, or say why it cannot be."""
-    if out.exists() and not out.is_dir():
-        raise InputError(
-            f"cannot write {out}: it is a file, and several pictures are to be made; name a folder"
-        )
-    if out.resolve() == source.resolve():
-        raise InputError(f"cannot write {out}: it is the input; name another folder")
-    if not out.parent.is_dir():
-        raise InputError(f"cannot write {out}: the folder {out.parent} does not exist; make it first")
-    place = out if out.is_dir() else out.parent
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write {out}: {place} is read-only; choose another folder")
 
 
 def _refuse_twins(jobs: Sequence[ColorJob]) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pellucid.baselines import Images, pick_color
 from pellucid.data.batch import Batch
+from pellucid.data.output_folder import make_folder
 from pellucid.data.ranges import PICTURE
 from pellucid.errors import InputError
 from pellucid.fid import FeatureDistances
@@ -25,7 +26,7 @@ from pellucid.inference import check_samples
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.method import Method, result_range
 from pellucid.pictures import spread
-from pellucid.score_files import make_folder, write_evaluation
+from pellucid.score_files import write_evaluation
 from pellucid.score_sheet import ScoreSheet
 from pellucid.scores import Evaluation, summarise
 from pellucid.trainer import choose_device

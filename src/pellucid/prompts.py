@@ -31,11 +31,15 @@ class Wish:
     words: tuple[str, ...] = ()
 
 
+def trained_pictures(config: Config) -> SarOpticalSource | None:
+    """Return the first source of pictures that a run was trained on; None if there is none."""
+    return next((source for source in config.data.train if isinstance(source, SarOpticalSource)), None)
+
+
 def find_template(config: Config) -> str:
     """Return the template of the prompts of a run's training data, or the default one."""
-    return next(
-        (source.prompt for source in config.data.train if isinstance(source, SarOpticalSource)), DEFAULT
-    )
+    pictures = trained_pictures(config)
+    return pictures.prompt if pictures else DEFAULT
 
 
 class Prompts:

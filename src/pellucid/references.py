@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pellucid.config import Config
 from pellucid.data.augment import Patches
 from pellucid.data.ranges import PICTURE, SLICE
 from pellucid.data.sar_optical import LISTS, SarOptical
@@ -70,11 +69,6 @@ def read_reference(
     )
     bands = method.optical.bands or COMPANION
     return _judged(Sen12MsCr(source, bands=bands, radar=method.radar.bands), method)
-
-
-def trained_pictures(config: Config) -> SarOpticalSource | None:
-    """Return the first source of pictures that a run was trained on; None if there is none."""
-    return next((source for source in config.data.train if isinstance(source, SarOpticalSource)), None)
 
 
 def words_of(images: Patches) -> tuple[Mapping[str, str], ...]:

@@ -6,24 +6,11 @@ import json
 from pathlib import Path
 
 from pellucid.data.geotiff import write_atomically
-from pellucid.errors import InputError
 from pellucid.scores import Evaluation
 
 # Not history.csv, which a training run of the same folder writes.
 HISTORY = "evaluations.csv"
 HISTORY_COLUMNS = ("timestamp", "model", "psnr", "ssim", "num_images", "notes")
-
-
-def make_folder(out: Path) -> None:
-    """Make a folder, and those above it, unless it is there.
-
-    Raises:
-        InputError: if that is not possible.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {out}: {error.strerror}; choose another") from error
 
 
 def write_evaluation(result: Evaluation, out: Path) -> None:

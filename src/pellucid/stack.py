@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.data.geotiff import check_writable
+from pellucid.data.output_folder import check_folder
 from pellucid.data.ranges import SLICE
 from pellucid.data.slice_file import TIFF, WHITE, SliceInfo, find_files, read_info, read_slices, to_unit
 from pellucid.data.slice_writer import WRITABLE, check_output
@@ -175,7 +175,7 @@ class Stack:
         """Refuse outputs that cannot be written, that replace an input, or each other."""
         folders = [path for path in (self.out, self.std) if path] if self.is_folder else []
         for folder in folders:
-            _check_folder(folder, self.source)
+            check_folder(folder, self.source, reason="a folder of slices is given")
         places: dict[Path, Path] = {}
         for file in self.files:
             for path in (file.out, file.std):
@@ -278,21 +278,6 @@ def _warn_of_one_step(method: Method, options: UpscaleOptions) -> None:
 
 def _default_std(out: Path, is_folder: bool) -> Path:
     return out.with_name(f"{out.name}_std") if is_folder else out.with_name(f"{out.stem}_std.tif")
-
-
-def _check_folder(folder: Path, source: Path) -> None:
-    """Refuse a folder that cannot be made or written to, or that is the input."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(
-            f"cannot write {folder}: it is a file, and a folder of slices is given; name a folder"
-        )
-    if folder.resolve() == source.resolve():
-        raise InputError(f"cannot write {folder}: it is the input; name another folder")
-    if not folder.parent.is_dir():
-        raise InputError(f"cannot write {folder}: the folder {folder.parent} does not exist; make it first")
-    place = folder if folder.is_dir() else folder.parent
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write {folder}: {place} is read-only; choose another folder")
 
 
 def _check_file(file: SliceFile) -> None:

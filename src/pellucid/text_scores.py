@@ -15,9 +15,10 @@ from torch import Tensor
 from pellucid.baselines import Images
 from pellucid.contrast import contrastive_loss, finds, group
 from pellucid.data.batch import Batch
+from pellucid.data.output_folder import make_folder
 from pellucid.errors import InputError
 from pellucid.methods.contrastive import Contrastive
-from pellucid.score_files import make_folder, write_text
+from pellucid.score_files import write_text
 from pellucid.trainer import choose_device
 
 

@@ -110,7 +110,8 @@ def evaluate_command(
         from pellucid.fid import load_features
         from pellucid.methods.contrastive import Contrastive
         from pellucid.perceptual import load_lpips
-        from pellucid.references import read_reference, trained_pictures, words_of
+        from pellucid.prompts import trained_pictures
+        from pellucid.references import read_reference, words_of
         from pellucid.run import CONFIG, find_run
 
         sampling = ColorizeOptions(steps=steps, guidance=guidance, strength=strength, sampler=sampler)

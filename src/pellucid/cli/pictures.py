@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pellucid.cli.terminal import Device, Precision, Seed, out, print_paths, progress_bar, said_plainly
+from pellucid.cli.terminal import (
+    Device,
+    Precision,
+    Seed,
+    out,
+    print_paths,
+    progress_bar,
+    said_plainly,
+    split_names,
+)
 from pellucid.errors import InputError
 
 if TYPE_CHECKING:
@@ -118,7 +127,7 @@ def colorize_command(
             guess=guess,
             own_prompts=template,
             num_samples=num_samples,
-            folders=_split(folders),
+            folders=split_names(folders),
         )
         options = ColorizeOptions(
             steps=steps,
@@ -168,8 +177,4 @@ def _names(option: str, one: str, several: str) -> tuple[str, ...]:
     """Return what the options of a region, or a season, name."""
     if one and several:
         raise InputError(f"--{option} and --{option}s are both given; leave one out")
-    return _split(several) or ((one,) if one else ())
-
-
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    return split_names(several) or ((one,) if one else ())
