@@ -120,33 +120,12 @@ def build_method(config: Config, metadata: Metadata | None = None, parts: Parts 
     if isinstance(config.method, ContrastiveConfig):
         return build_contrastive(config, optical, parts.tokenizer if parts else None)
     losses = {} if metadata else build_losses(config)
-    spaces, texts = None, None
-    if isinstance(config.method, GenerativeConfig):
-        spaces = read_spaces(config.method, optical, radar, parts)
-        texts = read_texts(config.method, parts)
-    torch.manual_seed(config.train.seed)  # the libraries' layers draw their weights from the global state
-    network = build_network(config, spaces, texts)
     match config.method:
         case GenerativeConfig() as options:
-            return Generative(
-                network,
-                path=build_path(options.path, options.prediction),
-                optical=optical,
-                radar=radar,
-                losses=losses,
-                scale=options.scale,
-                sampling=_sampling(options),
-                learning=_learning(options, config),
-                space=spaces.optical if spaces else None,
-                sar_space=spaces.sar if spaces else None,
-                radar_optional=options.radar_optional,
-                start_noise=options.start_noise if options.start == "degraded" else None,
-                residual=options.residual,
-                texts=texts,
-            )
+            return _build_generative(config, options, (optical, radar), losses, parts)
         case RegressionConfig() as options:
             return Regression(
-                network,
+                _draw_network(config),
                 optical=optical,
                 radar=radar,
                 losses=_terms(losses),
@@ -157,7 +136,7 @@ def build_method(config: Config, metadata: Metadata | None = None, parts: Parts 
             )
         case AutoencodingConfig() as options:
             return Autoencoding(
-                _as_autoencoder(network, config),
+                _as_autoencoder(_draw_network(config), config),
                 optical=optical,
                 radar=radar,
                 losses=_terms(losses),
@@ -165,6 +144,40 @@ def build_method(config: Config, metadata: Metadata | None = None, parts: Parts 
                 sample=options.sample,
                 smooth=options.smooth,
             )
+
+
+def _build_generative(
+    config: Config,
+    options: GenerativeConfig,
+    ranges: tuple[ValueRange, ValueRange],
+    losses: dict[str, tuple[float, Loss | None]],
+    parts: Parts | None,
+) -> Generative:
+    """Return a generative method; `ranges` are of the images and of the radar."""
+    optical, radar = ranges
+    spaces, texts = read_spaces(options, optical, radar, parts), read_texts(options, parts)
+    return Generative(
+        _draw_network(config, spaces, texts),
+        path=build_path(options.path, options.prediction),
+        optical=optical,
+        radar=radar,
+        losses=losses,
+        scale=options.scale,
+        sampling=_sampling(options),
+        learning=_learning(options, config),
+        space=spaces.optical,
+        sar_space=spaces.sar,
+        radar_optional=options.radar_optional,
+        start_noise=options.start_noise if options.start == "degraded" else None,
+        residual=options.residual,
+        texts=texts,
+    )
+
+
+def _draw_network(config: Config, spaces: Spaces | None = None, texts: Texts | None = None) -> nn.Module:
+    """Return the network with the random weights of the run's seed."""
+    torch.manual_seed(config.train.seed)  # the libraries' layers draw their weights from the global state
+    return build_network(config, spaces, texts)
 
 
 def _sampling(options: GenerativeConfig) -> Sampling:
