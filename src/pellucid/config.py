@@ -22,7 +22,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 # Terms of the loss that judge images; `denoise` judges what a generative network returns.
 ImageTerm = Literal[
-    "l1", "l2", "ssim", "cloud_adaptive", "multi_scale", "frequency", "perceptual", "adversarial"
+    "l1", "l2", "psnr", "ssim", "cloud_adaptive", "multi_scale", "frequency", "perceptual", "adversarial"
 ]
 
 
@@ -39,7 +39,7 @@ class RegressionConfig(Strict):
     radar_optional: bool = False
     """Accept scenes without radar; the network then sees -1 in place of backscatter."""
     caution: float = Field(0.0, ge=0, lt=1)
-    """Share by which a result is drawn towards the training set's mean spectrum."""
+    """Share by which a result is drawn towards the mean spectrum of its clear ground."""
 
 
 class PathConfig(Strict):

@@ -14,7 +14,7 @@ from rasterio.windows import Window
 from torch import Tensor
 
 from pellucid.data.batch import Batch
-from pellucid.data.cloud_score import REACH_PX, box_mean, cloud_score
+from pellucid.data.cloud_score import NEEDED, REACH_PX, box_mean, cloud_score
 from pellucid.data.gaps import fill_gaps
 from pellucid.data.geotiff import check_writable
 from pellucid.data.raster import CloudRaster, OpticalRaster, RadarRaster
@@ -264,7 +264,7 @@ class Scene:
 
     def _check_score(self) -> None:
         """Refuse to tell clouds from bands that do not show them."""
-        if not self.cloud and self.options.keep_clear and not {"B02", "B04"} <= set(self.optical.bands):
+        if not self.cloud and self.options.keep_clear and not NEEDED.issubset(self.optical.bands):
             raise InputError(
                 f"clouds cannot be told from {', '.join(self.optical.bands)} alone (B02 and B04 are needed), "
                 "give a cloud map with --cloud, or restore everything with --no-keep-clear"

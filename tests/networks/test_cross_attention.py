@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pellucid.networks.cross_attention import Config, CrossAttention, CrossAttentionNet, build
+from pellucid.networks.cross_attention import Config, Context, CrossAttention, CrossAttentionNet, build
 from pellucid.published import read_checkpoint
 
 TINY = Config(optical_bands=4, radar_bands=1, width=4, num_heads=2)
@@ -94,27 +94,54 @@ def test_any_size_that_the_stride_divides_is_restored(size: tuple[int, int, int]
         assert network(degraded, sar).shape == degraded.shape
 
 
-def test_samples_of_a_batch_do_not_touch_each_other() -> None:
+@pytest.mark.parametrize("context", [False, True])
+def test_samples_of_a_batch_do_not_touch_each_other(context: bool) -> None:
     torch.manual_seed(0)
-    network = build(TINY).eval()
+    network = build(dataclasses.replace(TINY, context=context)).eval()
     degraded, sar = inputs(TINY, (3, 8, 12))
     with torch.inference_mode():
         alone = torch.cat([network(degraded[i : i + 1], sar[i : i + 1]) for i in range(3)])
         torch.testing.assert_close(network(degraded, sar), alone)
 
 
-def test_gradients_reach_every_parameter_and_both_inputs() -> None:
+@pytest.mark.parametrize("context", [False, True])
+def test_gradients_reach_every_parameter_and_both_inputs(context: bool) -> None:
     torch.manual_seed(0)
-    network = build(TINY)
+    network = build(dataclasses.replace(TINY, context=context))
     degraded, sar = (image.requires_grad_() for image in inputs(TINY, (1, 8, 8)))
     network(degraded, sar).square().sum().backward()
     for name, weight in network.named_parameters():
         assert weight.grad is not None, name
-        # A bias that is the same for all keys cancels in the softmax.
-        assert weight.grad.any() or name == "cross_attn.k_proj.bias", name
+        # A bias that is the same for all keys, or for all scores of a head, cancels in the softmax.
+        assert weight.grad.any() or name in ("cross_attn.k_proj.bias", "context.score.bias"), name
     assert degraded.grad is not None
     assert sar.grad is not None
     assert sar.grad.any()
+
+
+def test_context_tells_every_pixel_of_all_others() -> None:
+    torch.manual_seed(0)
+    network = build(dataclasses.replace(TINY, context=True)).eval()
+    degraded, sar = inputs(TINY, (1, 128, 128))
+    other = degraded.clone()
+    other[..., :8, :8] = 0
+    far = (..., slice(120, 128), slice(120, 128))
+    with torch.inference_mode():
+        assert not torch.equal(network(degraded, sar)[far], network(other, sar)[far])
+        network.context = None
+        assert torch.equal(network(degraded, sar)[far], network(other, sar)[far])
+
+
+def test_context_is_the_same_wherever_its_ground_lies() -> None:
+    torch.manual_seed(0)
+    context = Context(8, 4, 2)
+    features, image = (
+        torch.rand(1, 8, 4, 6),
+        torch.rand(1, 4, 4, 6).repeat_interleave(4, 2).repeat_interleave(4, 3),
+    )
+    turned = context(features.flip(2, 3), image.flip(2, 3))
+    torch.testing.assert_close(turned, context(features, image))
+    assert turned.shape == (1, 8, 1, 1)
 
 
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:

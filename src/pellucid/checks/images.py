@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from pellucid.data.cloud_score import cloud_score
+from pellucid.data.cloud_score import NEEDED, cloud_score
 from pellucid.data.geotiff import Grid, Raster
 from pellucid.data.picture_file import as_color, as_gray, read_picture
 from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2, SLICE
@@ -27,8 +27,8 @@ Form = Literal["optical", "radar", "gray", "color", "slice"]
 WINDOW = 1024
 # Longer side in pixels of a panel of the sheet.
 PANEL = 256
-# Bands without which clouds cannot be told, and the score above which a pixel is cloudy.
-SCORED, CLOUDY = {"B02", "B04"}, 0.5
+# Score above which a pixel is cloudy.
+CLOUDY = 0.5
 # The mean of a radar picture in 8 bit scaled from dB is seldom below; of linear power it is.
 DARK = 0.1
 # Share of the values above reflectance 1, which are clipped, from which the scale is in doubt; not of images
@@ -190,7 +190,7 @@ def _read_optical(path: Path, wanted: tuple[str, ...], role: str) -> Facts:
             stored = raster.read_array(window=window)
             tally.digest.update(f"{stored.dtype} {stored.shape}".encode() + stored.tobytes())
             values, valid = raster.to_reflectance(stored)
-            if set(bands) >= SCORED:
+            if NEEDED.issubset(bands):
                 tally.num_cloudy += int(((cloud_score(values.clamp(0, 1), bands) > CLOUDY) & valid).sum())
             tally.add(values.where(valid, torch.nan).numpy())
             above += int((values > 1).sum())
@@ -204,7 +204,7 @@ def _read_optical(path: Path, wanted: tuple[str, ...], role: str) -> Facts:
                 f"{path}: {share:.0%} of its reflectances lie above 1 and are clipped; is its scale right?",
             )
         )
-    cloud = tally.num_cloudy / num_valid if num_valid and set(bands) >= SCORED else np.nan
+    cloud = tally.num_cloudy / num_valid if num_valid and NEEDED.issubset(bands) else np.nan
     return _of_raster(raster, tally, bands=bands, unit=SENTINEL2.unit, cloud=cloud, doubts=tuple(doubts))
 
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from pellucid.data.batch import Batch
+
 # Reflectance. HOT = B02 - B04 / 2: 0.04 to 0.08 over clear land and water, above 0.1 in haze and cloud.
 HAZE = (0.08, 0.13)
 # Reflectance in B10: below 0.015 where dry air lets the ground through, above 0.024 in cirrus.
@@ -30,6 +32,8 @@ ENOUGH = 0.001
 CALM = 2
 # Pixels around a place on which its score depends: cut windows wider by this.
 REACH_PX = NEAR + 2 * CALM
+# Bands without which clouds cannot be told.
+NEEDED = frozenset({"B02", "B04"})
 
 
 def cloud_score(optical: Tensor, bands: tuple[str, ...]) -> Tensor:
@@ -47,7 +51,7 @@ def cloud_score(optical: Tensor, bands: tuple[str, ...]) -> Tensor:
     Raises:
         ValueError: if B02 or B04 is missing.
     """
-    missing = {"B02", "B04"} - set(bands)
+    missing = NEEDED - set(bands)
     if missing:
         raise ValueError(f"the cloud score needs B02 and B04, got {', '.join(bands)}; give a cloud map")
     band = {name: optical[..., i : i + 1, :, :] for i, name in enumerate(bands)}
@@ -61,6 +65,16 @@ def cloud_score(optical: Tensor, bands: tuple[str, ...]) -> Tensor:
     if {"B08", "B11"} <= band.keys():
         score = torch.maximum(score, _shadow(band["B08"], band["B11"], score, (optical != 0).any(-3, True)))
     return score
+
+
+def cloud_map(batch: Batch, bands: tuple[str, ...]) -> Tensor | None:
+    """Return the batch's cloud map, or else its cloud score, (B, 1, H, W); None where `bands` are too few.
+
+    Zeros in its place would say that all is clear, and ones that the image is of no use.
+    """
+    if batch.cloud is None and NEEDED.issubset(bands):
+        return cloud_score(batch.degraded, bands)
+    return batch.cloud
 
 
 def _shadow(b08: Tensor, b11: Tensor, cloud: Tensor, valid: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pellucid.data.batch import Batch
-from pellucid.data.cloud_score import cloud_score
+from pellucid.data.cloud_score import NEEDED, cloud_score
 from pellucid.data.geotiff import Raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.data.raster import read_optical, read_radar
@@ -27,8 +27,6 @@ from pellucid.errors import InputError
 
 # ROIs1158_spring_s2_cloudy_1_p30 and ROIs1158_spring_1_p30 are both patch 30 of ROI ROIs1158_spring_1.
 _NAME = re.compile(r"(?P<season>ROIs\d+_[a-z]+)(?:_s1|_s2|_s2_cloudy)?_(?P<number>\d+)_p(?P<patch>\d+)")
-# Bands without which clouds cannot be told.
-_SCORED = {"B02", "B04"}
 # Column 0 of the published lists.
 _SPLIT_NUMBERS = {"1": "train", "2": "val", "3": "test"}
 
@@ -115,7 +113,7 @@ class Sen12MsCr(Dataset[Batch]):
             )
         valid = has_degraded & has_target
         degraded, target = degraded * valid, target * valid
-        cloud = cloud_score(degraded, self.bands) * valid if set(self.bands) >= _SCORED else None
+        cloud = cloud_score(degraded, self.bands) * valid if NEEDED.issubset(self.bands) else None
         return Batch(
             key=(sample.key,),
             degraded=degraded[None],

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from pellucid.data.batch import Batch, Condition, Encoded
-from pellucid.data.cloud_score import cloud_score
+from pellucid.data.cloud_score import cloud_map
 from pellucid.data.ranges import ValueRange
 from pellucid.data.tokenizer import Tokenizer
 from pellucid.errors import InputError
@@ -182,7 +182,7 @@ class Generative:
             else self.space.encode(batch.target, batch.valid),
             degraded=self.space.encode(base),
             sar=self._sar(batch),
-            cloud=self._cloud(batch),
+            cloud=cloud_map(batch, self.optical.bands),
             valid=all_inside(batch.valid, self.space.factor),
             key=batch.key,
             prompt=batch.prompt,
@@ -202,7 +202,9 @@ class Generative:
         drawn = noise or keyed_noise(batch.key, height, width)
         base = batch.enlarged()
         degraded = self.space.encode(base)
-        condition = Condition(degraded=degraded, sar=self._sar(batch), cloud=self._cloud(batch))
+        condition = Condition(
+            degraded=degraded, sar=self._sar(batch), cloud=cloud_map(batch, self.optical.bands)
+        )
         condition = self._with_tokens(condition, batch)
         scale = self.sampling.guidance
         if self.is_told_guidance:
@@ -249,15 +251,6 @@ class Generative:
             return None
         heard = batch.sar.isfinite().all(1, keepdim=True)
         return self.sar_space.encode(batch.sar) * all_inside(heard, self.sar_space.factor)
-
-    def _cloud(self, batch: Batch) -> Tensor | None:
-        """Return the cloud map, or the simple score's where a batch of Sentinel-2 images has none.
-
-        Zeros would say that all is clear, and ones that the image is of no use.
-        """
-        if batch.cloud is None and {"B02", "B04"} <= set(self.optical.bands):
-            return cloud_score(batch.degraded, self.optical.bands)
-        return batch.cloud
 
     def _source(self, degraded: Tensor, noise: Tensor) -> Tensor:
         """Return where sampling begins."""

@@ -26,6 +26,8 @@ class Config:
         ceiling: reflectance above which the encoder sees no difference; thick clouds are brighter than any
             ground but snow, and their lumps must not show in what is painted over them. 1 is the published
             network.
+        context: let every pixel know the colours of the ground that is seen elsewhere in the tile. In the
+            published network an optical pixel sees no other that is more than about 40 pixels away.
     """
 
     optical_bands: int = 13
@@ -34,6 +36,7 @@ class Config:
     num_heads: int = 8
     blend: bool = False
     ceiling: float = 1.0
+    context: bool = False
 
 
 class ConvBlock(nn.Module):
@@ -127,6 +130,30 @@ class Refinement(nn.Module):
         return self.refine_conv(torch.cat([gated, optical], dim=1))
 
 
+class Context(nn.Module):
+    """Means over the tile of features and colours, each head with learned weights per pixel.
+
+    The pooling by attention of Lee et al. 2019, arXiv:1810.00825, with one learned question per head.
+    """
+
+    def __init__(self, channels: int, bands: int, num_heads: int) -> None:
+        super().__init__()
+        self.score = nn.Conv2d(channels, num_heads, 1)
+        self.value = nn.Conv2d(channels + bands, channels, 1)
+        self.proj = nn.Sequential(
+            nn.Conv2d(channels, channels, 1), nn.ReLU(), nn.Conv2d(channels, channels, 1)
+        )
+
+    def forward(self, optical: Tensor, seen: Tensor) -> Tensor:
+        """Return (B, D, 1, 1) for features (B, D, h, w) of an image (B, C, 4 h, 4 w)."""
+        colours = nn.functional.avg_pool2d(seen, CrossAttentionNet.stride)
+        weight = self.score(optical).flatten(2).softmax(2)  # (B, heads, h*w)
+        value = self.value(torch.cat([optical, colours], dim=1)).flatten(2)  # (B, D, h*w)
+        heads = value.unflatten(1, (weight.shape[1], -1))  # (B, heads, D/heads, h*w)
+        pooled = torch.einsum("bhn,bhdn->bhd", weight, heads).flatten(1)
+        return self.proj(pooled[..., None, None])
+
+
 class Decoder(nn.Module):
     """Back to full resolution, with the optical features of each resolution joined in."""
 
@@ -163,6 +190,7 @@ class CrossAttentionNet(nn.Module):
         self.cross_attn = CrossAttention(channels, config.num_heads)
         self.speckle_gating = SpeckleGate(channels)
         self.refinement = Refinement(channels)
+        self.context = Context(channels, config.optical_bands, config.num_heads) if config.context else None
         self.decoder = Decoder(config.width, config.optical_bands + config.blend)
         self.blend, self.ceiling = config.blend, config.ceiling
 
@@ -172,7 +200,10 @@ class CrossAttentionNet(nn.Module):
         full, half, quarter = self.optical_encoder(seen)
         *_, radar = self.sar_encoder(sar)
         gated = self.speckle_gating(self.cross_attn(quarter, radar), radar)
-        output = self.decoder(self.refinement(gated, quarter), half, full)
+        refined = self.refinement(gated, quarter)
+        if self.context is not None:
+            refined = refined + self.context(quarter, seen)
+        output = self.decoder(refined, half, full)
         if not self.blend:
             return output
         share = output[:, -1:].sigmoid()  # (B, 1, H, W)
