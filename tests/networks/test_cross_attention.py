@@ -1,15 +1,17 @@
 import dataclasses
+import math
 from pathlib import Path
 
 import golden
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from pellucid.networks.cross_attention import Config, Context, CrossAttention, CrossAttentionNet, build
+from pellucid.networks.cross_attention import Config, CrossAttention, CrossAttentionNet, Palette, build
 from pellucid.published import read_checkpoint
 
 TINY = Config(optical_bands=4, radar_bands=1, width=4, num_heads=2)
+COLORED = dataclasses.replace(TINY, blend=True, num_colors=3)
 GOLDENS = [("crossattn_13_2", 13, 2), ("crossattn_seed_3_1", 3, 1)]
 
 
@@ -94,54 +96,57 @@ def test_any_size_that_the_stride_divides_is_restored(size: tuple[int, int, int]
         assert network(degraded, sar).shape == degraded.shape
 
 
-@pytest.mark.parametrize("context", [False, True])
-def test_samples_of_a_batch_do_not_touch_each_other(context: bool) -> None:
+@pytest.mark.parametrize("config", [TINY, COLORED])
+def test_samples_of_a_batch_do_not_touch_each_other(config: Config) -> None:
     torch.manual_seed(0)
-    network = build(dataclasses.replace(TINY, context=context)).eval()
+    network = build(config).eval()
     degraded, sar = inputs(TINY, (3, 8, 12))
     with torch.inference_mode():
         alone = torch.cat([network(degraded[i : i + 1], sar[i : i + 1]) for i in range(3)])
         torch.testing.assert_close(network(degraded, sar), alone)
 
 
-@pytest.mark.parametrize("context", [False, True])
-def test_gradients_reach_every_parameter_and_both_inputs(context: bool) -> None:
+@pytest.mark.parametrize("config", [TINY, COLORED])
+def test_gradients_reach_every_parameter_and_both_inputs(config: Config) -> None:
     torch.manual_seed(0)
-    network = build(dataclasses.replace(TINY, context=context))
+    network = build(config)
     degraded, sar = (image.requires_grad_() for image in inputs(TINY, (1, 8, 8)))
     network(degraded, sar).square().sum().backward()
     for name, weight in network.named_parameters():
         assert weight.grad is not None, name
-        # A bias that is the same for all keys, or for all scores of a head, cancels in the softmax.
-        assert weight.grad.any() or name in ("cross_attn.k_proj.bias", "context.score.bias"), name
+        # A bias that is the same for all keys cancels in the softmax.
+        assert weight.grad.any() or name == "cross_attn.k_proj.bias", name
     assert degraded.grad is not None
     assert sar.grad is not None
     assert sar.grad.any()
 
 
-def test_context_tells_every_pixel_of_all_others() -> None:
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_a_palette_holds_the_ground_that_is_seen_or_else_the_usual_one(is_seen: bool) -> None:
+    palette = Palette(8, 4, 3)
+    nn.init.constant_(palette.score.bias, 50 if is_seen else -50)
+    nn.init.zeros_(palette.score.weight)
+    nn.init.constant_(palette.usual, 0.1)
+    nn.init.constant_(palette.log_doubt, math.log(0.25))
+    ground = torch.rand(2, 4, 16, 24)
+    with torch.inference_mode():
+        colors = palette(torch.rand(2, 8, 4, 6), ground)
+    usual = torch.full((2, 4), 0.1)
+    expected = 0.2 * usual + 0.8 * ground.mean((2, 3)) if is_seen else usual
+    torch.testing.assert_close(colors, expected[:, None].expand(2, 3, 4))
+
+
+def test_a_palette_tells_every_pixel_of_all_others() -> None:
     torch.manual_seed(0)
-    network = build(dataclasses.replace(TINY, context=True)).eval()
+    network = build(COLORED).eval()
     degraded, sar = inputs(TINY, (1, 128, 128))
     other = degraded.clone()
     other[..., :8, :8] = 0
     far = (..., slice(120, 128), slice(120, 128))
     with torch.inference_mode():
         assert not torch.equal(network(degraded, sar)[far], network(other, sar)[far])
-        network.context = None
-        assert torch.equal(network(degraded, sar)[far], network(other, sar)[far])
-
-
-def test_context_is_the_same_wherever_its_ground_lies() -> None:
-    torch.manual_seed(0)
-    context = Context(8, 4, 2)
-    features, image = (
-        torch.rand(1, 8, 4, 6),
-        torch.rand(1, 4, 4, 6).repeat_interleave(4, 2).repeat_interleave(4, 3),
-    )
-    turned = context(features.flip(2, 3), image.flip(2, 3))
-    torch.testing.assert_close(turned, context(features, image))
-    assert turned.shape == (1, 8, 1, 1)
+        nn.init.constant_(network.palette.score.bias, -50)  # no ground is seen
+        torch.testing.assert_close(network(degraded, sar)[far], network(other, sar)[far])
 
 
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:

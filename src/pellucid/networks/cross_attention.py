@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import avg_pool2d, scaled_dot_product_attention
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,9 @@ class Config:
         ceiling: reflectance above which the encoder sees no difference; thick clouds are brighter than any
             ground but snow, and their lumps must not show in what is painted over them. 1 is the published
             network.
-        context: let every pixel know the colours of the ground that is seen elsewhere in the tile. In the
-            published network an optical pixel sees no other that is more than about 40 pixels away.
+        num_colors: K, colours of ground that the network looks for in the whole tile, to mix each pixel from
+            them and to paint only what differs. The published network has none, and under a cloud that is
+            wider than about 40 pixels it sees nothing but radar.
     """
 
     optical_bands: int = 13
@@ -36,7 +37,7 @@ class Config:
     num_heads: int = 8
     blend: bool = False
     ceiling: float = 1.0
-    context: bool = False
+    num_colors: int = 0
 
 
 class ConvBlock(nn.Module):
@@ -130,28 +131,24 @@ class Refinement(nn.Module):
         return self.refine_conv(torch.cat([gated, optical], dim=1))
 
 
-class Context(nn.Module):
-    """Means over the tile of features and colours, each head with learned weights per pixel.
+class Palette(nn.Module):
+    """The colours of the ground that is seen in a tile, each the mean of the pixels that are like it."""
 
-    The pooling by attention of Lee et al. 2019, arXiv:1810.00825, with one learned question per head.
-    """
-
-    def __init__(self, channels: int, bands: int, num_heads: int) -> None:
+    def __init__(self, channels: int, bands: int, num_colors: int) -> None:
         super().__init__()
-        self.score = nn.Conv2d(channels, num_heads, 1)
-        self.value = nn.Conv2d(channels + bands, channels, 1)
-        self.proj = nn.Sequential(
-            nn.Conv2d(channels, channels, 1), nn.ReLU(), nn.Conv2d(channels, channels, 1)
-        )
+        self.score = nn.Conv2d(channels, num_colors, 1)
+        # Where no such ground is seen: its usual colour, and the logarithm of the share of the tile that it
+        # counts for.
+        self.usual = nn.Parameter(torch.full((num_colors, bands), 0.15))
+        self.log_doubt = nn.Parameter(torch.full((num_colors,), -3.0))
 
     def forward(self, optical: Tensor, seen: Tensor) -> Tensor:
-        """Return (B, D, 1, 1) for features (B, D, h, w) of an image (B, C, 4 h, 4 w)."""
-        colours = nn.functional.avg_pool2d(seen, CrossAttentionNet.stride)
-        weight = self.score(optical).flatten(2).softmax(2)  # (B, heads, h*w)
-        value = self.value(torch.cat([optical, colours], dim=1)).flatten(2)  # (B, D, h*w)
-        heads = value.unflatten(1, (weight.shape[1], -1))  # (B, heads, D/heads, h*w)
-        pooled = torch.einsum("bhn,bhdn->bhd", weight, heads).flatten(1)
-        return self.proj(pooled[..., None, None])
+        """Return (B, K, C) colours for features (B, D, h, w) of an image (B, C, 4 h, 4 w)."""
+        weight = self.score(optical).flatten(2).sigmoid()  # (B, K, h*w)
+        pixels = avg_pool2d(seen, CrossAttentionNet.stride).flatten(2)  # (B, C, h*w)
+        doubt = self.log_doubt.exp()[:, None]
+        total = weight @ pixels.mT / weight.shape[2]  # (B, K, C)
+        return (doubt * self.usual + total) / (doubt + weight.mean(2, keepdim=True))
 
 
 class Decoder(nn.Module):
@@ -190,9 +187,11 @@ class CrossAttentionNet(nn.Module):
         self.cross_attn = CrossAttention(channels, config.num_heads)
         self.speckle_gating = SpeckleGate(channels)
         self.refinement = Refinement(channels)
-        self.context = Context(channels, config.optical_bands, config.num_heads) if config.context else None
-        self.decoder = Decoder(config.width, config.optical_bands + config.blend)
-        self.blend, self.ceiling = config.blend, config.ceiling
+        self.palette = (
+            Palette(channels, config.optical_bands, config.num_colors) if config.num_colors else None
+        )
+        self.decoder = Decoder(config.width, config.optical_bands + config.num_colors + config.blend)
+        self.blend, self.ceiling, self.num_colors = config.blend, config.ceiling, config.num_colors
 
     def forward(self, degraded: Tensor, sar: Tensor) -> Tensor:
         """Restore `degraded`, (B, C, H, W), guided by `sar`, (B, P, H, W)."""
@@ -200,14 +199,14 @@ class CrossAttentionNet(nn.Module):
         full, half, quarter = self.optical_encoder(seen)
         *_, radar = self.sar_encoder(sar)
         gated = self.speckle_gating(self.cross_attn(quarter, radar), radar)
-        refined = self.refinement(gated, quarter)
-        if self.context is not None:
-            refined = refined + self.context(quarter, seen)
-        output = self.decoder(refined, half, full)
+        output = self.decoder(self.refinement(gated, quarter), half, full)
+        painted, mixture, share = output.split((degraded.shape[1], self.num_colors, int(self.blend)), dim=1)
+        if self.palette is not None:
+            colors = self.palette(quarter, seen)  # (B, K, C)
+            painted = painted + torch.einsum("bkhw,bkc->bchw", mixture.softmax(1), colors)
         if not self.blend:
-            return output
-        share = output[:, -1:].sigmoid()  # (B, 1, H, W)
-        return degraded + share * (output[:, :-1] - degraded)
+            return painted
+        return degraded + share.sigmoid() * (painted - degraded)
 
 
 def build(config: Config) -> CrossAttentionNet:
