@@ -22,7 +22,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 # Terms of the loss that judge images; `denoise` judges what a generative network returns.
 ImageTerm = Literal[
-    "l1", "l2", "psnr", "ssim", "cloud_adaptive", "multi_scale", "frequency", "perceptual", "adversarial"
+    "l1", "l2", "log_l2", "ssim", "cloud_adaptive", "multi_scale", "frequency", "perceptual", "adversarial"
 ]
 
 

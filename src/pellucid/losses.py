@@ -15,8 +15,8 @@ from pellucid.perceptual import Vgg, cells_inside
 
 # Weight of the regularisation, lambda of Meraner et al. 2020, doi:10.1016/j.isprsjprs.2020.05.013
 CARL_LAMBDA = 1.0
-# Mean squared error of an image, 40 dB, below which `psnr` hardly asks for less.
-PSNR_FLOOR = 1e-4
+# Mean squared error of an image, 40 dB, below which `log_l2` hardly asks for less.
+LOG_L2_FLOOR = 1e-4
 # By how much `multi_scale` reduces the images, as published for CT slices: scales 1, 1/2 and 1/4.
 MULTI_SCALE_FACTORS = (1, 2, 4)
 # Pixels per side that a bicubic value is made of.
@@ -33,7 +33,7 @@ def l2(restored: Tensor, batch: Batch) -> Tensor:
     return _mean((restored - _target(batch)).square(), batch.valid)
 
 
-def psnr(restored: Tensor, batch: Batch) -> Tensor:
+def log_l2(restored: Tensor, batch: Batch) -> Tensor:
     """Return by how many bel (10 dB) the signal-to-noise ratio falls short of 40 dB, mean over the images.
 
     log10(1 + mean squared error / 0.0001). With `l2`, images that cannot be restored anyhow teach most; here
@@ -41,7 +41,7 @@ def psnr(restored: Tensor, batch: Batch) -> Tensor:
     """
     errors = _difference(restored, batch).square().sum((1, 2, 3))
     num_values = batch.valid.sum((1, 2, 3)) * restored.shape[1]
-    return (errors / num_values.clamp(min=1) / PSNR_FLOOR).log1p().mean() / math.log(10)
+    return (errors / num_values.clamp(min=1) / LOG_L2_FLOOR).log1p().mean() / math.log(10)
 
 
 def ssim(restored: Tensor, batch: Batch) -> Tensor:
@@ -187,7 +187,7 @@ def teach(losses: Mapping[str, tuple[float, Any]], restored: Tensor, batch: Batc
 LOSSES: dict[str, Callable[[Tensor, Batch], Tensor]] = {
     "l1": l1,
     "l2": l2,
-    "psnr": psnr,
+    "log_l2": log_l2,
     "ssim": ssim,
     "cloud_adaptive": cloud_adaptive,
     "multi_scale": multi_scale,

@@ -61,9 +61,40 @@ def test_a_cautious_method_draws_its_result_towards_the_mean_spectrum() -> None:
     method = make_method(residual=True)  # 0.25 + 1 + 0.25, before clipping
     method.caution, method.mean_spectrum = 0.75, (0.1,) * 13
     expected = 0.25 * 1.5 + 0.75 * 0.1
-    torch.testing.assert_close(method.restore(make_batch()), torch.full((1, 13, 4, 4), expected))
+    overcast = replace(make_batch(), cloud=torch.ones(1, 1, 4, 4))
+    torch.testing.assert_close(method.restore(overcast), torch.full((1, 13, 4, 4), expected))
     method.mean_spectrum = None
-    assert torch.equal(method.restore(make_batch()), torch.ones(1, 13, 4, 4))
+    assert torch.equal(method.restore(overcast), torch.ones(1, 13, 4, 4))
+
+
+@pytest.mark.parametrize("is_given", [True, False])
+def test_clear_ground_tells_a_cautious_method_the_likely_spectrum(is_given: bool) -> None:
+    """The upper half of each image is clear; without a map, the score finds the white rest."""
+    method = make_method()
+    method.caution, method.mean_spectrum = 1.0, (0.1,) * 13
+    degraded = torch.full((2, 13, 512, 128), 0.7)
+    degraded[0, :, :256], degraded[1, :, :256] = 0.05, 0.1
+    degraded[:, SENTINEL2.bands.index("B10")] = 0.01  # no cirrus
+    cloud = torch.zeros(2, 1, 512, 128)
+    cloud[..., 256:, :] = 1
+    batch = Batch(
+        degraded=degraded,
+        sar=torch.zeros(2, 2, 512, 128),
+        cloud=cloud if is_given else None,
+        valid=torch.ones(2, 1, 512, 128, dtype=torch.bool),
+        key=("dark", "usual"),
+    )
+    expected = torch.tensor([0.075, 0.1]).view(2, 1, 1, 1).expand(2, 3, 512, 128)
+    tolerance = 1e-6 if is_given else 1e-3  # the score is blurred
+    torch.testing.assert_close(method.restore(batch)[:, 1:4], expected, atol=tolerance, rtol=0)
+
+
+def test_what_is_not_valid_says_nothing_about_the_ground() -> None:
+    method = make_method()
+    method.caution, method.mean_spectrum = 1.0, (0.1,) * 13
+    clear = torch.zeros(1, 1, 4, 4)
+    nowhere = replace(make_batch(), cloud=clear, valid=clear.bool())
+    torch.testing.assert_close(method.restore(nowhere), torch.full((1, 13, 4, 4), 0.1))
 
 
 def test_pixels_without_radar_are_marked_for_the_network() -> None:

@@ -6,12 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.data.batch import Batch
+from pellucid.data.cloud_score import cloud_map
 from pellucid.data.ranges import ValueRange
 from pellucid.generative.noise import Noise
 from pellucid.losses import teach
 
 # What the network sees where there is no radar: backscatter lies in [0, 1], so it cannot be mistaken.
 NO_RADAR = -1.0
+# How many clear pixels of an image the training set's mean spectrum counts for: half a tile.
+PRIOR_PIXELS = 128 * 256
 
 
 class Regression:
@@ -24,8 +27,9 @@ class Regression:
         losses: weight and function of each term; a function takes (restored, batch).
         residual: add the degraded image to the network's output.
         radar_optional: accept batches without radar.
-        caution: share by which a result is drawn towards the mean spectrum, where that is known: less
-            contrast, but a smaller squared error over places unlike those of the training.
+        caution: share by which a result is drawn towards the mean spectrum of its own clear ground, or to
+            `mean_spectrum` where little of it is clear: less contrast, but a smaller squared error over
+            places unlike those of the training. Nothing happens where `mean_spectrum` is not known.
         mean_spectrum: the training set's mean per band, in [0, 1].
     """
 
@@ -67,9 +71,18 @@ class Regression:
         """Return the restored images, (B, C, H, W) float32 in [0, 1]; sides must divide by `stride`."""
         restored = self._apply(batch).float()
         if self.caution and self.mean_spectrum is not None:
-            spectrum = restored.new_tensor(self.mean_spectrum).view(1, -1, 1, 1)
-            restored = torch.lerp(restored, spectrum, self.caution)
+            restored = torch.lerp(restored, self._likely_spectrum(batch, self.mean_spectrum), self.caution)
         return restored.clamp(0, 1)
+
+    def _likely_spectrum(self, batch: Batch, mean_spectrum: tuple[float, ...]) -> Tensor:
+        """Return the mean of each image's clear pixels and of `PRIOR_PIXELS` others, (B, C, 1, 1)."""
+        prior = batch.degraded.new_tensor(mean_spectrum).view(1, -1, 1, 1)
+        cloud = cloud_map(batch, self.optical.bands)
+        if cloud is None:
+            return prior
+        clear = (1 - cloud) * batch.valid  # (B, 1, H, W)
+        colours = (clear * batch.degraded).sum((2, 3), keepdim=True)
+        return (PRIOR_PIXELS * prior + colours) / (PRIOR_PIXELS + clear.sum((2, 3), keepdim=True))
 
     def _apply(self, batch: Batch) -> Tensor:
         output = self.network(batch.degraded, self._radar(batch))
