@@ -2,6 +2,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import golden
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from pellucid.config import ImageTerm
 from pellucid.data.batch import Batch
 from pellucid.losses import (
     LOSSES,
@@ -74,6 +76,11 @@ def test_log_l2_counts_the_bel_that_each_image_lacks_to_40_db() -> None:
     assert log_l2(images, batch(target=torch.full_like(images, 0.5))).item() == pytest.approx(
         math.log10(101) / 2
     )
+
+
+def test_no_term_has_the_name_of_another_figure_of_validation() -> None:
+    """Both go by `val_NAME`, and would be averaged."""
+    assert not any(name.startswith("psnr") for name in get_args(ImageTerm))
 
 
 def test_ssim_of_flat_images_follows_from_their_means() -> None:
