@@ -17,7 +17,8 @@ class RestoreOptions:
 
     Attributes:
         tile: side of a tile in pixels; a multiple of the method's stride.
-        overlap: pixels that neighbouring tiles share; a multiple of the stride.
+        overlap: pixels that neighbouring tiles share; a multiple of the stride. Under one cloud, tiles that
+            show other ground are painted otherwise, and need some way from one colour to the other.
         batch: tiles that are restored at once; 0: 1 on a CPU, 8 on a GPU.
         keep_clear: pass clear pixels through unchanged.
         cloud_threshold: probability above which a pixel is restored.
@@ -41,7 +42,7 @@ class RestoreOptions:
     """
 
     tile: int = 256
-    overlap: int = 32
+    overlap: int = 64
     batch: int = 0
     keep_clear: bool = True
     cloud_threshold: float = 0.5

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import rasterio
 import torch
+from scenes import read, write
 
 from pellucid.build import load, run_training
 from pellucid.config import load_config
@@ -40,3 +42,19 @@ def test_the_loss_falls_and_a_saved_run_restores_alike(system: str, tmp_path: Pa
                 before.transform,
                 before.descriptions,
             )
+
+
+def test_tiles_that_see_other_ground_leave_no_seam_under_one_cloud(tmp_path: Path) -> None:
+    """What ships paints with the colours that a tile shows, dark on the left, bright on the right."""
+    values = np.full((13, 256, 640), 700, np.uint16)
+    values[:, :, 320:] = 2100
+    values += np.random.default_rng(0).integers(0, 100, values.shape).astype(np.uint16)
+    values[10] = 10  # no cirrus
+    values[:, 64:192] = 8000
+    write(tmp_path / "s2.tif", values)
+    options = RestoreOptions(keep_clear=False)
+    method = load("cross_attention", device="cpu")
+    restore_scene(tmp_path / "s2.tif", tmp_path / "out.tif", method=method, options=options)
+    across = read(tmp_path / "out.tif")[:, 112:144, 40:-40].mean((0, 1)) / 10000
+    assert np.ptp(across) > 0.02
+    assert np.abs(across[8:] - across[:-8]).max() < 0.15 * np.ptp(across)

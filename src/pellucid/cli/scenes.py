@@ -72,7 +72,7 @@ def remove_clouds(
     align: Align = False,
     offset: Offset = "auto",
     tile: Tile = 256,
-    overlap: Overlap = 32,
+    overlap: Overlap = 64,
     device: Device = "auto",
     precision: Precision = "fp32",
     preview: Preview = True,
