@@ -219,7 +219,7 @@ def test_a_flow_that_heeds_texts_restores_what_a_prompt_says(coders: Path, tmp_p
     (scene,) = (tmp_path / "s2_cloudy").iterdir()
     found = {}
     for prompt in ("lake", "forest", "", None):
-        options = RestoreOptions(tile=64, device="cpu", preview=False, prompt=prompt)
+        options = RestoreOptions(tile=64, overlap=16, device="cpu", preview=False, prompt=prompt)
         restore_scene(scene, tmp_path / "out.tif", method=method, options=options)
         found[prompt] = (tmp_path / "out.tif").read_bytes()
     assert found[""] == found[None]
