@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pairs import COLORS, prompt, write_pairs
+from pairs import COLORS, prompt
 from typer.testing import CliRunner, Result
 
 from pellucid.build import build_method, build_network, load, run_training, start_method
@@ -28,15 +28,7 @@ QUICK = ("train.num_steps=4", "train.batch=2", "train.device=cpu", "data.val=[]"
 # Of Stable Diffusion 1.5, the U-Net with 8 input channels, the autoencoder with what training adds.
 PUBLISHED_UNET, PUBLISHED_AUTOENCODER = 859_532_484, 34_163_664 + 49_490_199 + 1
 
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pairs(tmp_path_factory.mktemp("pictures"))
-
-
-@pytest.fixture(autouse=True)
-def _named(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PICTURES", str(pictures))
+pytestmark = pytest.mark.usefixtures("pictures")
 
 
 def tiny(stage: str, stages: Path, *changes: str) -> Config:
@@ -50,11 +42,9 @@ def tiny(stage: str, stages: Path, *changes: str) -> Config:
 def stages(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of the three runs."""
     folder = tmp_path_factory.mktemp("stages")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PICTURES", str(pictures))
-        for stage in STAGES:
-            rows = run_training(tiny(stage, folder, *SHORT), folder / stage).history
-            assert rows[-1]["train_total"] < rows[0]["train_total"]
+    for stage in STAGES:
+        rows = run_training(tiny(stage, folder, *SHORT), folder / stage).history
+        assert rows[-1]["train_total"] < rows[0]["train_total"]
     return folder
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.pairs import write_pairs
 from typer.testing import CliRunner
 
 from pellucid import restore_scene
@@ -22,15 +21,7 @@ from pellucid.text_training import build_text_encoder
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pairs(tmp_path_factory.mktemp("pictures"))
-
-
-@pytest.fixture(autouse=True)
-def _named(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PICTURES", str(pictures))
+pytestmark = pytest.mark.usefixtures("pictures")
 
 
 def tiny(*changes: str) -> Config:
@@ -40,9 +31,7 @@ def tiny(*changes: str) -> Config:
 @pytest.fixture(scope="module")
 def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "texts"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PICTURES", str(pictures))
-        report = run_training(tiny(), folder)
+    report = run_training(tiny(), folder)
     rows = report.history
     assert rows[-1]["val_total"] < 0.7 * rows[0]["val_total"]
     assert rows[-1]["val_found"] > 0.9

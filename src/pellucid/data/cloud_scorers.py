@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, convolve
 from torch import Tensor
 
-from pellucid.data.cloud_score import REACH_PX, cloud_score
+from pellucid.data.cloud_score import NEEDED, REACH_PX, cloud_score
 from pellucid.data.ranges import SENTINEL2
 from pellucid.errors import InputError
 
@@ -50,7 +50,7 @@ class Scorer(Protocol):
 class BuiltIn:
     """`cloud_score`: clouds, haze, cirrus and their shadows, from the bands that there are."""
 
-    optional: tuple[str, ...] = tuple(band for band in SENTINEL2.bands if band not in ("B02", "B04"))
+    optional: tuple[str, ...] = tuple(band for band in SENTINEL2.bands if band not in NEEDED)
     reach_px: int = REACH_PX
     origin: str = "pellucid cloud_score"
 
