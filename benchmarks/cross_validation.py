@@ -17,15 +17,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pellucid.build import load, run_training
+from pellucid.build.datasets import join, read_source
+from pellucid.build.method import load
+from pellucid.build.run import WEIGHTS
 from pellucid.config import Config, RegressionConfig, load_config
-from pellucid.data.augment import Selected
-from pellucid.data.geotiff import write_atomically
+from pellucid.data.files import write_atomically
 from pellucid.data_config import Sen12MsCrSource
-from pellucid.evaluator import evaluate
-from pellucid.image_score import INPUT, MODEL, SPECTRUM
-from pellucid.run import WEIGHTS
-from pellucid.sources import join, read_source
+from pellucid.datasets._listing import Selected
+from pellucid.evaluation.evaluate import evaluate
+from pellucid.evaluation.figures import INPUT, MODEL, SPECTRUM
+from pellucid.train.run_training import run_training
 
 CAUTIONS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 # A patch counts as cloudy from this share of cloudy pixels on.

@@ -26,17 +26,17 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.memory import peak_mib, restart_peak
-from pellucid.build import load
+from pellucid.build.method import load
 from pellucid.data.batch import Batch
-from pellucid.evaluator import crop_centre
+from pellucid.data.drawing import spread
+from pellucid.evaluation.evaluate import crop_centre
+from pellucid.evaluation.reference import read_reference
 from pellucid.generative.noise import keyed_noise
 from pellucid.generative.path import VariancePreserving
 from pellucid.methods.generative import Generative
 from pellucid.methods.method import Method
 from pellucid.methods.sampling import Sampling
 from pellucid.metrics import gmsd, psnr, ssim
-from pellucid.pictures import spread
-from pellucid.references import read_reference
 
 STEPS = (1, 2, 4, 10, 50, 250)
 # Of the mean over samples.

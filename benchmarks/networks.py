@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from benchmarks.memory import peak_mib
 from benchmarks.plain import plain
-from pellucid.data.clouds import add_clouds
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
-from pellucid.data.synthetic import make_scene
 from pellucid.networks import cross_attention, glf_cr
+from pellucid.simulate.clouds import add_clouds
+from pellucid.simulate.landscape import make_scene
 
 PLAIN, FP32, BF16 = "plain fp32", "ours fp32", "ours bf16"
 VARIANTS = (PLAIN, FP32, BF16)

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pellucid.networks import _flux_layout, _sd_layout, autoencoder, flux, text_encoder, text_unet
-from pellucid.networks._layout import to_published
+from pellucid.networks import autoencoder, flux, text_encoder, text_unet
+from pellucid.published import _flux_layout, _sd_layout
+from pellucid.published._rename import to_published
 
 COLORIZER_AUTOENCODER = autoencoder.Config(
     bands=3, width=32, multipliers=(1, 2), num_blocks=1, norm_eps=_sd_layout.NORM_EPS, quant_conv=True

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tests.data.test_sar_optical import make_folder
+from tests.datasets.test_sar_optical import make_folder
 
 COLORS = {"tropical": (30, 160, 40), "temperate": (150, 140, 90), "arctic": (230, 235, 240)}
 SIDE, PER_REGION = 32, 3

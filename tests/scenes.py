@@ -11,11 +11,11 @@ import torch
 from rasterio.transform import Affine
 from torch import Tensor, nn
 
+from pellucid.apply.restore_options import RestoreOptions
 from pellucid.data.batch import Batch
 from pellucid.data.geotiff import open_raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.generative.noise import Noise
-from pellucid.predictor import RestoreOptions
 
 BANDS = SENTINEL2.bands
 OPTIONS = RestoreOptions(tile=32, overlap=8, device="cpu", preview=False)

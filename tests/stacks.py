@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from pellucid.apply.stack import UpscaleOptions
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SLICE, ValueRange
 from pellucid.data.resample import enlarge
 from pellucid.generative.noise import Noise
 from pellucid.methods.sampling import Sampling
-from pellucid.upscaler import UpscaleOptions
 
 SMALL = UpscaleOptions(tile=32, overlap=8, device="cpu", preview=False)
 

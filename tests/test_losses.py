@@ -27,7 +27,7 @@ from pellucid.losses import (
     teach,
 )
 from pellucid.networks import _patch_discriminator
-from pellucid.perceptual import Vgg
+from pellucid.networks._vgg import Vgg
 
 TERMS = [*LOSSES, "perceptual"]
 

@@ -16,13 +16,14 @@ from tests.painters import save_radar
 from tests.pairs import write_pairs
 from typer.testing import CliRunner
 
-from pellucid.build import build_network, import_run
+from pellucid.build.method import build_network
 from pellucid.cli import app
 from pellucid.config import load_config
-from pellucid.data.default_vocabulary import default_tokenizer
-from pellucid.data.synthetic import simulate_pairs
+from pellucid.data.tokenizer import default_tokenizer
 from pellucid.generative.path import beta_schedule
 from pellucid.networks import sr3_unet
+from pellucid.published._read import import_run
+from pellucid.simulate.pairs import simulate_pairs
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

@@ -8,10 +8,10 @@ __all__ = ["Batch", "evaluate", "load", "restore_scene", "upscale"]
 
 _HOMES = {
     "Batch": "pellucid.data.batch",
-    "evaluate": "pellucid.evaluator",
-    "load": "pellucid.build",
-    "restore_scene": "pellucid.predictor",
-    "upscale": "pellucid.upscaler",
+    "evaluate": "pellucid.evaluation.evaluate",
+    "load": "pellucid.build.method",
+    "restore_scene": "pellucid.apply.remove_clouds",
+    "upscale": "pellucid.apply.upscale",
 }
 
 

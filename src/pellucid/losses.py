@@ -10,8 +10,9 @@ from torch.func import functional_call
 from torch.nn.functional import interpolate, max_pool2d, softplus
 
 from pellucid.data.batch import Batch
+from pellucid.data.resample import cells_inside
 from pellucid.metrics import ssim_map
-from pellucid.perceptual import Vgg, cells_inside
+from pellucid.networks._vgg import Vgg
 
 # Weight of the regularisation, lambda of Meraner et al. 2020, doi:10.1016/j.isprsjprs.2020.05.013
 CARL_LAMBDA = 1.0

@@ -4,8 +4,7 @@ from pathlib import Path
 import golden
 import torch
 
-from pellucid.data.default_vocabulary import default_tokenizer
-from pellucid.data.tokenizer import read_tokenizer
+from pellucid.data.tokenizer import default_tokenizer, read_tokenizer
 
 
 def test_ids_are_the_published_ones(golden_folder: Path) -> None:

@@ -1,6 +1,6 @@
 import numpy as np
 
-from pellucid.data.gaps import fill_gaps
+from pellucid.data.resample import fill_gaps
 
 
 def test_gaps_take_the_nearest_value_of_their_own_band() -> None:

@@ -7,7 +7,8 @@ import rasterio
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 
-from pellucid.data.geotiff import Grid, Raster, check_writable, temporary_beside, write_atomically
+from pellucid.data.files import check_writable, temporary_beside, write_atomically
+from pellucid.data.geotiff import Grid, Raster
 from pellucid.data.raster import RadarRaster
 from pellucid.errors import InputError
 

@@ -11,11 +11,11 @@ from pellucid.generative.path import (
     Path,
     Prediction,
     RectifiedFlow,
+    Schedule,
     VariancePreserving,
     beta_schedule,
     time_shift,
 )
-from pellucid.generative.schedules import Schedule
 
 COSINE = beta_schedule("cosine", 50)
 PATHS = [

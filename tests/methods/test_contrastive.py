@@ -4,13 +4,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pellucid.contrast import contrastive_loss
 from pellucid.data.batch import Batch
-from pellucid.data.default_vocabulary import default_tokenizer
 from pellucid.data.ranges import PICTURE
-from pellucid.data.tokenizer import learn_tokenizer
+from pellucid.data.tokenizer import default_tokenizer, learn_tokenizer
 from pellucid.errors import InputError
-from pellucid.methods.contrastive import Contrastive
+from pellucid.methods.contrastive import Contrastive, contrastive_loss
 from pellucid.networks.text_encoder import Config, build
 
 TEXTS = ("Region: sea", "Region: ice", "Region: sea", "region: SEA")

@@ -1,8 +1,9 @@
 import torch
 
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
+from pellucid.data.resample import all_inside
 from pellucid.methods.autoencoding import Autoencoding
-from pellucid.methods.space import Latents, Pixels, all_inside
+from pellucid.methods.space import Latents, Pixels
 from pellucid.networks.autoencoder import Config, build
 
 

@@ -7,10 +7,10 @@ from tests.methods.test_generative import cloudy, last_seen, latent
 
 from pellucid.data.tokenizer import Tokenizer, learn_tokenizer
 from pellucid.errors import InputError
-from pellucid.methods import texts
+from pellucid.methods import space
 from pellucid.methods.generative import Generative, Learning
 from pellucid.methods.sampling import with_sampling
-from pellucid.methods.texts import Texts
+from pellucid.methods.space import Texts
 from pellucid.networks import text_encoder
 
 PROMPTS = ("a lake in summer", "a forest")
@@ -58,7 +58,7 @@ def test_what_was_encoded_in_inference_or_half_precision_serves_in_training() ->
 
 
 def test_only_the_texts_that_came_last_stay_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(texts, "NUM_KEPT", 2)
+    monkeypatch.setattr(space, "NUM_KEPT", 2)
     given, calls = known(), []
     given.network.register_forward_hook(lambda *_: calls.append(1))
     for prompts, num_calls in ((("a", "b"), 2), (("b", "a"), 2), (("c",), 3), (("a",), 3), (("b",), 4)):

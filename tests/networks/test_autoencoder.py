@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pellucid.networks import _flux_layout as layout
-from pellucid.networks._layout import to_published
 from pellucid.networks.autoencoder import Autoencoder, Config, build
+from pellucid.published import _flux_layout as layout
+from pellucid.published._rename import to_published
 
 TINY = Config(bands=5, width=8, multipliers=(1, 2, 2), num_blocks=1, latent_channels=3, groups=4)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.networks.cross_attention import Config, CrossAttention, CrossAttentionNet, Palette, build
-from pellucid.published import read_checkpoint
+from pellucid.published._read import read_checkpoint
 
 TINY = Config(optical_bands=4, radar_bands=1, width=4, num_heads=2)
 COLORED = dataclasses.replace(TINY, blend=True, num_colors=3)

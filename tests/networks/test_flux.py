@@ -11,10 +11,10 @@ from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor
 
 from pellucid.data.batch import Condition
-from pellucid.networks import _flux_layout as layout
 from pellucid.networks import flux
-from pellucid.networks._layout import to_published
 from pellucid.networks.flux import Config, FluxNet, Tokens, build, encode_scalar, pack, positions, unpack
+from pellucid.published import _flux_layout as layout
+from pellucid.published._rename import to_published
 
 TINY = Config(sar_channels=2, text_channels=6, width=32, num_heads=2, num_double=2, num_single=2)
 JOINED = dataclasses.replace(TINY, join="channels")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pellucid.networks import glf_cr
 from pellucid.networks.glf_cr import Config, GlfCrNet, WindowAttention, build
-from pellucid.published import read_checkpoint
+from pellucid.published._read import read_checkpoint
 
 TINY = Config(
     optical_bands=4, radar_bands=1, width=8, growth=8, num_blocks=2, num_layers=2, num_heads=2, window=4,

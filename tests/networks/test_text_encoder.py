@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pellucid.networks import _sd_layout as layout
-from pellucid.networks._layout import to_published
 from pellucid.networks.text_encoder import MIN_TEMPERATURE, Config, TextEncoder, build
+from pellucid.published import _sd_layout as layout
+from pellucid.published._rename import to_published
 
 TINY = Config(vocab_size=20, width=16, num_layers=2, num_heads=2, length=9)
 PAIRED = dataclasses.replace(TINY, bands=4, image_width=8, features=6)

@@ -9,19 +9,22 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from pellucid import build, restore_scene, upscale
-from pellucid.build import build_method, build_training_data, load, run_training
+from pellucid import restore_scene, upscale
+from pellucid.build.method import build_method, load
+from pellucid.build.run import read_run
 from pellucid.cli import app
 from pellucid.config import Config, load_config
 from pellucid.data.batch import Batch
-from pellucid.data.single_images import SingleImages
-from pellucid.data.synthetic import simulate_pairs
+from pellucid.datasets._listing import SingleImages
 from pellucid.errors import InputError
-from pellucid.evaluator import evaluate
+from pellucid.evaluation.evaluate import evaluate
+from pellucid.evaluation.reference import read_reference
 from pellucid.methods.autoencoding import Autoencoding
-from pellucid.references import read_reference
-from pellucid.run import read_run
-from pellucid.trainer import Training
+from pellucid.simulate.pairs import simulate_pairs
+from pellucid.train import run_training as training
+from pellucid.train.data import build_training_data
+from pellucid.train.run_training import run_training
+from pellucid.train.trainer import Training
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 KINDS = {"optical": "cloud_flow_autoencoder", "radar": "cloud_flow_sar_autoencoder"}
@@ -131,7 +134,7 @@ def test_what_is_judged_is_the_clear_image_or_the_radar(run: Path, patches: Path
 def test_a_resumed_run_ends_as_one_that_was_not_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "NUM_MEASURED", 4)
+    monkeypatch.setattr(training, "NUM_MEASURED", 4)
     torch.set_num_threads(1)
     changes = (
         "train.validate_every=2",

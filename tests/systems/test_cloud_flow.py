@@ -9,21 +9,22 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from pellucid.build import AnyMethod, build_method, build_network, load, run_training, start_method
+from pellucid.apply.remove_clouds import restore_scene
+from pellucid.apply.restore_options import RestoreOptions
+from pellucid.build.method import AnyMethod, build_method, build_network, load
+from pellucid.build.run import save_run
 from pellucid.config import Config, GenerativeConfig, load_config, parse
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import PICTURE
-from pellucid.data.synthetic import simulate_pairs
 from pellucid.data.tokenizer import learn_tokenizer
 from pellucid.errors import InputError
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.contrastive import Contrastive
 from pellucid.methods.generative import Generative
 from pellucid.networks import flux, text_encoder
-from pellucid.predictor import restore_scene
-from pellucid.restore_options import RestoreOptions
-from pellucid.run import save_run
-from pellucid.sources import build_training_data, keep_encoded
+from pellucid.simulate.pairs import simulate_pairs
+from pellucid.train.data import build_training_data, keep_encoded
+from pellucid.train.run_training import run_training, start_method
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 # Of CR_RF, but with a context of the 16 channels that 2 x 2 radar latents have, instead of 4096.

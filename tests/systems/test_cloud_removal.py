@@ -8,12 +8,13 @@ import rasterio
 import torch
 from scenes import read, write
 
-from pellucid.build import load, run_training
+from pellucid.apply.remove_clouds import restore_scene
+from pellucid.apply.scene import RestoreOptions
+from pellucid.build.method import load
 from pellucid.config import load_config
-from pellucid.data.synthetic import simulate_pairs
-from pellucid.predictor import restore_scene
-from pellucid.scene import RestoreOptions
-from pellucid.sources import build_training_data
+from pellucid.simulate.pairs import simulate_pairs
+from pellucid.train.data import build_training_data
+from pellucid.train.run_training import run_training
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

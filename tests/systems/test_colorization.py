@@ -10,7 +10,8 @@ import torch
 from pairs import COLORS, prompt
 from typer.testing import CliRunner, Result
 
-from pellucid.build import build_method, build_network, load, run_training, start_method
+from pellucid.build.method import build_method, build_network, load
+from pellucid.build.run import read_run
 from pellucid.cli import app
 from pellucid.config import Config, GenerativeConfig, load_config, parse
 from pellucid.data.batch import Batch
@@ -18,8 +19,8 @@ from pellucid.errors import InputError
 from pellucid.methods.generative import Generative
 from pellucid.methods.sampling import with_sampling
 from pellucid.networks import autoencoder, text_encoder, text_unet
-from pellucid.run import read_run
-from pellucid.sources import build_training_data, keep_encoded
+from pellucid.train.data import build_training_data, keep_encoded
+from pellucid.train.run_training import run_training, start_method
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 STAGES = ("text_encoder", "colorize_autoencoder", "colorize")

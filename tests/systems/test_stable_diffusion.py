@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 from stable_diffusion import write_model
 from torch import Tensor
 
-from pellucid.build import build_method, load, run_training, start_method
+from pellucid.build.method import build_method, load
+from pellucid.build.run import read_run
 from pellucid.config import Config, load_config
 from pellucid.data.batch import Batch
-from pellucid.run import read_run
+from pellucid.train.run_training import run_training, start_method
 
 TINY = Path(__file__).parents[2] / "configs" / "colorize_tiny.yaml"
 PART = ("train.freeze=['*', '!unet.conv_in.*']", "train.lora_rank=2")

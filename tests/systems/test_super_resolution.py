@@ -10,14 +10,15 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 import pellucid
-from pellucid.build import load, run_training
+from pellucid.apply.stack import UpscaleOptions
+from pellucid.build.method import load
 from pellucid.config import Config, load_config
-from pellucid.evaluator import evaluate
+from pellucid.evaluation.evaluate import evaluate
+from pellucid.evaluation.figures import BICUBIC, MODEL
+from pellucid.evaluation.reference import read_reference
 from pellucid.generative.noise import NoiseField, TileNoise
-from pellucid.image_score import BICUBIC, MODEL
 from pellucid.methods.sampling import with_sampling
-from pellucid.references import read_reference
-from pellucid.upscaler import UpscaleOptions
+from pellucid.train.run_training import run_training
 
 CONFIG = Path(__file__).parents[2] / "configs" / "sr3_ct_tiny.yaml"
 

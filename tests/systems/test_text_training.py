@@ -8,16 +8,16 @@ import torch
 from typer.testing import CliRunner
 
 from pellucid import restore_scene
-from pellucid.build import build_method, build_training_data, load, run_training
+from pellucid.build.method import build_text_encoder, load
+from pellucid.build.run import read_run, read_tokenizer_of
 from pellucid.cli import app
 from pellucid.config import Config, load_config
 from pellucid.data.batch import Batch
-from pellucid.data.default_vocabulary import default_tokenizer
-from pellucid.epochs import in_steps
+from pellucid.data.tokenizer import default_tokenizer
 from pellucid.errors import InputError
 from pellucid.methods.contrastive import Contrastive
-from pellucid.run import read_run, read_tokenizer_of
-from pellucid.text_training import build_text_encoder
+from pellucid.train.data import build_training_data, in_steps
+from pellucid.train.run_training import run_training, start_method
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -48,7 +48,7 @@ def test_texts_find_pictures_of_places_that_were_not_learnt(run: Path) -> None:
     batch = Batch.cat([data[i] for i in range(9)])
     figures = method.judge(batch)
     assert figures["found"] == 1
-    untrained = build_method(tiny()).judge(batch)
+    untrained = start_method(tiny()).judge(batch)
     assert figures["total"] < 0.7 * untrained["total"]
 
 
@@ -121,9 +121,9 @@ def test_the_published_size_is_the_default() -> None:
 
 
 def test_prompts_may_be_told_by_the_published_vocabulary_or_a_file(run: Path, tmp_path: Path) -> None:
-    known = build_method(tiny("method.tokenizer=default", "network.vocab_size=1000"))
+    known = start_method(tiny("method.tokenizer=default", "network.vocab_size=1000"))
     assert known.tokenizer(["tropical"])[0, :3].tolist() == [2, 8, 3]
-    other = build_method(tiny(f"method.tokenizer={run}"))
+    other = start_method(tiny(f"method.tokenizer={run}"))
     assert other.tokenizer.fingerprint == read_tokenizer_of(run).fingerprint
 
 
@@ -144,7 +144,7 @@ def test_prompts_may_be_told_by_the_published_vocabulary_or_a_file(run: Path, tm
 )
 def test_a_config_that_cannot_work_is_explained(change: str, message: str) -> None:
     with pytest.raises(InputError) as raised:
-        build_method(tiny(change))
+        start_method(tiny(change))
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
 

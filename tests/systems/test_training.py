@@ -14,10 +14,10 @@ import torch
 from tiny import TinyData, tiny_config, tiny_method, train_tiny
 from torch.multiprocessing.spawn import start_processes
 
+from pellucid.build.run import read_run
 from pellucid.data.batch import Batch
 from pellucid.errors import InputError
-from pellucid.run import read_run
-from pellucid.trainer import train
+from pellucid.train.trainer import train
 
 VALIDATION = TinyData(3, size=(17, 18), seed=5000)
 # Everything that a resumed run must have in common with one that was never stopped.

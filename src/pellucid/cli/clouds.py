@@ -63,7 +63,8 @@ def clouds_command(
     Example: `pellucid clouds scenes -o cloud_maps`
     """
     with said_plainly():
-        from pellucid.cloud_maps import CloudOptions, check_clouds, map_clouds
+        from pellucid.apply.cloud_jobs import CloudOptions
+        from pellucid.apply.map_clouds import check_clouds, map_clouds
 
         options = CloudOptions(
             scorer=scorer,

@@ -58,9 +58,9 @@ def check_command(
     with said_plainly():
         import json
 
-        from pellucid.checks.folder import check_folder
-        from pellucid.checks.layouts import CheckOptions
-        from pellucid.data.geotiff import check_writable, write_atomically
+        from pellucid.data.files import check_writable, write_atomically
+        from pellucid.evaluation.check_folder import check_folder
+        from pellucid.evaluation.check_layouts import CheckOptions
 
         if json_path is not None:
             check_writable(json_path)

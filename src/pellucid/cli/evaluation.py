@@ -11,7 +11,7 @@ from pellucid.cli.terminal import Device, Guidance, Precision, out, progress_bar
 from pellucid.errors import InputError
 
 if TYPE_CHECKING:
-    from pellucid.data.augment import Patches
+    from pellucid.datasets._listing import Patches
     from pellucid.methods.contrastive import Contrastive
 
 Model = Annotated[str, typer.Argument(metavar="RUN|NAME", help="A run folder or a model that ships.")]
@@ -103,16 +103,17 @@ def evaluate_command(
     Example: `pellucid evaluate runs/colorize --data Dataset --folders r_006`
     """
     with said_plainly():
-        from pellucid.build import baseline_spectrum, load
-        from pellucid.color_options import ColorizeOptions, choose_sampling
+        from pellucid.apply.color_jobs import trained_pictures
+        from pellucid.apply.color_options import ColorizeOptions, choose_sampling
+        from pellucid.build.method import load
+        from pellucid.build.run import CONFIG, find_run
+        from pellucid.build.weights_file import load_lpips
         from pellucid.config import load_config
-        from pellucid.evaluator import evaluate
-        from pellucid.fid import load_features
+        from pellucid.evaluation.evaluate import evaluate
+        from pellucid.evaluation.fid import load_features
+        from pellucid.evaluation.figures import baseline_spectrum
+        from pellucid.evaluation.reference import read_reference, words_of
         from pellucid.methods.contrastive import Contrastive
-        from pellucid.perceptual import load_lpips
-        from pellucid.prompts import trained_pictures
-        from pellucid.references import read_reference, words_of
-        from pellucid.run import CONFIG, find_run
 
         sampling = ColorizeOptions(steps=steps, guidance=guidance, strength=strength, sampler=sampler)
         method = choose_sampling(load(model, device=device), sampling)
@@ -174,7 +175,7 @@ def _judge_texts(
     Raises:
         InputError: saying which, or if the images do not tell texts apart.
     """
-    from pellucid.text_scores import evaluate_texts
+    from pellucid.evaluation.texts import evaluate_texts
 
     options = [option for option, wish in given.items() if wish]
     if options:
@@ -199,6 +200,6 @@ def _numbers(text: str) -> tuple[int, int] | None:
 
 def _evaluation_folder(run: Path) -> Path:
     """Return where an evaluation goes by default: in the run, unless that ships with the package."""
-    from pellucid.run import SHIPPED
+    from pellucid.build.run import SHIPPED
 
     return Path("runs") / run.name / "evaluation" if SHIPPED in run.parents else run / "evaluation"

@@ -18,8 +18,8 @@ from pellucid.cli.terminal import (
 from pellucid.errors import InputError
 
 if TYPE_CHECKING:
+    from pellucid.apply.color_jobs import Wish
     from pellucid.methods.method import Method
-    from pellucid.prompts import Wish
 
 Source = Annotated[
     Path,
@@ -110,10 +110,11 @@ def colorize_command(
     Example: `pellucid colorize pictures --regions tropical,arctic --seasons winter,summer -o colors`
     """
     with said_plainly():
-        from pellucid.build import load
-        from pellucid.color_jobs import plan
-        from pellucid.colorizer import ColorizeOptions, Colorizer, colorize_all
-        from pellucid.run import find_colorizer
+        from pellucid.apply.color_jobs import plan
+        from pellucid.apply.color_options import ColorizeOptions
+        from pellucid.apply.colorize import Colorizer, colorize_all
+        from pellucid.build.method import load
+        from pellucid.build.run import find_colorizer
 
         run = model or find_colorizer()
         method = load(run, device=device)
@@ -156,10 +157,10 @@ def _read_wishes(
     run: str, method: "Method", prompt: str | None, regions: tuple[str, ...], seasons: tuple[str, ...]
 ) -> tuple[list["Wish"], str]:
     """Return the prompts that are asked for, and, where none is, the template of a dataset's own."""
-    from pellucid.color_options import check_takes_text
+    from pellucid.apply.color_jobs import Prompts, Wish, find_template
+    from pellucid.apply.color_options import check_takes_text
+    from pellucid.build.run import CONFIG, find_run
     from pellucid.config import load_config
-    from pellucid.prompts import Prompts, Wish, find_template
-    from pellucid.run import CONFIG, find_run
 
     is_asked = bool(prompt is not None or regions or seasons)
     if is_asked:

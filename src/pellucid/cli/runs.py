@@ -27,8 +27,8 @@ def train_command(
     Example: `pellucid train configs/cross_attention.yaml --set train.num_steps=500`
     """
     with said_plainly():
-        from pellucid.build import run_training
         from pellucid.config import load_config
+        from pellucid.train.run_training import run_training
 
         folder = run or Path("runs") / config.stem
         settings = load_config(config, tuple(changes or ()))
@@ -44,7 +44,7 @@ def train_command(
 def models() -> None:
     """List the models that ship, with what they reach."""
     with said_plainly():
-        from pellucid.run import SHIPPED, describe, shipped_runs
+        from pellucid.build.run import SHIPPED, describe, shipped_runs
 
         table = Table("name", "MB", "what it is")
         for name in shipped_runs():
@@ -110,8 +110,8 @@ def import_command(
     Example: `pellucid import glf-cr CR_net.pth runs/glf_cr_published`
     """
     with said_plainly():
-        from pellucid.build import import_run
-        from pellucid.published_formats import Hints
+        from pellucid.published._formats import Hints
+        from pellucid.published._read import import_run
 
         hints = Hints(
             scale=scale,

@@ -21,7 +21,7 @@ from pellucid.cli.terminal import (
 )
 
 if TYPE_CHECKING:
-    from pellucid.predictor import SceneReport
+    from pellucid.apply.remove_clouds import SceneReport
 
 DEFAULT_MODEL = "cross_attention"
 
@@ -84,8 +84,9 @@ def remove_clouds(
     Example: `pellucid remove-clouds S2.tif --sar S1.tif -o clear.tif`
     """
     with said_plainly():
-        from pellucid.build import load
-        from pellucid.predictor import RestoreOptions, check_scene, restore_scene
+        from pellucid.apply.remove_clouds import check_scene, restore_scene
+        from pellucid.apply.restore_options import RestoreOptions
+        from pellucid.build.method import load
 
         options = RestoreOptions(
             tile=tile,
@@ -135,7 +136,7 @@ def simulate(
     Example: `pellucid simulate pairs --count 100 --clear my_clear_scenes`
     """
     with said_plainly():
-        from pellucid.data.synthetic import simulate_pairs
+        from pellucid.simulate.pairs import simulate_pairs
 
         with progress_bar("simulating") as advance:
             listing = simulate_pairs(
@@ -157,7 +158,7 @@ def demo(
 ) -> None:
     """Make a cloudy scene whose truth is known, restore it and show how well that went."""
     with said_plainly():
-        from pellucid.demo import run_demo
+        from pellucid.cli.demo import run_demo
 
         with progress_bar("removing clouds") as advance:
             result = run_demo(output, size=size, seed=seed, model=model, progress=advance)

@@ -19,7 +19,7 @@ from pellucid.cli.terminal import (
 from pellucid.errors import InputError
 
 if TYPE_CHECKING:
-    from pellucid.stack import GreyRange
+    from pellucid.apply.stack import GreyRange
 
 
 Source = Annotated[
@@ -85,9 +85,10 @@ def upscale_command(
     Example: `pellucid upscale slice.png -o big.png --factor 4`
     """
     with said_plainly():
-        from pellucid.build import load
-        from pellucid.run import find_upscaler
-        from pellucid.upscaler import UpscaleOptions, check_upscale, upscale
+        from pellucid.apply.stack import UpscaleOptions
+        from pellucid.apply.upscale import check_upscale, upscale
+        from pellucid.build.method import load
+        from pellucid.build.run import find_upscaler
 
         options = UpscaleOptions(
             factor=factor,

@@ -3,13 +3,17 @@
 import math
 from collections.abc import Sequence
 from dataclasses import Field, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from pellucid.data.resample import enlarge
+from pellucid.errors import InputError
+
+# The text that stands for all images, whatever theirs is.
+ANY_PROMPT = ""
 
 
 class Samples:
@@ -90,6 +94,16 @@ class Batch(Samples):
     def enlarged(self) -> Tensor:
         """Return the degraded image at the size of the result, (B, C, H, W): bicubic where it is smaller."""
         return self.degraded if self.scale == 1 else enlarge(self.degraded, self.scale).clamp(0, 1)
+
+    def reference(self) -> Tensor:
+        """Return the reference images, (B, C, H, W).
+
+        Raises:
+            InputError: if there are none.
+        """
+        if self.target is None:
+            raise InputError(f"{self.key[0]} has no reference image, an evaluation needs one")
+        return self.target
 
     def pad(self, stride: int) -> Self:
         """Return the batch padded by reflection, right and below, to sides that divide by `stride`.
@@ -177,3 +191,11 @@ class Encoded(Samples):
     def condition(self) -> Condition:
         """Return what the network is given beside the noised image, but for the text."""
         return Condition(degraded=self.degraded, sar=self.sar, cloud=self.cloud)
+
+
+class Images(Protocol):
+    """A dataset of whole patches."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Batch: ...

@@ -1,10 +1,6 @@
 """GeoTIFF files: where their pixels lie, reading with named errors, and writing whole or not at all."""
 
-import os
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -23,8 +19,6 @@ from pellucid.errors import InputError
 
 # Pixels by which two grids may differ and still count as one.
 GRID_TOLERANCE = 0.01
-# Permissions of every file that is written: all may read, the owner may write.
-MODE = 0o644
 # Side of the decimated image from which units are told.
 SAMPLE = 256
 
@@ -147,62 +141,6 @@ class Raster:
             raise InputError(
                 f"the {self.what} {self.path} is damaged ({first_line(error)}), copy or download it again"
             ) from error
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write(temporary path)` in the folder of `path`, flush, and rename the result to `path`.
-
-    Raises:
-        InputError: if the folder cannot be written to; nothing is left then.
-    """
-    with temporary_beside(path) as temporary:
-        write(temporary)
-        temporary.chmod(MODE)  # safetensors makes files that only their owner can read
-        flush(temporary)
-        temporary.replace(path)
-
-
-@contextmanager
-def temporary_beside(path: Path) -> Iterator[Path]:
-    """Give the name of an empty file in the folder of `path` that is gone afterwards, unless renamed.
-
-    Raises:
-        InputError: if `path` is a folder, or its folder is missing or cannot be written to.
-    """
-    check_writable(path)
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        Path(name).chmod(MODE)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
-    try:
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def check_writable(path: Path) -> None:
-    """Refuse an output path that is a folder or whose folder cannot be written to.
-
-    Raises:
-        InputError: saying which.
-    """
-    if path.is_dir():
-        raise InputError(f"cannot write {path}: it is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: the folder {path.parent} does not exist; make it first")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write {path}: the folder {path.parent} is read-only; choose another")
-
-
-def flush(path: Path) -> None:
-    """Wait until the file's content is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def open_raster(path: Path, mode: str = "r", **profile: Any) -> Any:

@@ -1,7 +1,10 @@
 """Enlarging and reducing images by whole factors, as Pillow's BICUBIC does it: the stated degradation."""
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import adaptive_max_pool2d, interpolate, max_pool2d
 
 
 def enlarge(image: Tensor, factor: int) -> Tensor:
@@ -26,3 +29,26 @@ def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
         return image
     # With antialias the kernel is Pillow's (a = -0.5); without, it would be another (a = -0.75).
     return interpolate(image.float(), size, mode="bicubic", antialias=True, align_corners=False)
+
+
+def fill_gaps(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return (C, H, W) with unknown pixels replaced by their nearest known ones; 0 where none is known.
+
+    Args:
+        values: (C, H, W).
+        known: (H, W).
+    """
+    if known.all() or not known.any():
+        return np.nan_to_num(values, nan=0.0) if not known.any() else values
+    nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
+    return values[:, nearest[0], nearest[1]]
+
+
+def cells_inside(mask: Tensor, features: Tensor) -> Tensor:
+    """Return which cells of (B, C, h, w) features hold a pixel of the (B, 1, H, W) mask, (B, 1, h, w)."""
+    return adaptive_max_pool2d(mask.float(), features.shape[-2:]) > 0
+
+
+def all_inside(mask: Tensor, factor: int) -> Tensor:
+    """Return (B, 1, H / factor, W / factor) float32: 1 where `mask`, (B, 1, H, W), holds for every pixel."""
+    return 1 - max_pool2d((~mask).float(), factor)

@@ -11,7 +11,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from pellucid.data.geotiff import flush, temporary_beside
+from pellucid.data.files import flush, temporary_beside
 from pellucid.data.slice_file import (
     CENTIMETRE,
     INCH,

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
-from pellucid.data.geotiff import check_writable, first_line, flush, open_raster, temporary_beside
+from pellucid.data.files import check_writable, flush, temporary_beside
+from pellucid.data.geotiff import first_line, open_raster
 from pellucid.errors import InputError
 
 # Side in pixels of the blocks of the file, of the working file (uncompressed, so that blocks can be

@@ -11,6 +11,7 @@ from torch.nn.functional import avg_pool2d
 from pellucid.data.batch import Batch, Condition, Encoded
 from pellucid.data.cloud_score import cloud_map
 from pellucid.data.ranges import ValueRange
+from pellucid.data.resample import all_inside
 from pellucid.data.tokenizer import Tokenizer
 from pellucid.errors import InputError
 from pellucid.generative.guidance import guided
@@ -20,8 +21,7 @@ from pellucid.generative.sampler import sample
 from pellucid.generative.times import Spread, TrainingTimes
 from pellucid.losses import teach
 from pellucid.methods.sampling import Sampling, check_sampling
-from pellucid.methods.space import Latents, Pixels, Space, all_inside
-from pellucid.methods.texts import Texts
+from pellucid.methods.space import Latents, Pixels, Space, Texts
 
 # The term that compares what the network returns with what it is meant to return; all others see images.
 DENOISE = "denoise"

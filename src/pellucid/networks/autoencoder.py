@@ -17,6 +17,9 @@ LOGVAR_LOW, LOGVAR_HIGH = -30.0, 20.0
 # Of an error of about 0.02 in [0, 1], where training soon gets; published is 0, and never trained.
 ERROR_LOGVAR = -4.0
 
+# What Stable Diffusion 1 multiplies latents by, to deviation 1. Rombach et al. 2022, arXiv:2112.10752
+LATENT_SCALE = 0.18215
+
 
 @dataclass(frozen=True)
 class Config:

@@ -1,0 +1,1 @@
+"""A trained method over files: scenes, stacks of slices, radar pictures."""

@@ -1,0 +1,305 @@
+"""Cloud maps of a folder of scenes: probabilities, masks, a sheet to look at; what is there is skipped."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from pellucid.apply.cloud_jobs import CloudOptions, Job, list_jobs
+from pellucid.apply.cloud_scorers import NO_DATA, Scorer, ScorerName, find_scorer, to_mask
+from pellucid.apply.workers import run_jobs
+from pellucid.data.drawing import NO_DATA as GREY
+from pellucid.data.drawing import gray_to_rgb, save_picture, sheet, to_rgb
+from pellucid.data.files import make_folder, temporary_beside
+from pellucid.data.geotiff import Grid, Raster, open_raster
+from pellucid.data.raster import Offset, OpticalRaster
+from pellucid.data.working_file import WORKING_BLOCK, explain_write_error, write_cog
+from pellucid.errors import InputError
+
+# Side of the windows in pixels, a multiple of the blocks of the file: 13 bands of one take about 80 MB.
+WINDOW = 4 * WORKING_BLOCK
+# Blocks of files that GDAL keeps in memory, in bytes, in each process.
+CACHE_BYTES = 128 * 2**20
+# The sheet: at most so many scenes, this many pixels the longer side of each.
+SHEET, SHEET_ROWS, SHEET_SIDE = "clouds.png", 12, 256
+# The value that would be white there, so that a map which is 1 all over still shows on white paper.
+WHITE = 1.1
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A scene of which there is no map, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class CloudReport:
+    """What was done, or would be.
+
+    Attributes:
+        out: the folder of maps.
+        sheet: the picture, if wanted and anything was done.
+        num_done: scenes whose map or mask was made.
+        num_skipped: scenes whose map was there.
+        failures: the others.
+        seconds: time taken.
+    """
+
+    out: Path
+    sheet: Path | None
+    num_done: int
+    num_skipped: int
+    failures: tuple[Failure, ...]
+    seconds: float
+
+
+def map_clouds(
+    scenes: Path | str,
+    out: Path | str,
+    *,
+    masks: Path | str | None = None,
+    options: CloudOptions | None = None,
+    progress: Callable[[float, int], None] | None = None,
+) -> CloudReport:
+    """Write a map of cloud probability for each scene: float32 in [0, 1], NaN without data, on its grid.
+
+    Maps are Cloud-Optimized GeoTIFFs named like their scenes, in the same folders below `out`, each whole or
+    not at all. A scene that cannot be used does not stop the others. Memory holds a window, not a scene.
+
+    Args:
+        scenes: folder of Sentinel-2 scenes, bands named or in order; or one scene.
+        out: folder of the maps; made if it is missing.
+        masks: folder for masks of the same names: uint8, 1 cloud, 0 clear, 255 no data.
+        options: see `CloudOptions`.
+        progress: called with the number of scenes done, a part of one at the end, and of all to do.
+
+    Raises:
+        InputError: if there is no scene, a result would replace one, or the scorer is not installed.
+    """
+    start, options = time.monotonic(), options or CloudOptions()
+    jobs = list_jobs(Path(scenes), Path(out), Path(masks) if masks else None, options)
+    pending = [job for job in jobs if job.needs_map or job.needs_mask]
+    if any(job.needs_map for job in pending):
+        find_scorer(options.scorer)  # refuses now what every scene would
+    reasons = _run_all(pending, options.workers, progress or (lambda *_: None))
+    done = [job for i, job in enumerate(pending) if reasons[i] is None]
+    picture = Path(out) / SHEET if options.preview and done else None
+    if picture:
+        save_picture(_draw(done), picture)
+    failures = tuple(Failure(pending[i].source, reason) for i, reason in sorted(reasons.items()) if reason)
+    seconds = time.monotonic() - start
+    return CloudReport(Path(out), picture, len(done), len(jobs) - len(pending), failures, seconds)
+
+
+def check_clouds(
+    scenes: Path | str,
+    out: Path | str,
+    *,
+    masks: Path | str | None = None,
+    options: CloudOptions | None = None,
+) -> CloudReport:
+    """Return what `map_clouds` with the same arguments would do, after opening every scene; write nothing.
+
+    Raises:
+        InputError: if it would refuse.
+    """
+    start, options = time.monotonic(), options or CloudOptions()
+    jobs = list_jobs(Path(scenes), Path(out), Path(masks) if masks else None, options)
+    scorer = find_scorer(options.scorer)
+    pending = [job for job in jobs if job.needs_map or job.needs_mask]
+    failures = []
+    for job in pending:
+        try:
+            _open(job, scorer).close()
+        except InputError as error:
+            failures.append(Failure(job.source, str(error)))
+    counts = len(pending) - len(failures), len(jobs) - len(pending)
+    return CloudReport(Path(out), None, *counts, tuple(failures), time.monotonic() - start)
+
+
+def _run_all(
+    jobs: Sequence[Job], workers: int, progress: Callable[[float, int], None]
+) -> dict[int, str | None]:
+    """Return of each job, by its number, None or why it failed."""
+    reasons: dict[int, str | None] = {}
+    if workers == 1:
+        for i, job in enumerate(jobs):
+            reasons[i] = _run(job, progress=partial(_add, progress, i, len(jobs)))
+            progress(i + 1, len(jobs))
+        return reasons
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    for i, reason in run_jobs(partial(_run, threads=threads), jobs, workers=workers):
+        reasons[i] = reason
+        progress(len(reasons), len(jobs))
+    return reasons
+
+
+def _add(progress: Callable[[float, int], None], done: int, total: int, share: float) -> None:
+    """Say that of the next scene a share is done."""
+    progress(done + share, total)
+
+
+def _run(job: Job, *, threads: int = 0, progress: Callable[[float], None] | None = None) -> str | None:
+    """Make what is missing; return None, or why it could not be made."""
+    try:
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+            for result in (job.out, job.mask):
+                if result:
+                    make_folder(result.parent)
+            needs_mask = job.needs_mask
+            if job.needs_map:
+                _write_map(job, _scorer(job.options.scorer, threads), progress or (lambda _: None))
+            if needs_mask and job.mask:
+                _write_mask(job, job.mask)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+@lru_cache(maxsize=1)
+def _scorer(name: ScorerName, threads: int) -> Scorer:
+    """Return the scorer of this process, which takes long to load."""
+    return find_scorer(name, threads=threads)
+
+
+def _open(job: Job, scorer: Scorer) -> OpticalRaster:
+    optional = tuple(band for band in job.options.bands if band in scorer.optional)
+    return OpticalRaster(job.source, job.options.bands, offset=job.options.offset, allow_missing=optional)
+
+
+def _write_map(job: Job, scorer: Scorer, progress: Callable[[float], None]) -> None:
+    """Write the probabilities, window by window."""
+    with _open(job, scorer) as raster:
+        windows = list(_windows(raster.grid))
+        tags = {"SCORER": scorer.origin, "OFFSET": f"{raster.add:.0f}"}
+        with _new_file(job.out, raster.grid, "float32", np.nan, "cloud probability", tags) as file:
+            for i, window in enumerate(windows):
+                file.write(_score(raster, scorer, window), 1, window=window)
+                progress((i + 1) / len(windows))
+
+
+def _score(raster: OpticalRaster, scorer: Scorer, window: Window) -> NDArray[np.float32]:
+    """Return (H, W) probabilities of the window, NaN without data."""
+    wide, inner = _widen(window, scorer.reach_px, raster.grid)
+    reflectance, valid = raster.read(wide)
+    there = [i for i, index in enumerate(raster.indices) if index is not None]
+    bands = tuple(raster.bands[i] for i in there)
+    found = scorer(reflectance[there], valid, bands)[inner]
+    return np.where(valid[0].numpy()[inner], found, np.float32(np.nan))
+
+
+def _write_mask(job: Job, path: Path) -> None:
+    """Write the mask that follows from the map, window by window."""
+    options = job.options
+    margin = options.average_over + options.dilation_size
+    with Raster(job.out, "cloud map") as raster:
+        tags = {
+            "SCORER": raster.dataset.tags().get("SCORER", "unknown"),
+            "THRESHOLD": f"{options.threshold:g}",
+            "AVERAGE_OVER": f"{options.average_over}",
+            "DILATION_SIZE": f"{options.dilation_size}",
+        }
+        with _new_file(path, raster.grid, "uint8", NO_DATA, "cloud mask", tags) as file:
+            for window in _windows(raster.grid):
+                wide, inner = _widen(window, margin, raster.grid)
+                mask = to_mask(
+                    raster.read_array([1], wide)[0],
+                    threshold=options.threshold,
+                    average_over=options.average_over,
+                    dilation_size=options.dilation_size,
+                )
+                file.write(mask[inner], 1, window=window)
+
+
+@contextmanager
+def _new_file(
+    path: Path, grid: Grid, dtype: str, nodata: float, description: str, tags: dict[str, str]
+) -> Iterator[Any]:
+    """Give an uncompressed file of one band; afterwards it becomes a Cloud-Optimized GeoTIFF at `path`.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    profile: dict[str, Any] = {"width": grid.width, "height": grid.height, "count": 1, "crs": grid.crs}
+    if not grid.transform.is_identity:
+        profile["transform"] = grid.transform
+    tiling = {"tiled": True, "blockxsize": WORKING_BLOCK, "blockysize": WORKING_BLOCK}
+    profile |= {"dtype": dtype, "nodata": nodata, "driver": "GTiff", "bigtiff": "IF_SAFER"} | tiling
+    try:
+        with temporary_beside(path) as temporary:
+            with open_raster(temporary, "w", **profile) as file:
+                file.set_band_description(1, description)
+                file.update_tags(**tags)
+                yield file
+            write_cog(temporary, path, overviews="average" if dtype == "float32" else "mode")
+    except (OSError, RasterioError) as error:
+        raise explain_write_error(path, error) from error
+
+
+def _windows(grid: Grid) -> Iterator[Window]:
+    """Yield windows that cover the grid, row by row."""
+    for top in range(0, grid.height, WINDOW):
+        for left in range(0, grid.width, WINDOW):
+            yield Window(left, top, min(WINDOW, grid.width - left), min(WINDOW, grid.height - top))
+
+
+def _widen(window: Window, margin: int, grid: Grid) -> tuple[Window, tuple[slice, slice]]:
+    """Return the window with a margin, as far as the grid goes, and where in it the window lies."""
+    top, left = max(0, window.row_off - margin), max(0, window.col_off - margin)
+    bottom = min(grid.height, window.row_off + window.height + margin)
+    right = min(grid.width, window.col_off + window.width + margin)
+    rows = slice(window.row_off - top, window.row_off - top + window.height)
+    columns = slice(window.col_off - left, window.col_off - left + window.width)
+    return Window(left, top, right - left, bottom - top), (rows, columns)
+
+
+def _draw(jobs: Sequence[Job]) -> Image.Image:
+    """Return a sheet of some of the scenes with their maps, one per row."""
+    count = min(len(jobs), SHEET_ROWS)
+    rows, captions = [], []
+    for job in (jobs[i * len(jobs) // count] for i in range(count)):
+        bands = job.options.bands
+        with OpticalRaster(job.source, bands, offset=_told_offset(job), allow_missing=bands) as raster:
+            reflectance, valid = raster.read(size=SHEET_SIDE)
+        maps = [_read_small(path) for path in (job.out, job.mask) if path]
+        rows.append([to_rgb(reflectance, bands, valid), *(_to_grey(values) for values in maps)])
+        known = maps[0][np.isfinite(maps[0])]
+        share = (known > job.options.threshold).mean() if known.size else 0.0
+        captions.append(f"{job.source.name}: {share:.0%} above {job.options.threshold:g}")
+    columns = ["scene", "cloud probability", "cloud mask"][: len(rows[0])]
+    return sheet(rows, columns, captions, side=SHEET_SIDE)
+
+
+def _told_offset(job: Job) -> Offset:
+    """Return the DN that were added to the scene, so that what is doubtful in them is warned of but once."""
+    with open_raster(job.out) as file:
+        told = file.tags().get("OFFSET")
+    return int(told) if told else job.options.offset
+
+
+def _read_small(path: Path) -> NDArray[np.float32]:
+    """Return a map or mask, (H, W), decimated for the sheet; NaN without data."""
+    with Raster(path, "cloud map") as raster:
+        values = raster.read_array([1], size=SHEET_SIDE)[0]
+    return np.where(values == NO_DATA, np.float32(np.nan), values.astype(np.float32))
+
+
+def _to_grey(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return (H, W, 3) uint8, light for 1, the grey of missing data for NaN."""
+    return np.where(
+        np.isfinite(values)[..., None], gray_to_rgb(torch.from_numpy(values)[None], WHITE), np.uint8(GREY)
+    )

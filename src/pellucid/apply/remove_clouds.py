@@ -1,0 +1,281 @@
+"""Scene in, scene out: windows, tiles without seams, clear pixels and nodata passed through, resume."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+
+from pellucid.apply.restore_options import RestoreOptions
+from pellucid.apply.scene import Scene, Tile
+from pellucid.apply.surroundings import Surroundings
+from pellucid.data.drawing import save_picture, sheet, to_rgb
+from pellucid.data.geotiff import Raster, open_raster
+from pellucid.data.raster import OpticalRaster
+from pellucid.data.tiles import Blender
+from pellucid.data.working_file import WorkingFile, explain_write_error
+from pellucid.errors import InputError
+from pellucid.methods.method import Method
+
+# Longer side in pixels of each half of the preview.
+PREVIEW = 1024
+# Blocks of files that GDAL keeps in memory, in bytes; its own limit is 5 % of the machine.
+CACHE_BYTES = 256 * 2**20
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SceneReport:
+    """What was done to a scene.
+
+    Attributes:
+        out: the restored scene.
+        uncertainty: the standard deviation of the samples, if wanted.
+        preview: the PNG, if wanted.
+        num_pixels: all pixels of the scene.
+        num_valid: those that hold data.
+        num_restored: valid pixels that were changed, fully or, at a feathered edge, in part.
+        num_without_radar: cloudy pixels left as they were, because the model needs radar and there is none.
+        seconds: time taken.
+    """
+
+    out: Path
+    uncertainty: Path | None
+    preview: Path | None
+    num_pixels: int
+    num_valid: int
+    num_restored: int
+    num_without_radar: int
+    seconds: float
+
+
+def restore_scene(
+    optical: Path | str,
+    out: Path | str,
+    *,
+    sar: Path | str | None = None,
+    method: Method,
+    cloud: Path | str | None = None,
+    uncertainty: Path | str | None = None,
+    options: RestoreOptions | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SceneReport:
+    """Write the scene without its clouds, with everything else as it was.
+
+    Grid, band names, data type, nodata, scales and tags are kept. A tile without clouds costs no network.
+    Memory holds one row of tiles, not the scene, and with `uncertainty` that of every sample. An interrupted
+    call leaves `.OUT.partial.tif` and its note beside `out`, and the same call goes on there; refused input
+    leaves nothing.
+
+    Args:
+        optical: Sentinel-2 scene; its bands are matched by name, or by position where they have none.
+        out: where the result goes, a Cloud-Optimized GeoTIFF; the preview is beside it, as PNG.
+        sar: Sentinel-1 scene on the same grid.
+        method: what restores.
+        cloud: cloud map on the same grid; without one, `cloud_score` tells clouds, haze and shadows.
+        uncertainty: where the standard deviation of the samples goes: a GeoTIFF of float32 with the bands and
+            in the units of the scene; 0 where pixels pass through, NaN where there is no data.
+        options: see `RestoreOptions`.
+        progress: called with the number of tiles done and of all tiles.
+
+    Raises:
+        InputError: for any input that cannot be used; nothing is at `out` then.
+    """
+    start, options = time.monotonic(), options or RestoreOptions()
+    optical, out = Path(optical), Path(out)
+    sar, cloud, uncertainty = (None if path is None else Path(path) for path in (sar, cloud, uncertainty))
+    with (
+        rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),
+        Scene(
+            optical, out, sar=sar, cloud=cloud, uncertainty=uncertainty, method=method, options=options
+        ) as scene,
+    ):
+        num_valid, num_restored, num_without_radar = _write_scene(scene, out, progress)
+        preview = out.with_suffix(".png") if options.preview else None
+        if preview:
+            _write_preview(scene.optical, out, preview)
+        num_pixels = scene.tiles.height * scene.tiles.width
+    if num_without_radar:
+        log.warning("%s: %d cloudy pixels have no radar and stay as they were", out, num_without_radar)
+    return SceneReport(
+        out,
+        uncertainty,
+        preview,
+        num_pixels,
+        num_valid,
+        num_restored,
+        num_without_radar,
+        seconds=time.monotonic() - start,
+    )
+
+
+def check_scene(
+    optical: Path,
+    out: Path,
+    *,
+    sar: Path | None = None,
+    method: Method,
+    cloud: Path | None = None,
+    uncertainty: Path | None = None,
+    options: RestoreOptions | None = None,
+) -> str:
+    """Return a line about what `restore_scene` with the same arguments would do, after all its checks.
+
+    Raises:
+        InputError: if it would refuse.
+    """
+    options = options or RestoreOptions()
+    with Scene(
+        optical, out, sar=sar, cloud=cloud, uncertainty=uncertainty, method=method, options=options
+    ) as scene:
+        radar = "with radar" if scene.radar else "without radar"
+        return f"{optical}: {scene.optical.grid}; {len(scene.tiles)} tiles, {radar}; all checks passed"
+
+
+def _write_scene(scene: Scene, out: Path, progress: Callable[[int, int], None] | None) -> list[int]:
+    """Restore row after row of tiles into a working file, finish it, and return what was counted."""
+    with _working_file(scene, out) as working:
+        scene.method.network.to(scene.device).eval()
+        tiles, mosaic = scene.tiles, _Mosaic(scene, working.state)
+        ends = (*tiles.tops[1:], tiles.height)
+        for i, (top, end) in enumerate(zip(tiles.tops, ends, strict=True)):
+            is_done = i < working.num_done
+            if is_done and min(top + tiles.tile_height, tiles.height) <= ends[working.num_done - 1]:
+                continue  # reaches no row that is still to be written
+            mosaic.start_row(top)
+            for j, tile in enumerate(_restore_row(scene, top, mosaic, is_done=is_done)):
+                if is_done:
+                    continue
+                layers = mosaic.finish_tile(tile, slice(top, end))
+                working.write({name: layers[name] for name in working.paths}, top, tile.left)
+                if progress:
+                    progress(i * len(tiles.lefts) + j + 1, len(tiles))
+            if not is_done:
+                working.checkpoint(i + 1, mosaic.state)
+        working.finish(partial(_match, scene, mosaic.surroundings) if mosaic.surroundings else None)
+    return mosaic.counts.tolist()
+
+
+class _Mosaic:
+    """The tiles of a row of a scene, put together.
+
+    Args:
+        scene: what they are cut from.
+        state: counts and differences of an earlier call, to go on with.
+    """
+
+    def __init__(self, scene: Scene, state: Mapping[str, NDArray[Any]]) -> None:
+        self.scene, tiles, bands = scene, scene.tiles, len(scene.optical.bands)
+        # The mean of blended samples is the blended mean; only their spread needs each of them.
+        num = scene.options.samples if scene.uncertainty else 1
+        self.blenders = [Blender(tiles, bands) for _ in range(num)]
+        self.ends = dict(pairwise((*tiles.lefts, tiles.width)))
+        self.counts = state.get("counts", np.zeros(3, np.int64))
+        self.surroundings = None
+        if scene.options.match_surroundings:
+            sums = state.get("differences")
+            self.surroundings = Surroundings(bands, tiles.height, tiles.width, sums=sums)
+
+    @property
+    def state(self) -> dict[str, NDArray[Any]]:
+        """What to keep for a later call."""
+        differences = {"differences": self.surroundings.sums} if self.surroundings else {}
+        return {"counts": self.counts, **differences}
+
+    def start_row(self, top: int) -> None:
+        """Move on to the tiles that start at row `top`."""
+        for blender in self.blenders:
+            blender.start_row(top)
+
+    def add(self, tile: Tile, samples: NDArray[np.float32], *, is_done: bool) -> None:
+        """Blend in a tile's samples, (samples, C, tile_height, tile_width); `is_done`: summed up before."""
+        mean = samples[0] if len(samples) == 1 else samples.mean(axis=0, dtype=np.float64)
+        for blender, image in zip(self.blenders, samples if self.scene.uncertainty else [mean], strict=True):
+            blender.add(tile.left, image)
+        if self.surroundings and not is_done:
+            weight = self.scene.clear(tile) * self.scene.tiles.shares(tile.top, tile.left)
+            self.surroundings.add(tile.batch.degraded[0].numpy() - mean, weight, tile.top, tile.left)
+
+    def finish_tile(self, tile: Tile, rows: slice) -> dict[str, NDArray[Any]]:
+        """Return result, standard deviation and weight of the part of a tile that no later one reaches."""
+        columns = slice(tile.left, self.ends[tile.left])
+        blended = np.stack([blender.blend(rows, columns) for blender in self.blenders])
+        mixed = self.scene.mix(tile, blended.mean(axis=0))
+        height, width = mixed.shape[1:]
+        seen = (tile.valid, tile.weight > 0, tile.lacks_radar)
+        self.counts = self.counts + [np.count_nonzero(mask[:height, :width]) for mask in seen]
+        layers = {"result": mixed, "weight": tile.weight[None, :height, :width].astype(np.float32)}
+        if self.scene.uncertainty:
+            layers["std"] = self.scene.spread(tile, blended.std(axis=0, ddof=1))
+        return layers
+
+
+def _restore_row(scene: Scene, top: int, mosaic: _Mosaic, *, is_done: bool) -> Iterator[Tile]:
+    """Put together the tiles of one row; yield each as soon as no later tile of the row reaches it."""
+    lefts = scene.tiles.lefts
+    for first in range(0, len(lefts), scene.batch):
+        cut = [scene.cut(top, left) for left in lefts[first : first + scene.batch]]
+        needed = [tile for tile in cut if tile.weight.any()]
+        results: Iterator[NDArray[np.float32]] = iter(scene.restore(needed) if needed else [])
+        for tile in cut:
+            if tile.weight.any():
+                mosaic.add(tile, next(results), is_done=is_done)
+            yield tile
+
+
+def _match(scene: Scene, surroundings: Surroundings, result: Path, weights: Path) -> None:
+    """Bring what is restored into line with the clear pixels around it, in place."""
+    correction = surroundings.smooth()
+    with open_raster(result, "r+") as written, open_raster(weights) as weighted:
+        for _, window in written.block_windows(1):
+            weight = weighted.read(1, window=window)
+            if weight.any():
+                change = correction.at(*window.toslices())
+                stored = written.read(window=window)
+                written.write(scene.shift(stored, weight, change), window=window)
+
+
+@contextmanager
+def _working_file(scene: Scene, out: Path) -> Iterator[WorkingFile]:
+    """Give the working file; afterwards it stays only if the work was interrupted, not refused."""
+    working = None
+    try:
+        working = WorkingFile(
+            out,
+            scene.optical.dataset,
+            key=scene.key(),
+            resume=scene.options.resume,
+            std=scene.uncertainty,
+            with_weight=scene.options.match_surroundings,
+        )
+        yield working
+    except (InputError, OSError, RasterioError) as error:
+        if working:
+            working.close()
+            working.discard()
+        if isinstance(error, InputError):
+            raise
+        raise explain_write_error(out, error) from error
+    except BaseException:
+        if working:
+            working.close()
+        raise
+
+
+def _write_preview(before: OpticalRaster, after: Path, path: Path) -> None:
+    """Write before and after, side by side, at most 1024 pixels each."""
+    panels = []
+    with Raster(after, "result") as result:
+        for raster in (before, result):
+            values, valid = before.to_reflectance(raster.read_array(size=PREVIEW))
+            panels.append(to_rgb(values, before.bands, valid))
+    save_picture(sheet([panels], ["before", "after"], side=max(panels[0].shape)), path)

@@ -1,0 +1,329 @@
+"""The open inputs of a restoration, checked against each other, and the tiles cut from them."""
+
+import hashlib
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rasterio.windows import Window
+from torch import Tensor
+
+from pellucid.apply.restore_options import RestoreOptions, check_options
+from pellucid.data.batch import Batch
+from pellucid.data.cloud_score import NEEDED, REACH_PX, box_mean, cloud_score
+from pellucid.data.files import check_writable
+from pellucid.data.raster import CloudRaster, OpticalRaster, RadarRaster
+from pellucid.data.resample import fill_gaps
+from pellucid.data.tiles import TileGrid, reflect
+from pellucid.errors import InputError
+from pellucid.generative.noise import NoiseField
+from pellucid.methods.inference import choose_device, digest_method, place_noise, run_method, tiles_at_once
+from pellucid.methods.method import Method
+from pellucid.methods.sampling import with_sampling
+
+# Longer side in pixels of the decimated image in which valid pixels are looked for first.
+GLANCE = 1024
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile, H x W pixels, mirrored beyond the scene's edge.
+
+    Attributes:
+        top: its first row in the scene.
+        left: its first column.
+        stored: (bands of the file, H, W), as stored.
+        weight: (H, W) share of the restored image in the result, from 0 to 1.
+        batch: what the method sees, B = 1.
+        valid: (H, W) bool, pixels that hold data.
+        lacks_radar: (H, W) bool, cloudy pixels that cannot be restored without radar.
+    """
+
+    top: int
+    left: int
+    stored: NDArray[Any]
+    weight: NDArray[np.float64]
+    batch: Batch
+    valid: NDArray[np.bool_]
+    lacks_radar: NDArray[np.bool_]
+
+
+class Scene:
+    """The open inputs, checked against each other and the method, and how to cut tiles from them.
+
+    Args:
+        optical: Sentinel-2 scene.
+        out: where the result is to go.
+        sar: Sentinel-1 scene, if any.
+        cloud: cloud map, if any.
+        uncertainty: where the standard deviation of the samples is to go, if anywhere.
+        method: what restores.
+        options: see `RestoreOptions`.
+
+    Attributes:
+        method: with the steps, eta and guidance of the options.
+        files: all input.
+
+    Raises:
+        InputError: for any of them that cannot be used.
+    """
+
+    def __init__(
+        self,
+        optical: Path,
+        out: Path,
+        *,
+        sar: Path | None,
+        cloud: Path | None,
+        uncertainty: Path | None,
+        method: Method,
+        options: RestoreOptions,
+    ) -> None:
+        check_options(method, options, wants_spread=uncertainty is not None)
+        self.method = with_sampling(method, steps=options.steps, eta=options.eta, guidance=options.guidance)
+        self.options, self.uncertainty = options, uncertainty
+        self.noise = NoiseField(options.seed)
+        self.device = choose_device(options.device)
+        self.batch = tiles_at_once(options.batch, self.device)
+        self.files = tuple(path for path in (optical, sar, cloud) if path)
+        _check_out(out, self.files)
+        if uncertainty:
+            _check_out(uncertainty, self.files)
+            if uncertainty.resolve() == out.resolve():
+                raise InputError(f"cannot write {uncertainty}: it is the result itself; name another file")
+        with ExitStack() as stack:
+            self.optical = stack.enter_context(
+                OpticalRaster(
+                    optical,
+                    method.optical.bands,
+                    offset=options.offset,
+                    allow_missing=options.allow_missing,
+                )
+            )
+            self.radar = self._open_radar(sar, stack)
+            self.cloud = stack.enter_context(CloudRaster(cloud)) if cloud else None
+            for raster in (self.radar, self.cloud):
+                if raster:
+                    raster.align(self.optical.grid, allowed=options.align)
+            self._check_score()
+            _refuse_empty(self.optical)
+            self.tiles = self._tiles()
+            self.close = stack.pop_all().close
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def key(self) -> str:
+        """Return a digest of everything on which the result depends."""
+        settings = replace(self.options, preview=True, resume=True)
+        stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.files]
+        ranges = (self.method.optical, self.method.radar)
+        weights = digest_method(self.method)
+        sampling = getattr(self.method, "sampling", None)
+        has_spread = self.uncertainty is not None
+        values = (settings, stamps, type(self.method).__name__, ranges, weights, sampling, has_spread)
+        return hashlib.sha256(repr(values).encode()).hexdigest()
+
+    def cut(self, top: int, left: int) -> Tile:
+        """Read one tile and weigh its pixels."""
+        grid = self.tiles
+        rows = reflect(top, top + grid.tile_height, grid.height)
+        columns = reflect(left, left + grid.tile_width, grid.width)
+        first_row, last_row = self._around(rows, grid.height)
+        first_column, last_column = self._around(columns, grid.width)
+        window = Window(first_column, first_row, last_column - first_column, last_row - first_row)
+        inner = np.ix_(rows - first_row, columns - first_column)
+
+        stored = self.optical.read_array(window=window)
+        reflectance, valid = self.optical.to_reflectance(stored)
+        unit = self.method.optical.to_unit(reflectance)
+        cloud = self._cloud(unit, window)
+        weight = self._weight(cloud, valid)[inner]
+        ok = valid[0].numpy()[inner]
+        degraded = fill_gaps(unit.numpy()[:, inner[0], inner[1]], ok)
+        sar, lacks_radar = None, np.zeros_like(ok)
+        if self.radar:
+            sar = self.method.radar.to_unit(self.radar.read_db(window)).numpy()[:, inner[0], inner[1]]
+            if not self.method.radar_optional:
+                heard = np.isfinite(sar).all(axis=0)
+                lacks_radar = ~heard & ok & (weight > 0)
+                weight[~heard] = 0
+                sar = fill_gaps(sar, heard)
+        batch = Batch(
+            degraded=torch.from_numpy(degraded)[None],
+            valid=torch.from_numpy(ok)[None, None],
+            key=(f"{self.optical.path.stem}_{top}_{left}",),
+            sar=None if sar is None else torch.from_numpy(sar)[None],
+            cloud=None if cloud is None else torch.from_numpy(cloud.numpy()[:, inner[0], inner[1]])[None],
+            prompt=None if self.options.prompt is None else (self.options.prompt,),
+        )
+        return Tile(top, left, stored[:, inner[0], inner[1]], weight, batch, ok, lacks_radar)
+
+    def restore(self, tiles: list[Tile]) -> NDArray[np.float32]:
+        """Return every sample of each tile, (tiles, samples, C, tile_height, tile_width) in [0, 1]."""
+        work = list(product(tiles, range(self.options.samples)))
+        parts = [self._sample(work[first : first + self.batch]) for first in range(0, len(work), self.batch)]
+        return np.concatenate(parts).reshape(len(tiles), self.options.samples, *parts[0].shape[1:])
+
+    def clear(self, tile: Tile) -> NDArray[np.float64]:
+        """Return (H, W), from 0 to 1: how surely a pixel of the tile shows clear ground, and stays."""
+        clear = tile.valid & (tile.weight == 0) & ~tile.lacks_radar
+        cloud = tile.batch.cloud
+        return clear * (1.0 if cloud is None else 1 - cloud[0, 0].double().numpy())
+
+    def mix(self, tile: Tile, restored: NDArray[np.float64]) -> NDArray[Any]:
+        """Return the tile's first pixels as stored, with those restored that have weight.
+
+        Args:
+            tile: as cut from the scene.
+            restored: (C, H, W) in [0, 1], blended; not larger than the tile.
+        """
+        height, width = restored.shape[1:]
+        result = tile.stored[:, :height, :width].copy()
+        weight = tile.weight[:height, :width]
+        values = self.method.optical.from_unit(torch.from_numpy(restored)).numpy()
+        for value, index in zip(self.optical.to_stored(values), self.optical.indices, strict=True):
+            if index is not None:
+                old = result[index - 1]
+                change = np.where(weight < 1, old + weight * (value - old), value)
+                result[index - 1] = np.where(weight > 0, _round(change, self.optical), old)
+        return result
+
+    def spread(self, tile: Tile, deviation: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return the standard deviation of the tile's first pixels, in the units and bands of the file.
+
+        Args:
+            tile: as cut from the scene.
+            deviation: (C, H, W) of the restored image, in shares of [0, 1]; not larger than the tile.
+
+        Returns:
+            (bands of the file, H, W); 0 where a pixel or a band passes through, NaN where there is no data.
+        """
+        height, width = deviation.shape[1:]
+        result = np.zeros((len(tile.stored), height, width), np.float32)
+        low, high = self._limits()
+        weighted = tile.weight[:height, :width] * (high - low) * deviation
+        for values, index in zip(weighted, self.optical.indices, strict=True):
+            if index is not None:
+                result[index - 1] = values
+        result[:, ~tile.valid[:height, :width]] = np.nan
+        return result
+
+    def shift(
+        self, stored: NDArray[Any], weight: NDArray[np.floating], change: NDArray[np.float64]
+    ) -> NDArray[Any]:
+        """Return pixels as stored, with the restored ones changed, but not beyond what is 0 and 1.
+
+        Args:
+            stored: (bands of the file, H, W), from `mix`.
+            weight: (H, W) share of the restored image in them.
+            change: (C, H, W) in shares of [0, 1].
+        """
+        result = stored.copy()
+        limits = self._limits()
+        for low, high, values, index in zip(*limits, change, self.optical.indices, strict=True):
+            if index is not None:
+                old = stored[index - 1].astype(np.float64)
+                new = old + weight * (high - low) * values
+                new = new.clip(np.minimum(low, old), np.maximum(high, old))
+                result[index - 1] = np.where(weight > 0, _round(new, self.optical), stored[index - 1])
+        return result
+
+    def _sample(self, work: list[tuple[Tile, int]]) -> NDArray[np.float32]:
+        """Return (len(work), C, tile_height, tile_width) of tiles and the numbers of their samples."""
+        batch = Batch.cat([tile.batch for tile, _ in work]).to(self.device)
+        places = [(sample, tile.top, tile.left) for tile, sample in work]
+        noise = place_noise(self.noise, places, self.tiles.tile_height, self.tiles.tile_width)
+        return run_method(self.method, batch, precision=self.options.precision, noise=noise).cpu().numpy()
+
+    def _limits(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return what 0 and 1 are in the units of the file, both (C, 1, 1)."""
+        zeros = torch.zeros(len(self.optical.bands), 1, 1, dtype=torch.float64)
+        low, high = (self.method.optical.from_unit(values).numpy() for values in (zeros, zeros + 1))
+        return self.optical.to_stored(low), self.optical.to_stored(high)
+
+    def _open_radar(self, sar: Path | None, stack: ExitStack) -> RadarRaster | None:
+        if sar and not self.method.radar.bands:
+            raise InputError("radar is given, but this model takes none; leave out --sar")
+        if sar:
+            return stack.enter_context(RadarRaster(sar))
+        if self.method.radar_optional:
+            return None
+        raise InputError(
+            "no radar is given and this model needs it; add --sar S1.tif or choose another model"
+        )
+
+    def _check_score(self) -> None:
+        """Refuse to tell clouds from bands that do not show them."""
+        if not self.cloud and self.options.keep_clear and not NEEDED.issubset(self.optical.bands):
+            raise InputError(
+                f"clouds cannot be told from {', '.join(self.optical.bands)} alone (B02 and B04 are needed), "
+                "give a cloud map with --cloud, or restore everything with --no-keep-clear"
+            )
+
+    def _tiles(self) -> TileGrid:
+        grid, options = self.optical.grid, self.options
+        try:
+            return TileGrid(grid.height, grid.width, options.tile, options.overlap, self.method.stride)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
+    def _around(self, at: NDArray[np.intp], size: int) -> tuple[int, int]:
+        """Return the first and last pixel to read, so that weights do not depend on the tiling."""
+        halo = self.options.margin_px + 2 * (self.options.feather_px // 2) if self.options.keep_clear else 0
+        halo += REACH_PX if halo and not self.cloud else 0
+        return max(0, int(at.min()) - halo), min(size, int(at.max()) + 1 + halo)
+
+    def _cloud(self, unit: Tensor, window: Window) -> Tensor | None:
+        if self.cloud:
+            return self.cloud.read(window)
+        return cloud_score(unit, self.optical.bands) if self.options.keep_clear else None
+
+    def _weight(self, cloud: Tensor | None, valid: Tensor) -> NDArray[np.float64]:
+        """Return (H, W) in [0, 1]: the share of the restored image in the result."""
+        if cloud is None or not self.options.keep_clear:
+            return valid[0].double().numpy()
+        radius = self.options.feather_px // 2
+        cloudy = (cloud > self.options.cloud_threshold) & valid
+        near = box_mean(cloudy.double(), self.options.margin_px + radius) > 0
+        return (box_mean(near.double(), radius) * valid)[0].numpy()
+
+
+def _round(values: NDArray[np.float64], raster: OpticalRaster) -> NDArray[np.float64]:
+    """Return values that the raster's type can hold and that do not mean nodata."""
+    if raster.dtype.kind == "f":
+        return values
+    limits = np.iinfo(raster.dtype)
+    values = np.rint(values).clip(limits.min, limits.max)
+    nodata = raster.dataset.nodata
+    if nodata is not None:
+        values[values == nodata] = nodata + (1 if nodata < limits.max else -1)
+    return values
+
+
+def _check_out(out: Path, files: tuple[Path, ...]) -> None:
+    """Refuse an output that cannot be written or would replace an input."""
+    if out.suffix.lower() not in (".tif", ".tiff"):
+        raise InputError(f"cannot write {out}: the result is a GeoTIFF; let its name end in .tif")
+    check_writable(out)
+    if any(path.exists() and out.exists() and path.samefile(out) for path in files):
+        raise InputError(f"cannot write {out}: it is an input; name another file")
+
+
+def _refuse_empty(optical: OpticalRaster) -> None:
+    """Refuse a scene without a single valid pixel."""
+    _, valid = optical.read(size=GLANCE)
+    if valid.any():
+        return
+    for _, window in optical.dataset.block_windows(1):
+        if optical.read(window)[1].any():
+            return
+    raise InputError(f"the optical scene {optical.path} holds no data at all, give another")

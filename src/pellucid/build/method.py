@@ -1,0 +1,390 @@
+"""Config -> objects; the only file that sees every layer."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.build.parts import Parts, Spaces, read_parts, read_spaces, read_texts
+from pellucid.build.run import Metadata, find_run, part_of, read_run
+from pellucid.build.starting import load_weights
+from pellucid.build.weights_file import load_vgg19
+from pellucid.config import (
+    AutoencodingConfig,
+    Config,
+    ContrastiveConfig,
+    GenerativeConfig,
+    MethodConfig,
+    PathConfig,
+    RegressionConfig,
+    parse,
+)
+from pellucid.data.batch import Batch
+from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2, SLICE, ValueRange
+from pellucid.data.tokenizer import Tokenizer
+from pellucid.errors import InputError
+from pellucid.generative.path import RectifiedFlow, VariancePreserving, beta_schedule
+from pellucid.losses import LOSSES, AdversarialLoss, PerceptualLoss
+from pellucid.methods.autoencoding import Autoencoding
+from pellucid.methods.contrastive import Contrastive
+from pellucid.methods.generative import DENOISE, Generative, Learning
+from pellucid.methods.inference import choose_device
+from pellucid.methods.method import Method
+from pellucid.methods.regression import Regression
+from pellucid.methods.sampling import Sampling
+from pellucid.methods.space import Latents, Texts
+from pellucid.networks import _patch_discriminator, text_encoder
+from pellucid.networks.autoencoder import Autoencoder
+from pellucid.networks.text_encoder import TextEncoder
+
+AnyMethod: TypeAlias = Regression | Generative | Autoencoding | Contrastive
+NETWORKS = Path(__file__).parents[1] / "networks"
+
+# A term of the loss: (estimated image, batch) -> scalar.
+Loss: TypeAlias = Callable[[Tensor, Batch], Tensor]
+PERCEPTUAL, ADVERSARIAL, CLOUD_ADAPTIVE = "perceptual", "adversarial", "cloud_adaptive"
+
+NETWORK = "text_encoder"
+
+
+def build_network(config: Config, spaces: Spaces | None = None, texts: Texts | None = None) -> nn.Module:
+    """Return the network that `config.network` names, with random weights.
+
+    Args:
+        config: of the run.
+        spaces: of a generative method; None reads those that the config names.
+        texts: that the network is told; None: none.
+
+    Raises:
+        InputError: if there is no such network, or a key or size does not fit it.
+    """
+    values = dict(config.network)
+    name = values.pop("name", None)
+    if name not in known_networks():
+        raise InputError(f"network.name is {name!r}, known networks are {', '.join(known_networks())}")
+    module = importlib.import_module(f"pellucid.networks.{name}")
+    for key, (count, reason) in _channels(config.method, spaces, texts).items():
+        if key not in module.Config.__dataclass_fields__:
+            continue
+        if values.setdefault(key, count) != count:
+            raise InputError(f"network.{key} is {values[key]}, but {reason}")
+    try:
+        return module.build(parse(module.Config, values, where="network"))
+    except ValueError as error:
+        raise InputError(f"network: {error}") from error
+
+
+def _channels(method: MethodConfig, spaces: Spaces | None, texts: Texts | None) -> dict[str, tuple[int, str]]:
+    """Return how many channels the network has, by the keys of its config, and why."""
+
+    def named(names: tuple[str, ...]) -> tuple[int, str]:
+        return len(names), f"the method names {', '.join(names) or 'none'}"
+
+    optical, radar = named(method.optical), named(method.radar)
+    counts = {"bands": named(method.optical or method.radar), "optical_bands": optical, "radar_bands": radar}
+    if not isinstance(method, GenerativeConfig):
+        return counts
+    spaces = spaces or read_spaces(method, *_ranges(method))
+    optical, radar = (
+        (space.channels, f"the autoencoder has {space.channels}") if isinstance(space, Latents) else count
+        for space, count in ((spaces.optical, optical), (spaces.sar, radar))
+    )
+    counts |= {"bands": optical, "latent_channels": optical, "sar_channels": radar}
+    if texts is None:
+        return {**counts, "text_channels": (0, "method.text names no text encoder")}
+    width = texts.width, f"the tokens of the text encoder have {texts.width}"
+    return {**counts, "text_channels": width, "context_dim": width}
+
+
+def known_networks() -> tuple[str, ...]:
+    """Return the names that `network.name` may have: the files in networks/."""
+    return tuple(sorted(path.stem for path in NETWORKS.glob("[a-z]*.py") if path.stem != "blocks"))
+
+
+def build_method(config: Config, metadata: Metadata | None = None, parts: Parts | None = None) -> AnyMethod:
+    """Return the method, with random weights but for those of its autoencoders and text encoder.
+
+    Args:
+        config: of the run.
+        metadata: value ranges and mean spectrum of a saved run, which will not be trained, so that its
+            losses are left out; None: the sensors' ranges, mean unknown.
+        parts: autoencoders and text encoder of a saved run; else they are read from the runs that the config
+            names.
+
+    Raises:
+        InputError: if the config's parts do not fit together, or an autoencoder or text encoder is missing.
+    """
+    optical, radar = (metadata.optical, metadata.radar) if metadata else _ranges(config.method)
+    if isinstance(config.method, ContrastiveConfig):
+        return build_contrastive(config, optical, parts)
+    losses = {} if metadata else build_losses(config)
+    match config.method:
+        case GenerativeConfig() as options:
+            return _build_generative(config, options, (optical, radar), losses, parts)
+        case RegressionConfig() as options:
+            return Regression(
+                _draw_network(config),
+                optical=optical,
+                radar=radar,
+                losses=_terms(losses),
+                residual=options.residual,
+                radar_optional=options.radar_optional,
+                caution=options.caution,
+                mean_spectrum=metadata.mean_spectrum if metadata else None,
+            )
+        case AutoencodingConfig() as options:
+            return Autoencoding(
+                _as_autoencoder(_draw_network(config), config),
+                optical=optical,
+                radar=radar,
+                losses=_terms(losses),
+                kl_weight=options.kl_weight,
+                sample=options.sample,
+                smooth=options.smooth,
+            )
+
+
+def _build_generative(
+    config: Config,
+    options: GenerativeConfig,
+    ranges: tuple[ValueRange, ValueRange],
+    losses: dict[str, tuple[float, Loss | None]],
+    parts: Parts | None,
+) -> Generative:
+    """Return a generative method; `ranges` are of the images and of the radar."""
+    optical, radar = ranges
+    spaces, texts = read_spaces(options, optical, radar, parts), read_texts(options, parts)
+    return Generative(
+        _draw_network(config, spaces, texts),
+        path=build_path(options.path, options.prediction),
+        optical=optical,
+        radar=radar,
+        losses=losses,
+        scale=options.scale,
+        sampling=_sampling(options),
+        learning=_learning(options, config),
+        space=spaces.optical,
+        sar_space=spaces.sar,
+        radar_optional=options.radar_optional,
+        start_noise=options.start_noise if options.start == "degraded" else None,
+        residual=options.residual,
+        texts=texts,
+    )
+
+
+def _draw_network(config: Config, spaces: Spaces | None = None, texts: Texts | None = None) -> nn.Module:
+    """Return the network with the random weights of the run's seed."""
+    torch.manual_seed(config.train.seed)  # the libraries' layers draw their weights from the global state
+    return build_network(config, spaces, texts)
+
+
+def _sampling(options: GenerativeConfig) -> Sampling:
+    if options.start == "degraded" and (options.path.name != "rectified_flow" or options.eta):
+        raise InputError(
+            f"method.start is degraded, which needs the path rectified_flow and eta 0, found "
+            f"{options.path.name} and {options.eta:g}; change them, or start from noise"
+        )
+    return Sampling(options.steps, options.eta, options.solver, options.guidance, options.strength)
+
+
+def _learning(options: GenerativeConfig, config: Config) -> Learning:
+    if options.importance and options.times != "even":
+        raise InputError(f"method.importance is {options.importance:g}, which needs even times; set it to 0")
+    others = [name for name, weight in config.losses.items() if weight and name != DENOISE]
+    if config.data.num_cached and others:
+        raise InputError(
+            f"data.num_cached is {config.data.num_cached}, but encoded samples have no images for the loss "
+            f"{', '.join(others)}; train with losses.denoise alone, or set num_cached to 0"
+        )
+    return Learning(
+        importance=options.importance,
+        times=options.times,
+        drop_condition=options.drop_condition,
+        dropped=options.dropped,
+        cloud_weight=options.cloud_weight,
+    )
+
+
+def _terms(losses: dict[str, tuple[float, Loss | None]]) -> dict[str, tuple[float, Loss]]:
+    """Return the terms that compare images: all that there are but for a generative method."""
+    return {name: (weight, term) for name, (weight, term) in losses.items() if term}
+
+
+def _as_autoencoder(network: nn.Module, config: Config) -> Autoencoder:
+    if not isinstance(network, Autoencoder):
+        raise InputError(
+            f"network.name is {config.network['name']!r}, which does not encode; method autoencoding needs "
+            "'autoencoder'"
+        )
+    return network
+
+
+def build_path(
+    options: PathConfig, prediction: Literal["noise", "image", "velocity"]
+) -> RectifiedFlow | VariancePreserving:
+    """Return the way from the image to the noise.
+
+    Raises:
+        InputError: if the prediction or a number does not fit it.
+    """
+    try:
+        if options.name == "rectified_flow":
+            for key, usual in (("tells", "level"), ("spacing", "even")):
+                if (found := getattr(options, key)) != usual:
+                    raise ValueError(f"{key} is {found}, which is for variance_preserving; leave it out")
+            return RectifiedFlow(prediction=prediction, shift=options.shift)
+        if options.shift:
+            raise ValueError(f"shift is {options.shift}, which is for rectified_flow; leave it out")
+        betas = beta_schedule(
+            options.schedule,
+            options.num_steps,
+            linear_start=options.linear_start,
+            linear_end=options.linear_end,
+        )
+        return VariancePreserving(betas, prediction=prediction, tells=options.tells, spacing=options.spacing)
+    except ValueError as error:
+        raise InputError(f"method.path: {error}") from error
+
+
+def _ranges(method: MethodConfig) -> tuple[ValueRange, ValueRange]:
+    if isinstance(method, AutoencodingConfig) and bool(method.optical) == bool(method.radar):
+        found = "both" if method.optical else "neither"
+        raise InputError(f"method: an autoencoder is of optical bands or of radar, found {found}; name one")
+    known = next((each for each in (SLICE, PICTURE) if set(method.optical) <= set(each.bands)), SENTINEL2)
+    try:
+        return known.select(method.optical), SENTINEL1.select(method.radar)
+    except ValueError as error:
+        raise InputError(f"method: {error}") from error
+
+
+def load(run_or_name: str | Path, *, device: str = "auto") -> Method:
+    """Return the method of a run folder, or of a model that ships with the package, ready to restore.
+
+    Args:
+        run_or_name: a run folder, or a name that `pellucid models` lists.
+        device: "auto" is the GPU where there is one.
+
+    Raises:
+        InputError: if there is no such run, or its weights do not fit its config.
+    """
+    folder = find_run(run_or_name)
+    config, state, metadata = read_run(folder)
+    method = build_method(config, metadata, read_parts(folder, state, metadata))
+    load_weights(method.network, part_of(state), run_or_name)
+    method.mean_spectrum, method.mean_colors = metadata.mean_spectrum, metadata.mean_colors
+    method.network.to(choose_device(device)).eval()
+    return method
+
+
+def build_losses(config: Config) -> dict[str, tuple[float, Loss | None]]:
+    """Return weight and function of each loss term whose weight is not 0; `denoise` has no function.
+
+    Raises:
+        InputError: if a term does not fit the method, or the perceptual loss has no weights.
+    """
+    losses: dict[str, tuple[float, Loss | None]] = {}
+    for name, weight in config.losses.items():
+        if not weight:
+            continue
+        if name == DENOISE and not isinstance(config.method, GenerativeConfig):
+            raise InputError(f"losses.{name} is for generative methods, set it to 0 for {config.method.name}")
+        if name == CLOUD_ADAPTIVE and isinstance(config.method, AutoencodingConfig):
+            raise InputError(f"losses.{name} is for restored clouds, set it to 0 for an autoencoder")
+        losses[name] = (weight, None if name == DENOISE else _loss(name, config))
+    return losses
+
+
+def _loss(name: str, config: Config) -> Loss:
+    bands = config.method.optical or config.method.radar
+    if name == PERCEPTUAL:
+        return _perceptual(len(bands), config.perceptual_weights)
+    return _adversarial(len(bands), config.train.seed) if name == ADVERSARIAL else LOSSES[name]
+
+
+def _perceptual(bands: int, weights: str) -> PerceptualLoss:
+    if bands not in (1, 3):
+        raise InputError(
+            f"losses.perceptual sees grey or three bands, the method has {bands}; set it to 0, or "
+            "change the bands"
+        )
+    if not weights:
+        raise InputError(
+            "losses.perceptual needs the weights of VGG19, name a file or URL in `perceptual_weights`, "
+            "or set the loss to 0 (--set losses.perceptual=0)"
+        )
+    return PerceptualLoss(load_vgg19(weights))
+
+
+def _adversarial(bands: int, seed: int) -> AdversarialLoss:
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)  # layers draw their weights from the global state
+        return AdversarialLoss(_patch_discriminator.build(_patch_discriminator.Config(bands)))
+
+
+def build_contrastive(config: Config, optical: ValueRange, parts: Parts | None) -> Contrastive:
+    """Return the method of a text encoder, with random weights.
+
+    Args:
+        config: of the run.
+        optical: bands and value range of the images.
+        parts: with the tokenizer of the texts.
+
+    Raises:
+        InputError: if the config's parts do not fit together.
+        ValueError: if there is no tokenizer.
+    """
+    if named := [name for name, weight in config.losses.items() if weight]:
+        raise InputError(
+            f"losses.{named[0]} compares images, of which a text encoder makes none; leave it out"
+        )
+    if parts is None or parts.tokenizer is None:
+        raise ValueError("a text encoder needs the tokenizer of its texts, hand it in with parts")
+    return Contrastive(build_text_encoder(config, parts.tokenizer), parts.tokenizer, optical=optical)
+
+
+def build_text_encoder(config: Config, tokenizer: Tokenizer) -> TextEncoder:
+    """Return the network of a contrastive method, with random weights; it reads a text where that ends.
+
+    Raises:
+        InputError: if a size does not fit the method or the tokenizer.
+    """
+    bands, end_id = len(text_options(config).optical), tokenizer.end_id
+    fixed = {
+        "bands": (bands, "number of the method's bands"),
+        "end_id": (end_id, "id that ends the tokenizer's texts"),
+    }
+    for key, (value, meaning) in fixed.items():
+        if config.network.get(key, value) != value:
+            raise InputError(
+                f"network.{key} is {config.network[key]}, but the {meaning} is {value}; leave it out"
+            )
+    torch.manual_seed(config.train.seed)  # the libraries' layers draw their weights from the global state
+    try:
+        return text_encoder.build(replace(text_sizes(config), bands=bands, end_id=end_id))
+    except ValueError as error:
+        raise InputError(f"network: {error}") from error
+
+
+def text_options(config: Config) -> ContrastiveConfig:
+    """Return the options of a contrastive method."""
+    if not isinstance(config.method, ContrastiveConfig):
+        raise TypeError(f"the method is {config.method.name}, only contrastive learns texts")
+    return config.method
+
+
+def text_sizes(config: Config) -> text_encoder.Config:
+    """Return the sizes of a text encoder that the config names.
+
+    Raises:
+        InputError: if `network` is another network, or has other keys.
+    """
+    values: dict[str, Any] = dict(config.network)
+    if (name := values.pop("name", None)) != NETWORK:
+        raise InputError(
+            f"network.name is {name!r}, which reads no texts; method contrastive needs {NETWORK!r}"
+        )
+    return parse(text_encoder.Config, values, where="network")

@@ -1,0 +1,209 @@
+"""Config -> what a generative method needs beside its network: spaces and texts.
+
+Spaces are the pixels, or the autoencoders' latents, that it works on; texts are the encoder of its prompts.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pellucid.build import pretrained
+from pellucid.build.pretrained import is_pretrained
+from pellucid.build.run import AUTOENCODERS, TEXT, Metadata, check_tokenizer, find_run, part_of, read_run
+from pellucid.config import AutoencodingConfig, GenerativeConfig, parse
+from pellucid.data.ranges import PICTURE, ValueRange
+from pellucid.data.tokenizer import Tokenizer, read_tokenizer
+from pellucid.errors import InputError
+from pellucid.methods.autoencoding import Autoencoding
+from pellucid.methods.space import Latents, Pixels, Texts
+from pellucid.networks import autoencoder, text_encoder
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """The forms in which a network sees optical images and radar."""
+
+    optical: Pixels | Latents
+    sar: Pixels | Latents
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a saved run holds of its autoencoders and of its text encoder.
+
+    Attributes:
+        autoencoders: the config's `network` entry of each, by what it encodes.
+        state: all weights of the run.
+        text: the config's `network` entry of the text encoder.
+        tokenizer: that goes with it.
+    """
+
+    autoencoders: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    state: Mapping[str, Tensor] = field(default_factory=dict)
+    text: Mapping[str, Any] | None = None
+    tokenizer: Tokenizer | None = None
+
+
+def read_parts(folder: Path, state: Mapping[str, Tensor], metadata: Metadata) -> Parts:
+    """Return what the run in a folder, of which `read_run` gave the rest, holds of autoencoders and texts.
+
+    Raises:
+        InputError: if it understands texts, and the tokenizer is missing or another one.
+    """
+    tokenizer = None if metadata.tokenizer is None else check_tokenizer(folder, metadata)
+    return Parts(metadata.autoencoders, state, metadata.text, tokenizer)
+
+
+def read_spaces(
+    options: GenerativeConfig, optical: ValueRange, radar: ValueRange, parts: Parts | None = None
+) -> Spaces:
+    """Return the spaces that the config names.
+
+    Args:
+        options: of the method.
+        optical: bands and value range of the images.
+        radar: polarisations and value range of the backscatter.
+        parts: of a saved run; an autoencoder that it lacks is read from the run that the config names.
+
+    Raises:
+        InputError: if an autoencoder is missing or of something else, or they do not fit together.
+    """
+    parts, named = parts or Parts(), options.space
+    first = _space("optical", named.optical, optical, parts)
+    shared = first.coder if isinstance(first, Latents) and named.sar == named.optical else None
+    spaces = Spaces(first, _space("sar", named.sar, radar, parts, shared))
+    if options.residual and named.optical:
+        raise InputError(
+            f"method.residual is {options.residual:g}, which is for pixels; "
+            "set it to 0, or leave method.space.optical out"
+        )
+    if radar.bands and spaces.sar.factor != spaces.optical.factor:
+        raise InputError(
+            f"the images become {spaces.optical.factor} times smaller, the radar {spaces.sar.factor} times; "
+            "name autoencoders that reduce alike in method.space.optical and method.space.sar"
+        )
+    return spaces
+
+
+def read_texts(options: GenerativeConfig, parts: Parts | None = None) -> Texts | None:
+    """Return the text encoder that the config names, with its tokenizer; None if it names none.
+
+    Args:
+        options: of the method.
+        parts: of a saved run; what it lacks is read from the run that the config names.
+
+    Raises:
+        InputError: if there is no such run, it understands no texts, or its tokenizer is missing or another.
+    """
+    if not options.text:
+        return None
+    try:
+        if parts is not None and parts.text is not None and parts.tokenizer is not None:
+            return Texts(_text_encoder(parts.text, part_of(parts.state, TEXT)), parts.tokenizer)
+        return _texts_of(options.text)
+    except InputError as error:
+        raise InputError(f"method.text: {error}") from error
+
+
+def _texts_of(source: str) -> Texts:
+    """Return the text encoder of a run, or of a folder of transformers, with its tokenizer."""
+    if is_pretrained(Path(source)):
+        found, weights = pretrained.read_text_encoder(Path(source))
+        return Texts(_text_encoder(asdict(found), weights), read_tokenizer(Path(source), length=found.length))
+    folder = find_run(source)
+    config, state, metadata = read_run(folder)
+    entry = metadata.text or config.network
+    if metadata.text:
+        state = part_of(state, TEXT)
+    elif entry.get("name") != "text_encoder":
+        raise InputError(f"{source} is for the method {config.method.name}, no text encoder; name one")
+    return Texts(_text_encoder(entry, state), check_tokenizer(folder, metadata))
+
+
+def _text_encoder(entry: Mapping[str, Any], state: Mapping[str, Tensor]) -> text_encoder.TextEncoder:
+    """Return the text's half of a text encoder, without the images that it learnt from."""
+    values = {key: value for key, value in entry.items() if key != "name"}
+    config = replace(parse(text_encoder.Config, values, where="network"), bands=0)
+    weights = {name: value for name, value in state.items() if name.startswith("text.")}
+    try:
+        network = text_encoder.build(config)
+        network.load_state_dict(weights)
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"its weights do not fit its config ({reason}), save the run again") from error
+    return network
+
+
+def _space(
+    kind: str, run: str, images: ValueRange, parts: Parts, coder: Autoencoding | None = None
+) -> Pixels | Latents:
+    """Return the space of images; `coder` is an autoencoder that is there already."""
+    if not run:
+        return Pixels(len(images.bands))
+    try:
+        if coder is None and kind in parts.autoencoders:
+            weights = part_of(parts.state, f"{AUTOENCODERS}{kind}.")
+            coder = _saved(parts.autoencoders[kind], weights, kind, images)
+        elif coder is None:
+            coder = read_autoencoder(run)
+    except InputError as error:
+        raise InputError(f"method.space.{kind}: {error}") from error
+    found = coder.optical if coder.optical.bands else coder.radar
+    if kind == "sar" and found == PICTURE and len(images.bands) == 1:
+        return Latents(coder, copies=len(PICTURE.bands))
+    if found != images:
+        raise InputError(
+            f"method.space.{kind}: the autoencoder {run} is for {_describe(found)}, the method's images are "
+            f"{_describe(images)}; name an autoencoder that was trained on such"
+        )
+    return Latents(coder)
+
+
+def read_autoencoder(run: str) -> Autoencoding:
+    """Return an autoencoder to encode and decode with.
+
+    Args:
+        run: folder, or name of a model that ships: of an autoencoder, or of what works in the latents of one,
+            whose own for optical images is taken; or a folder of diffusers, of pictures in colour.
+
+    Raises:
+        InputError: if there is no such run, or there is no autoencoder in it.
+    """
+    if is_pretrained(Path(run)):
+        found, weights = pretrained.read_autoencoder(Path(run))
+        return _build(asdict(found), weights, Metadata(PICTURE, PICTURE.select(()), None))
+    config, state, metadata = read_run(find_run(run))
+    if entry := metadata.autoencoders.get("optical"):
+        return _saved(entry, part_of(state, f"{AUTOENCODERS}optical."), "optical", metadata.optical)
+    if not isinstance(config.method, AutoencodingConfig):
+        raise InputError(f"{run} is a {config.method.name} model, a space needs an autoencoder; name another")
+    return _build(config.network, state, metadata)
+
+
+def _saved(entry: dict[str, Any], state: dict[str, Tensor], kind: str, images: ValueRange) -> Autoencoding:
+    if entry["bands"] == len(PICTURE.bands) != len(images.bands):  # pictures, as which the radar is seen
+        kind, images = "optical", PICTURE
+    both = images.select(()), images
+    optical, radar = both if kind == "sar" else reversed(both)
+    return _build(entry, state, Metadata(optical, radar, None))
+
+
+def _build(entry: dict[str, Any], state: dict[str, Tensor], metadata: Metadata) -> Autoencoding:
+    bands = len(metadata.optical.bands or metadata.radar.bands)
+    values = {"bands": bands, **{key: value for key, value in entry.items() if key != "name"}}
+    if values["bands"] != bands:
+        raise InputError(f"it is for {values['bands']} bands, its images have {bands}; name another")
+    try:
+        network = autoencoder.build(parse(autoencoder.Config, values, where="network"))
+        network.load_state_dict(state)
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"its weights do not fit its config ({reason}), save the run again") from error
+    return Autoencoding(network, optical=metadata.optical, radar=metadata.radar, losses={})
+
+
+def _describe(images: ValueRange) -> str:
+    return f"{', '.join(images.bands)} from {images.low} to {images.high} {images.unit}"

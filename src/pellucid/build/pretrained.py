@@ -1,0 +1,237 @@
+"""Networks that others trained, from folders of diffusers and transformers: our config, and its weights.
+
+Weights are float32, the state dict that the network of that config loads.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.build.weights_file import read_state_dict
+from pellucid.errors import InputError
+from pellucid.networks import autoencoder, text_encoder, text_unet
+from pellucid.networks.autoencoder import LATENT_SCALE
+
+# Where each part lies in a model folder of diffusers.
+UNET, AUTOENCODER, TEXT_ENCODER = "unet", "vae", "text_encoder"
+CONFIG = "config.json"
+# Entries of a U-Net's config that differ from ours without changing what it computes from its weights, or
+# that `_unet_config` reads.
+_UNET_FREE = {
+    "sample_size",
+    "in_channels",
+    "out_channels",
+    "attention_head_dim",
+    "upcast_attention",
+    "dropout",
+}
+# Layers of an autoencoder's attention as diffusers named them before 0.15, and since.
+_RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+# transformers' mistaken number of the end of a text in the configs of its first years: it means the last id.
+_LAST_ID = 2
+
+
+def is_pretrained(folder: Path) -> bool:
+    """Return whether a folder is one of diffusers or transformers, of a whole model or of a part."""
+    return any((folder / part / CONFIG).is_file() for part in (".", UNET, AUTOENCODER, TEXT_ENCODER))
+
+
+def read_unet(folder: Path) -> tuple[text_unet.Config, dict[str, Tensor]]:
+    """Return a U-Net of Stable Diffusion 1 or 2; its inputs are taken for noised latents, none for radar.
+
+    `text_unet.widen_input` makes room for these.
+
+    Args:
+        folder: of the whole model, or of the U-Net; in diffusers' format, with its weights as safetensors.
+
+    Raises:
+        InputError: if there is none, it cannot be read, or it is of another kind.
+    """
+    folder = _part(folder, UNET)
+    values = _read_config(folder, "UNet2DConditionModel")
+    weights = {f"unet.{name}": value for name, value in _read_weights(folder).items()}
+    try:
+        config = _unet_config(values)
+        network = _on_meta(text_unet, config)
+    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        raise InputError(f"the U-Net in {folder} is none of Stable Diffusion 1 or 2 ({error})") from error
+    ours: Any = network.unet
+    for name, value in values.items():
+        if name in ours.config and name not in _UNET_FREE and not _same(value, ours.config[name]):
+            raise InputError(
+                f"the U-Net in {folder} has {name} = {value}, only {ours.config[name]} is known; "
+                "give a model of Stable Diffusion 1 or 2"
+            )
+    return config, _checked(weights, network, folder)
+
+
+def read_autoencoder(folder: Path) -> tuple[autoencoder.Config, dict[str, Tensor]]:
+    """Return an autoencoder of Stable Diffusion, whose latents its scale brings to deviation 1.
+
+    Args:
+        folder: of the whole model, or of the autoencoder; in diffusers' format, with safetensors.
+
+    Raises:
+        InputError: if there is none, it cannot be read, or it is of another kind.
+    """
+    folder = _part(folder, AUTOENCODER)
+    values = _read_config(folder, "AutoencoderKL")
+    weights = {_renamed(name): value for name, value in _read_weights(folder).items()}
+    try:
+        config = _autoencoder_config(values)
+        network = _on_meta(autoencoder, config)
+    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        raise InputError(f"the autoencoder in {folder} is none of Stable Diffusion ({error})") from error
+    one = torch.ones(config.latent_channels)
+    constants = {
+        "scale": values.get("scaling_factor", LATENT_SCALE) * one,
+        "shift": (values.get("shift_factor") or 0.0) * one,
+        "error_logvar": torch.tensor(autoencoder.ERROR_LOGVAR),
+    }
+    return config, _checked(constants | weights, network, folder)
+
+
+def read_text_encoder(folder: Path) -> tuple[text_encoder.Config, dict[str, Tensor]]:
+    """Return the text half of a CLIP; what belongs to its images is left out.
+
+    Args:
+        folder: of a model of diffusers, of its text encoder, or of a CLIP of transformers; with safetensors.
+
+    Raises:
+        InputError: if there is none, it cannot be read, or it is of another kind.
+    """
+    folder = _part(folder, TEXT_ENCODER)
+    values = _read_config(folder, "CLIPModel", "CLIPTextModel", "CLIPTextModelWithProjection")
+    try:
+        config = _text_config(values.get("text_config", values))
+        network = _on_meta(text_encoder, config)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"the text encoder in {folder} is no CLIP that is known ({error})") from error
+    kept = ("embeddings.token_", "embeddings.position_embedding", "encoder.", "final_layer_norm.")
+    weights = {
+        f"text.{short}": value
+        for name, value in _read_weights(folder).items()
+        if (short := name.removeprefix("text_model.")).startswith(kept)
+    }
+    return config, _checked(weights, network, folder)
+
+
+def _unet_config(values: Mapping[str, Any]) -> text_unet.Config:
+    channels, heads = values["block_out_channels"], values["attention_head_dim"]
+    return text_unet.Config(
+        latent_channels=values["in_channels"],
+        sar_channels=0,
+        model_channels=channels[0],
+        channel_mult=_multiples(channels),
+        attention_resolutions=tuple(
+            2**level for level, name in enumerate(values["down_block_types"]) if name.startswith("CrossAttn")
+        ),
+        num_res_blocks=values["layers_per_block"],
+        num_heads=heads if isinstance(heads, int) else tuple(heads),
+        context_dim=values["cross_attention_dim"],
+        groups=values.get("norm_num_groups", 32),
+        linear_projection=values.get("use_linear_projection", False),
+    )
+
+
+def _autoencoder_config(values: Mapping[str, Any]) -> autoencoder.Config:
+    channels = values["block_out_channels"]
+    return autoencoder.Config(
+        bands=values["in_channels"],
+        width=channels[0],
+        multipliers=_multiples(channels),
+        num_blocks=values["layers_per_block"],
+        latent_channels=values["latent_channels"],
+        groups=values.get("norm_num_groups", 32),
+        attention=values.get("mid_block_add_attention", True),
+        quant_conv=values.get("use_quant_conv", True),
+    )
+
+
+def _text_config(given: Mapping[str, Any]) -> text_encoder.Config:
+    from transformers import CLIPTextConfig
+
+    values = {**CLIPTextConfig().to_dict(), **given}
+    end, vocab_size = values["eos_token_id"], values["vocab_size"]
+    return text_encoder.Config(
+        vocab_size=vocab_size,
+        width=values["hidden_size"],
+        num_layers=values["num_hidden_layers"],
+        num_heads=values["num_attention_heads"],
+        length=values["max_position_embeddings"],
+        end_id=vocab_size - 1 if end == _LAST_ID else end,
+        activation=values["hidden_act"],
+    )
+
+
+def _multiples(channels: list[int]) -> tuple[int, ...]:
+    if any(count % channels[0] for count in channels):
+        raise ValueError(f"its levels have {channels} channels, which are no multiples of the first")
+    return tuple(count // channels[0] for count in channels)
+
+
+def _part(folder: Path, name: str) -> Path:
+    return folder / name if (folder / name).is_dir() else folder
+
+
+def _read_config(folder: Path, *kinds: str) -> dict[str, Any]:
+    """Return the content of config.json, of a model of one of these kinds."""
+    path = folder / CONFIG
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        found = {values.get("_class_name"), *(values.get("architectures") or ())}
+    except FileNotFoundError as error:
+        raise InputError(f"{folder} holds no {CONFIG}, name the folder of a downloaded model") from error
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"cannot read {path} ({error}), download the model again") from error
+    if not found & set(kinds):
+        named = " and ".join(sorted(filter(None, found))) or "nothing that is named"
+        raise InputError(f"{folder} holds {named}, needed is {' or '.join(kinds)}")
+    return values
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    """Return the weights of a folder, float32; half precision where there is no other."""
+    files = sorted(folder.glob("*.safetensors"))
+    # A second suffix names another version: fp16, non_ema.
+    chosen = [path for path in files if len(path.suffixes) == 1] or [p for p in files if ".fp16" in p.name]
+    if not chosen:
+        raise InputError(f"{folder} holds no weights as .safetensors, download or save the model with these")
+    return {name: value.float() for path in chosen for name, value in read_state_dict(path).items()}
+
+
+def _renamed(name: str) -> str:
+    head, _, kind = name.rpartition(".")
+    before, _, last = head.rpartition(".")
+    return f"{before}.{_RENAMED[last]}.{kind}" if ".attentions." in head and last in _RENAMED else name
+
+
+def _on_meta(module: Any, config: Any) -> nn.Module:
+    with torch.device("meta"):
+        return module.build(config)
+
+
+def _checked(weights: dict[str, Tensor], network: nn.Module, folder: Path) -> dict[str, Tensor]:
+    """Return the weights, after refusing those that are not the network's."""
+    expected = network.state_dict()
+    wrong = [name for name in expected if name not in weights]
+    if wrong:
+        raise InputError(f"the weights in {folder} lack {wrong[0]}, download the model again")
+    wrong = [name for name, value in weights.items() if name not in expected]
+    if wrong:
+        raise InputError(
+            f"the weights in {folder} have {wrong[0]}, which none of Stable Diffusion 1 or 2 has"
+        )
+    for name, value in weights.items():
+        if value.shape != expected[name].shape:
+            shapes = f"{tuple(value.shape)} instead of {tuple(expected[name].shape)}"
+            raise InputError(f"{name} in {folder} has shape {shapes}, download the model again")
+    return weights
+
+
+def _same(found: Any, ours: Any) -> bool:
+    return (tuple(found) if isinstance(found, list) else found) == ours

@@ -1,0 +1,286 @@
+"""A run folder: config.yaml, weights.safetensors, card.md, metrics.json; weights are never pickled.
+
+One that understands texts holds their tokenizer.json too, and the weights know which it is.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pellucid.build.fine_tuning import plain_state
+from pellucid.config import Config, load_config, save_config
+from pellucid.data.files import write_atomically
+from pellucid.data.ranges import PICTURE, ValueRange
+from pellucid.data.tokenizer import TOKENIZER, Tokenizer, read_tokenizer
+from pellucid.errors import InputError
+from pellucid.methods.method import Method
+
+CONFIG, WEIGHTS, CARD, METRICS = "config.yaml", "weights.safetensors", "card.md", "metrics.json"
+SHIPPED = Path(__file__).parents[1] / "weights"
+# Before the keys of the autoencoders that a network in latent space needs, each followed by what it encodes.
+AUTOENCODERS = "autoencoders."
+# Before the keys of the text encoder of a network that heeds texts.
+TEXT = "text_encoder."
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What the weights need to be used, saved in their file.
+
+    Attributes:
+        optical: bands and value range of the images.
+        radar: polarisations and value range of the backscatter.
+        mean_spectrum: the training set's mean per optical band, in [0, 1].
+        autoencoders: config's `network` entry of each autoencoder whose weights are in the file, by what it
+            encodes, "optical" or "sar".
+        mean_colors: the same per prompt of the training set, and of all of it under "", where radar is given
+            colours.
+        tokenizer: SHA-256 of the file tokenizer.json of a run that understands texts.
+        text: config's `network` entry of the text encoder whose weights are in the file beside the network's.
+    """
+
+    optical: ValueRange
+    radar: ValueRange
+    mean_spectrum: tuple[float, ...] | None
+    autoencoders: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    mean_colors: Mapping[str, tuple[float, ...]] | None = None
+    tokenizer: str | None = None
+    text: Mapping[str, Any] | None = None
+
+
+def save_run(
+    folder: Path,
+    *,
+    config: Config,
+    method: Method,
+    card: str | None = None,
+    metrics: dict[str, Any] | None = None,
+    half: bool = False,
+) -> None:
+    """Write the run folder; each file appears whole or not at all.
+
+    Args:
+        folder: made where it is missing; files of an earlier run are replaced.
+        config: complete, as the method was built.
+        method: whose network's weights are saved, and those of the autoencoders and of the text encoder that
+            it needs; and its `tokenizer`, if it has one.
+        card: text of card.md, where given.
+        metrics: figures of metrics.json, where given; plain numbers, lists and dictionaries.
+        half: save the weights in half precision, for a file half as large.
+
+    Raises:
+        InputError: if the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / CONFIG, lambda path: save_config(config, path))
+        tokenizer: Tokenizer | None = getattr(method, "tokenizer", None)
+        if tokenizer is not None:
+            text = tokenizer.to_json()
+            write_atomically(folder / TOKENIZER, lambda path: _write(path, text))
+        _save_weights(folder / WEIGHTS, method, half=half)
+        if card is not None:
+            write_atomically(folder / CARD, lambda path: _write(path, card))
+        if metrics is not None:
+            figures = json.dumps(metrics, indent=2) + "\n"
+            write_atomically(folder / METRICS, lambda path: _write(path, figures))
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot write the run {folder} ({reason}), choose another folder") from error
+
+
+def read_run(folder: Path) -> tuple[Config, dict[str, Tensor], Metadata]:
+    """Return config, weights (float32 where they are floating) and metadata of a run folder.
+
+    `part_of` takes the weights of the network, or of what it needs, from all of them.
+
+    Raises:
+        InputError: if a file is missing or damaged.
+    """
+    weights = folder / WEIGHTS
+    if not (folder / CONFIG).is_file() or not weights.is_file():
+        raise InputError(f"{folder} is no run folder, it needs {CONFIG} and {WEIGHTS}")
+    config = load_config(folder / CONFIG)
+    try:
+        with safe_open(weights, framework="pt") as file:
+            state = {name: _single(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+            values = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+        spectrum, colors = values["mean_spectrum"], values.get("mean_colors")
+        metadata = Metadata(
+            optical=ValueRange.from_dict(values["optical"]),
+            radar=ValueRange.from_dict(values["radar"]),
+            mean_spectrum=None if spectrum is None else tuple(spectrum),
+            autoencoders=values.get("autoencoders", {}),
+            mean_colors=colors and {prompt: tuple(color) for prompt, color in colors.items()},
+            tokenizer=values.get("tokenizer"),
+            text=values.get("text"),
+        )
+    except (SafetensorError, OSError, json.JSONDecodeError, ValueError) as error:
+        raise InputError(f"{weights} is damaged ({error}), save or download the run again") from error
+    except KeyError as error:
+        raise InputError(
+            f"{weights} lacks {error} in its metadata, make it with `pellucid import`"
+        ) from error
+    return config, state, metadata
+
+
+def read_tokenizer_of(folder: Path) -> Tokenizer:
+    """Return the tokenizer of a run folder: the one that the weights were trained with, and no other.
+
+    Raises:
+        InputError: if the run understands no texts, or the file is missing, damaged or another one.
+    """
+    _, _, metadata = read_run(folder)
+    return check_tokenizer(folder, metadata)
+
+
+def check_tokenizer(folder: Path, metadata: Metadata) -> Tokenizer:
+    """Return the tokenizer of a run folder of which `read_run` gave the metadata; see `read_tokenizer_of`."""
+    path = folder / TOKENIZER
+    if metadata.tokenizer is None:
+        raise InputError(f"{folder} understands no texts; name the run of a text encoder or a colorizer")
+    if not path.is_file():
+        raise InputError(
+            f"{folder} lacks {TOKENIZER}, the words that it was trained with; copy it from there"
+        )
+    try:
+        found = _digest(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path} ({error}), copy it from the training run") from error
+    if found != metadata.tokenizer:
+        raise InputError(
+            f"{path} is not the tokenizer of training: its SHA-256 begins with {found[:8]} instead of "
+            f"{metadata.tokenizer[:8]}; copy that of the training run"
+        )
+    return read_tokenizer(path)
+
+
+def part_of(state: Mapping[str, Tensor], prefix: str | None = None) -> dict[str, Tensor]:
+    """Return, from the weights of a run, those with a prefix, without it; None: of the network alone."""
+    if prefix is None:
+        return {name: value for name, value in state.items() if not name.startswith((AUTOENCODERS, TEXT))}
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def find_run(name_or_path: str | Path) -> Path:
+    """Return the run folder that is meant: a folder, or the name of a model that ships with the package.
+
+    Raises:
+        InputError: listing the known names, if it is neither.
+    """
+    for folder in (Path(name_or_path), SHIPPED / name_or_path):
+        if (folder / WEIGHTS).is_file():
+            return folder
+    known = ", ".join(shipped_runs()) or "none"
+    raise InputError(
+        f"{str(name_or_path)!r} is neither a run folder with {WEIGHTS} nor a model that ships ({known})"
+    )
+
+
+def shipped_runs() -> tuple[str, ...]:
+    """Return the names of the models that ship with the package."""
+    return tuple(sorted(path.parent.name for path in SHIPPED.glob(f"*/{WEIGHTS}")))
+
+
+def find_upscaler(factor: int | None = None) -> str:
+    """Return the name of a model that ships and enlarges slices by `factor`; None: by any.
+
+    Raises:
+        InputError: listing the factors of those that ship, if there is none.
+    """
+    scales = {
+        name: getattr(load_config(SHIPPED / name / CONFIG).method, "scale", 1) for name in shipped_runs()
+    }
+    known = {name: scale for name, scale in scales.items() if scale > 1}
+    for name, scale in known.items():
+        if factor in (None, scale):
+            return name
+    found = ", ".join(f"{name} ({scale} times)" for name, scale in known.items()) or "none"
+    wanted = "enlarges slices" if factor is None else f"enlarges slices {factor} times"
+    raise InputError(f"no model that ships {wanted} (those that enlarge: {found}); name a run with --model")
+
+
+def find_colorizer() -> str:
+    """Return the name of a model that ships and turns radar into pictures in colour.
+
+    Raises:
+        InputError: if none does.
+    """
+    for name in shipped_runs():
+        method = load_config(SHIPPED / name / CONFIG).method
+        if method.optical == PICTURE.bands and method.radar:
+            return name
+    raise InputError("no model that ships turns radar into pictures in colour; name a run with --model")
+
+
+def describe(folder: Path) -> tuple[str, str, str]:
+    """Return name, size in MB and the first sentence of the card of a run folder."""
+    lines = (folder / CARD).read_text(encoding="utf-8").splitlines() if (folder / CARD).is_file() else []
+    first = next((line for line in lines if line and not line.startswith("#")), "")
+    return folder.name, f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}", first
+
+
+def _save_weights(path: Path, method: Method, *, half: bool) -> None:
+    autoencoders: Mapping[str, nn.Module] = getattr(method, "autoencoders", {})
+    tokenizer: Tokenizer | None = getattr(method, "tokenizer", None)
+    text: nn.Module | None = getattr(method, "text_encoder", None)
+    weights = plain_state(method.network)
+    for kind, network in autoencoders.items():
+        weights |= network.state_dict(prefix=f"{AUTOENCODERS}{kind}.")
+    if text is not None:
+        weights |= text.state_dict(prefix=TEXT)
+    state = {
+        # A channels-last tensor cannot be stored, and two names may share one tensor: hence the copies.
+        name: tensor.detach()
+        .to("cpu", torch.float16 if half and tensor.is_floating_point() else tensor.dtype)
+        .clone(memory_format=torch.contiguous_format)
+        for name, tensor in weights.items()
+    }
+    metadata = {
+        "optical": json.dumps(dataclasses.asdict(method.optical)),
+        "radar": json.dumps(dataclasses.asdict(method.radar)),
+        "mean_spectrum": json.dumps(method.mean_spectrum),
+    }
+    if autoencoders:
+        entries = {kind: _entry(network) for kind, network in autoencoders.items()}
+        metadata["autoencoders"] = json.dumps(entries)
+    if text is not None:
+        metadata["text"] = json.dumps(_entry(text))
+    colors: Mapping[str, tuple[float, ...]] | None = getattr(method, "mean_colors", None)
+    if colors is not None:
+        metadata["mean_colors"] = json.dumps(dict(colors))
+    if tokenizer is not None:
+        metadata["tokenizer"] = json.dumps(_digest(tokenizer.to_json()))
+    write_atomically(path, lambda partial: save_file(state, partial, metadata))
+    with safe_open(path, framework="pt") as file:
+        for name, tensor in state.items():
+            if not torch.equal(file.get_tensor(name), tensor):
+                raise OSError(f"{name} reads back differently from {path}")
+
+
+def _entry(network: nn.Module) -> dict[str, Any]:
+    """Return the config's `network` entry that builds the same network."""
+    name = type(network).__module__.rpartition(".")[2]
+    config: Any = network.config
+    return {"name": name, **dataclasses.asdict(config)}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _single(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor

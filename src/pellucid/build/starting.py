@@ -1,0 +1,120 @@
+"""What training starts with: weights from elsewhere, and which of the network's it changes."""
+
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from torch import Tensor, nn
+
+from pellucid.build.fine_tuning import add_lora, freeze
+from pellucid.build.pretrained import is_pretrained, read_autoencoder, read_text_encoder, read_unet
+from pellucid.build.run import find_run, part_of, read_run
+from pellucid.config import TrainConfig
+from pellucid.errors import InputError
+from pellucid.networks.autoencoder import Autoencoder
+from pellucid.networks.text_encoder import TextEncoder
+from pellucid.networks.text_unet import INPUT, TextUNet, widen_input
+
+State: TypeAlias = dict[str, Tensor]
+# Keys of configs that may differ from those of the weights: what is new in ours, or changes no result.
+FREE = {
+    TextUNet: ("sar_channels", "checkpointing"),
+    Autoencoder: ("checkpointing",),
+    TextEncoder: ("bands", "image_width", "features"),
+}
+# Properties of configs in place of keys whose values can be written in several ways.
+MEANINGS = {"num_heads": "heads", "attention_resolutions": "attends"}
+
+
+def prepare_network(network: nn.Module, options: TrainConfig) -> None:
+    """Give the network the weights that training starts from, and freeze those that it leaves alone.
+
+    Args:
+        network: as built, with random weights.
+        options: `init_from`, `freeze` and `lora_rank` count.
+
+    Raises:
+        InputError: if the weights are missing or do not fit the network, or what is frozen does not.
+    """
+    if options.init_from:
+        load_start(network, options.init_from)
+    freeze(network, options.freeze)
+    if options.lora_rank:
+        add_lora(network, options.lora_rank, seed=options.seed)
+    if not any(weight.requires_grad for weight in network.parameters()):
+        raise InputError(
+            "train.freeze names every weight of the network, so that there is nothing to train; leave some "
+            "out, or set train.lora_rank"
+        )
+
+
+def load_start(network: nn.Module, source: str) -> None:
+    """Load the weights of a run, of a model that ships, or of a folder of diffusers or transformers.
+
+    Inputs of a `text_unet` that the weights do not know are ignored at first. The image encoder of a
+    `text_encoder`, where the weights have none, keeps its random ones.
+
+    Raises:
+        InputError: if there are none there, or they do not fit the network.
+    """
+    if is_pretrained(Path(source)):
+        load_weights(network, _pretrained(network, Path(source)), source)
+    else:
+        _, state, _ = read_run(find_run(source))
+        load_weights(network, _widened(network, part_of(state)), source)
+
+
+def load_weights(network: nn.Module, state: State, source: str | Path) -> None:
+    """Load the weights of `source`.
+
+    Raises:
+        InputError: if they do not fit the network.
+    """
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise InputError(f"the weights of {source} do not fit the network of the config: {reason}") from error
+
+
+def _pretrained(network: nn.Module, folder: Path) -> State:
+    """Return the weights of a published folder, as far as it has them, for the network."""
+    match network:
+        case TextUNet():
+            config, state = read_unet(folder)
+            _check_sizes(network, config, folder)
+            return _widened(network, state)
+        case Autoencoder():
+            found, state = read_autoencoder(folder)
+            _check_sizes(network, found, folder)
+            return state
+        case TextEncoder():
+            sizes, state = read_text_encoder(folder)
+            _check_sizes(network, sizes, folder)
+            return {**network.state_dict(), **state}
+    raise InputError(
+        f"train.init_from: {folder} is a folder of diffusers or transformers, which only the networks "
+        "text_unet, autoencoder and text_encoder can start from; name a run"
+    )
+
+
+def _check_sizes(network: Any, found: Any, folder: Path) -> None:
+    """Refuse weights of other sizes than the network's."""
+    for key, value in vars(found).items():
+        if key not in FREE[type(network)] and _meaning(network.config, key) != _meaning(found, key):
+            ours = getattr(network.config, key)
+            raise InputError(
+                f"network.{key} is {ours!r}, but the weights in {folder} have {value!r}; set it so"
+            )
+
+
+def _meaning(config: Any, key: str) -> Any:
+    """Return the value of a key in the one form that says the same, however it was written."""
+    return getattr(config, MEANINGS.get(key, key), getattr(config, key))
+
+
+def _widened(network: nn.Module, state: State) -> State:
+    """Return the weights with room for inputs that they do not know, where the network has such."""
+    if not isinstance(network, TextUNet) or INPUT not in state:
+        return state
+    channels = network.config.sar_channels + network.config.latent_channels
+    return widen_input(state, channels) if state[INPUT].shape[1] < channels else state

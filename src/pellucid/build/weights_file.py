@@ -1,0 +1,158 @@
+"""Files of weights by path or URL, read without running any code in them."""
+
+import argparse
+import pickle
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+import torchmetrics.functional.image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pellucid.errors import InputError
+from pellucid.networks._vgg import VGG16, VGG16_TAPS, VGG19, VGG19_TAPS, VGG_CHANNELS, Lpips, Vgg
+
+SUFFIXES = (".pth", ".pt", ".safetensors")
+# Under which key the published training scripts put the weights; a checkpoint may also be the bare weights.
+HOLDERS = ("network", "model_state_dict", "state_dict")
+# What torch.nn.DataParallel puts before every key.
+WRAPPED = "module."
+
+
+def read_state_dict(source: Path | str) -> dict[str, Tensor]:
+    """Return the tensors by name, without what training wrapped around them.
+
+    Args:
+        source: .pth, .pt or .safetensors; as text also an http, https or file URL of one, which is fetched
+            once into the folder of torch.hub (`TORCH_HOME`).
+
+    Raises:
+        InputError: if it cannot be fetched or read, or holds no state dict or numbers that are not finite.
+    """
+    is_url = isinstance(source, str) and "://" in source
+    path = Path(urlsplit(str(source)).path) if is_url else Path(source)
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{source} is no checkpoint by its name, give a .pth, .pt or .safetensors file")
+    return _read_fetched(str(source), path.name) if is_url else _tensors(_read(path), path)
+
+
+def _read_fetched(url: str, name: str) -> dict[str, Tensor]:
+    """Return what the file of `url` holds; a download that cannot be read is not kept."""
+    kept = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if kept.is_file():
+        return read_state_dict(kept)
+    _fetch(url, kept)
+    try:
+        return read_state_dict(kept)
+    except InputError:
+        kept.unlink()
+        raise
+
+
+def _fetch(url: str, path: Path) -> None:
+    """Download to a temporary name beside `path`, then rename."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), progress=sys.stderr.isatty())
+    except (OSError, ValueError, HTTPException) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise InputError(
+            f"cannot download {url} to {path.parent} ({reason}), check the URL or name a file on this machine"
+        ) from error
+
+
+def _read(path: Path) -> Any:
+    """Return what the file holds."""
+    if not path.is_file():
+        raise InputError(f"{path} is no file, check the path")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        # Training checkpoints of GLF-CR hold their command line's options beside the weights.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror or error}), check the path") from error
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path} holds more than tensors or is damaged, and code in it is never run; "
+            "save its state dict alone, as .safetensors or .pth"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is damaged ({error}), download it again") from error
+
+
+def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
+    """Return the tensors by name, without what training wrapped around them."""
+    found = content
+    for holder in HOLDERS:
+        if isinstance(content, Mapping) and isinstance(content.get(holder), Mapping):
+            found = content[holder]
+            break
+    if not isinstance(found, Mapping) or not found or not all(isinstance(v, Tensor) for v in found.values()):
+        raise InputError(f"{path} holds no state dict, neither bare nor under {', '.join(HOLDERS)}; save one")
+    broken = next((name for name, value in found.items() if not value.isfinite().all()), None)
+    if broken is not None:
+        raise InputError(f"{path} holds NaN or infinity in {broken}, take an earlier checkpoint")
+    prefix = WRAPPED if all(name.startswith(WRAPPED) for name in found) else ""
+    return {name.removeprefix(prefix): value for name, value in found.items()}
+
+
+def load_vgg19(source: Path | str) -> Vgg:
+    """Return VGG19 up to conv5_1 and its ReLU.
+
+    Args:
+        source: torchvision's weights, .pth, .pt or .safetensors, as path or URL; the classifier in it is
+            passed over.
+
+    Raises:
+        InputError: if it cannot be fetched or read, or is no VGG19.
+    """
+    return _load(VGG19, VGG19_TAPS, source, "VGG19")
+
+
+def load_lpips(vgg16: Path | str, heads: Path | str | None = None) -> Lpips:
+    """Return LPIPS.
+
+    Args:
+        vgg16: torchvision's weights of VGG16, .pth, .pt or .safetensors, as path or URL.
+        heads: the published linear layers, `lin0.model.1.weight` and so on, likewise; without, those that
+            torchmetrics carries, version 0.1 of the authors.
+
+    Raises:
+        InputError: if a file cannot be fetched or read, or is not what it should be.
+    """
+    network = _load(VGG16, VGG16_TAPS, vgg16, "VGG16")
+    source = heads or Path(torchmetrics.functional.image.__file__).parent / "lpips_models" / "vgg.pth"
+    expected = {f"lin{level}.model.1.weight": (1, count, 1, 1) for level, count in enumerate(VGG_CHANNELS)}
+    found = _pick(read_state_dict(source), expected, f"{source} holds no linear layers of LPIPS for VGG16")
+    return Lpips(network, list(found.values()))
+
+
+def _load(blocks: Sequence[int], taps: Sequence[int], source: Path | str, name: str) -> Vgg:
+    with torch.device("meta"):
+        network = Vgg(blocks, taps)
+    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    weights = _pick(read_state_dict(source), expected, f"{source} is no {name}")
+    network.load_state_dict(weights, assign=True)
+    return network
+
+
+def _pick(
+    weights: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], wrong: str
+) -> dict[str, Tensor]:
+    """Return the expected weights alone, in single precision."""
+    for key, shape in expected.items():
+        if key not in weights:
+            raise InputError(f"{wrong}, it lacks {key}; give the published file")
+        if weights[key].shape != shape:
+            found = tuple(weights[key].shape)
+            raise InputError(f"{wrong}, {key} has shape {found} instead of {shape}; give the published file")
+    return {key: weights[key].float() for key in expected}

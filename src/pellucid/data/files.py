@@ -1,0 +1,107 @@
+"""Files and folders that are written: whole or not at all, and refused before any work is done."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pellucid.errors import InputError
+
+# Permissions of every file that is written: all may read, the owner may write.
+MODE = 0o644
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write(temporary path)` in the folder of `path`, flush, and rename the result to `path`.
+
+    Raises:
+        InputError: if the folder cannot be written to; nothing is left then.
+    """
+    with temporary_beside(path) as temporary:
+        write(temporary)
+        temporary.chmod(MODE)  # safetensors makes files that only their owner can read
+        flush(temporary)
+        temporary.replace(path)
+
+
+@contextmanager
+def temporary_beside(path: Path) -> Iterator[Path]:
+    """Give the name of an empty file in the folder of `path` that is gone afterwards, unless renamed.
+
+    Raises:
+        InputError: if `path` is a folder, or its folder is missing or cannot be written to.
+    """
+    check_writable(path)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        Path(name).chmod(MODE)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse an output path that is a folder or whose folder cannot be written to.
+
+    Raises:
+        InputError: saying which.
+    """
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: the folder {path.parent} does not exist; make it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write {path}: the folder {path.parent} is read-only; choose another")
+
+
+def flush(path: Path) -> None:
+    """Wait until the file's content is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Raises:
+        InputError: if that is not possible.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder}: {error.strerror}; choose another") from error
+
+
+def check_folder(folder: Path, source: Path, *, reason: str) -> None:
+    """Refuse a folder that cannot be made or written to, or that is the input.
+
+    Args:
+        folder: of the results; nothing is made here.
+        source: folder of the input.
+        reason: why a folder is needed, for who named a file.
+
+    Raises:
+        InputError: saying which.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"cannot write {folder}: it is a file, and {reason}; name a folder")
+    if folder.resolve() == source.resolve():
+        raise InputError(f"cannot write {folder}: it is the input; name another folder")
+    if not folder.parent.is_dir():
+        raise InputError(f"cannot write {folder}: the folder {folder.parent} does not exist; make it first")
+    place = folder if folder.is_dir() else folder.parent
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write {folder}: {place} is read-only; choose another folder")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, whole or not at all."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -1,0 +1,1 @@
+"""The shelf of dataset layouts: one file each, found by its name."""

@@ -1,0 +1,151 @@
+"""Splits by place: which ROIs train, validate and test, with a hash, and none in two of them.
+
+Names are compared whole. Matching them as substrings or prefixes of paths, as a widely reused loader does,
+takes ROIs1158_spring_106 of the test list for ROIs1158_spring_1 of the training list.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from pellucid.data.files import write_atomically
+from pellucid.errors import InputError
+
+SPLITS = ("train", "val", "test")
+# Orders of the places that are tried, of which the one nearest to the wanted shares is taken.
+NUM_TRIALS = 32
+
+Splits = Mapping[str, tuple[str, ...]]
+
+
+def check_disjoint(splits: Mapping[str, Iterable[str]], *, where: str = "the splits") -> None:
+    """Refuse splits that share a place.
+
+    Args:
+        splits: exact ROI names by split.
+        where: what the error calls them.
+
+    Raises:
+        InputError: naming an ROI that stands in two splits, or twice in one.
+    """
+    seen: dict[str, str] = {}
+    for split, names in splits.items():
+        for name in names:
+            if name in seen:
+                raise InputError(
+                    f"{where}: {name} is in {seen[name]} and in {split}, a place belongs to one split alone;"
+                    " take it out of one of them"
+                )
+            seen[name] = split
+
+
+def hash_splits(splits: Splits) -> str:
+    """Return the SHA-256 of the splits, in hexadecimal; the order of the names does not matter."""
+    content = json.dumps({split: sorted(names) for split, names in splits.items()}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def save_splits(path: Path, splits: Splits) -> str:
+    """Write the splits with their SHA-256, which is returned; nothing is left at `path` on failure.
+
+    Raises:
+        InputError: if two splits share a place, or the file cannot be written.
+    """
+    check_disjoint(splits, where=str(path))
+    digest = hash_splits(splits)
+    lists = {split: list(names) for split, names in splits.items()}
+    text = json.dumps({"sha256": digest, "splits": lists}, indent=1) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    read_splits(path)
+    return digest
+
+
+def read_splits(path: Path) -> Splits:
+    """Return the exact ROI names by split, from our own file or from plain JSON lists by split.
+
+    Raises:
+        InputError: if the file cannot be read, was changed after its hash was taken, or two splits share a
+            place.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the splits {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON: {error}") from error
+    digest, lists = None, values
+    if isinstance(values, dict) and "splits" in values:
+        digest, lists = values.get("sha256"), values["splits"]
+    if not _are_lists_of_names(lists):
+        raise InputError(f"{path} must map split names (train, val, test) to lists of ROI names")
+    splits = {split: tuple(names) for split, names in lists.items()}
+    check_disjoint(splits, where=str(path))
+    if digest is not None and digest != hash_splits(splits):
+        raise InputError(
+            f"{path} was changed after it was saved: its SHA-256 does not fit; save the splits anew"
+        )
+    return splits
+
+
+def divide_places(counts: Mapping[str, int], shares: Sequence[float], seed: int) -> Splits:
+    """Return whole places for train, val and test, whose samples come near the shares.
+
+    Where a place falls follows from the seed and the counts alone, on every machine. Each split that is to
+    have a share gets a place, as long as there are enough.
+
+    Args:
+        counts: samples of each place.
+        shares: of train, val and test, relative to their sum.
+        seed: another one divides the places otherwise.
+    """
+    trials = [_divide(counts, shares, f"{seed} {trial}") for trial in range(NUM_TRIALS)]
+    splits, _ = min(trials, key=lambda trial: trial[1])
+    return {split: tuple(sorted(names)) for split, names in splits.items()}
+
+
+def is_named(names: Sequence[str], patterns: Iterable[str]) -> bool:
+    """Return whether one of a sample's names is meant, whole; a pattern may hold the wildcards * and ?."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
+
+
+def check_patterns(known: Iterable[Sequence[str]], patterns: Iterable[str], *, where: str) -> None:
+    """Refuse a pattern that fits no sample: a mistyped name would let in what was meant to stay out.
+
+    Args:
+        known: the names of each sample (sample, place).
+        patterns: what the user wrote.
+        where: what the error calls the place of the patterns.
+
+    Raises:
+        InputError: naming the pattern.
+    """
+    known = list(known)
+    for pattern in patterns:
+        if not any(is_named(names, [pattern]) for names in known):
+            example = f", for instance {known[0][0]!r}" if known else ""
+            raise InputError(f"{where}: {pattern!r} fits no sample and no place; give whole names{example}")
+
+
+def _divide(
+    counts: Mapping[str, int], shares: Sequence[float], salt: str
+) -> tuple[dict[str, list[str]], float]:
+    """Give each place to the split that lacks most; return them, and how many samples are amiss then."""
+    unit = sum(counts.values()) / sum(shares)
+    lack = {split: share * unit for split, share in zip(SPLITS, shares, strict=True) if share}
+    order = sorted(counts, key=lambda name: hashlib.sha256(f"{salt} {name}".encode()).digest())
+    splits: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for i, name in enumerate(order):
+        empty = [split for split in lack if not splits[split]]
+        is_urgent = len(order) - i <= len(empty)
+        split = max(empty if is_urgent else lack, key=lack.__getitem__)
+        splits[split].append(name)
+        lack[split] -= counts[name]
+    return splits, sum(map(abs, lack.values()))
+
+
+def _are_lists_of_names(lists: object) -> bool:
+    return isinstance(lists, dict) and all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists.values()
+    )

@@ -1,0 +1,281 @@
+"""Pictures of radar, paired with pictures in colour of the same places and with words, for colorization.
+
+The layout: lists `data_r_NNN.csv` with one pair a row, and folders `r_NNN/s1_NNN` (radar) and `r_NNN/s2_NNN`
+(optical), one `r_NNN` per region.
+"""
+
+import csv
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from string import Formatter
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torch.utils.data import Dataset
+
+from pellucid.data.batch import Batch
+from pellucid.data.radar_picture import read_color, read_gray
+from pellucid.data_config import SarOpticalSource
+from pellucid.datasets._splits import Splits, check_patterns, divide_places, is_named, read_splits
+from pellucid.errors import InputError
+
+log = logging.getLogger(__name__)
+
+LISTS = "data_r_*.csv"
+RADAR, OPTICAL = "s1_fileName", "s2_fileName"
+# The words about a pair, in the order of the columns.
+WORDS = (
+    *("coordinates", "country", "date-time", "scale", "region", "season"),
+    *("operational-mode", "polarisation", "bands"),
+)
+# Entries that say nothing, in lower case.
+UNKNOWN = frozenset({"", "-", "?", "n/a", "nan", "none", "null", "unknown"})
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A row of a list.
+
+    Attributes:
+        key: path of the radar below the root, without its suffix: `r_005/s1_005/img_p12`.
+        group: the region folder, `r_005`.
+        sar: grey picture.
+        optical: picture in colour.
+        words: by column; "" where it is not known.
+        row: where it is listed, for messages.
+    """
+
+    key: str
+    group: str
+    sar: Path
+    optical: Path
+    words: Mapping[str, str]
+    row: str
+
+    def names(self) -> tuple[str, ...]:
+        """Return what the pair may be called: its key, its key without s1_NNN, and its region folder."""
+        return self.key, f"{self.group}/{PurePosixPath(self.key).name}", self.group
+
+    def missing(self) -> tuple[Path, ...]:
+        """Return which of its files do not exist."""
+        return tuple(path for path in (self.sar, self.optical) if not path.is_file())
+
+
+class SarOptical(Dataset[Batch]):
+    """Whole pairs, each a `Batch` with B = 1: `sar` (1, 1, H, W), `target` in colour, and `prompt`.
+
+    There is no degraded image to colorize but the radar, so that `degraded` is it, in three equal channels:
+    what a model has to beat. Pairs whose files are missing are left out, counted and warned of.
+
+    Args:
+        source: where the pairs lie and which of them are meant.
+
+    Attributes:
+        keys: name of each pair.
+        groups: region folder of each pair.
+        prompts: text of each pair; "" where nothing is known.
+        pairs: what the lists say of each pair.
+        missing: pairs that are meant, but whose files are missing.
+
+    Raises:
+        InputError: if a list cannot be read, the prompt names no column, or no pair is left.
+    """
+
+    def __init__(self, source: SarOpticalSource) -> None:
+        listed = _select(list_pairs(source.root), source)
+        self.pairs = tuple(pair for pair in listed if not pair.missing())
+        self.missing = tuple(pair for pair in listed if pair.missing())
+        if self.missing:
+            _report_missing(source, self.missing, len(listed))
+        check_prompt(source.prompt, {column for pair in self.pairs for column in pair.words})
+        self.size = source.size
+        self.keys = tuple(pair.key for pair in self.pairs)
+        self.groups = tuple(pair.group for pair in self.pairs)
+        self.prompts = tuple(fill_prompt(source.prompt, pair.words) for pair in self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return pair `index`.
+
+        Raises:
+            InputError: naming the file that is damaged, or not grey, or not in colour, or the two that
+                differ in size.
+        """
+        pair = self.pairs[index]
+        sar, target = read_gray(pair.sar)[None], read_color(pair.optical)[None]
+        if sar.shape[-2:] != target.shape[-2:]:
+            found, needed = (" x ".join(map(str, image.shape[-2:])) for image in (sar, target))
+            raise InputError(
+                f"{pair.sar} has {found} pixels and {pair.optical} {needed}, a pair has one size; exclude it"
+            )
+        sar, target = (_resize(image, self.size) for image in (sar, target))
+        return Batch(
+            degraded=sar.repeat(1, target.shape[1], 1, 1),
+            target=target,
+            sar=sar,
+            valid=torch.ones_like(sar, dtype=torch.bool),
+            key=(pair.key,),
+            prompt=(self.prompts[index],),
+        )
+
+
+def find_lists(root: Path) -> list[Path]:
+    """Return the lists of a folder, sorted.
+
+    Raises:
+        InputError: if there is no such folder, or no list in it.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root} is no folder; root must name a folder of {LISTS} and region folders")
+    lists = sorted(root.glob(LISTS))
+    if not lists:
+        raise InputError(f"{root} holds no {LISTS}; name the folder with the lists of the pairs")
+    return lists
+
+
+def list_pairs(root: Path) -> list[Pair]:
+    """Return every pair of every list of a folder.
+
+    Raises:
+        InputError: if there is no list, or one cannot be read.
+    """
+    return [pair for path in find_lists(root) for pair in read_list(path)]
+
+
+def read_list(path: Path) -> list[Pair]:
+    r"""Return the pairs of a list, whether or not their files exist; `\` in paths counts as `/`.
+
+    Raises:
+        InputError: if it cannot be read, lacks a column of files, or a row has too many or too few columns.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
+    except OSError as error:
+        raise InputError(f"cannot read the list {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is no text; a list of pairs in CSV is needed") from error
+    header = rows[0] if rows else []
+    lacking = [column for column in (RADAR, OPTICAL) if column not in header]
+    if lacking:
+        raise InputError(f"{path} lacks the column {lacking[0]}; its first row must name the columns")
+    return [
+        _parse_row(path, header, row, f"{path}, line {line}")
+        for line, row in enumerate(rows[1:], start=2)
+        if any(row)
+    ]
+
+
+def _parse_row(path: Path, header: list[str], row: list[str], where: str) -> Pair:
+    if len(row) != len(header):
+        raise InputError(
+            f"{where} has {len(row)} columns, the first row {len(header)}; put entries with commas in quotes"
+        )
+    cells = dict(zip(header, row, strict=True))
+    files = [PurePosixPath(cells.pop(column).replace("\\", "/")) for column in (RADAR, OPTICAL)]
+    regions = {file.parts[0] if len(file.parts) > 1 else "" for file in files}
+    if len(regions) > 1 or "" in regions:
+        raise InputError(
+            f"{where} pairs {files[0]} with {files[1]}; both must lie in one region folder, as r_000/s1_000/a"
+        )
+    words = {column: "" if text.lower() in UNKNOWN else text for column, text in cells.items()}
+    sar, optical = (path.parent / file for file in files)
+    known = {column: words.pop(column, "") for column in WORDS}
+    return Pair(str(files[0].with_suffix("")), regions.pop(), sar, optical, {**known, **words}, where)
+
+
+def check_prompt(template: str, columns: Iterable[str]) -> None:
+    """Refuse a template that is no format string, or names something else than a column.
+
+    Raises:
+        InputError: naming it, and the columns.
+    """
+    try:
+        names = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+    except ValueError as error:
+        raise InputError(f"prompt: {template!r} is no template: {error}") from error
+    unknown = sorted(names - set(columns))
+    if unknown:
+        raise InputError(
+            f"prompt: no list has a column {unknown[0]!r}; choose among {', '.join(sorted(columns))}"
+        )
+
+
+def fill_prompt(template: str, words: Mapping[str, str]) -> str:
+    """Return the template with its {columns} filled in, without the clauses of which a column is not known.
+
+    Clauses are parted by commas. Where nothing is left, "" is the prompt that says nothing.
+    """
+    clauses = [clause.strip() for clause in template.split(",")]
+    known = [clause for clause in clauses if all(words.get(name) for name in _columns(clause))]
+    return ", ".join(clause.format_map(words) for clause in known)
+
+
+def divide_folders(pairs: Iterable[Pair], source: SarOpticalSource) -> Splits:
+    """Return the region folders of each split.
+
+    It follows from what is listed, so that it stays when files get lost, or pairs are excluded.
+
+    Raises:
+        InputError: if the file of splits cannot be read, or names a folder that is not listed.
+    """
+    counts = Counter(pair.group for pair in pairs)
+    if source.splits is None:
+        return divide_places(counts, source.shares, source.seed)
+    splits = read_splits(source.splits)
+    names = [name for split in splits.values() for name in split]
+    check_patterns([(group,) for group in counts], names, where=str(source.splits))
+    return splits
+
+
+def _columns(clause: str) -> list[str]:
+    return [name for _, name, _, _ in Formatter().parse(clause) if name is not None]
+
+
+def _select(pairs: list[Pair], source: SarOpticalSource) -> list[Pair]:
+    """Return the pairs that the source means.
+
+    Raises:
+        InputError: if a name fits none, or none is left.
+    """
+    if source.folders and source.split != "all":
+        raise InputError(
+            f"folders of {source.root} names the region folders, and so does split: {source.split}; leave out"
+            " one of the two"
+        )
+    for patterns, key in ((source.folders, "folders"), (source.exclude, "exclude")):
+        check_patterns([pair.names() for pair in pairs], patterns, where=f"{key} of {source.root}")
+    if source.split != "all":
+        folders = divide_folders(pairs, source).get(source.split, ())
+        pairs = [pair for pair in pairs if pair.group in folders]
+    if source.folders:
+        pairs = [pair for pair in pairs if is_named((pair.group,), source.folders)]
+    kept = [pair for pair in pairs if not is_named(pair.names(), source.exclude)]
+    if not kept:
+        raise InputError(
+            f"{source.root} has no pair of split {source.split!r} that is not excluded; there may be too few"
+            " region folders, name other splits, folders or shares"
+        )
+    return kept
+
+
+def _report_missing(source: SarOpticalSource, missing: tuple[Pair, ...], num_listed: int) -> None:
+    first = missing[0]
+    what = f"{len(missing)} of {num_listed} pairs of {source.root} lack a file, first {first.missing()[0]}"
+    if len(missing) == num_listed:
+        raise InputError(f"{what} ({first.row}); paths in the lists are relative to the folder of the lists")
+    log.warning(
+        "%s (%s): they are left out; `pellucid data check %s` names them", what, first.row, source.root
+    )
+
+
+def _resize(image: Tensor, size: int) -> Tensor:
+    if size in (0, image.shape[-1]) and size in (0, image.shape[-2]):
+        return image
+    return interpolate(image, (size, size), mode="bilinear", antialias=True).clamp(0, 1)

@@ -1,0 +1,302 @@
+"""SEN12MS-CR: radar, cloudy and cloud-free images of the same places.
+
+Ebel, Meraner, Schmitt and Zhu 2020, doi:10.1109/TGRS.2020.3024744. Three layouts are read: the lists
+(`data.csv`) of the published GLF-CR code, the dataset's own folders
+(ROIs1158_spring_s1/s1_1/ROIs1158_spring_s1_1_p30.tif), and plain folders s2_cloudy/, s2_cloudfree/ and, where
+there is one, s1/, paired by file name.
+"""
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pellucid.data.batch import Batch
+from pellucid.data.cloud_score import NEEDED, cloud_score
+from pellucid.data.geotiff import Raster
+from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
+from pellucid.data.raster import read_optical, read_radar
+from pellucid.data_config import Sen12MsCrSource
+from pellucid.datasets._splits import check_patterns, is_named, read_splits
+from pellucid.errors import InputError
+
+# ROIs1158_spring_s2_cloudy_1_p30 and ROIs1158_spring_1_p30 are both patch 30 of ROI ROIs1158_spring_1.
+_NAME = re.compile(r"(?P<season>ROIs\d+_[a-z]+)(?:_s1|_s2|_s2_cloudy)?_(?P<number>\d+)_p(?P<patch>\d+)")
+# Column 0 of the published lists.
+_SPLIT_NUMBERS = {"1": "train", "2": "val", "3": "test"}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The files of one patch.
+
+    Attributes:
+        key: name of the patch, without the sensor.
+        group: the place (ROI); patches of one place overlap and belong to one split.
+        split: "train", "val" or "test" where the layout says so, otherwise "".
+        radar: None where the layout has no radar.
+    """
+
+    key: str
+    group: str
+    cloudy: Path
+    clear: Path
+    radar: Path | None
+    split: str = ""
+
+
+class Sen12MsCr(Dataset[Batch]):
+    """Whole patches of SEN12MS-CR, each a `Batch` with B = 1.
+
+    `sar` is NaN where there is no radar; `cloud` is the built-in score of the cloudy image, None if `bands`
+    leaves out what it needs (B02 and B04).
+
+    Args:
+        source: where the patches lie and which of them are meant.
+        bands: optical bands of the images.
+        radar: polarisations of `sar`.
+
+    Attributes:
+        keys: name of each patch.
+        groups: place (ROI) of each patch.
+
+    Raises:
+        InputError: if the layout cannot be recognised, a file is missing, or no patch is left.
+    """
+
+    def __init__(
+        self,
+        source: Sen12MsCrSource,
+        *,
+        bands: tuple[str, ...] = SENTINEL2.bands,
+        radar: tuple[str, ...] = SENTINEL1.bands,
+    ) -> None:
+        samples = find_samples(source)
+        check_patterns([(s.key, s.group) for s in samples], source.exclude, where=f"exclude of {source.root}")
+        kept = [s for s in samples if not is_named((s.key, s.group), source.exclude)]
+        self.samples = _select_split(kept, source)
+        if not self.samples:
+            raise InputError(
+                f"{source.root} has no patch of the split {source.split!r}; use split: all, or another"
+            )
+        for sample in self.samples:
+            _check_files(sample)
+        self.legacy_fill = source.legacy_fill
+        self.bands = bands
+        self.radar_indices = [SENTINEL1.bands.index(band) for band in radar]
+        self.keys = tuple(sample.key for sample in self.samples)
+        self.groups = tuple(sample.group for sample in self.samples)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return patch `index`, without cropping or change.
+
+        Raises:
+            InputError: if a file cannot be read or the images of the patch differ in size.
+        """
+        sample = self.samples[index]
+        read = _read_filled if self.legacy_fill else read_optical
+        degraded, has_degraded = read(sample.cloudy, self.bands)
+        target, has_target = read(sample.clear, self.bands)
+        sar = self._read_radar(sample, degraded)
+        sizes = {tuple(image.shape[-2:]) for image in (degraded, target, sar)}
+        if len(sizes) > 1:
+            raise InputError(
+                f"the images of {sample.key} differ in size, {sorted(sizes)}; they must be on one grid"
+            )
+        valid = has_degraded & has_target
+        degraded, target = degraded * valid, target * valid
+        cloud = cloud_score(degraded, self.bands) * valid if NEEDED.issubset(self.bands) else None
+        return Batch(
+            key=(sample.key,),
+            degraded=degraded[None],
+            target=target[None],
+            sar=sar[None, self.radar_indices],
+            cloud=None if cloud is None else cloud[None],
+            valid=valid[None],
+        )
+
+    def _read_radar(self, sample: Sample, degraded: Tensor) -> Tensor:
+        if sample.radar is None:
+            return degraded.new_full((len(SENTINEL1.bands), *degraded.shape[-2:]), torch.nan)
+        if self.legacy_fill:
+            return _fill(sample.radar, SENTINEL1, scale=1.0)
+        return read_radar(sample.radar)
+
+
+def name_patch(stem: str) -> tuple[str, str]:
+    """Return the name of a patch without its sensor, and its ROI; another name is its own place.
+
+    Example: `ROIs1158_spring_s2_cloudy_1_p30` gives (`ROIs1158_spring_1_p30`, `ROIs1158_spring_1`).
+    """
+    match = _NAME.fullmatch(stem)
+    if match is None:
+        return stem, stem
+    roi = f"{match['season']}_{match['number']}"
+    return f"{roi}_p{match['patch']}", roi
+
+
+def find_samples(source: Sen12MsCrSource) -> list[Sample]:
+    """Return every patch that the layout lists, whether or not its files exist.
+
+    Raises:
+        InputError: if the layout cannot be recognised or read, or there is no patch.
+    """
+    if not source.root.is_dir():
+        raise InputError(f"{source.root} is no folder; data root must name a copy of SEN12MS-CR")
+    layout = _detect_layout(source) if source.layout == "auto" else source.layout
+    if layout == "csv":
+        if source.splits is not None:
+            raise InputError(
+                f"{source.csv} has its own split column, splits: {source.splits} cannot be used with it"
+            )
+        return _list_csv(source.root, source.root / source.csv)
+    samples = _list_rois(source.root) if layout == "rois" else _list_folders(source.root)
+    if not samples:
+        raise InputError(
+            f"{source.root} holds no patches in the layout {layout!r}; see layout: csv, rois or folders"
+        )
+    return samples
+
+
+def _detect_layout(source: Sen12MsCrSource) -> str:
+    if (source.root / source.csv).is_file():
+        return "csv"
+    if (source.root / "s2_cloudy").is_dir():
+        return "folders"
+    if any(source.root.glob("ROIs*_s2_cloudy")):
+        return "rois"
+    raise InputError(
+        f"{source.root} is not SEN12MS-CR as known here: it has no {source.csv}, no s2_cloudy/ and no"
+        " ROIs*_s2_cloudy/; name the folder that holds one of them"
+    )
+
+
+def _list_csv(root: Path, path: Path) -> list[Sample]:
+    """Return the samples of a list without header, with 5 columns or 7 (separate file names)."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except OSError as error:
+        raise InputError(f"cannot read the list {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text; a list of patches in CSV is needed") from error
+    places = _read_places(root)
+    return [_parse_row(root, row, f"{path}, line {line}", places) for line, row in enumerate(rows, start=1)]
+
+
+def _parse_row(root: Path, row: list[str], where: str, places: dict[str, str]) -> Sample:
+    cells = [cell.strip() for cell in row]
+    if len(cells) not in (5, 7):
+        raise InputError(
+            f"{where} has {len(cells)} columns; 5 (split, radar, clear and cloudy folder, file name) or 7"
+            " (with clear, radar and cloudy file name) are needed"
+        )
+    number, radar_folder, clear_folder, cloudy_folder = cells[:4]
+    if number not in _SPLIT_NUMBERS:
+        raise InputError(
+            f"{where} begins with {number!r}; 1 (train), 2 (validation) or 3 (test) is needed, no header"
+        )
+    clear, radar, cloudy = cells[4:] if len(cells) == 7 else cells[4:] * 3
+    key, roi = name_patch(Path(clear).stem)
+    return Sample(
+        key,
+        places.get(key, roi),
+        cloudy=root / cloudy_folder / cloudy,
+        clear=root / clear_folder / clear,
+        radar=root / radar_folder / radar,
+        split=_SPLIT_NUMBERS[number],
+    )
+
+
+def _list_rois(root: Path) -> list[Sample]:
+    """Return the samples of the dataset's own folders."""
+    samples = []
+    for cloudy in sorted(root.glob("ROIs*_s2_cloudy/s2_cloudy_*/*.tif")):
+        season = cloudy.parents[1].name.removesuffix("_s2_cloudy")
+        number = cloudy.parent.name.removeprefix("s2_cloudy_")
+        key, roi = name_patch(cloudy.stem)
+        if roi != f"{season}_{number}":
+            raise InputError(
+                f"{cloudy} does not belong into its folder, which is of the ROI {season}_{number}"
+            )
+        patch = key.removeprefix(f"{roi}_")
+        clear, radar = (
+            root / f"{season}_{kind}" / f"{kind}_{number}" / f"{season}_{kind}_{number}_{patch}.tif"
+            for kind in ("s2", "s1")
+        )
+        has_radar = (root / f"{season}_s1").is_dir()
+        samples.append(Sample(key, roi, cloudy, clear, radar if has_radar else None))
+    return samples
+
+
+def _list_folders(root: Path) -> list[Sample]:
+    """Return the samples of s2_cloudy/, s2_cloudfree/ and, where there is one, s1/, paired by file name."""
+    places, has_radar = _read_places(root), (root / "s1").is_dir()
+    samples = []
+    for cloudy in sorted((root / "s2_cloudy").glob("*.tif")):
+        key, roi = name_patch(cloudy.stem)
+        clear, radar = root / "s2_cloudfree" / cloudy.name, root / "s1" / cloudy.name
+        samples.append(Sample(key, places.get(key, roi), cloudy, clear, radar if has_radar else None))
+    return samples
+
+
+def _read_places(root: Path) -> dict[str, str]:
+    """Return the place of each patch from the columns `name` and `split_group` of index.csv, where it is."""
+    path = root / "index.csv"
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {row["name"]: row["split_group"] for row in rows if row.get("name") and row.get("split_group")}
+
+
+def _select_split(samples: list[Sample], source: Sen12MsCrSource) -> list[Sample]:
+    if source.split == "all":
+        return samples
+    if source.splits is not None:
+        splits = read_splits(source.splits)
+        if source.split not in splits:
+            raise InputError(f"{source.splits} has no split {source.split!r}; it has {', '.join(splits)}")
+        return [sample for sample in samples if sample.group in splits[source.split]]
+    if not any(sample.split for sample in samples):
+        raise InputError(
+            f"{source.root} does not say which patch is of the split {source.split!r};"
+            " name a JSON of ROI names per split (splits: FILE), or use split: all"
+        )
+    return [sample for sample in samples if sample.split == source.split]
+
+
+def _check_files(sample: Sample) -> None:
+    for path in (sample.cloudy, sample.clear, sample.radar):
+        if path is not None and not path.is_file():
+            raise InputError(
+                f"{path} is missing; patch {sample.key} needs it, restore it or exclude the patch"
+            )
+
+
+def _read_filled(path: Path, bands: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    """Return an optical image as the published loader does: bands by position, NaN filled, all valid."""
+    image = _fill(path, SENTINEL2, scale=1e-4)[[SENTINEL2.bands.index(band) for band in bands]]
+    valid = image.isfinite().all(0, keepdim=True)
+    return image.nan_to_num(nan=0.0), valid
+
+
+def _fill(path: Path, values: ValueRange, *, scale: float) -> Tensor:
+    """Return the image with NaN replaced by the mean over all its bands; one that is all NaN stays so."""
+    with Raster(path, "image") as raster:
+        image = raster.read_array().astype(np.float32)
+    if len(image) != len(values.bands):
+        raise InputError(
+            f"{path} has {len(image)} bands, legacy_fill needs exactly {', '.join(values.bands)}"
+        )
+    if not np.isnan(image).all():
+        image = np.where(np.isnan(image), np.nanmean(image), image)
+    return values.to_unit(torch.from_numpy(image) * scale)

@@ -1,0 +1,1 @@
+"""Figures of a method, and faults of a folder of data."""

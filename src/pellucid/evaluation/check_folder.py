@@ -1,0 +1,212 @@
+"""The check of a folder of data: every image is read, and every sample judged."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pellucid.data.drawing import NO_DATA, save_picture, sheet, spread
+from pellucid.data.files import check_writable
+from pellucid.datasets._splits import SPLITS
+from pellucid.errors import InputError
+from pellucid.evaluation.check_images import PANEL, Facts, ImageFile, draw, read_facts
+from pellucid.evaluation.check_layouts import CheckOptions, Listing, Sample, list_samples
+from pellucid.evaluation.check_leaks import Read, find_leaks
+from pellucid.evaluation.check_report import Problem, Report, Summary, count
+
+# Samples on the sheet, spread evenly over all, and panels side by side, at most.
+SHEET_SAMPLES, SHEET_COLUMNS = 12, 6
+# Layouts whose samples are cut to one size.
+UNIFORM = ("sar_optical", "sen12ms_cr")
+
+
+def check_folder(
+    folder: Path,
+    options: CheckOptions | None = None,
+    *,
+    sheet_path: Path | None = None,
+    progress: Callable[[float, int], None] | None = None,
+) -> Report:
+    """Return what a folder of data holds, and what is wrong with it.
+
+    Args:
+        folder: in the layout of SEN12MS-CR, of pairs of radar and optical pictures, of clear scenes, or of
+            slices.
+        options: see `CheckOptions`.
+        sheet_path: picture of some of the samples, to be written.
+        progress: called with (samples done, samples).
+
+    Raises:
+        InputError: if there is no such folder, its layout is not known, or the sheet cannot be written.
+    """
+    options = options or CheckOptions()
+    if sheet_path is not None:
+        check_writable(sheet_path)
+    listing = list_samples(folder, options)
+    problems = [*listing.problems]
+    chosen = _spread(listing.samples, options.limit)
+    chosen_keys = {id(sample) for sample in chosen}
+    read: list[Read] = []
+    for sample in listing.samples:
+        problems += _find_missing(sample)
+        if id(sample) in chosen_keys:
+            facts, found = _read(sample, options.bands)
+            read.append((sample, facts))
+            problems += found
+            if progress is not None:
+                progress(len(read), len(chosen))
+    problems += [*_find_odd_sizes(listing, read), *_find_odd_scales(read), *find_leaks(listing.samples, read)]
+    if sheet_path is not None:
+        _draw_sheet(_spread(chosen, SHEET_SAMPLES), problems, options.bands, sheet_path)
+    return _report(folder, listing, read, tuple(problems))
+
+
+def _spread(samples: Sequence[Sample], limit: int) -> list[Sample]:
+    """Return at most `limit` samples, spread evenly; all of them for 0."""
+    if not limit or limit >= len(samples):
+        return list(samples)
+    return [samples[i] for i in spread(limit, len(samples))]
+
+
+def _find_missing(sample: Sample) -> Iterator[Problem]:
+    for image in sample.images:
+        if not image.path.is_file():
+            text = f"{image.path} is missing, {sample.key} needs it"
+            yield Problem("missing file", text, sample.key, is_fatal=True)
+
+
+def _read(sample: Sample, bands: tuple[str, ...]) -> tuple[dict[str, Facts], list[Problem]]:
+    """Return what the images of a sample hold, by role, and what is wrong with them."""
+    facts: dict[str, Facts] = {}
+    problems: list[Problem] = []
+    for image in sample.images:
+        if not image.path.is_file():
+            continue
+        try:
+            facts[image.role] = read_facts(image, bands)
+        except InputError as error:
+            problems.append(Problem("unusable image", str(error), sample.key, is_fatal=True))
+            continue
+        problems += _judge(sample, image, facts[image.role])
+    if sample.images[0].form != "slice":
+        problems += _compare(sample, facts)
+    return facts, problems
+
+
+def _judge(sample: Sample, image: ImageFile, facts: Facts) -> Iterator[Problem]:
+    for kind, text in facts.doubts:
+        yield Problem(kind, text, sample.key)
+    if facts.missing == 1:
+        yield Problem("no data", f"{image.path} holds no pixel with data", sample.key, is_fatal=True)
+    elif facts.is_constant:
+        text = f"{image.path} has one value everywhere, {facts.low[0]:.3g} {facts.unit}"
+        yield Problem("constant image", text, sample.key, is_fatal=True)
+
+
+def _compare(sample: Sample, facts: Mapping[str, Facts]) -> Iterator[Problem]:
+    """Tell images of a sample that do not lie on each other."""
+    if len({image.size for image in facts.values()}) > 1:
+        sizes = ", ".join(f"{role} {image.size}" for role, image in facts.items())
+        text = f"the images of {sample.key} differ: {sizes}"
+        yield Problem("different sizes", text, sample.key, is_fatal=True)
+        return
+    grids = [(role, image.grid) for role, image in facts.items() if image.grid and image.grid.crs]
+    for role, grid in grids[1:]:
+        first, reference = grids[0]
+        if reference is not None and grid is not None and not grid.matches(reference):
+            text = f"{sample.key}: {first} lies on {reference}, {role} on {grid}"
+            yield Problem("different grids", text, sample.key)
+
+
+def _find_odd_sizes(listing: Listing, read: Sequence[Read]) -> Iterator[Problem]:
+    if listing.kind not in UNIFORM:
+        return
+    sizes = {sample.key: next(iter(facts.values())).size for sample, facts in read if facts}
+    usual = next(iter(count(sizes.values())), "")
+    for key, size in sizes.items():
+        if size != usual:
+            text = f"{key} has {size} pixels, most have {usual}"
+            yield Problem("other size", text, key)
+
+
+def _find_odd_scales(read: Sequence[Read]) -> Iterator[Problem]:
+    """Tell pairs of slices whose sizes are not so many times apart as most are, or no whole number."""
+    scales: dict[str, tuple[float, float]] = {}
+    for sample, facts in read:
+        if {"slice", "low resolution"} <= facts.keys():
+            high, low = facts["slice"], facts["low resolution"]
+            scales[sample.key] = (high.height / low.height, high.width / low.width)
+    if not scales:
+        return
+    usual = Counter(scales.values()).most_common(1)[0][0]
+    for key, (down, across) in scales.items():
+        if down != across or down % 1 or (down, across) != usual:
+            text = (
+                f"{key} is {down:.3g} x {across:.3g} times larger than its partner, most are {usual[0]:.3g}"
+            )
+            yield Problem("other scale", text, key, is_fatal=True)
+
+
+def _report(folder: Path, listing: Listing, read: Sequence[Read], problems: tuple[Problem, ...]) -> Report:
+    by_role: dict[str, list[Facts]] = {}
+    for _, facts in read:
+        for role, image in facts.items():
+            by_role.setdefault(role, []).append(image)
+    words = list(dict.fromkeys(name for sample in listing.samples for name in sample.words))
+    unusable = {problem.key for problem in problems if problem.is_fatal and problem.key}
+    splits = {
+        split: tuple(dict.fromkeys(s.group for s in listing.samples if s.split == split))
+        for split in (*SPLITS, "")
+        if listing.split_by and any(s.split == split for s in listing.samples)
+    }
+    return Report(
+        folder=folder,
+        kind=listing.kind,
+        num_samples=len(listing.samples),
+        num_read=len(read),
+        num_unusable=sum(sample.key in unusable for sample in listing.samples),
+        num_places=len({sample.group for sample in listing.samples}),
+        images=tuple(Summary.of(role, images) for role, images in by_role.items()),
+        counts={name: count(sample.words.get(name, "") for sample in listing.samples) for name in words},
+        splits={split or "no split": places for split, places in splits.items()},
+        split_sizes={split or "no split": sum(s.split == split for s in listing.samples) for split in splits},
+        split_by=listing.split_by,
+        problems=problems,
+    )
+
+
+def _draw_sheet(
+    samples: Sequence[Sample], problems: Sequence[Problem], bands: tuple[str, ...], path: Path
+) -> None:
+    """Write a picture of samples, a row each, with what is wrong with them."""
+    roles = list(dict.fromkeys(image.role for sample in samples for image in sample.images))
+    rows: list[list[np.ndarray]] = []
+    captions: list[str] = []
+    for sample in samples:
+        images = {image.role: image for image in sample.images}
+        rows.append([_draw(images.get(role), bands) for role in roles])
+        kinds = dict.fromkeys(problem.kind for problem in problems if problem.key == sample.key)
+        words = [sample.key, sample.split, ", ".join(kinds), sample.words.get("prompt", "")]
+        captions.append("   ".join(word for word in words if word))
+    height = math.ceil(len(rows) / max(1, SHEET_COLUMNS // len(roles)))
+    parts = [
+        sheet(rows[i : i + height], roles, captions[i : i + height], side=PANEL)
+        for i in range(0, len(rows), height)
+    ]
+    canvas = Image.new("RGB", (sum(part.width for part in parts), parts[0].height), "white")
+    for i, part in enumerate(parts):
+        canvas.paste(part, (sum(each.width for each in parts[:i]), 0))
+    save_picture(canvas, path)
+
+
+def _draw(image: ImageFile | None, bands: tuple[str, ...]) -> np.ndarray:
+    """Return the picture of an image, or a grey panel where there is none that can be read."""
+    try:
+        if image is not None:
+            return draw(image, bands)
+    except InputError:
+        pass  # the report says why
+    return np.full((PANEL, PANEL, 3), NO_DATA, dtype=np.uint8)

@@ -1,0 +1,105 @@
+"""What splits by place fail to keep apart: places in two splits, images twice, places that overlap."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+from pellucid.evaluation.check_images import Facts
+from pellucid.evaluation.check_layouts import Sample
+from pellucid.evaluation.check_report import Problem
+
+# A sample and what was found in its images, by role.
+Read: TypeAlias = tuple[Sample, Mapping[str, Facts]]
+# Left, bottom, right, top.
+Bounds: TypeAlias = tuple[float, float, float, float]
+
+LEAK = "leak between splits"
+# Share of its side by which a patch must reach into another to count as overlapping.
+TOUCH = 0.01
+
+
+def find_leaks(samples: Sequence[Sample], read: Sequence[Read]) -> list[Problem]:
+    """Return every problem with the splits, and with what may become one.
+
+    Args:
+        samples: all that are listed.
+        read: those whose images were read.
+    """
+    return [*_find_shared(samples), *_find_duplicates(read), *_find_overlaps(read)]
+
+
+def _find_shared(samples: Sequence[Sample]) -> Iterator[Problem]:
+    """Tell places of which samples are in different splits."""
+    splits: dict[str, list[str]] = defaultdict(list)
+    for sample in samples:
+        if sample.split and sample.split not in splits[sample.group]:
+            splits[sample.group].append(sample.split)
+    for group, names in splits.items():
+        if len(names) > 1:
+            yield Problem(LEAK, f"the place {group} is in {' and in '.join(names)}", is_fatal=True)
+
+
+def _find_duplicates(read: Sequence[Read]) -> Iterator[Problem]:
+    first: dict[tuple[str, str], Sample] = {}
+    for sample, facts in read:
+        within: dict[str, str] = {}
+        for role, image in facts.items():
+            if image.is_constant:
+                continue  # alike without being the same place
+            if image.digest in within:
+                text = f"the {within[image.digest]} and {role} image of {sample.key} are one"
+                yield Problem("duplicate image", text, sample.key)
+            within[image.digest] = role
+            other = first.setdefault((role, image.digest), sample)
+            if other is not sample:
+                yield _judge(other, sample, f"hold the same {role} image", "duplicate image")
+
+
+def _judge(one: Sample, other: Sample, relation: str, kind: str) -> Problem:
+    """Return a leak, if the two are in different splits, else a problem of a kind that is not fatal."""
+    if one.split and other.split and one.split != other.split:
+        text = f"{one.key} ({one.split}) and {other.key} ({other.split}) {relation}"
+        return Problem(LEAK, text, is_fatal=True)
+    danger = "" if one.group == other.group else ", which splits by place do not know"
+    return Problem(kind, f"{one.key} and {other.key} {relation}{danger}", other.key)
+
+
+def _find_overlaps(read: Sequence[Read]) -> Iterator[Problem]:
+    """Tell georeferenced samples of different places, or splits, that overlap; each at most once."""
+    extents = [(sample, extent) for sample, facts in read if (extent := _find_extent(facts)) is not None]
+    side: dict[str, float] = defaultdict(float)
+    for _, (crs, (left, bottom, right, top)) in extents:
+        side[crs] = max(side[crs], right - left, top - bottom)
+    cells: dict[tuple[str, int, int], dict[tuple[str, str, Bounds], Sample]] = defaultdict(dict)
+    for sample, (crs, bounds) in extents:
+        near = [(crs, x, y) for x, y in _cells(bounds, side[crs])]
+        known = {mark: other for cell in near for mark, other in cells[cell].items()}
+        for (group, split, others), other in known.items():
+            if (group, split) != (sample.group, sample.split) and _overlap(bounds, others):
+                yield _judge(other, sample, "overlap on the ground", "overlapping places")
+                break
+        for cell in near:
+            cells[cell].setdefault((sample.group, sample.split, bounds), sample)
+
+
+def _find_extent(facts: Mapping[str, Facts]) -> tuple[str, Bounds] | None:
+    """Return CRS and bounds of the first image that has some."""
+    for image in facts.values():
+        grid = image.grid
+        if grid is not None and grid.crs is not None and not grid.transform.is_identity:
+            (x0, y0), (x1, y1) = grid.transform @ (0, 0), grid.transform @ (grid.width, grid.height)
+            return grid.crs.to_string(), (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
+    return None
+
+
+def _cells(bounds: Bounds, side: float) -> Iterator[tuple[int, int]]:
+    left, bottom, right, top = (int(value // side) for value in bounds)
+    for x in range(left, right + 1):
+        for y in range(bottom, top + 1):
+            yield x, y
+
+
+def _overlap(one: Bounds, other: Bounds) -> bool:
+    wide = min(one[2], other[2]) - max(one[0], other[0])
+    high = min(one[3], other[3]) - max(one[1], other[1])
+    return wide > TOUCH * (one[2] - one[0]) and high > TOUCH * (one[3] - one[1])

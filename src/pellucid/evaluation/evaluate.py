@@ -1,0 +1,221 @@
+"""Judging a method: it against two baselines, over all, cloudy and clear pixels, by cloud cover and place.
+
+The baselines are the untouched input and the mean spectrum of the training set, the same for every pixel. Of
+radar that is given colours these are the grey radar, and the mean colour of the training images with the same
+prompt. A model that does not clearly beat both is of no use. An autoencoder has none: what it gets is what it
+is to give back.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pellucid.data.batch import Batch, Images
+from pellucid.data.drawing import spread
+from pellucid.data.files import make_folder
+from pellucid.data.ranges import PICTURE
+from pellucid.errors import InputError
+from pellucid.evaluation.fid import FeatureDistances
+from pellucid.evaluation.figures import (
+    MODEL,
+    ImageScore,
+    baselines,
+    pick_color,
+    score_image,
+    score_reconstruction,
+)
+from pellucid.evaluation.table import Evaluation, ScoreSheet, summarise, write_evaluation
+from pellucid.generative.noise import keyed_noise
+from pellucid.methods.autoencoding import Autoencoding
+from pellucid.methods.inference import check_samples, choose_device
+from pellucid.methods.method import Method, result_range
+
+
+def evaluate(
+    method: Method,
+    data: Images,
+    *,
+    name: str,
+    notes: str = "",
+    out: Path | None = None,
+    legacy: bool = False,
+    mean_spectrum: tuple[float, ...] | None = None,
+    pictures: int = 8,
+    crop: int = 0,
+    samples: int = 1,
+    lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
+    fid: Callable[[Tensor], Tensor] | None = None,
+    words: Sequence[Mapping[str, str]] = (),
+    device: str = "auto",
+    precision: Literal["fp32", "bf16"] = "fp32",
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Return how well a method restores, image by image, next to both baselines, which autoencoders lack.
+
+    With `out`, that folder gets metrics.json, per_image.csv, sheet.png and a new row in evaluations.csv.
+
+    Args:
+        method: restores patches of any size; those its stride does not divide are padded by reflection.
+        data: patches with targets.
+        name: of the model, for the run history.
+        notes: a remark for the run history.
+        out: folder to write; None writes nothing.
+        legacy: also PSNR and SSIM as the published GLF-CR code has them, over all pixels.
+        mean_spectrum: (C,) baseline in [0, 1]; None: the method's own, and if it has none, no such baseline.
+            The method's mean colours go before.
+        pictures: patches on the picture sheet, spread evenly over the data.
+        crop: side in pixels of the centre that is cut out first, 128 in the published code; 0: no cut.
+        samples: of a generative method, whose mean is judged; their noise follows from the image's key.
+        lpips: perceptual distance of two images, a further column.
+        fid: features of an image, between whose distributions over all images the Fréchet distance is a
+            further column; (1, C, H, W) -> (1, D).
+        words: what is known of each image's place, by which the figures are told apart; alike in their keys.
+        device: "auto" is the GPU where there is one.
+        precision: of the network; the figures are always computed in fp32.
+        progress: called with (images done, images).
+
+    Raises:
+        InputError: if the data has no images, no targets, other bands, or lacks radar that is needed, or the
+            method cannot be judged so.
+    """
+    _check_wishes(method, samples, {"--legacy-metrics": legacy, "--lpips": lpips, "--fid": fid})
+    if not len(data):
+        raise InputError("there are no images to evaluate on, give data with at least one")
+    distances = FeatureDistances(fid, len(data)) if fid else None
+    if out is not None:
+        make_folder(out)
+    spectrum = mean_spectrum if mean_spectrum is not None else method.mean_spectrum
+    apply = _Restorer(method, choose_device(device), precision, samples)
+    drawn = ScoreSheet(method, spread(pictures, len(data)))
+    scores = []
+    for i, (batch, restored) in enumerate(_restore_each(data, apply, crop, progress)):
+        baseline = pick_color(method.mean_colors, batch, spectrum)
+        score = _score(method, batch, restored, baseline, legacy=legacy, lpips=lpips)
+        scores.append(replace(score, words=words[i] if words else {}))
+        drawn.add(i, batch, restored, scores[-1])
+        if distances:
+            made = baselines(batch, baseline, is_colored=_is_colored(method))
+            distances.add(batch.reference(), {MODEL: restored, **made})
+    result = summarise(scores, name=name, notes=notes, fid=distances.compute() if distances else None)
+    if out is not None:
+        write_evaluation(result, out)
+        drawn.save(out / "sheet.png")
+    return result
+
+
+def _restore_each(
+    data: Images, apply: "_Restorer", crop: int, progress: Callable[[int, int], None] | None
+) -> Iterator[tuple[Batch, Tensor]]:
+    """Yield each image, cut if so wanted, and its restoration."""
+    for i in range(len(data)):
+        batch = crop_centre(data[i], crop) if crop else data[i]
+        yield batch, apply(batch)
+        if progress is not None:
+            progress(i + 1, len(data))
+
+
+def _score(
+    method: Method,
+    batch: Batch,
+    restored: Tensor,
+    spectrum: tuple[float, ...] | None,
+    *,
+    legacy: bool,
+    lpips: Callable[[Tensor, Tensor], Tensor] | None,
+) -> ImageScore:
+    if isinstance(method, Autoencoding):
+        return score_reconstruction(batch, restored, result_range(method))
+    is_colored = _is_colored(method)
+    return score_image(batch, restored, spectrum, is_colored=is_colored, legacy=legacy, lpips=lpips)
+
+
+def _is_colored(method: Method) -> bool:
+    """Return whether the method gives radar colours: pictures have no other input."""
+    return method.optical.bands == PICTURE.bands
+
+
+def _check_wishes(method: Method, samples: int, wished: Mapping[str, object]) -> None:
+    """Refuse figures that would say nothing of the method; those that are true or given are wished for."""
+    check_samples(method, samples)
+    options = [option for option, wish in wished.items() if wish]
+    if isinstance(method, Autoencoding) and options:
+        raise InputError(
+            f"an autoencoder is judged by PSNR, SSIM and errors alone; leave out {' and '.join(options)}"
+        )
+    bands = result_range(method).bands
+    for option in ("--lpips", "--fid"):
+        if option in options and len(bands) not in (1, 3):
+            raise InputError(
+                f"{option} compares grey images or three bands, the model restores {len(bands)}; "
+                f"leave out {option}"
+            )
+
+
+def crop_centre(batch: Batch, side: int) -> Batch:
+    """Return the central square of `side` pixels, which must divide by the scale.
+
+    Raises:
+        InputError: if the images are smaller.
+    """
+    height, width = batch.valid.shape[-2:]
+    if side > min(height, width) or side % batch.scale:
+        raise InputError(
+            f"{batch.key[0]} has {height} x {width} pixels, the crop needs {side}; choose a smaller one"
+            + (f" that divides by {batch.scale}" if batch.scale > 1 else "")
+        )
+    cut = {}
+    for name, image in batch.images().items():
+        factor = batch.scale if name == "degraded" else 1
+        y, x = ((size - side) // 2 // batch.scale * batch.scale // factor for size in (height, width))
+        cut[name] = image[..., y : y + side // factor, x : x + side // factor]
+    return replace(batch, **cut)  # type: ignore[arg-type]
+
+
+class _Restorer:
+    """Restores one patch of any size, on a device and in a precision, and returns it to the CPU."""
+
+    def __init__(self, method: Method, device: torch.device, precision: str, samples: int) -> None:
+        self.method, self.device = method, device
+        self.samples = samples
+        self.is_half = precision == "bf16"
+        method.network.to(device).eval()
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return (1, C, H, W) float32.
+
+        Raises:
+            InputError: if the batch has other bands, or lacks radar that the method needs.
+        """
+        self._check(batch)
+        height, width = batch.valid.shape[-2:]
+        padded = batch.pad(self.method.stride).to(self.device)
+        size = (int(padded.valid.shape[-2]), int(padded.valid.shape[-1]))
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_half):
+            drawn = [
+                self.method.restore(padded, keyed_noise(batch.key, *size, sample=i)).float()
+                for i in range(self.samples)
+            ]
+        return torch.stack(drawn).mean(0)[..., :height, :width].cpu()
+
+    def _check(self, batch: Batch) -> None:
+        found, bands = batch.degraded.shape[1], result_range(self.method).bands
+        if found != len(bands):
+            raise InputError(
+                f"{batch.key[0]} has {found} bands, the model needs {', '.join(bands)}; choose other data"
+            )
+        if batch.scale != self.method.scale:
+            raise InputError(
+                f"{batch.key[0]} is to be enlarged {batch.scale} times, the model enlarges "
+                f"{self.method.scale} times; choose other data or another model"
+            )
+        if self.method.radar_optional:
+            return
+        if batch.sar is None or not batch.sar.isfinite().all():
+            raise InputError(
+                f"{batch.key[0]} has pixels without radar and this model needs it everywhere;"
+                " choose data with radar, or a model that can do without"
+            )

@@ -1,0 +1,214 @@
+"""The figures of one image: the restored one, and the baselines, against the reference."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from pellucid.build.run import find_run, read_run, shipped_runs
+from pellucid.data.batch import ANY_PROMPT, Batch
+from pellucid.data.ranges import SENTINEL2, ValueRange
+from pellucid.errors import InputError
+from pellucid.methods.method import Method
+from pellucid.metrics import (
+    SSIM_WINDOW,
+    consistency,
+    gmsd,
+    legacy_psnr,
+    legacy_ssim,
+    mae,
+    mean_inside,
+    psnr,
+    rmse,
+    sam,
+    ssim_map,
+)
+
+# Cloud probability above which a pixel counts as cloudy.
+CLOUDY = 0.5
+MODEL, INPUT, BICUBIC, SPECTRUM = "model", "input", "bicubic", "mean spectrum"
+# What the input, and the mean spectrum, are called where radar is given colours.
+GREY_RADAR, MEAN_COLOR = "grey radar", "mean colour"
+BASELINES = (INPUT, BICUBIC, GREY_RADAR, SPECTRUM, MEAN_COLOR)
+REGIONS = ("all", "cloudy", "clear")
+_PIXELWISE = {"psnr": psnr, "sam": sam, "mae": mae, "rmse": rmse}
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """The figures of one image.
+
+    Attributes:
+        key: its name.
+        cover: share of its valid pixels that are cloudy; NaN without a cloud map.
+        values: by (source, region, metric); the region is "all", "cloudy" or "clear", or a band.
+        words: what is known of its place, such as region and season; "" where it is not known.
+    """
+
+    key: str
+    cover: float
+    values: Mapping[tuple[str, str, str], float]
+    words: Mapping[str, str] = field(default_factory=dict)
+
+    def gain(self, region: str = "all") -> float:
+        """Return the model's PSNR minus that of the better baseline, in dB."""
+        baselines = [self.values.get((source, region, "psnr"), math.nan) for source in BASELINES]
+        known = [value for value in baselines if not math.isnan(value)]
+        return self.values[MODEL, region, "psnr"] - max(known) if known else math.nan
+
+
+def score_image(
+    batch: Batch,
+    restored: Tensor,
+    spectrum: tuple[float, ...] | None,
+    *,
+    is_colored: bool = False,
+    legacy: bool = False,
+    lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> ImageScore:
+    """Return the figures of one image and of the baselines.
+
+    Args:
+        batch: with B = 1 and a target.
+        restored: (1, C, H, W).
+        spectrum: (C,) mean spectrum, or mean colour, if known.
+        is_colored: whether radar is given colours: no reflectance, so that there is no spectral angle, and
+            the baselines are called `GREY_RADAR` and `MEAN_COLOR`.
+        legacy: also PSNR and SSIM as the published GLF-CR code has them, over all pixels.
+        lpips: perceptual distance of two images, over all pixels.
+
+    Raises:
+        InputError: if the spectrum has another number of bands.
+    """
+    target, valid = batch.reference(), batch.valid
+    sources = {MODEL: restored, **baselines(batch, spectrum, is_colored=is_colored)}
+    has_angle = target.shape[1] > 1 and not is_colored
+    regions = _regions(batch)
+    values: dict[tuple[str, str, str], float] = {}
+    for source, image in sources.items():
+        for place, value in _compare(image, target, regions, has_angle=has_angle).items():
+            values[source, *place] = value
+        values[source, "all", "gmsd"] = gmsd(image, target, valid).item()
+        if batch.scale > 1:
+            values[source, "all", "consistency"] = consistency(image, batch.degraded, batch.scale).item()
+        if lpips is not None:
+            values[source, "all", "lpips"] = lpips(image, target).item()
+        if legacy:
+            values[source, "all", "legacy_psnr"] = legacy_psnr(image, target).item()
+            values[source, "all", "legacy_ssim"] = legacy_ssim(image, target).item()
+    return ImageScore(batch.key[0], _cover(batch), values)
+
+
+def baselines(
+    batch: Batch, spectrum: tuple[float, ...] | None, *, is_colored: bool = False
+) -> dict[str, Tensor]:
+    """Return what a model has to beat, (1, C, H, W) each, by name.
+
+    Args:
+        batch: with B = 1 and a target.
+        spectrum: (C,) mean spectrum, or mean colour, if known.
+        is_colored: whether radar is given colours.
+
+    Raises:
+        InputError: if the spectrum has another number of bands.
+    """
+    given = GREY_RADAR if is_colored else BICUBIC if batch.scale > 1 else INPUT
+    images = {given: batch.enlarged()}
+    if spectrum is not None:
+        images[MEAN_COLOR if is_colored else SPECTRUM] = _flat(spectrum, batch.reference())
+    return images
+
+
+def score_reconstruction(batch: Batch, restored: Tensor, images: ValueRange) -> ImageScore:
+    """Return the figures of an autoencoder's image: no baselines, but also the PSNR of each band.
+
+    The spectral angle is that of reflectance alone.
+
+    Args:
+        batch: with B = 1 and a target.
+        restored: (1, C, H, W).
+        images: bands and value range of the images.
+    """
+    target = batch.reference()
+    has_angle = images.unit == SENTINEL2.unit and len(images.bands) > 1
+    found = _compare(restored, target, _regions(batch), has_angle=has_angle)
+    for at, band in enumerate(images.bands):
+        one = slice(at, at + 1)
+        found[band, "psnr"] = psnr(restored[:, one], target[:, one], batch.valid).item()
+    return ImageScore(batch.key[0], _cover(batch), {(MODEL, *place): value for place, value in found.items()})
+
+
+def _flat(spectrum: tuple[float, ...], target: Tensor) -> Tensor:
+    if len(spectrum) != target.shape[1]:
+        raise InputError(
+            f"the mean spectrum has {len(spectrum)} bands, the data {target.shape[1]}; give one per band"
+        )
+    return target.new_tensor(spectrum).view(1, -1, 1, 1).expand_as(target)
+
+
+def _compare(
+    image: Tensor, target: Tensor, regions: Mapping[str, Tensor], *, has_angle: bool
+) -> dict[tuple[str, str], float]:
+    """Return the figures by region and metric; that named "all" has all valid pixels."""
+    similarity, is_whole = ssim_map(image, target), _whole_windows(regions["all"])
+    values = {}
+    for region, mask in regions.items():
+        for metric, function in _PIXELWISE.items():
+            if metric != "sam" or has_angle:
+                values[region, metric] = function(image, target, mask).item()
+        values[region, "ssim"] = mean_inside(similarity, mask & is_whole).item()
+    return values
+
+
+def _regions(batch: Batch) -> dict[str, Tensor]:
+    """Return the (1, 1, H, W) masks of all, and with a cloud map of cloudy and clear pixels."""
+    if batch.cloud is None:
+        return {"all": batch.valid}
+    is_cloudy = batch.cloud > CLOUDY
+    return {"all": batch.valid, "cloudy": batch.valid & is_cloudy, "clear": batch.valid & ~is_cloudy}
+
+
+def _whole_windows(valid: Tensor) -> Tensor:
+    """Return where the window of the SSIM holds valid pixels alone."""
+    holes = max_pool2d((~valid).float(), SSIM_WINDOW, stride=1, padding=SSIM_WINDOW // 2)
+    return holes == 0
+
+
+def _cover(batch: Batch) -> float:
+    num_valid = int(batch.valid.sum())
+    if batch.cloud is None or not num_valid:
+        return math.nan
+    return float(((batch.cloud > CLOUDY) & batch.valid).sum() / num_valid)
+
+
+def pick_color(
+    colors: Mapping[str, tuple[float, ...]] | None, batch: Batch, otherwise: tuple[float, ...] | None
+) -> tuple[float, ...] | None:
+    """Return the mean colour of a batch's prompt, or of all images if that prompt has none.
+
+    Args:
+        colors: by prompt; None: not known.
+        batch: with B = 1.
+        otherwise: what to return where the colours are not known.
+    """
+    if colors is None:
+        return otherwise
+    (prompt,) = batch.prompt or (ANY_PROMPT,)
+    return colors.get(prompt, colors[ANY_PROMPT])
+
+
+def baseline_spectrum(method: Method) -> tuple[float, ...] | None:
+    """Return the mean spectrum to compare with: the method's own, else that of the model that ships.
+
+    A published checkpoint does not say what it was trained on.
+    """
+    if method.mean_spectrum is not None:
+        return method.mean_spectrum
+    for name in shipped_runs():
+        _, _, metadata = read_run(find_run(name))
+        if metadata.mean_spectrum and set(method.optical.bands) <= set(metadata.optical.bands):
+            known = dict(zip(metadata.optical.bands, metadata.mean_spectrum, strict=True))
+            return tuple(known[band] for band in method.optical.bands)
+    return None

@@ -1,0 +1,149 @@
+"""Judging a text encoder: whether images find their own texts among all that there are."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from torch import Tensor
+
+from pellucid.data.batch import Batch, Images
+from pellucid.data.files import make_folder, write_text
+from pellucid.errors import InputError
+from pellucid.methods.contrastive import Contrastive, contrastive_loss, finds, group
+from pellucid.methods.inference import choose_device
+
+
+@dataclass(frozen=True)
+class TextScore:
+    """How well the images of one text find it.
+
+    Attributes:
+        text: the first of those that the tokenizer does not tell apart.
+        num_images: that have it.
+        found: share of these whose nearest text it is.
+    """
+
+    text: str
+    num_images: int
+    found: float
+
+
+@dataclass(frozen=True)
+class TextEvaluation:
+    """What an evaluation of a text encoder found.
+
+    Attributes:
+        name: of the model.
+        notes: the user's remark.
+        timestamp: when, in UTC, ISO 8601.
+        contrast: the loss over all images at once.
+        found: share of the images whose nearest text is their own, among all texts.
+        chance: share that always naming the most frequent text would get right.
+        texts: each of them, the most frequent first.
+    """
+
+    name: str
+    notes: str
+    timestamp: str
+    contrast: float
+    found: float
+    chance: float
+    texts: tuple[TextScore, ...]
+
+    def table(self) -> Table:
+        """Return the figures for the screen."""
+        num_images = sum(text.num_images for text in self.texts)
+        title = (
+            f"{self.name}: {self.found:.0%} of {num_images} images find their own text, {self.chance:.0%} by "
+            f"naming the most frequent; contrast {self.contrast:.3f}"
+        )
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+        for head in ("text", "images", "found"):
+            table.add_column(head, justify="left" if head == "text" else "right")
+        for text in self.texts:
+            table.add_row(text.text or "(none)", str(text.num_images), f"{text.found:.0%}")
+        return table
+
+
+def evaluate_texts(
+    method: Contrastive,
+    data: Images,
+    *,
+    name: str,
+    notes: str = "",
+    out: Path | None = None,
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> TextEvaluation:
+    """Return how well whole images find their texts; with `out`, that folder gets metrics.json.
+
+    Args:
+        method: judged.
+        data: images with prompts.
+        name: of the model.
+        notes: a remark.
+        out: folder to write; None writes nothing.
+        device: "auto" is the GPU where there is one.
+        progress: called with (images done, images).
+
+    Raises:
+        InputError: if there are no images, or all have one text.
+    """
+    if not len(data):
+        raise InputError("there are no images to evaluate on, give data with at least one")
+    if out is not None:
+        make_folder(out)
+    place = choose_device(device)
+    method.network.to(place).eval()
+    seen = []
+    for i in range(len(data)):
+        seen.append(_see(method, data[i].to(place)))
+        if progress is not None:
+            progress(i + 1, len(data))
+    images, texts = (torch.cat([each[part] for each in seen]) for part in ("image", "text"))
+    result = _judge(method, images, texts, [each["prompt"] for each in seen], name=name, notes=notes)
+    if out is not None:
+        write_text(out / "metrics.json", json.dumps(asdict(result), indent=1) + "\n")
+    return result
+
+
+@torch.no_grad()
+def _see(method: Contrastive, batch: Batch) -> dict[str, Any]:
+    """Return the features of image and text of one place, and its prompt."""
+    image, text, _ = method.features(batch)
+    return {"image": image, "text": text, "prompt": (batch.prompt or ("",))[0]}
+
+
+@torch.no_grad()
+def _judge(
+    method: Contrastive, images: Tensor, texts: Tensor, prompts: list[str], *, name: str, notes: str
+) -> TextEvaluation:
+    """Return the figures of features, (N, D) each."""
+    _, groups = group(method.tokenizer(prompts).to(images.device))
+    counts = groups.bincount()
+    if len(counts) == 1:
+        raise InputError(
+            f"the images have one text, {prompts[0]!r}, so that finding it says nothing; judge by others too"
+        )
+    hits = finds(images, texts, groups)
+    scores = [
+        TextScore(
+            prompts[groups.tolist().index(at)], int(counts[at]), hits[groups == at].float().mean().item()
+        )
+        for at in counts.argsort(descending=True, stable=True).tolist()
+    ]
+    return TextEvaluation(
+        name=name,
+        notes=notes,
+        timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
+        contrast=contrastive_loss(images, texts, groups, method.network.temperature).item(),
+        found=hits.float().mean().item(),
+        chance=(counts.max() / counts.sum()).item(),
+        texts=tuple(scores),
+    )

@@ -1,0 +1,304 @@
+"""The weights of the published SAR colorization as its Stable Diffusion names them, and as ours is named.
+
+That one, hkproj/pytorch-stable-diffusion, numbers the layers in the order in which they are run, and keeps
+query, key and value of self-attention in one matrix, where diffusers and transformers have one each.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from pellucid.networks.autoencoder import LATENT_SCALE
+from pellucid.published._rename import Rule, count, from_published, layer
+
+# Of the group norms of the published autoencoder, where Stable Diffusion has 1e-6.
+NORM_EPS = 1e-5
+# Channels of a head of the published text encoder, whose shapes do not tell it; CLIP's are all so.
+TEXT_HEAD = 64
+
+
+def text_encoder_sizes(weights: Mapping[str, Tensor], num_heads: int | None = None) -> dict[str, Any]:
+    """Return the arguments of `text_encoder.Config` that a published text encoder's shapes tell.
+
+    Raises:
+        KeyError: if a tensor that tells a size is missing.
+    """
+    vocab_size, width = weights["embedding.token_embedding.weight"].shape
+    return {
+        "vocab_size": vocab_size,
+        "width": width,
+        "num_layers": count(weights, "layers.{}.linear_1.weight"),
+        "num_heads": num_heads or width // TEXT_HEAD,
+        "length": len(weights["embedding.position_embedding"]),
+    }
+
+
+def text_encoder_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a published text encoder's weights as `text_encoder.TextEncoder` names them.
+
+    Raises:
+        KeyError: if a tensor is missing.
+    """
+    return from_published(weights, text_encoder_rules(count(weights, "layers.{}.linear_1.weight")))
+
+
+def text_encoder_rules(num_layers: int) -> list[Rule]:
+    """Return the rules of a text encoder of so many layers."""
+    rules = [
+        Rule(f"embedding.{published}", (f"text.embeddings.{ours}.weight",))
+        for published, ours in (
+            ("token_embedding.weight", "token_embedding"),
+            ("position_embedding", "position_embedding"),
+        )
+    ]
+    for index in range(num_layers):
+        published, ours = f"layers.{index}", f"text.encoder.layers.{index}"
+        split = [f"{ours}.self_attn.{name}_proj" for name in "qkv"]
+        rules += layer(f"{published}.attention.in_proj", *split, shares=(1, 1, 1))
+        rules += layer(f"{published}.attention.out_proj", f"{ours}.self_attn.out_proj")
+        for number in (1, 2):
+            rules += layer(f"{published}.layernorm_{number}", f"{ours}.layer_norm{number}")
+            rules += layer(f"{published}.linear_{number}", f"{ours}.mlp.fc{number}")
+    return [*rules, *layer("layernorm", "text.final_layer_norm")]
+
+
+def unet_sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the arguments of `text_unet.Config` that a published U-Net's shapes tell.
+
+    Raises:
+        KeyError: if a tensor that tells a size is missing.
+    """
+    width, inputs = weights["unet.encoders.0.0.weight"].shape[:2]
+    latents = len(weights["final.conv.weight"])
+    levels = _levels(weights, "unet.encoders.{}.0.weight", "unet.encoders.{}.0.conv_feature.weight")
+    outputs = [len(weights[f"unet.encoders.{level[0]}.0.conv_feature.weight"]) for level in levels]
+    return {
+        "latent_channels": latents,
+        "sar_channels": inputs - latents,
+        "model_channels": width,
+        "channel_mult": tuple(channels // width for channels in outputs),
+        "attention_resolutions": tuple(
+            2**depth
+            for depth, level in reversed(list(enumerate(levels)))
+            if f"unet.encoders.{level[0]}.1.groupnorm.weight" in weights
+        ),
+        "num_res_blocks": len(levels[0]),
+        "context_dim": weights["unet.bottleneck.1.attention_2.k_proj.weight"].shape[1],
+    }
+
+
+def unet_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a published U-Net's weights as `text_unet.TextUNet` names them.
+
+    Raises:
+        KeyError: if a tensor is missing.
+    """
+    return from_published(weights, unet_rules(**unet_sizes(weights)))
+
+
+def unet_rules(
+    *,
+    model_channels: int,
+    channel_mult: tuple[int, ...],
+    attention_resolutions: tuple[int, ...],
+    num_res_blocks: int,
+    **_: object,
+) -> list[Rule]:
+    """Return the rules of a U-Net; its further sizes make no difference."""
+    channels = [model_channels * multiplier for multiplier in channel_mult]
+    attends = [2**level in attention_resolutions for level in range(len(channels))]
+    rules = [
+        *layer("unet.encoders.0.0", "unet.conv_in"),
+        *layer("time_embedding.linear_1", "unet.time_embedding.linear_1"),
+        *layer("time_embedding.linear_2", "unet.time_embedding.linear_2"),
+        *_unet_res_block("unet.bottleneck.0", "unet.mid_block.resnets.0", is_wider=False),
+        *_unet_attention("unet.bottleneck.1", "unet.mid_block.attentions.0"),
+        *_unet_res_block("unet.bottleneck.2", "unet.mid_block.resnets.1", is_wider=False),
+        *layer("final.groupnorm", "unet.conv_norm_out"),
+        *layer("final.conv", "unet.conv_out"),
+    ]
+    rules += _unet_down(model_channels, channels, attends, num_res_blocks)
+    return [*rules, *_unet_up(model_channels, channels, attends, num_res_blocks)]
+
+
+def _unet_down(width: int, channels: list[int], attends: list[bool], num_blocks: int) -> Iterator[Rule]:
+    number, before = 1, width
+    for level, after in enumerate(channels):
+        ours = f"unet.down_blocks.{level}"
+        for block in range(num_blocks):
+            published = f"unet.encoders.{number}"
+            yield from _unet_res_block(f"{published}.0", f"{ours}.resnets.{block}", is_wider=before != after)
+            if attends[level]:
+                yield from _unet_attention(f"{published}.1", f"{ours}.attentions.{block}")
+            number, before = number + 1, after
+        if level < len(channels) - 1:
+            yield from layer(f"unet.encoders.{number}.0", f"{ours}.downsamplers.0.conv")
+            number += 1
+
+
+def _unet_up(width: int, channels: list[int], attends: list[bool], num_blocks: int) -> Iterator[Rule]:
+    # What the way down left at each of its layers, the last first.
+    kept = [width, *(after for after in channels for _ in range(num_blocks + 1))][:-1]
+    number, before = 0, channels[-1]
+    for index, after in enumerate(reversed(channels)):
+        ours, is_attending = f"unet.up_blocks.{index}", attends[len(channels) - 1 - index]
+        for block in range(num_blocks + 1):
+            published, is_wider = f"unet.decoders.{number}", before + kept.pop() != after
+            yield from _unet_res_block(f"{published}.0", f"{ours}.resnets.{block}", is_wider=is_wider)
+            if is_attending:
+                yield from _unet_attention(f"{published}.1", f"{ours}.attentions.{block}")
+            number, before = number + 1, after
+        if index < len(channels) - 1:
+            step = f"unet.decoders.{number - 1}.{2 if is_attending else 1}.conv"
+            yield from layer(step, f"{ours}.upsamplers.0.conv")
+
+
+def _unet_res_block(published: str, ours: str, *, is_wider: bool) -> Iterator[Rule]:
+    names = {
+        "groupnorm_feature": "norm1",
+        "conv_feature": "conv1",
+        "linear_time": "time_emb_proj",
+        "groupnorm_merged": "norm2",
+        "conv_merged": "conv2",
+    }
+    if is_wider:
+        names["residual_layer"] = "conv_shortcut"
+    for theirs, name in names.items():
+        yield from layer(f"{published}.{theirs}", f"{ours}.{name}")
+
+
+def _unet_attention(published: str, ours: str) -> Iterator[Rule]:
+    block = f"{ours}.transformer_blocks.0"
+    names = {
+        "groupnorm": f"{ours}.norm",
+        "conv_input": f"{ours}.proj_in",
+        **{f"layernorm_{number}": f"{block}.norm{number}" for number in (1, 2, 3)},
+        **{f"attention_{number}.out_proj": f"{block}.attn{number}.to_out.0" for number in (1, 2)},
+        "linear_geglu_1": f"{block}.ff.net.0.proj",
+        "linear_geglu_2": f"{block}.ff.net.2",
+        "conv_output": f"{ours}.proj_out",
+    }
+    for theirs, name in names.items():
+        yield from layer(f"{published}.{theirs}", name)
+    split = tuple(f"{block}.attn1.to_{name}.weight" for name in "qkv")
+    yield Rule(f"{published}.attention_1.in_proj.weight", split, shares=(1, 1, 1))
+    for name in "qkv":
+        yield Rule(f"{published}.attention_2.{name}_proj.weight", (f"{block}.attn2.to_{name}.weight",))
+
+
+def autoencoder_sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the arguments of `autoencoder.Config` that a published autoencoder's shapes tell.
+
+    Raises:
+        KeyError: if a tensor that tells a size is missing.
+    """
+    width, bands = weights["encoder.0.weight"].shape[:2]
+    levels = _levels(weights, "encoder.{}.weight", "encoder.{}.conv_1.weight")
+    channels = [len(weights[f"encoder.{level[0]}.conv_1.weight"]) for level in levels]
+    return {
+        "bands": bands,
+        "width": width,
+        "multipliers": tuple(each // width for each in channels),
+        "num_blocks": len(levels[0]),
+        "latent_channels": len(weights["decoder.0.weight"]),
+        "norm_eps": NORM_EPS,
+        "quant_conv": True,
+    }
+
+
+def autoencoder_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a published autoencoder's weights as `autoencoder.Autoencoder` names them.
+
+    Scale and shift of the latents, which its checkpoints lack, are those that the published code sets, and
+    its logarithmic error stays 0.
+
+    Raises:
+        KeyError: if a tensor is missing.
+    """
+    sizes = autoencoder_sizes(weights)
+    one = weights["decoder.0.weight"].new_ones(sizes["latent_channels"])
+    constants = {"scale": LATENT_SCALE * one, "shift": 0 * one, "error_logvar": one.new_zeros(())}
+    return constants | from_published(weights, autoencoder_rules(**sizes))
+
+
+def autoencoder_rules(
+    *, width: int, multipliers: tuple[int, ...], num_blocks: int, **_: object
+) -> list[Rule]:
+    """Return the rules of an autoencoder; its further sizes make no difference."""
+    channels = [width * multiplier for multiplier in multipliers]
+    return [*_encoder(width, channels, num_blocks), *_decoder(channels, num_blocks)]
+
+
+def _encoder(width: int, channels: list[int], num_blocks: int) -> Iterator[Rule]:
+    yield from layer("encoder.0", "encoder.conv_in")
+    number, before = 1, width
+    for level, after in enumerate(channels):
+        ours = f"encoder.down_blocks.{level}"
+        for block in range(num_blocks):
+            yield from _res_block(f"encoder.{number}", f"{ours}.resnets.{block}", is_wider=before != after)
+            number, before = number + 1, after
+        if level < len(channels) - 1:
+            yield from layer(f"encoder.{number}", f"{ours}.downsamplers.0.conv")
+            number += 1
+    yield from _middle("encoder", number)
+    yield from layer(f"encoder.{number + 3}", "encoder.conv_norm_out")
+    yield from layer(f"encoder.{number + 5}", "encoder.conv_out")  # after an activation
+    yield from layer(f"encoder.{number + 6}", "quant_conv")
+
+
+def _decoder(channels: list[int], num_blocks: int) -> Iterator[Rule]:
+    yield from layer("decoder.0", "post_quant_conv")
+    yield from layer("decoder.1", "decoder.conv_in")
+    yield from _middle("decoder", 2)
+    number, before = 5, channels[-1]
+    for index, after in enumerate(reversed(channels)):
+        ours = f"decoder.up_blocks.{index}"
+        for block in range(num_blocks + 1):
+            yield from _res_block(f"decoder.{number}", f"{ours}.resnets.{block}", is_wider=before != after)
+            number, before = number + 1, after
+        if index < len(channels) - 1:
+            yield from layer(f"decoder.{number + 1}", f"{ours}.upsamplers.0.conv")  # after an enlargement
+            number += 2
+    yield from layer(f"decoder.{number}", "decoder.conv_norm_out")
+    yield from layer(f"decoder.{number + 2}", "decoder.conv_out")  # after an activation
+
+
+def _middle(part: str, number: int) -> Iterator[Rule]:
+    """Yield the rules of block, attention and block, the first of that number."""
+    ours = f"{part}.mid_block"
+    yield from _res_block(f"{part}.{number}", f"{ours}.resnets.0", is_wider=False)
+    published, attention = f"{part}.{number + 1}", f"{ours}.attentions.0"
+    split = [f"{attention}.to_{name}" for name in "qkv"]
+    yield from layer(f"{published}.groupnorm", f"{attention}.group_norm")
+    yield from layer(f"{published}.attention.in_proj", *split, shares=(1, 1, 1))
+    yield from layer(f"{published}.attention.out_proj", f"{attention}.to_out.0")
+    yield from _res_block(f"{part}.{number + 2}", f"{ours}.resnets.1", is_wider=False)
+
+
+def _res_block(published: str, ours: str, *, is_wider: bool) -> Iterator[Rule]:
+    for number in (1, 2):
+        yield from layer(f"{published}.groupnorm_{number}", f"{ours}.norm{number}")
+        yield from layer(f"{published}.conv_{number}", f"{ours}.conv{number}")
+    if is_wider:
+        yield from layer(f"{published}.residual_layer", f"{ours}.conv_shortcut")
+
+
+def _levels(weights: Mapping[str, Tensor], step: str, block: str) -> list[list[int]]:
+    """Return the numbers of the blocks on the way down, level by level.
+
+    Args:
+        weights: published.
+        step: key, with braces for the number, of the layer that leads to the next level.
+        block: key of a block. Blocks after the last level, of other numbers of channels or not, are left out:
+            every level has as many as the first.
+    """
+    levels: list[list[int]] = [[]]
+    for number in range(1, len(weights)):
+        if block.format(number) in weights:
+            levels[-1].append(number)
+        elif step.format(number) in weights and len(levels[-1]) == len(levels[0]):
+            levels.append([])
+        else:
+            break
+    return [level[: len(levels[0])] for level in levels]

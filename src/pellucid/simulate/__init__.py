@@ -1,0 +1,1 @@
+"""Made-up landscapes and clouds, of which the truth is known."""

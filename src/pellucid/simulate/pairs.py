@@ -1,0 +1,250 @@
+"""Pairs of cloudy and clear scenes, simulated: made-up landscapes, or a user's clear scenes, under clouds."""
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.windows import Window
+from rasterio.windows import transform as window_transform
+from torch import Tensor
+
+from pellucid.data.files import write_atomically
+from pellucid.data.geotiff import Grid, open_raster
+from pellucid.data.ranges import SENTINEL1, SENTINEL2
+from pellucid.data.raster import OpticalRaster
+from pellucid.errors import InputError
+from pellucid.simulate.clouds import CloudOptions, add_clouds
+from pellucid.simulate.landscape import Scene, make_scene
+
+FOLDERS = ("s1", "s2_cloudy", "s2_cloudfree", "mask")
+# Where made-up scenes pretend to lie: a corner in UTM zone 33 north, 10 m pixels.
+CRS_NAME, LEFT_M, TOP_M, PIXEL_M = "EPSG:32633", 400_000.0, 5_800_000.0, 10.0
+# Made-up patches that lie side by side, before the next row begins to the south.
+ROW = 32
+# Tries to find a window without missing pixels in a clear scene.
+NUM_TRIES = 50
+Source = tuple[str, str, Scene, tuple[str, ...], Grid | None]
+
+
+@dataclass(frozen=True)
+class PairPaths:
+    """The files of one simulated pair; `radar` is None where the scene has no radar."""
+
+    radar: Path | None
+    cloudy: Path
+    clear: Path
+    cloud: Path
+
+
+def write_pair(
+    folder: Path,
+    name: str,
+    scene: Scene,
+    degraded: Tensor,
+    cloud: Tensor,
+    *,
+    bands: tuple[str, ...] = SENTINEL2.bands,
+    grid: Grid | None = None,
+) -> PairPaths:
+    """Write a pair as GeoTIFFs in the folders of SEN12MS-CR: s1, s2_cloudy, s2_cloudfree, mask.
+
+    Optical images are written as uint16 DN (reflectance * 10000; 0 is nodata), radar as float32 dB (NaN is
+    nodata; no file if there is nothing else), the cloud map as float32.
+
+    Args:
+        folder: made if it is missing.
+        name: of each file, without suffix.
+        scene: the clear image and its radar.
+        degraded: (C, H, W) reflectance in [0, 1].
+        cloud: (1, H, W) cloud map in [0, 1].
+        bands: C names of the optical bands.
+        grid: where the pixels lie; else a made-up place.
+
+    Raises:
+        InputError: if the folder cannot be written to.
+    """
+    paths = {sub: folder / sub / f"{name}.tif" for sub in FOLDERS}
+    has_radar = bool(scene.radar_db.isfinite().any())
+    try:
+        for sub, path in paths.items():
+            if has_radar or sub != "s1":
+                path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make {error.filename}: {error.strerror}; choose another folder") from error
+    _write(paths["s2_cloudy"], _to_stored(degraded), bands, grid, nodata=0)
+    _write(paths["s2_cloudfree"], _to_stored(scene.optical), bands, grid, nodata=0)
+    _write(paths["mask"], cloud.numpy(), ("cloud",), grid, nodata=None)
+    if has_radar:
+        _write(paths["s1"], scene.radar_db.numpy(), SENTINEL1.bands, grid, nodata=np.nan)
+    return PairPaths(
+        radar=paths["s1"] if has_radar else None,
+        cloudy=paths["s2_cloudy"],
+        clear=paths["s2_cloudfree"],
+        cloud=paths["mask"],
+    )
+
+
+def simulate_pairs(
+    out: Path,
+    *,
+    count: int,
+    size: int,
+    seed: int,
+    clear: Path | None = None,
+    options: CloudOptions | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Path:
+    """Write cloudy and clear pairs that `pellucid train` reads as SEN12MS-CR; return their list.
+
+    Made-up landscapes come with radar and are listed in data.csv, split into training (1), validation (2) and
+    test (3). Users' own clear scenes have no radar: they are listed in index.csv with the scene each was cut
+    from (`split_group`), so that no scene falls into two splits.
+
+    Args:
+        out: folder to write to.
+        count: number of pairs.
+        size: side of a patch in pixels.
+        seed: the same seed gives the same pairs.
+        clear: folder of clear GeoTIFFs, searched with its subfolders; None makes landscapes up.
+        options: what the clouds are like.
+        progress: called with the number of pairs written.
+
+    Raises:
+        InputError: if `clear` holds no usable scene, or `out` cannot be written to.
+    """
+    sources = _landscapes(count, size, seed) if clear is None else _cut_scenes(clear, count, size, seed)
+    rows = []
+    for index, (name, group, scene, bands, grid) in enumerate(sources):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
+        degraded, cloud = add_clouds(scene.optical, bands, generator, options)
+        valid = (scene.optical > 0).any(0, keepdim=True)
+        write_pair(out, name, scene, degraded * valid, cloud * valid, bands=bands, grid=grid)
+        rows.append((name, group))
+        if progress is not None:
+            progress(index + 1)
+    index_path = _write_rows(out / "index.csv", [("name", "split_group"), *rows])
+    if clear is not None:
+        return index_path
+    splits = _split(len(rows))
+    lines = [
+        (split, "s1", "s2_cloudfree", "s2_cloudy", f"{name}.tif")
+        for split, (name, _) in zip(splits, rows, strict=True)
+    ]
+    return _write_rows(out / "data.csv", lines)
+
+
+def _landscapes(count: int, size: int, seed: int) -> Iterator[Source]:
+    """Yield name, place, scene, bands and grid of each made-up landscape."""
+    for index in range(count):
+        name = f"synthetic_{seed + index}"
+        yield name, name, make_scene(size, seed + index), SENTINEL2.bands, _place(size, size, index)
+
+
+def _cut_scenes(folder: Path, count: int, size: int, seed: int) -> Iterator[Source]:
+    """Yield name, place, scene, bands and grid of windows cut from clear scenes, in turn."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".tif", ".tiff"))
+    if not paths:
+        raise InputError(f"{folder} holds no GeoTIFF (.tif); give the folder of your clear scenes")
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        path = paths[index % len(paths)]
+        group = path.relative_to(folder).with_suffix("").as_posix().replace("/", "_")
+        scene, bands, grid = _cut(path, size, rng)
+        yield f"{group}_cut{index // len(paths)}", group, scene, bands, grid
+
+
+def _cut(path: Path, size: int, rng: np.random.Generator) -> tuple[Scene, tuple[str, ...], Grid]:
+    """Return a random square of a clear scene, if possible one without missing pixels."""
+    with OpticalRaster(path, SENTINEL2.bands, allow_missing=("B10",)) as raster:
+        height, width = raster.grid.height, raster.grid.width
+        if min(height, width) < size:
+            raise InputError(
+                f"{path} has {height} x {width} pixels, patches need {size}; choose a smaller size"
+            )
+        there = [index is not None for index in raster.indices]
+        best, most = None, -1
+        for _ in range(NUM_TRIES):
+            left, top = int(rng.integers(width - size + 1)), int(rng.integers(height - size + 1))
+            window = Window(left, top, size, size)
+            optical, valid = raster.read(window)
+            if int(valid.sum()) > most:
+                best, most = (window, optical), int(valid.sum())
+            if valid.all():
+                break
+        if best is None or most == 0:
+            raise InputError(f"{path} holds no data where it was cut; take it out of the folder")
+        window, optical = best
+        transform = window_transform(window, raster.grid.transform)
+        grid = Grid(raster.grid.crs, transform, size, size)
+    scene = Scene(
+        optical=optical[there].clamp(0, 1),
+        radar_db=torch.full((2, size, size), torch.nan),
+        land_cover=torch.zeros(size, size, dtype=torch.uint8),
+    )
+    return scene, tuple(band for band, is_there in zip(SENTINEL2.bands, there, strict=True) if is_there), grid
+
+
+def _split(count: int) -> list[int]:
+    """Return the split of each pair: a tenth each, but at least one, for validation (2) and test (3)."""
+    splits = [{8: 2, 9: 3}.get(index % 10, 1) for index in range(count)]
+    if 3 <= count < 10:
+        splits[-2:] = [2, 3]
+    return splits
+
+
+def _place(height: int, width: int, index: int = 0) -> Grid:
+    """Return where patch `index` lies: no two made-up places are the same."""
+    left = LEFT_M + index % ROW * width * PIXEL_M
+    top = TOP_M - index // ROW * height * PIXEL_M
+    return Grid(CRS.from_string(CRS_NAME), Affine(PIXEL_M, 0, left, 0, -PIXEL_M, top), width, height)
+
+
+def _to_stored(reflectance: Tensor) -> NDArray[np.uint16]:
+    """Return digital numbers; 0 only where every band is 0, which means missing."""
+    there = (reflectance > 0).any(0)
+    stored = (reflectance * 10_000).round().clamp(1, 10_000) * there
+    return stored.numpy().astype(np.uint16)
+
+
+def _write(
+    path: Path, values: NDArray[Any], bands: tuple[str, ...], grid: Grid | None, *, nodata: float | None
+) -> None:
+    height, width = values.shape[-2:]
+    place = grid or _place(height, width)
+    profile = {
+        "driver": "GTiff",
+        "width": width,
+        "height": height,
+        "count": len(bands),
+        "dtype": values.dtype.name,
+        "crs": place.crs,
+        "transform": place.transform,
+        "nodata": nodata,
+        "compress": "deflate",
+        "tiled": True,
+        "blockxsize": 256,
+        "blockysize": 256,
+    }
+    write_atomically(path, partial(_write_bands, values=values, bands=bands, profile=profile))
+
+
+def _write_bands(path: Path, values: NDArray[Any], bands: tuple[str, ...], profile: dict[str, Any]) -> None:
+    with open_raster(path, "w", **profile) as file:
+        file.write(values)
+        file.descriptions = bands
+
+
+def _write_rows(path: Path, rows: Sequence[tuple[object, ...]]) -> Path:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_atomically(path, lambda temporary: temporary.write_text(text.getvalue(), encoding="utf-8"))
+    return path

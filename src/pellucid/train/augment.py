@@ -1,0 +1,274 @@
+"""The training samples of a run: sample i depends on the seed and i alone.
+
+So a run continues exactly where it stopped, and processes of a distributed run share one order.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+from torch.nn.functional import grid_sample, interpolate
+
+from pellucid.data.batch import Batch
+from pellucid.data.cloud_score import cloud_score
+from pellucid.data_config import AugmentConfig, LowResolutionAugment, PictureAugment
+from pellucid.datasets._listing import Kind
+from pellucid.simulate.clouds import CloudOptions, add_clouds
+
+# Weights of red, green and blue in grey: ITU-R BT.601.
+GREY = (0.299, 0.587, 0.114)
+
+
+def random_crop(batch: Batch, tile: int, scale: float, generator: torch.Generator) -> Batch:
+    """Return a square of `tile` pixels, zoomed by a factor in [1 - scale, 1 + scale] about it.
+
+    It begins where a pixel of low resolution does. Zoomed, that resolution is resampled itself.
+    """
+    factor = batch.scale
+    height, width = batch.degraded.shape[-2:]
+    zoom = 1 + scale * (2 * _uniform(generator) - 1)
+    side = min(round(tile / factor / zoom), height, width)  # in pixels of `degraded`, as y and x are
+    y, x = _draw(height - side + 1, generator), _draw(width - side + 1, generator)
+
+    def cut(image: Tensor) -> Tensor:
+        k = image.shape[-1] // width
+        square = image[..., k * y : k * (y + side), k * x : k * (x + side)]
+        return square if side * factor == tile else _resize(square, k * tile // factor)
+
+    return _map(batch, cut)
+
+
+def random_turn(batch: Batch, augment: AugmentConfig, generator: torch.Generator) -> Batch:
+    """Return the batch flipped and turned by quarter turns, where `augment` allows."""
+    flip = augment.flip and _chance(0.5, generator)
+    turns = _draw(4, generator) if augment.turn else 0
+
+    def turn(image: Tensor) -> Tensor:
+        return torch.rot90(image.flip(-1) if flip else image, turns, (-2, -1))
+
+    return _map(batch, turn)
+
+
+def random_gain(batch: Batch, gain: float, generator: torch.Generator) -> Batch:
+    """Return the batch with its optical images brightened or darkened alike, overall and per band."""
+    if gain == 0:
+        return batch
+    bands = batch.degraded.shape[1]
+    overall = 1 + gain * (2 * torch.rand(1, generator=generator) - 1)
+    each = 1 + gain / 2 * (2 * torch.rand(bands, 1, 1, generator=generator) - 1)
+    degraded = (batch.degraded * overall * each).clamp(max=1)
+    target = None if batch.target is None else (batch.target * overall * each).clamp(max=1)
+    return replace(batch, degraded=degraded, target=target)
+
+
+def random_radar(batch: Batch, augment: AugmentConfig, generator: torch.Generator) -> Batch:
+    """Return the batch with its radar shifted per polarisation, or taken away."""
+    if batch.sar is None:
+        return batch
+    if _chance(augment.drop_radar, generator):
+        return replace(batch, sar=torch.full_like(batch.sar, torch.nan))
+    shift = augment.radar_shift * torch.randn(batch.sar.shape[1], 1, 1, generator=generator)
+    return replace(batch, sar=(batch.sar + shift).clamp(0, 1))
+
+
+def change_clouds(
+    batch: Batch,
+    generator: torch.Generator,
+    *,
+    augment: AugmentConfig,
+    bands: tuple[str, ...],
+    is_clear: bool,
+) -> Batch:
+    """Return the batch with another brightness, radar and, at times, sky.
+
+    Args:
+        batch: a pair, or an image that is clear.
+        generator: of everything random.
+        augment: the random changes.
+        bands: optical band names, for the spectra of simulated clouds.
+        is_clear: whether clouds must be simulated, since the batch has none.
+    """
+    batch = random_gain(batch, augment.gain, generator)
+    if is_clear or _chance(augment.simulate, generator):
+        batch = cloud_over(batch, bands, generator, CloudOptions())
+        if augment.score_clouds and _chance(augment.score_clouds, generator):
+            batch = replace(batch, cloud=cloud_score(batch.degraded, bands))
+    return random_radar(batch, augment, generator)
+
+
+def change_low_resolution(
+    batch: Batch, generator: torch.Generator, *, augment: LowResolutionAugment
+) -> Batch:
+    """Return the batch with its degraded image alone made worse: contrast and brightness, noise, then blur.
+
+    Each comes by chance and is clipped to [0, 1]. Contrast is a factor about black, brightness is added.
+    """
+    image = batch.degraded
+    if _chance(augment.intensity, generator):
+        contrast, brightness = (_between(x, generator) for x in (augment.contrast, augment.brightness))
+        image = (contrast * image + brightness).clamp(0, 1)
+    if _chance(augment.noise, generator):
+        noise = torch.randn(image.shape, generator=generator)
+        image = (image + _between(augment.noise_std, generator) * noise).clamp(0, 1)
+    if _chance(augment.blur, generator):
+        sigma = _between(augment.blur_sigma, generator)
+        image = torch.from_numpy(gaussian_filter(image.numpy(), (0, 0, sigma, sigma), mode="reflect"))
+    return replace(batch, degraded=image)
+
+
+def cloud_over(
+    batch: Batch, bands: tuple[str, ...], generator: torch.Generator, options: CloudOptions
+) -> Batch:
+    """Return the batch with its cloudy images replaced by the clear ones under simulated clouds.
+
+    Raises:
+        ValueError: if the batch has no target.
+    """
+    if batch.target is None:
+        raise ValueError("clouds can only be simulated over a clear image, the batch has no target")
+    covered = [add_clouds(clear, bands, generator, options) for clear in batch.target]
+    degraded, cloud = (torch.stack(images) for images in zip(*covered, strict=True))
+    return replace(batch, degraded=degraded * batch.valid, cloud=cloud)
+
+
+def _map(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    return replace(batch, **{name: change(image) for name, image in batch.images().items()})  # type: ignore[arg-type]
+
+
+def _resize(image: Tensor, tile: int) -> Tensor:
+    if image.dtype == torch.bool:
+        return interpolate(image.float(), (tile, tile), mode="nearest").bool()
+    return interpolate(image, (tile, tile), mode="bilinear", antialias=True)
+
+
+def _between(limits: tuple[float, float], generator: torch.Generator) -> float:
+    low, high = limits
+    return low + (high - low) * _uniform(generator)
+
+
+def _draw(below: int, generator: torch.Generator) -> int:
+    return int(torch.randint(below, (), generator=generator))
+
+
+def _uniform(generator: torch.Generator) -> float:
+    return float(torch.rand((), generator=generator))
+
+
+def _chance(probability: float, generator: torch.Generator) -> bool:
+    return _uniform(generator) < probability
+
+
+def change_image(
+    batch: Batch,
+    generator: torch.Generator,
+    *,
+    augment: AugmentConfig,
+    bands: tuple[str, ...],
+    kind: Kind,
+) -> Batch:
+    """Return the batch with another brightness and, at times, simulated clouds, then part of the image.
+
+    Args:
+        batch: of `SingleImages`.
+        generator: of everything random.
+        augment: `gain` and `simulate` change optical images, `radar_shift` radar.
+        bands: optical band names, for the spectra of simulated clouds.
+        kind: of the images.
+    """
+    if kind == "radar":
+        return _alone(batch, _shift(batch.degraded, augment.radar_shift, generator) * batch.valid)
+    batch = random_gain(batch, augment.gain, generator)
+    if torch.rand((), generator=generator) < augment.simulate:
+        batch = cloud_over(batch, bands, generator, CloudOptions())
+    return _alone(batch, batch.degraded)
+
+
+def _alone(batch: Batch, image: Tensor) -> Batch:
+    return replace(batch, degraded=image, target=image, cloud=None)
+
+
+def _shift(image: Tensor, deviation: float, generator: torch.Generator) -> Tensor:
+    """Return the image with a constant added to each band."""
+    return (image + deviation * torch.randn(image.shape[1], 1, 1, generator=generator)).clamp(0, 1)
+
+
+def change_pair(batch: Batch, generator: torch.Generator, *, augment: PictureAugment) -> Batch:
+    """Return the batch turned by a small angle, its target in other colours, its radar with noise.
+
+    `degraded` follows the radar, in as many equal channels as it had.
+
+    Args:
+        batch: of `SarOptical`.
+        generator: of everything random.
+        augment: which changes there are.
+    """
+    if augment.rotation:
+        batch = turn(batch, augment.rotation * _between((-1, 1), generator))
+    if batch.target is not None:
+        batch = replace(batch, target=jitter_color(batch.target, generator, augment=augment))
+    if batch.sar is not None and augment.radar_noise:
+        noise = torch.randn(batch.sar.shape, generator=generator)
+        sar = (batch.sar + augment.radar_noise * noise).clamp(0, 1)
+        batch = replace(batch, sar=sar, degraded=sar.expand_as(batch.degraded).contiguous())
+    return batch
+
+
+def turn(batch: Batch, degrees: float) -> Batch:
+    """Return the batch with every image turned about its centre, counterclockwise; bilinear.
+
+    What comes from outside is mirrored, and not `valid`.
+    """
+    height, width = batch.valid.shape[-2:]
+    angle = math.radians(degrees)
+    y, x = (torch.arange(side, dtype=torch.float64) - (side - 1) / 2 for side in (height, width))
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    from_x = (x * math.cos(angle) - y * math.sin(angle)) * 2 / width
+    from_y = (x * math.sin(angle) + y * math.cos(angle)) * 2 / height
+    grid = torch.stack([from_x, from_y], dim=-1)[None].float()  # (1, H, W, 2)
+    inside = (grid.abs() <= 1).all(-1)[None]  # (1, 1, H, W)
+
+    def cut(image: Tensor) -> Tensor:
+        where = grid.expand(len(image), -1, -1, -1)
+        return grid_sample(image.float(), where, padding_mode="reflection", align_corners=False)
+
+    images = {name: cut(image) for name, image in batch.images().items() if name != "valid"}
+    return replace(batch, valid=(cut(batch.valid) > 1 - 1e-4) & inside, **images)  # type: ignore[arg-type]
+
+
+def jitter_color(image: Tensor, generator: torch.Generator, *, augment: PictureAugment) -> Tensor:
+    """Return (B, 3, H, W) with brightness, contrast, saturation and hue changed, in this order."""
+    if augment.brightness:
+        image = (image * _factor(augment.brightness, generator)).clamp(0, 1)
+    if augment.contrast:
+        mean = _to_grey(image).mean((-2, -1), keepdim=True)
+        image = (mean + _factor(augment.contrast, generator) * (image - mean)).clamp(0, 1)
+    if augment.saturation:
+        grey = _to_grey(image)
+        image = (grey + _factor(augment.saturation, generator) * (image - grey)).clamp(0, 1)
+    if augment.hue:
+        image = shift_hue(image, augment.hue * _between((-1, 1), generator))
+    return image
+
+
+def shift_hue(image: Tensor, shift: float) -> Tensor:
+    """Return (B, 3, H, W) in [0, 1] with hues moved by `shift` of the circle: red by 1/3 becomes green."""
+    red, green, blue = image.unbind(1)
+    value, strongest = image.max(1)
+    chroma = value - image.amin(1)
+    sextants = torch.stack([green - blue, blue - red, red - green], dim=1) / chroma.clamp(min=1e-9)[:, None]
+    hue = sextants.gather(1, strongest[:, None])[:, 0] + 2 * strongest + 6 * shift
+    # The channel n of a hue h, in sextants: V - C max(0, min(k, 4 - k, 1)), k = (n + h) mod 6, n = 5, 3, 1.
+    k = torch.stack([(n + hue) % 6 for n in (5, 3, 1)], dim=1)
+    part = torch.minimum(k, 4 - k).clamp(0, 1)
+    return value[:, None] - chroma[:, None] * part
+
+
+def _to_grey(image: Tensor) -> Tensor:
+    return (image * image.new_tensor(GREY).view(3, 1, 1)).sum(-3, keepdim=True)
+
+
+def _factor(spread: float, generator: torch.Generator) -> float:
+    return _between((1 - spread, 1 + spread), generator)

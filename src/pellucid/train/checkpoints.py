@@ -1,0 +1,307 @@
+"""What a training run leaves behind: its history, the weights that were chosen, checkpoints to resume from.
+
+The callbacks stand in the order in which `trainer` must list them, with weight averaging between `Judge`
+and `Checkpoints`.
+"""
+
+import csv
+import math
+import os
+import pickle
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from pellucid.config import Config, TrainConfig, parse
+from pellucid.data.files import write_atomically
+from pellucid.errors import InputError
+
+CHECKPOINTS, LAST, BEST, HISTORY = "checkpoints", "last.ckpt", "best.ckpt", "history.csv"
+
+Row: TypeAlias = dict[str, float]
+Status: TypeAlias = Literal["done", "stopped early", "interrupted", "was done", "dry run"]
+
+# What a resumed run may change: how far and how it goes on, not what it would have been until here.
+CHANGEABLE = frozenset(
+    (
+        *("num_steps", "epochs", "validate_every", "validate_every_epochs", "checkpoint_every"),
+        *("checkpoint_every_epochs", "early_stopping", "num_workers", "device"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """How a run ended.
+
+    Attributes:
+        status: "was done" says that a resumed run had nothing left to do; an interrupted one can be resumed.
+        num_steps: optimiser steps of the whole run so far.
+        best_step: the step whose weights are saved; None without validation.
+        best_psnr: dB, its mean PSNR over the validation images; None without validation.
+        seconds: spent in the whole run so far.
+        history: one row per validation, as in history.csv.
+    """
+
+    status: Status
+    num_steps: int
+    best_step: int | None
+    best_psnr: float | None
+    seconds: float
+    history: tuple[Row, ...]
+
+
+class Means:
+    """Running means by name, over all processes."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, tuple[float, int]] = {}
+
+    def add(self, name: str, value: Tensor) -> None:
+        """Take one value in; infinite ones and NaN are left out."""
+        number = value.item()
+        if math.isfinite(number):
+            total, count = self.sums.get(name, (0.0, 0))
+            self.sums[name] = total + number, count + 1
+
+    def take(self) -> Row:
+        """Return the means by name, sorted, and start again; every process must call it."""
+        shares = [self.sums]
+        if torch.distributed.is_initialized():
+            shares = [{} for _ in range(torch.distributed.get_world_size())]
+            torch.distributed.all_gather_object(shares, self.sums)
+        self.sums = {}
+        means = {}
+        for name in sorted({name for share in shares for name in share}):
+            totals, counts = zip(*(share.get(name, (0.0, 0)) for share in shares), strict=True)
+            means[name] = sum(totals) / sum(counts)
+        return means
+
+
+class Judge(Callback):
+    """Turns each validation into a row of the history, and has the best weights saved.
+
+    It stands before weight averaging in the list of callbacks: that one's hook takes the averaged weights
+    out of the network again.
+
+    Args:
+        folder: the run folder.
+        options: of the training.
+        means: filled by the training and validation steps.
+        save: saves the network's weights, given the history whose last row is theirs.
+    """
+
+    def __init__(
+        self, folder: Path, options: TrainConfig, means: Means, save: Callable[[list[Row]], None]
+    ) -> None:
+        self.folder, self.options, self.means, self.save = folder, options, means, save
+        self.history: list[Row] = []
+        self.seconds = 0.0
+        self.started = time.monotonic()
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the row; save the weights if none were better; stop if none were for too long."""
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        row = {"step": trainer.global_step, "seconds": round(self.elapsed(), 1), "learning_rate": rate}
+        self.history.append({**row, **self.means.take()})
+        if trainer.is_global_zero:
+            write_history(self.folder / HISTORY, self.history)
+            if self.best() is self.history[-1]:
+                self.save(self.history)
+        if self.has_stalled():
+            trainer.should_stop = True
+
+    def best(self) -> Row | None:
+        """Return the row whose weights are saved; None before the first validation."""
+        return best_row(self.history)
+
+    def has_stalled(self) -> bool:
+        """Return whether early stopping is on and the best row is too long ago."""
+        best = self.best()
+        if best is None or self.options.early_stopping == 0:
+            return False
+        return len(self.history) - 1 - self.history.index(best) >= self.options.early_stopping
+
+    def elapsed(self) -> float:
+        """Return the seconds spent in the whole run."""
+        return self.seconds + time.monotonic() - self.started
+
+    def report(self, status: Status, num_steps: int) -> TrainReport:
+        """Return how the run ended."""
+        best = self.best()
+        step, psnr = (None, None) if best is None else (int(best["step"]), best.get("val_psnr"))
+        return TrainReport(status, num_steps, step, psnr, self.elapsed(), tuple(self.history))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run goes on with."""
+        return {"history": self.history, "seconds": self.elapsed(), "means": self.means.sums}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the history and the unfinished means."""
+        self.history, self.means.sums = list(state_dict["history"]), dict(state_dict["means"])
+        self.seconds, self.started = state_dict["seconds"], time.monotonic()
+
+
+class StopRequest(Callback):
+    """Ctrl-C or a terminate signal, answered after the step that runs; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen from here on, in place of Lightning, which puts the earlier handlers back at the end."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._answer)
+            signal.signal(signal.SIGTERM, self._answer)
+
+    def _answer(self, number: int, frame: Any) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+class Checkpoints(Callback):
+    """Saves the whole state: last.ckpt at every occasion, best.ckpt, and one every `checkpoint_every` steps.
+
+    It stands after weight averaging in the list of callbacks, so that a step is complete when it is saved.
+    """
+
+    def __init__(self, folder: Path, config: Config, judge: Judge, stop: StopRequest) -> None:
+        self.folder, self.config, self.judge, self.stop = folder / CHECKPOINTS, config, judge, stop
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Stop after a whole step where that is asked or due, and save where no validation follows."""
+        options, step = self.config.train, trainer.global_step
+        if (batch_idx + 1) % options.accumulate:
+            return
+        due = step % options.validate_every == 0
+        asked = trainer.strategy.reduce_boolean_decision(self.stop.asked, all=False)
+        if asked and not due:
+            trainer.limit_val_batches = 0
+        if asked or step >= options.num_steps:
+            trainer.should_stop = True  # Lightning validates before it stops
+        validates = trainer.enable_validation and (due or trainer.should_stop)
+        if not validates and (trainer.should_stop or step % options.checkpoint_every == 0):
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save once the judgement is in."""
+        self._save(trainer)
+
+    def on_save_checkpoint(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """Save the config too: a checkpoint is enough to predict."""
+        checkpoint["config"] = self.config.model_dump(mode="json")
+
+    def _save(self, trainer: Trainer) -> None:
+        last, partial = self.folder / LAST, self.folder / f".{LAST}.partial"
+        trainer.save_checkpoint(partial)
+        if not trainer.is_global_zero:
+            return
+        partial.replace(last)
+        step, best = trainer.global_step, self.judge.best()
+        if step % self.config.train.checkpoint_every == 0:
+            link(last, self.folder / f"step-{step:07d}.ckpt")
+        if best is not None and best["step"] == step:
+            link(last, self.folder / BEST)
+
+
+def best_row(history: Sequence[Row]) -> Row | None:
+    """Return the row with the highest PSNR, the first of several; None if there are no rows.
+
+    Where there are no images to measure, it is the row with the lowest loss of the validation.
+    """
+    if any("val_psnr" in row for row in history):
+        return max(history, key=lambda row: row.get("val_psnr", -math.inf))
+    return min(history, key=lambda row: row.get("val_total", math.inf), default=None)
+
+
+def write_history(path: Path, rows: list[Row]) -> None:
+    """Write the rows as CSV, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
+            writer.writeheader()
+            writer.writerows(rows)
+
+    write_atomically(path, write)
+
+
+def link(source: Path, name: Path) -> None:
+    """Give a file a second name without writing it again, where the file system can."""
+    partial = name.with_name(f".{name.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(source, partial)
+    except OSError:
+        shutil.copyfile(source, partial)
+    partial.replace(name)
+    partial.unlink(missing_ok=True)  # renaming a file onto itself leaves both names
+
+
+def last_checkpoint(folder: Path, config: Config, *, resume: bool) -> Path | None:
+    """Return the checkpoint to resume from; None to start.
+
+    Raises:
+        InputError: if there is a run and it is not to be resumed, or none and it is, or another one.
+    """
+    last = folder / CHECKPOINTS / LAST
+    if not resume:
+        if last.exists():
+            raise InputError(f"{folder} already holds a run, resume it (--resume) or choose another folder")
+        return None
+    if not last.exists():
+        raise InputError(f"{folder} has no {CHECKPOINTS}/{LAST}, leave --resume away to start a run there")
+    saved = parse(Config, read_checkpoint(last)["config"], where=str(last))
+    before, now = _fixed(saved), _fixed(config)
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            raise InputError(
+                f"{key} is {now.get(key)!r} but the run in {folder} was trained with {before.get(key)!r}, "
+                "change it back or start another run"
+            )
+    return last
+
+
+def _fixed(config: Config) -> dict[str, Any]:
+    """Return by dotted key what may not change when a run is resumed; data may move."""
+    values = config.model_dump(mode="json")
+    kept = {f"train.{key}": value for key, value in values["train"].items() if key not in CHANGEABLE}
+    for part in ("network", "method", "losses"):
+        kept |= {f"{part}.{key}": value for key, value in values[part].items()}
+    data = ("tile", "augment", "hold_out", "num_cached")
+    return kept | {f"data.{key}": values["data"][key] for key in data}
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the whole state of a run as it was saved.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path} is damaged ({error}), resume from another one copied to {LAST}") from error

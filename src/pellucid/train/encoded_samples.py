@@ -1,0 +1,127 @@
+"""Training samples that were encoded once, kept on disk, and come again and again."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch.utils.data import Dataset
+
+from pellucid.data.batch import Batch, Encoded
+from pellucid.data.files import write_atomically
+from pellucid.errors import InputError
+from pellucid.train.stream import TrainingStream
+
+# Samples per file.
+SHARD = 64
+# Encoded at once.
+AT_ONCE = 8
+# The entry of a file's metadata that holds the samples' prompts, as a list in JSON.
+PROMPTS = "prompts"
+
+
+class EncodedSamples(Dataset[Encoded]):
+    """The first samples of a run, encoded, then the same in another order, and so on to the run's end.
+
+    They are written when this is made, unless they are there: in FOLDER/DIGEST, by `SHARD`. What was begun is
+    gone on with. Whoever uses the folder sees to it that the digest tells what the samples depend on.
+
+    Args:
+        samples: of the run, images and all.
+        encode: what is kept of them.
+        folder: made where it is missing.
+        count: how many samples are kept.
+        digest: of everything that they depend on.
+
+    Raises:
+        InputError: if a sample cannot be read, or the folder cannot be written to or holds damaged files.
+    """
+
+    def __init__(
+        self,
+        samples: TrainingStream,
+        encode: Callable[[Batch], Encoded],
+        *,
+        folder: Path,
+        count: int,
+        digest: str,
+    ) -> None:
+        self.folder, self.count = folder / digest, count
+        self.length, self.samples_per_epoch = len(samples), samples.samples_per_epoch
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write to {folder} ({error.strerror}), change data.cache") from error
+        for first in range(0, count, SHARD):
+            path = self._path(first)
+            if not path.is_file():
+                kept = Encoded.cat(list(_encode(samples, encode, range(first, min(first + SHARD, count)))))
+                write_atomically(path, partial(_save, kept))
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Encoded:
+        """Return sample `index` of the run, B = 1, always the same.
+
+        Raises:
+            InputError: if its file is damaged.
+        """
+        turn, at = divmod(index, self.count)
+        chosen = int(_order(self.count, turn)[at])
+        path = self._path(chosen)
+        try:
+            file = _open(path)
+            values = {name: file.get_slice(name)[chosen % SHARD : chosen % SHARD + 1] for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path} is damaged ({error}), remove it and train again") from error
+        prompts = _prompts(path)
+        prompt = None if prompts is None else prompts[chosen % SHARD : chosen % SHARD + 1]
+        return Encoded(key=(f"sample {chosen}",), prompt=prompt, **values)
+
+    def _path(self, index: int) -> Path:
+        # A last file that is not full must not be taken for a full one by a run that keeps more.
+        size = min(SHARD, self.count - index // SHARD * SHARD)
+        return self.folder / f"{index // SHARD:05d}_{size}.safetensors"
+
+
+def _encode(
+    samples: TrainingStream, encode: Callable[[Batch], Encoded], indices: Iterable[int]
+) -> Iterator[Encoded]:
+    for some in _by(AT_ONCE, list(indices)):
+        yield encode(Batch.cat([samples[i] for i in some]))
+
+
+def _by(count: int, items: list[int]) -> Iterator[list[int]]:
+    yield from (items[first : first + count] for first in range(0, len(items), count))
+
+
+def _save(kept: Encoded, path: Path) -> None:
+    texts = None if kept.prompt is None else {PROMPTS: json.dumps(kept.prompt)}
+    save_file({name: value.contiguous() for name, value in kept.images().items()}, path, texts)
+
+
+@lru_cache(maxsize=64)
+def _open(path: Path) -> Any:
+    """Return the open file: its tensors are read where they lie."""
+    file: Any = safe_open(path, framework="pt")
+    return file.__enter__()
+
+
+@lru_cache(maxsize=64)
+def _prompts(path: Path) -> tuple[str, ...] | None:
+    """Return the prompts of a file's samples."""
+    text = (_open(path).metadata() or {}).get(PROMPTS)
+    return None if text is None else tuple(json.loads(text))
+
+
+@lru_cache(maxsize=2)
+def _order(count: int, turn: int) -> torch.Tensor:
+    """Return the order of the samples in one turn: as they come at first, shuffled later."""
+    if turn == 0:
+        return torch.arange(count)
+    return torch.randperm(count, generator=torch.Generator().manual_seed(turn))

@@ -1,0 +1,152 @@
+"""What a user watches while a model trains: a progress bar, TensorBoard curves and pictures."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from pellucid.config import TrainConfig
+from pellucid.data.batch import Batch
+from pellucid.data.drawing import to_picture
+from pellucid.train.checkpoints import Judge, Row
+
+# Optimiser steps between points of the loss curve in TensorBoard and on the progress bar.
+REPORT_EVERY = 10
+# Validation images that TensorBoard shows.
+NUM_PICTURES = 4
+# What is printed of each validation.
+PSNRS = {"val_psnr": "restored", "val_psnr_input": "input", "val_psnr_spectrum": "mean spectrum"}
+RATES = {"val_found": "images that find their text", "val_chance": "by chance"}
+
+
+class Board(Callback):
+    """Writes TensorBoard scalars of every tenth step and every validation, and pictures of validations."""
+
+    def __init__(self, folder: Path, judge: Judge, bands: tuple[str, ...]) -> None:
+        self.folder, self.judge, self.bands = folder, judge, bands
+        self.writer: Any = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the events; those of steps that a resumed run takes again are hidden."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        if trainer.is_global_zero:
+            self.writer = SummaryWriter(str(self.folder), purge_step=trainer.global_step + 1)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Write the loss and the learning rate."""
+        if self.writer is not None and trainer.global_step % REPORT_EVERY == 0:
+            self.writer.add_scalar("loss", outputs["loss"], trainer.global_step)
+            rate = trainer.optimizers[0].param_groups[0]["lr"]
+            self.writer.add_scalar("learning_rate", rate, trainer.global_step)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write degraded, restored and true image side by side."""
+        if self.writer is None or outputs is None or batch_idx >= NUM_PICTURES or batch.target is None:
+            return
+        images = (batch.enlarged(), outputs, batch.target)
+        panels = [to_picture(image[0], self.bands, batch.valid[0]) for image in images]
+        picture = np.concatenate(panels, axis=1)
+        self.writer.add_image(batch.key[0], picture, trainer.global_step, dataformats="HWC")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the row of the history."""
+        if self.writer is not None:
+            for name, value in self.judge.history[-1].items():
+                if name.startswith(("train_", "val_")):
+                    self.writer.add_scalar(f"history/{name}", value, trainer.global_step)
+            self.writer.flush()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the events."""
+        if self.writer is not None:
+            self.writer.close()
+
+
+class ProgressBar(Callback):
+    """Shows steps, loss, best PSNR and the time left on standard error, and a line per validation."""
+
+    def __init__(self, options: TrainConfig, judge: Judge) -> None:
+        self.judge, self.options = judge, options
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self.bar = Progress(*columns, console=Console(stderr=True))
+        self.task = self.bar.add_task("train", total=options.num_steps)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the bar, on the main process alone."""
+        self.bar.update(self.task, completed=trainer.global_step)
+        if trainer.is_global_zero:
+            self.bar.start()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Move the bar."""
+        if (batch_idx + 1) % self.options.accumulate == 0:
+            self.bar.update(self.task, completed=trainer.global_step)
+            if trainer.global_step % REPORT_EVERY == 0:
+                self.bar.update(self.task, description=f"loss {outputs['loss'].item():.4f}")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the row of the history."""
+        best = self.judge.best()
+        if best is None or not trainer.is_global_zero:
+            return
+        text = f"{describe_row(self.judge.history[-1])}; best at step {best['step']:.0f}"
+        self.bar.console.print(text, highlight=False, soft_wrap=True)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the bar as it is."""
+        self.bar.stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the terminal back."""
+        self.bar.stop()
+
+
+def describe_row(row: Row) -> str:
+    """Return what a row of the history says of its validation: the PSNRs, or else loss and texts found."""
+    psnrs = ", ".join(f"{label} {row[name]:.2f}" for name, label in PSNRS.items() if name in row)
+    if psnrs:
+        return f"step {row['step']:.0f}: PSNR in dB: {psnrs}"
+    rates = ", ".join(f"{label} {row[name]:.0%}" for name, label in RATES.items() if name in row)
+    loss = f"step {row['step']:.0f}: validation loss {row.get('val_total', math.nan):.4f}"
+    return f"{loss}; {rates}" if rates else loss

@@ -1,0 +1,83 @@
+"""Config in, run folder out."""
+
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from pellucid.build.method import AnyMethod, build_method
+from pellucid.build.parts import Parts, read_parts
+from pellucid.build.run import WEIGHTS, read_run, save_run
+from pellucid.build.starting import prepare_network
+from pellucid.config import Config, ContrastiveConfig
+from pellucid.data.batch import Batch
+from pellucid.methods.autoencoding import Autoencoding
+from pellucid.train.checkpoints import TrainReport
+from pellucid.train.data import build_training_data, choose_tokenizer, in_steps, keep_encoded
+from pellucid.train.trainer import train
+
+# Training samples by which the latents of an autoencoder are measured.
+NUM_MEASURED = 128
+
+
+def start_method(config: Config, resumed: Path | None = None) -> AnyMethod:
+    """Return the method that training starts with: random weights, or those of `train.init_from`.
+
+    Args:
+        config: of the run.
+        resumed: folder of the run that goes on; the autoencoders and texts that it has saved
+            stay what they are.
+
+    Raises:
+        InputError: if those weights, or what is frozen, do not fit the network of the config.
+    """
+    parts = None
+    if resumed is not None and (resumed / WEIGHTS).is_file():
+        _, state, metadata = read_run(resumed)
+        parts = read_parts(resumed, state, metadata)
+    elif isinstance(config.method, ContrastiveConfig):
+        parts = Parts(tokenizer=choose_tokenizer(config))
+    method = build_method(config, parts=parts)
+    prepare_network(method.network, config.train)
+    return method
+
+
+def run_training(
+    config: Config, folder: Path, *, resume: bool = False, dry_run: bool = False, command: str = ""
+) -> TrainReport:
+    """Train what the config describes and leave a run folder.
+
+    Args:
+        config: of the run.
+        folder: the run folder.
+        resume: continue the run in `folder`.
+        dry_run: check config, data and one step; nothing is written.
+        command: what the user typed, for the card.
+
+    Raises:
+        InputError: if config, data or folder do not allow it.
+    """
+    config = in_steps(config)
+    method = start_method(config, folder if resume else None)
+    data = build_training_data(config)
+    method.mean_spectrum, method.mean_colors = data.mean_spectrum, data.mean_colors
+    samples: Dataset[Batch] = data.stream
+    if config.data.num_cached and not dry_run:
+        samples = keep_encoded(config, method, data.stream)
+
+    def save(*, card: str, metrics: dict[str, Any]) -> None:
+        if isinstance(method, Autoencoding):
+            method.measure(data.stream[i] for i in range(min(NUM_MEASURED, len(data.stream))))
+        save_run(folder, config=config, method=method, card=card, metrics=metrics)
+
+    return train(
+        config,
+        method,
+        samples,
+        data.val,
+        folder,
+        save=save,
+        resume=resume,
+        dry_run=dry_run,
+        command=command,
+    )

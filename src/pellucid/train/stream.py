@@ -1,0 +1,172 @@
+"""The training samples of a run: sample i depends on the seed and i alone."""
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pellucid.data.batch import Batch
+from pellucid.data_config import AugmentConfig
+from pellucid.datasets._listing import Patches, Selected
+from pellucid.errors import InputError
+from pellucid.simulate.clouds import CloudOptions
+from pellucid.train.augment import _map, cloud_over, random_crop, random_turn
+
+# Bytes of patches that each process keeps in memory: about 128 of 256 x 256 pixels, cloudy and clear.
+CACHED = 2**30
+# What makes a training sample of a crop: clouds for a scene, a worse low resolution for a slice.
+Change = Callable[[Batch, torch.Generator], Batch]
+
+
+class TrainingStream(Dataset[Batch]):
+    """Random crops of random patches, changed at random.
+
+    Args:
+        sources: the datasets, each with its share of the samples and what changes them after crop and turn.
+        length: samples of the whole run.
+        tile: side of a crop in pixels of the target.
+        augment: the random changes that all sources have in common: zoom, flip and turn.
+        seed: of everything random.
+        hold_out: places that are left out.
+
+    Raises:
+        ValueError: if no patch is left.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[tuple[Patches, float, Change]],
+        *,
+        length: int,
+        tile: int,
+        augment: AugmentConfig,
+        seed: int,
+        hold_out: tuple[str, ...] = (),
+    ) -> None:
+        self.parts = [(Selected(patches, without=hold_out), change) for patches, _, change in sources]
+        if not all(len(patches) for patches, _ in self.parts):
+            raise ValueError("a training source has no patch left; change data.hold_out or its exclude")
+        self.weights = torch.tensor([weight for _, weight, _ in sources])
+        self.shares = [_shares(patches.groups) for patches, _ in self.parts]
+        self.places = {group for patches, _ in self.parts for group in patches.groups}
+        self.samples_per_epoch = sum(len(patches) for patches, _ in self.parts)
+        self.length, self.tile = length, tile
+        self.augment, self.seed = augment, seed
+        self.kept = [_Recent(patches, CACHED // len(self.parts)) for patches, _ in self.parts]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return sample `index` of the run, B = 1, always the same.
+
+        Raises:
+            InputError: if the patch cannot be read, or the tile does not fit it.
+        """
+        generator = torch.Generator().manual_seed(self.seed * 2_147_483_647 + index)
+        part = int(torch.multinomial(self.weights, 1, generator=generator))
+        chosen = int(torch.multinomial(self.shares[part], 1, generator=generator))
+        batch = self.kept[part][chosen]
+        _check_tile(self.tile, batch)
+        batch = random_crop(batch, self.tile, self.augment.scale, generator)
+        batch = random_turn(batch, self.augment, generator)
+        return self.parts[part][1](batch, generator)
+
+
+class _Recent:
+    """Patches, of which those that were asked for last stay in memory.
+
+    Args:
+        patches: to read from.
+        limit: bytes that may stay; the very last patch always does.
+    """
+
+    def __init__(self, patches: Dataset[Batch], limit: int) -> None:
+        self.patches, self.limit, self.num_bytes = patches, limit, 0
+        self.kept: OrderedDict[int, Batch] = OrderedDict()
+
+    def __getitem__(self, index: int) -> Batch:
+        if index in self.kept:
+            self.kept.move_to_end(index)
+            return self.kept[index]
+        batch = self.kept[index] = self.patches[index]
+        self.num_bytes += _count_bytes(batch)
+        while self.num_bytes > self.limit and len(self.kept) > 1:
+            self.num_bytes -= _count_bytes(self.kept.popitem(last=False)[1])
+        return batch
+
+
+class Clouded(Dataset[Batch]):
+    """Clear patches, each always under the same simulated clouds.
+
+    Args:
+        patches: whose targets are clear.
+        bands: optical band names, for the spectra of the clouds.
+        seed: of the clouds.
+    """
+
+    def __init__(self, patches: Patches, bands: tuple[str, ...], seed: int) -> None:
+        self.patches, self.bands, self.seed = patches, bands, seed
+        self.keys, self.groups = patches.keys, patches.groups
+
+    def __len__(self) -> int:
+        return len(self.patches)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return patch `index` under its clouds."""
+        generator = torch.Generator().manual_seed(self.seed * 2_147_483_647 + index)
+        return cloud_over(self.patches[index], self.bands, generator, CloudOptions())
+
+
+class Centres(Dataset[Batch]):
+    """The square in the middle of each patch: images of one size, where those of different places meet.
+
+    Args:
+        patches: as large as the square at least.
+        tile: side of the square in pixels of the target.
+    """
+
+    def __init__(self, patches: Patches, tile: int) -> None:
+        self.patches, self.tile = patches, tile
+        self.keys, self.groups = patches.keys, patches.groups
+
+    def __len__(self) -> int:
+        return len(self.patches)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return the middle of patch `index`.
+
+        Raises:
+            InputError: if the patch cannot be read, or is smaller.
+        """
+        batch = self.patches[index]
+        _check_tile(self.tile, batch)
+        height, width = batch.degraded.shape[-2:]
+        side = self.tile // batch.scale
+        y, x = (height - side) // 2, (width - side) // 2  # in pixels of `degraded`
+
+        def cut(image: Tensor) -> Tensor:
+            k = image.shape[-1] // width
+            return image[..., k * y : k * (y + side), k * x : k * (x + side)]
+
+        return _map(batch, cut)
+
+
+def _shares(groups: Sequence[str]) -> Tensor:
+    """Return the weight of each patch: a place counts as the square root of its number of patches."""
+    count = Counter(groups)
+    return torch.tensor([count[group] ** -0.5 for group in groups])
+
+
+def _check_tile(tile: int, batch: Batch) -> None:
+    height, width = batch.valid.shape[-2:]
+    if min(height, width) < tile:
+        raise InputError(f"{batch.key[0]} has {height} x {width} pixels, data.tile needs {tile}; lower it")
+    if tile % batch.scale:
+        raise InputError(f"data.tile is {tile}, must be a multiple of method.scale, {batch.scale}")
+
+
+def _count_bytes(batch: Batch) -> int:
+    return sum(image.nbytes for image in batch.images().values())

@@ -1,0 +1,345 @@
+"""The Lightning module and the Trainer set-up: a Method and its data in, a trained Method and its curve out.
+
+Micro-batch number n of a run, its random numbers and its learning rate depend on n alone, so a run that
+was stopped continues as if it had not been, and processes share one global order of samples.
+"""
+
+import logging
+import math
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import ConcatDataset, Dataset
+
+from pellucid.config import Config, TrainConfig
+from pellucid.data.batch import Batch
+from pellucid.errors import InputError
+from pellucid.losses import judges
+from pellucid.methods.contrastive import Contrastive
+from pellucid.methods.inference import choose_device
+from pellucid.methods.method import Method, result_range
+from pellucid.metrics import psnr
+from pellucid.train.card import write_card
+from pellucid.train.checkpoints import (
+    BEST,
+    CHECKPOINTS,
+    Checkpoints,
+    Judge,
+    Means,
+    Row,
+    Status,
+    StopRequest,
+    TrainReport,
+    best_row,
+    last_checkpoint,
+    read_checkpoint,
+)
+from pellucid.train.loaders import train_loader, val_loader
+from pellucid.train.progress import Board, ProgressBar
+
+# Training samples and, where there are any, validation images.
+Data: TypeAlias = tuple[Dataset[Batch], Dataset[Batch] | None]
+
+
+class SaveRun(Protocol):
+    """Writes the run folder with the weights that the method's network has at the moment."""
+
+    def __call__(self, *, card: str, metrics: dict[str, Any]) -> None:
+        """Write `card` and `metrics` beside the weights."""
+
+
+def train(
+    config: Config,
+    method: Method,
+    train_data: Dataset[Batch],
+    val_data: Dataset[Batch] | None,
+    folder: Path,
+    *,
+    save: SaveRun,
+    resume: bool = False,
+    dry_run: bool = False,
+    command: str = "",
+) -> TrainReport:
+    """Train the method's network and leave a run folder that can be used and resumed.
+
+    Args:
+        config: of the whole run; saved in every checkpoint.
+        method: its network is trained in place and holds the saved weights afterwards.
+        train_data: item i is sample i of the run, B = 1, always the same; at least
+            num_steps * batch * accumulate * num_devices items.
+        val_data: whole images, B = 1, of any size; None trains without validation.
+        folder: the run folder, for checkpoints/, history.csv and TensorBoard events.
+        save: called whenever validation finds better weights, and at the end with the best (without
+            validation: the last).
+        resume: continue the run in `folder` exactly where it stopped; on a CPU, bit for bit.
+        dry_run: one training and one validation step, nothing written, the weights left as they were.
+        command: what the user typed, for the card.
+
+    Raises:
+        InputError: if `folder` holds a run and `resume` is off, or none and it is on, or one that was
+            trained otherwise; if the loss is not finite; if the device is not there.
+        ValueError: if train_data is too short.
+    """
+    needed = config.train.num_steps * _samples_per_step(config.train)
+    if len(train_data) < needed:  # type: ignore[arg-type]
+        raise ValueError(f"train_data has {len(train_data)} samples, the run needs {needed}")  # type: ignore[arg-type]
+    module = Training(method, config, samples_per_epoch=getattr(train_data, "samples_per_epoch", needed))
+    if dry_run:
+        return _try_one_step(module, (train_data, val_data))
+    last = last_checkpoint(folder, config, resume=resume)
+
+    def keep(history: Sequence[Row]) -> None:
+        card = write_card(folder.name, config, method, history, val_keys=_keys(val_data), command=command)
+        save(card=card, metrics=best_row(history) or {})
+
+    judge = Judge(folder, config.train, module.means, keep)
+    if last is not None and _is_over(last, judge):
+        return judge.report("was done", read_checkpoint(last)["global_step"])
+    _make_folder(folder / CHECKPOINTS)
+    trainer, status = _fit(module, config, folder, (train_data, val_data), judge=judge, checkpoint=last)
+    if trainer.is_global_zero:
+        if judge.history:
+            module.load_state_dict(read_checkpoint(folder / CHECKPOINTS / BEST)["state_dict"])
+        keep(judge.history)
+    return judge.report(status, trainer.global_step)
+
+
+def rate_factor(options: TrainConfig, step: int, steps_per_epoch: int) -> float:
+    """Return the share of the learning rate at optimiser step `step`, which counts from 0.
+
+    It rises linearly over `warmup_steps`; then it stays, falls by `step_gamma` every `step_epochs` epochs,
+    or follows half a cosine down to `final_rate` at the last step.
+    """
+    if step < options.warmup_steps:
+        return (step + 1) / (options.warmup_steps + 1)
+    if options.schedule == "step":
+        return options.step_gamma ** (step // (options.step_epochs * steps_per_epoch))
+    if options.schedule == "cosine":
+        length = max(options.num_steps - options.warmup_steps, 1)
+        done = min((step - options.warmup_steps) / length, 1.0)
+        return options.final_rate + (1 - options.final_rate) * (1 + math.cos(math.pi * done)) / 2
+    return 1.0
+
+
+class Training(LightningModule):
+    """Joins a Method to Lightning: its loss to training steps, its restoration to validation.
+
+    Args:
+        method: whose network is trained.
+        config: of the run.
+        samples_per_epoch: training samples that make an epoch, for the step schedule.
+    """
+
+    def __init__(self, method: Method, config: Config, samples_per_epoch: int) -> None:
+        super().__init__()
+        self.method = method
+        self.network = method.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.times = getattr(method, "times", None)  # its state belongs to the run's
+        self.judges = judges(getattr(method, "losses", {}))
+        self.options = config.train
+        self.samples_per_epoch = samples_per_epoch
+        self.means = Means()
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW, which is Adam where there is no weight decay, and the schedule of its rate."""
+        options = self.options
+        optimizer = AdamW(
+            [weight for weight in self.parameters() if weight.requires_grad],
+            lr=options.learning_rate,
+            betas=options.betas,
+            weight_decay=options.weight_decay,
+        )
+        per_epoch = options.steps_per_epoch or math.ceil(self.samples_per_epoch / _samples_per_step(options))
+        scheduler = LambdaLR(optimizer, lambda step: rate_factor(options, step, per_epoch))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002
+        """Return the batch with its images in the order that convolutions read fastest."""
+        images = {name: x.contiguous(memory_format=torch.channels_last) for name, x in batch.images().items()}
+        return replace(batch, **images)  # type: ignore[arg-type]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one micro-batch."""
+        seed = (self.options.seed * 1_000_003 + batch_idx) * self.trainer.world_size + self.global_rank
+        torch.manual_seed(seed)  # dropout draws from the global generator
+        generator = torch.Generator(self.device).manual_seed(seed)
+        terms = self.method.loss(batch, generator)
+        if not torch.isfinite(terms["total"]):
+            raise InputError(
+                f"the loss is {terms['total'].item()} at step {self.trainer.global_step} "
+                f"({', '.join(batch.key)}), lower train.learning_rate or look at those images"
+            )
+        for name, value in terms.items():
+            self.means.add(f"train_{name}", value)
+        return terms["total"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor | None:  # noqa: ARG002
+        """Take PSNR and loss terms of whole images into the means; return the restored images, if any."""
+        if batch.target is None:
+            raise InputError(f"{batch.key[0]} has no clear image, it cannot serve for validation")
+        if isinstance(self.method, Contrastive):
+            for name, value in self.method.judge(batch).items():
+                self.means.add(f"val_{name}", value)
+            return None
+        padded, target = batch.pad(self.method.stride), batch.target
+        for name, value in self.method.loss(padded).items():
+            self.means.add(f"val_{name}", value)
+        height, width = batch.valid.shape[-2:]
+        restored = self.method.restore(padded)[..., :height, :width]
+        results = {"val_psnr": restored, "val_psnr_input": batch.enlarged()}
+        if self.method.mean_spectrum is not None:
+            results["val_psnr_spectrum"] = restored.new_tensor(self.method.mean_spectrum).view(1, -1, 1, 1)
+        for name, images in results.items():
+            for value in psnr(images.expand_as(target), target, batch.valid):
+                self.means.add(name, value)
+        return restored
+
+
+def _averaging(options: TrainConfig) -> list[Callback]:
+    if options.ema_decay == 0:
+        return []
+
+    def average(averaged: Any, current: Any, num_averaged: Tensor | int) -> None:
+        # Short at first, so that the untrained weights are soon forgotten; as TensorFlow's averaging does.
+        decay = min(options.ema_decay, (1 + int(num_averaged)) / (10 + int(num_averaged)))
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+
+    # Buffers are copied: an average would spoil indices.
+    return [WeightAveraging(use_buffers=False, multi_avg_fn=average)]
+
+
+def _make_trainer(options: TrainConfig, callbacks: list[Callback], **limits: Any) -> Trainer:
+    device = choose_device(options.device)
+    devices: Any = options.num_devices
+    if device.type == "cuda" and options.num_devices == 1:
+        devices = [device.index or 0]
+    # Buffers are constants here, and validation shares may differ in length between processes.
+    distributed = DDPStrategy(broadcast_buffers=False)
+    return Trainer(
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=devices,
+        strategy=distributed if options.num_devices > 1 else "auto",
+        precision="bf16-mixed" if options.precision == "bf16" else "32-true",
+        accumulate_grad_batches=options.accumulate,
+        gradient_clip_val=options.clip_norm or None,
+        val_check_interval=options.validate_every * options.accumulate,
+        check_val_every_n_epoch=None,
+        max_epochs=-1,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        inference_mode=False,  # a mask that a network builds in validation must serve in training too
+        **limits,
+    )
+
+
+def _try_one_step(module: Training, data: Data) -> TrainReport:
+    before = {name: tensor.clone() for name, tensor in module.network.state_dict().items()}
+    module.options = module.options.model_copy(update={"num_workers": 0, "num_devices": 1})
+    started = time.monotonic()
+    with _quiet():
+        trainer = _make_trainer(module.options, [], fast_dev_run=True)
+        _run(trainer, module, data)
+    module.network.load_state_dict(before)
+    row = module.means.take()
+    return TrainReport("dry run", 1, None, row.get("val_psnr"), time.monotonic() - started, (row,))
+
+
+def _fit(
+    module: Training,
+    config: Config,
+    folder: Path,
+    data: Data,
+    *,
+    judge: Judge,
+    checkpoint: Path | None,
+) -> tuple[Trainer, Status]:
+    """Run Lightning from the checkpoint, or from the start, and say how it ended."""
+    options, stop = config.train, StopRequest()
+    callbacks: list[Callback] = [
+        stop,
+        judge,
+        *_averaging(options),
+        Checkpoints(folder, config, judge, stop),
+        Board(folder, judge, result_range(module.method).bands),
+        ProgressBar(options, judge),
+    ]
+    with _quiet(), torch.random.fork_rng(devices=()):
+        trainer = _make_trainer(options, callbacks, max_steps=options.num_steps)
+        _run(trainer, module, data, checkpoint)
+    if trainer.global_step >= options.num_steps:
+        return trainer, "done"
+    return trainer, "stopped early" if judge.has_stalled() else "interrupted"
+
+
+def _run(trainer: Trainer, module: Training, data: Data, checkpoint: Path | None = None) -> None:
+    train_data, val_data = data
+    is_joined = isinstance(module.method, Contrastive)  # whose images are compared with one another
+    trainer.fit(
+        module,
+        train_loader(trainer, train_data, module.options),
+        None if val_data is None else val_loader(trainer, val_data, module.options, is_joined=is_joined),
+        ckpt_path=checkpoint,
+        weights_only=True,
+    )
+
+
+def _keys(data: Dataset[Batch] | None) -> tuple[str, ...]:
+    """Return the names of a dataset's images, where it knows them."""
+    if isinstance(data, ConcatDataset):
+        return tuple(key for part in data.datasets for key in _keys(part))
+    return tuple(getattr(data, "keys", ()))
+
+
+def _make_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be written before the time is spent."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write to {folder} ({error.strerror}), choose another run folder") from error
+
+
+def _is_over(last: Path, judge: Judge) -> bool:
+    """Return whether nothing is left to do after a checkpoint; give its history to the judge."""
+    checkpoint = read_checkpoint(last)
+    judge.load_state_dict(checkpoint["callbacks"][judge.state_key])
+    return checkpoint["global_step"] >= judge.options.num_steps or judge.has_stalled()
+
+
+def _samples_per_step(options: TrainConfig) -> int:
+    return options.batch * options.accumulate * options.num_devices
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Lightning's tips, and warnings that do not apply to a run in one endless epoch."""
+    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,203 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from PIL import Image
+from tests.apply.test_joint_tiles import Local, method
+from tests.painters import PROMPTS, Painter, paint, pattern, read, save_radar
+from tests.pairs import write_pairs
+
+from pellucid.apply import colorize as colorizer
+from pellucid.apply.color_jobs import SHEET, Prompts, Wish, plan
+from pellucid.apply.color_options import ColorizeOptions
+from pellucid.apply.colorize import Colorizer, colorize_all, colorize_file
+from pellucid.errors import InputError
+from pellucid.generative.path import RectifiedFlow
+
+SMALL = ColorizeOptions(tile=32, overlap=8, device="cpu")
+TROPICAL, ARCTIC = PROMPTS
+
+
+def painted(grey: np.ndarray, prompt: str) -> np.ndarray:
+    return np.rint(grey[..., None] * np.array(paint(prompt))).astype(np.uint8)
+
+
+@pytest.mark.parametrize("size", [(20, 24), (61, 83), (32, 33), (5, 3)])
+def test_tiles_of_a_painter_leave_no_seams(tmp_path: Path, size: tuple[int, int]) -> None:
+    source, out = save_radar(tmp_path / "sar.png", *size), tmp_path / "out.png"
+    report = colorize_file(source, out, method=Painter(), prompt=TROPICAL, options=SMALL)
+    assert np.abs(read(out).astype(int) - painted(pattern(*size), TROPICAL)).max() <= 1
+    assert (report.out, report.sheet, report.num_done) == (out, None, 1)
+
+
+def test_neighbouring_tiles_share_their_noise_and_seeds_differ(tmp_path: Path) -> None:
+    Image.new("L", (96, 64), 128).save(tmp_path / "sar.png")
+    results = []
+    for tile, seed in ((32, 0), (128, 0), (32, 1)):
+        options = replace(SMALL, tile=tile, seed=seed)
+        colorize_file(
+            tmp_path / "sar.png",
+            tmp_path / "out.png",
+            method=Painter(spread=0.1),
+            prompt=ARCTIC,
+            options=options,
+        )
+        results.append(read(tmp_path / "out.png").astype(float))
+    assert np.abs(results[0] - results[1]).max() <= 1
+    assert results[0].std() == pytest.approx(0.1 * 255, rel=0.1)
+    assert abs(np.corrcoef(results[0].ravel(), results[2].ravel())[0, 1]) < 0.1
+
+
+def test_a_sampled_picture_does_not_depend_on_its_tiles(tmp_path: Path) -> None:
+    source = save_radar(tmp_path / "sar.png", 70, 90)
+    results = []
+    for tile, overlap, batch in ((128, 16, 1), (32, 16, 1), (32, 16, 3)):
+        options = replace(SMALL, tile=tile, overlap=overlap, batch=batch, sampler="ddpm", steps=4)
+        colorize_file(source, tmp_path / "out.png", method=method(Local()), options=options)
+        results.append(read(tmp_path / "out.png").astype(int))
+    assert np.abs(results[1] - results[0]).max() <= 1
+    assert np.abs(results[2] - results[0]).max() <= 1
+
+
+def test_windows_of_a_huge_picture_leave_no_seams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = save_radar(tmp_path / "sar.png", 150, 170)
+    for name, window in (("whole", 4096), ("parts", 66)):
+        monkeypatch.setattr(colorizer, "WINDOW", window)
+        colorize_file(source, tmp_path / f"{name}.png", method=method(Local()), options=SMALL)
+    difference = read(tmp_path / "whole.png").astype(int) - read(tmp_path / "parts.png")
+    assert np.abs(difference).max() <= 1
+
+
+def test_georeference_and_gaps_are_kept(tmp_path: Path) -> None:
+    values = np.full((1, 40, 50), -12.5, np.float32)
+    values[0, :5] = np.nan
+    place = {"crs": "EPSG:32633", "transform": rasterio.transform.from_origin(5e5, 5e6, 10, 10)}
+    size = {"count": 1, "height": 40, "width": 50, "dtype": "float32"}
+    with rasterio.open(tmp_path / "sar.tif", "w", driver="GTiff", **size, **place) as file:
+        file.write(values)
+    colorize_file(
+        tmp_path / "sar.tif", tmp_path / "out.tif", method=Painter(), prompt=TROPICAL, options=SMALL
+    )
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert (file.crs.to_epsg(), file.transform, file.nodata) == (32633, place["transform"], 0)
+        found = file.read()
+    assert (found[:, :5] == 0).all()
+    assert np.abs(found[:, 5:, 7].astype(int) - [[26], [128], [26]]).max() <= 1
+
+
+def test_radar_and_prompt_reach_the_method(tmp_path: Path) -> None:
+    painter = Painter()
+    colorize_file(
+        save_radar(tmp_path / "sar.png"),
+        tmp_path / "out.png",
+        method=painter,
+        prompt=ARCTIC,
+        options=SMALL,
+    )
+    (batch,) = painter.seen
+    assert batch.prompt == (ARCTIC,)
+    assert batch.sar is not None
+    assert batch.degraded.equal(batch.sar.expand(-1, 3, -1, -1))
+    np.testing.assert_allclose(batch.sar[0, 0, :20, :24] * 255, pattern(20, 24), atol=1e-4)
+
+
+def test_sampling_starts_from_a_guess(tmp_path: Path) -> None:
+    """A tenth of the way from the data there is little noise, and the network says that all is well."""
+
+    class Content(Local):
+        def forward(self, x_t: torch.Tensor, *_: object) -> torch.Tensor:
+            return x_t
+
+    colors = np.random.default_rng(5).integers(50, 200, (40, 48, 3), np.uint8)
+    Image.fromarray(colors).save(tmp_path / "guess.png")
+    difference = []
+    for guess in (tmp_path / "guess.png", None):
+        colorize_file(
+            save_radar(tmp_path / "sar.png", 40, 48),
+            tmp_path / "out.png",
+            method=method(Content(), RectifiedFlow("image"), steps=10),
+            guess=guess,
+            options=replace(SMALL, strength=0.1),
+        )
+        difference.append(np.abs(read(tmp_path / "out.png").astype(int) - colors).mean())
+    assert difference[0] < 20 < 40 < difference[1]
+
+
+def test_a_folder_is_made_by_a_grid_and_gone_on_with(tmp_path: Path) -> None:
+    for number in range(2):
+        save_radar(tmp_path / "in" / f"{number}.png", seed=number)
+    wishes = Prompts().combine(("tropical", "arctic"), ("summer", "winter"))
+    jobs, out = plan(tmp_path / "in", tmp_path / "out", wishes=wishes), tmp_path / "out"
+    with pytest.warns(UserWarning, match="does not know 'winter'"):
+        report = colorize_all(jobs, out, method=Painter(), options=SMALL)
+    assert (report.num_done, report.num_skipped, report.sheet) == (8, 0, out / SHEET)
+    assert (read(out / "1_arctic_summer.png") == painted(pattern(20, 24, 1), ARCTIC)).all()
+    assert Image.open(out / SHEET).width > 5 * 256
+    (out / "0_tropical_winter.png").unlink()
+    before = (out / "1_arctic_summer.png").stat().st_mtime_ns
+    with pytest.warns(UserWarning, match="does not know"):
+        again = colorize_all(jobs, out, method=Painter(), options=SMALL)
+    assert (again.num_done, again.num_skipped) == (1, 7)
+    assert (out / "1_arctic_summer.png").stat().st_mtime_ns == before
+    with pytest.warns(UserWarning, match="does not know"):
+        forced = colorize_all(jobs, out, method=Painter(), options=replace(SMALL, force=True))
+    assert forced.num_done == 8
+
+
+def test_a_dataset_is_shown_beside_its_truth(tmp_path: Path) -> None:
+    pairs, out = write_pairs(tmp_path / "pairs"), tmp_path / "out"
+    jobs = plan(pairs, out, wishes=[Wish("")], own_prompts="Region: {region}", num_samples=4)
+    report = colorize_all(jobs, out, method=Painter(), options=SMALL)
+    assert report.num_done == 4
+    assert {job.prompt for job in jobs} == {"Region: tropical", "Region: arctic"}
+    shown = np.asarray(Image.open(out / SHEET))
+    assert shown.shape[1] // (256 + 6) == 3
+    for column, file in enumerate((jobs[0].source, jobs[0].out, jobs[0].truth)):
+        assert file is not None
+        first = read(file)[0, 0]
+        assert (shown[40, 6 + 262 * column + 2] == first).all()
+
+
+def test_progress_counts_tiles_and_ends_with_all(tmp_path: Path) -> None:
+    source = save_radar(tmp_path / "sar.png", 60, 60)
+    counts: list[tuple[float, int]] = []
+    given = method(Local(), steps=5, strength=0.5)
+    colorize_file(
+        source,
+        tmp_path / "out.png",
+        method=given,
+        options=SMALL,
+        progress=lambda *count: counts.append(count),
+    )
+    done = [count for count, _ in counts]
+    assert done == sorted(done)
+    assert counts[-1] == (pytest.approx(9), 9)
+    assert len(done) > 9
+
+
+def test_what_is_asked_for_is_described(tmp_path: Path) -> None:
+    source = save_radar(tmp_path / "sar.png", 60, 60)
+    jobs = plan(source, tmp_path / "out.png", wishes=[Wish(ARCTIC)])
+    assert Colorizer(jobs, Painter(), SMALL).describe() == "1 picture, 9 tiles; all checks passed"
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_what_cannot_be_used_is_refused_before_work_starts(tmp_path: Path) -> None:
+    source, small = save_radar(tmp_path / "sar.png"), tmp_path / "small.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (4, 4, 3), np.uint8)).save(small)
+    begins = method(Local(), strength=0.5)
+    for options, message in (
+        ({"options": replace(SMALL, tile=30)}, "tile is 30 px, must be a positive multiple of 8"),
+        ({"options": replace(SMALL, overlap=32)}, "overlap is 32 px, must be less than the tile"),
+        ({"guess": small}, "--guess has no effect where sampling starts from noise alone"),
+        ({"guess": small, "method": begins}, "20 x 24 pixels and .* 4 x 4, both must show the same place"),
+        ({"source": small}, "three different channels, a radar picture is grey"),
+        ({"method": Painter(takes_text=False), "prompt": "text"}, "takes no text"),
+    ):
+        given = {"source": source, "method": Painter(), "options": SMALL, **options}
+        with pytest.raises(InputError, match=message):
+            colorize_file(given.pop("source"), tmp_path / "out.png", **given)  # type: ignore[arg-type]
+        assert not (tmp_path / "out.png").exists()

@@ -1,0 +1,136 @@
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from pellucid.build.method import build_method, build_training_data, known_networks, load
+from pellucid.build.run import save_run
+from pellucid.config import Config, load_config
+from pellucid.errors import InputError
+from pellucid.evaluation.figures import baseline_spectrum
+from pellucid.train.run_training import run_training
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def tiny(*changes: str) -> Config:
+    return load_config(CONFIGS / "cross_attention_tiny.yaml", changes)
+
+
+def test_every_file_in_networks_is_known() -> None:
+    assert set(known_networks()) >= {"cross_attention", "glf_cr"}
+    assert "blocks" not in known_networks()
+
+
+def test_the_same_seed_builds_the_same_weights() -> None:
+    first, second = (build_method(tiny()).network.state_dict() for _ in range(2))
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def test_a_saved_run_loads_as_the_same_function(tmp_path: Path) -> None:
+    config = tiny()
+    method = build_method(config)
+    method.mean_spectrum = (0.25,) * 13
+    save_run(tmp_path, config=config, method=method)
+    loaded = load(tmp_path, device="cpu")
+    degraded, sar = torch.rand(1, 13, 16, 16), torch.rand(1, 2, 16, 16)
+    torch.testing.assert_close(loaded.network(degraded, sar), method.network(degraded, sar))
+    assert loaded.mean_spectrum == method.mean_spectrum
+    assert loaded.radar_optional
+    assert baseline_spectrum(loaded) == method.mean_spectrum
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("network.name=resnet", "network.name is 'resnet', known networks are "),
+        ("network.widht=3", "unknown key 'widht'; did you mean 'width'"),
+        ("network.num_heads=7", "num_heads is 7, must divide"),
+        ("network.optical_bands=3", "network.optical_bands is 3, but the method names B01"),
+        ("method.radar=[HH]", "no range for HH"),
+    ],
+)
+def test_a_network_that_cannot_be_built_is_explained(change: str, message: str) -> None:
+    with pytest.raises(InputError) as raised:
+        build_method(tiny(change))
+    assert message in str(raised.value)
+
+
+def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
+    save_run(tmp_path, config=tiny(), method=build_method(tiny("network.width=4")))
+    with pytest.raises(InputError, match="do not fit the network of the config"):
+        load(tmp_path)
+
+
+def test_training_and_validation_may_not_share_a_place() -> None:
+    with pytest.raises(InputError, match="training and validation share synthetic_1000"):
+        build_training_data(tiny("data.val.0.num_scenes=1", "data.train.0.seed=1000"))
+
+
+def test_a_place_held_out_of_training_may_validate() -> None:
+    data = build_training_data(
+        tiny("data.val.0.seed=3", "data.val.0.num_scenes=1", "data.hold_out=[synthetic_3]")
+    )
+    assert data.stream.places == {"synthetic_0", "synthetic_1", "synthetic_2"}
+
+
+def slices_config(folder: Path, *changes: str) -> Config:
+    """Slices of ramps, numbered 0, 5, ... 30."""
+    for depth in range(0, 31, 5):
+        ramp = torch.arange(40 * 44, dtype=torch.uint8).view(40, 44) + depth
+        Image.fromarray(ramp.numpy()).save(folder / f"slice_{depth:04d}.png")
+    both = (f"data.train.0.hr={folder}", f"data.val.0.hr={folder}")
+    return load_config(CONFIGS / "sr3_ct_tiny.yaml", (*both, *changes))
+
+
+def test_slices_train_on_pairs_of_low_and_high_resolution(tmp_path: Path) -> None:
+    data = build_training_data(slices_config(tmp_path))
+    assert (len(data.stream.places), data.mean_spectrum) == (5, None)
+    sample = data.stream[0]
+    assert sample.target is not None
+    assert (sample.degraded.shape, sample.target.shape) == ((1, 1, 8, 8), (1, 1, 32, 32))
+    assert data.val is not None
+    assert [data.val[i].key for i in range(2)] == [("slice_0025",), ("slice_0030",)]
+
+
+def test_training_and_validation_may_not_share_a_slice(tmp_path: Path) -> None:
+    config = slices_config(tmp_path, "data.val.0.numbers=[0, 30]")
+    with pytest.raises(InputError) as raised:
+        build_training_data(config)
+    assert f"training and validation share {tmp_path}/slice_0000.png, " in str(raised.value)
+    with pytest.raises(InputError, match=r"slice_0020\.png and 2 more; add them to data\.hold_out"):
+        build_training_data(
+            slices_config(tmp_path, "data.val.0.numbers=[0, 30]", "data.train.0.numbers=[0, 30]")
+        )
+    held = slices_config(
+        tmp_path, f"data.hold_out=[{tmp_path}/slice_0020.png]", "data.val.0.numbers=[20, 20]"
+    )
+    assert len(build_training_data(held).stream.places) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("method={name: regression, optical: [gray], radar: []}", "slices are for a method that enlarges"),
+        ("method.optical=[B02, B03]", "slices have one band, gray, the method names B02, B03"),
+    ],
+)
+def test_a_method_that_slices_do_not_fit_is_refused(tmp_path: Path, change: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build_training_data(slices_config(tmp_path, change))
+
+
+def test_training_starts_from_the_weights_that_are_named(tmp_path: Path) -> None:
+    method = build_method(tiny("train.seed=5"))
+    save_run(tmp_path / "first", config=tiny(), method=method)
+    config = tiny(
+        f"train.init_from={tmp_path / 'first'}",
+        "train.num_steps=1",
+        "train.learning_rate=1.0e-12",
+        "train.validate_every=1",
+    )
+    run_training(config, tmp_path / "second")
+    trained = load(tmp_path / "second", device="cpu").network.state_dict()
+    for name, tensor in method.network.state_dict().items():
+        torch.testing.assert_close(trained[name], tensor)

@@ -1,0 +1,167 @@
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from tiny import BANDS, tiny_config, tiny_method
+
+from pellucid.build import run
+from pellucid.build.run import find_run, read_run, read_tokenizer_of, save_run, shipped_runs
+from pellucid.data.files import write_atomically
+from pellucid.data.ranges import SENTINEL1, SENTINEL2
+from pellucid.data.tokenizer import learn_tokenizer
+from pellucid.errors import InputError
+
+
+def test_a_run_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    config, method = tiny_config(num_steps=77), tiny_method()
+    method.network.to(memory_format=torch.channels_last)
+    save_run(tmp_path / "a" / "run", config=config, method=method)
+    read_config, state, metadata = read_run(tmp_path / "a" / "run")
+    assert read_config == config
+    assert metadata.optical == SENTINEL2.select(BANDS)
+    assert metadata.radar == SENTINEL1
+    assert metadata.mean_spectrum == (0.15, 0.15, 0.15)
+    assert state.keys() == method.network.state_dict().keys()
+    for name, weight in method.network.state_dict().items():
+        assert torch.equal(state[name], weight)
+
+
+def test_the_mean_spectrum_may_be_unknown(tmp_path: Path) -> None:
+    method = tiny_method()
+    method.mean_spectrum = None
+    save_run(tmp_path, config=tiny_config(), method=method)
+    assert read_run(tmp_path)[2].mean_spectrum is None
+
+
+def test_mean_colours_come_back_by_prompt(tmp_path: Path) -> None:
+    method = tiny_method()
+    save_run(tmp_path / "none", config=tiny_config(), method=method)
+    assert read_run(tmp_path / "none")[2].mean_colors is None
+    method.mean_colors = {"": (0.1, 0.2, 0.3), 'Region: arctic, "Eis"': (0.8, 0.9, 1.0)}
+    save_run(tmp_path / "run", config=tiny_config(), method=method)
+    assert read_run(tmp_path / "run")[2].mean_colors == method.mean_colors
+
+
+class _Reader:
+    """A method that understands texts."""
+
+    def __init__(self, *prompts: str) -> None:
+        self.tokenizer = learn_tokenizer(prompts)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(tiny_method(), name)
+
+
+def test_a_tokenizer_comes_back_from_its_run(tmp_path: Path) -> None:
+    method = _Reader("Region: sea", "Region: ice")
+    save_run(tmp_path, config=tiny_config(), method=method)
+    assert read_tokenizer_of(tmp_path).fingerprint == method.tokenizer.fingerprint
+    digest = hashlib.sha256((tmp_path / "tokenizer.json").read_bytes()).hexdigest()
+    assert read_run(tmp_path)[2].tokenizer == digest
+
+
+def test_a_tokenizer_that_is_missing_or_another_one_is_refused(tmp_path: Path) -> None:
+    for name, prompt in (("a", "Region: sea"), ("b", "Region: ice")):
+        save_run(tmp_path / name, config=tiny_config(), method=_Reader(prompt))
+    (tmp_path / "b" / "tokenizer.json").replace(tmp_path / "a" / "tokenizer.json")
+    with pytest.raises(InputError, match=r"a.tokenizer.json is not the tokenizer of training: .* copy that"):
+        read_tokenizer_of(tmp_path / "a")
+    with pytest.raises(InputError, match=r"b lacks tokenizer.json, .*; copy it from there"):
+        read_tokenizer_of(tmp_path / "b")
+    save_run(tmp_path / "c", config=tiny_config(), method=tiny_method())
+    with pytest.raises(InputError, match="c understands no texts; name the run of a text encoder"):
+        read_tokenizer_of(tmp_path / "c")
+
+
+def test_half_precision_halves_the_file_and_keeps_three_digits(tmp_path: Path) -> None:
+    method = tiny_method()
+    method.network.register_buffer("steps", torch.tensor([70_001]))
+    method.network.register_buffer("large", torch.rand(5000))
+    for name, half in (("full", False), ("half", True)):
+        save_run(tmp_path / name, config=tiny_config(), method=method, half=half)
+    sizes = [(tmp_path / name / "weights.safetensors").stat().st_size for name in ("full", "half")]
+    assert sizes[1] < 0.65 * sizes[0]
+    _, state, _ = read_run(tmp_path / "half")
+    assert state["steps"].item() == 70_001
+    assert state["first.weight"].dtype == torch.float32
+    torch.testing.assert_close(state["first.weight"], method.network.first.weight.data, rtol=5e-4, atol=1e-6)
+
+
+def test_weights_are_stored_in_the_safe_format(tmp_path: Path) -> None:
+    save_run(tmp_path, config=tiny_config(), method=tiny_method())
+    with safe_open(tmp_path / "weights.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()["optical"])["bands"] == list(BANDS)
+        assert json.loads(file.metadata()["radar"])["unit"] == "dB"
+
+
+def test_others_may_read_the_weights_as_they_may_the_config(tmp_path: Path) -> None:
+    save_run(tmp_path, config=tiny_config(), method=tiny_method())
+    modes = [(tmp_path / name).stat().st_mode for name in ("weights.safetensors", "config.yaml")]
+    assert modes[0] == modes[1]
+
+
+def test_card_and_metrics_are_written_where_given(tmp_path: Path) -> None:
+    save_run(tmp_path, config=tiny_config(), method=tiny_method())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "weights.safetensors"]
+    save_run(tmp_path, config=tiny_config(), method=tiny_method(), card="# α\n", metrics={"psnr": 28.5})
+    assert (tmp_path / "card.md").read_text(encoding="utf-8") == "# α\n"
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"psnr": 28.5}
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    def fail(path: Path) -> None:
+        path.write_text("half of it")
+        raise OSError("no space left")
+
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(OSError, match="no space left"):
+        write_atomically(tmp_path / "file", fail)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "old"
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        InputError, match=r"cannot write the run .*file \(File exists\), choose another folder"
+    ):
+        save_run(tmp_path / "file", config=tiny_config(), method=tiny_method())
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is no run folder, it needs config\.yaml and weights\.safetensors"):
+        read_run(tmp_path)
+
+
+def test_damaged_weights_are_named(tmp_path: Path) -> None:
+    save_run(tmp_path, config=tiny_config(), method=tiny_method())
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"weights\.safetensors is damaged"):
+        read_run(tmp_path)
+
+
+def test_weights_without_value_ranges_are_refused(tmp_path: Path) -> None:
+    save_run(tmp_path, config=tiny_config(), method=tiny_method())
+    metadata = {"optical": json.dumps(asdict(SENTINEL2)), "mean_spectrum": "null"}
+    save_file({"x": torch.zeros(1)}, tmp_path / "weights.safetensors", metadata)
+    with pytest.raises(InputError, match="lacks 'radar' in its metadata, make it with `pellucid import`"):
+        read_run(tmp_path)
+
+
+def test_a_run_is_found_by_folder_or_by_the_name_that_it_ships_under(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "SHIPPED", tmp_path / "shipped")
+    for folder in (tmp_path / "mine", tmp_path / "shipped" / "good", tmp_path / "shipped" / "better"):
+        save_run(folder, config=tiny_config(), method=tiny_method())
+    assert find_run(tmp_path / "mine") == tmp_path / "mine"
+    assert find_run("good") == tmp_path / "shipped" / "good"
+    assert shipped_runs() == ("better", "good")
+    with pytest.raises(InputError, match=r"'bad' is neither a run folder .* that ships \(better, good\)"):
+        find_run("bad")

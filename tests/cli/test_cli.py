@@ -1,0 +1,193 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from typer.testing import CliRunner, Result
+
+from pellucid.build.method import build_method
+from pellucid.build.run import save_run
+from pellucid.cli import app
+from pellucid.config import load_config
+from pellucid.simulate.pairs import simulate_pairs
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIG, SR3 = CONFIGS / "cross_attention_tiny.yaml", CONFIGS / "sr3_ct_tiny.yaml"
+
+
+def call(*words: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def said(result: Result) -> str:
+    return " ".join(result.output.split())
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pairs")
+    simulate_pairs(folder, count=5, size=64, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    result = call(
+        "train", CONFIG, "--run", folder, "--set", "train.num_steps=4", "--set", "train.validate_every=2"
+    )
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture(scope="module")
+def upscaler(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the tiny super-resolution by 4, not trained."""
+    folder = tmp_path_factory.mktemp("upscalers") / "tiny"
+    config = load_config(SR3)
+    save_run(folder, config=config, method=build_method(config))
+    return folder
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Path:
+    """Three slices of 12 x 20 pixels, 16 bit."""
+    values = np.random.default_rng(0).integers(1000, 3000, (3, 12, 20)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "stack.tif", values, photometric="minisblack")
+    return tmp_path / "stack.tif"
+
+
+def test_help_does_not_import_torch() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from pellucid.cli import app;"
+        "results = [CliRunner().invoke(app, [name, '--help']) for name in ('remove-clouds', 'upscale')];"
+        "assert all(result.exit_code == 0 and 'Example' in result.output for result in results), results;"
+        "assert 'torch' not in sys.modules and 'rasterio' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_training_leaves_a_run_that_evaluates(run: Path, pairs: Path, tmp_path: Path) -> None:
+    result = call("evaluate", run, "--data", pairs, "--split", "all", "-o", tmp_path, "--notes", "first")
+    assert result.exit_code == 0, result.output
+    assert "spectrum" in result.output
+    assert "…" not in result.output
+    for name in ("metrics.json", "per_image.csv", "sheet.png", "evaluations.csv"):
+        assert (tmp_path / name).stat().st_size > 0
+    assert "first" in (tmp_path / "evaluations.csv").read_text()
+
+
+def test_a_scene_is_restored_by_a_trained_run(run: Path, pairs: Path, tmp_path: Path) -> None:
+    name = next((pairs / "s2_cloudy").glob("*.tif")).name
+    output = tmp_path / "clear.tif"
+    words = ["--sar", pairs / "s1" / name, "-o", output, "--model", run, "--tile", "64", "--overlap", "16"]
+    words += ["--match-surroundings"]
+    checked = call("remove-clouds", pairs / "s2_cloudy" / name, *words, "--dry-run")
+    assert checked.exit_code == 0, checked.output
+    assert not output.exists()
+    result = call("remove-clouds", pairs / "s2_cloudy" / name, *words)
+    assert result.exit_code == 0, result.output
+    assert output.stat().st_size > 0
+    assert "pixels restored" in said(result)
+
+
+def test_a_stack_is_enlarged_by_a_run(upscaler: Path, stack: Path, tmp_path: Path) -> None:
+    output = tmp_path / "big.tif"
+    words = ["upscale", stack, "-o", output, "--model", upscaler, "--factor", "4", "--tile", "48"]
+    words += ["--samples", "2", "--overlap", "0"]
+    checked = call(*words, "--dry-run")
+    assert checked.exit_code == 0, checked.output
+    assert "3 slices, 12 tiles; uint16 from" in said(checked)
+    assert list(tmp_path.iterdir()) == [stack]
+    result = call(*words)
+    assert result.exit_code == 0, result.output
+    assert "3 slices enlarged" in said(result)
+    big = tifffile.imread(output)
+    assert (big.shape, big.dtype) == ((3, 48, 80), np.uint16)
+    assert tifffile.imread(tmp_path / "big_std.tif").mean() > 0
+    assert (tmp_path / "big_preview.png").stat().st_size > 0
+    again = call(*words[:3], tmp_path / "again.tif", *words[4:], "--no-preview")
+    assert again.exit_code == 0, again.output
+    assert (tifffile.imread(tmp_path / "again.tif") == big).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--factor", "8"], "makes slices 4 times larger, the factor asked for is 8; use --factor 4"),
+        (["--steps", "51"], "--steps: num_steps is 51, the path has 1 to 50"),
+        (["--range", "much"], "--range is 'much', must be full, auto or two grey values such as 0,40000"),
+        (["--range", "9,3"], "LOW must lie below HIGH"),
+        (["--tile", "50"], "tile is 50 px, must be a positive multiple of 4; try 48"),
+        (["--std", "std.tif"], "needs several samples"),
+    ],
+)
+def test_an_upscaling_that_cannot_be_done_is_refused(
+    upscaler: Path, stack: Path, tmp_path: Path, words: list[str], message: str
+) -> None:
+    result = call("upscale", stack, "-o", tmp_path / "big.tif", "--model", upscaler, *words)
+    assert result.exit_code == 2, result.output
+    assert message in said(result)
+    assert list(tmp_path.iterdir()) == [stack]
+
+
+def test_a_run_is_not_overwritten(run: Path) -> None:
+    result = call("train", CONFIG, "--run", run)
+    assert result.exit_code == 2
+    assert "already holds a run" in said(result)
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    result = call("train", CONFIG, "--run", tmp_path / "run", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_pairs_are_made_from_nothing(tmp_path: Path) -> None:
+    result = call("simulate", tmp_path, "--count", "1", "--size", "64")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "data.csv").is_file()
+
+
+def test_models_lists_what_ships() -> None:
+    result = call("models")
+    assert result.exit_code == 0, result.output
+    assert "cross_attention" in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "none.yaml"], "cannot read the config none.yaml"),
+        (["train", str(CONFIG), "--set", "train.bach=3"], "did you mean 'batch'?"),
+        (["evaluate", "no_such_model", "--data", "."], "neither a run folder"),
+        (["remove-clouds", "none.tif", "-o", "out.tif"], "none.tif"),
+        (["remove-clouds", "none.tif", "-o", "out.tif", "--steps", "4"], "takes no steps; leave out --steps"),
+        (["remove-clouds", "none.tif", "-o", "out.tif", "--uncertainty", "s.tif"], "knows no chance"),
+        (["remove-clouds", "none.tif", "-o", "out.tif", "--prompt", "a lake"], "takes no text"),
+        (
+            ["remove-clouds", "none.tif", "-o", "out.tif", "--offset", "much"],
+            "must be auto, none or a whole number",
+        ),
+        (
+            ["upscale", "none.png", "-o", "big.png", "--factor", "77"],
+            "no model that ships enlarges slices 77 times",
+        ),
+        (
+            ["upscale", "none.png", "-o", "big.png", "--model", "cross_attention"],
+            "the model restores B01, B02,",
+        ),
+        (["import", "glf-cr", "none.pth", "run"], "none.pth is no file"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_exit_code_2(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = call(*words)
+    assert result.exit_code == 2, result.output
+    assert message in said(result)
+    assert "Traceback" not in result.output
+    assert not list(tmp_path.iterdir())

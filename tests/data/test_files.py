@@ -1,0 +1,30 @@
+from pathlib import Path
+
+import pytest
+
+from pellucid.data.files import check_folder, make_folder
+from pellucid.errors import InputError
+
+
+def test_a_folder_is_made_with_those_above_it(tmp_path: Path) -> None:
+    for _ in range(2):
+        make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot make the folder .*file.*; choose another"):
+        make_folder(tmp_path / "file" / "b")
+
+
+def test_a_folder_that_cannot_hold_results_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (tmp_path / "file").touch()
+    for folder, message in (
+        (tmp_path / "file", "it is a file, and there are two; name a folder"),
+        (source, "it is the input; name another folder"),
+        (tmp_path / "none" / "out", r"the folder .*none does not exist; make it first"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_folder(folder, source, reason="there are two")
+    check_folder(tmp_path / "out", source, reason="there are two")
+    assert not (tmp_path / "out").exists()

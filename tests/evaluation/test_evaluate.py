@@ -1,0 +1,262 @@
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from torch import Tensor, nn
+
+from pellucid.data.batch import Batch
+from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2
+from pellucid.data_config import Sen12MsCrSource
+from pellucid.datasets.sen12ms_cr import Sen12MsCr
+from pellucid.errors import InputError
+from pellucid.evaluation.evaluate import crop_centre, evaluate
+from pellucid.evaluation.figures import GREY_RADAR, INPUT, MEAN_COLOR, MODEL, SPECTRUM
+from pellucid.methods.autoencoding import Autoencoding
+from pellucid.methods.regression import Regression
+from pellucid.networks import autoencoder
+from pellucid.train.data import mean_spectrum
+
+BANDS = ("B02", "B03", "B04")
+
+
+class Identity(nn.Module):
+    """Returns its input, refuses sides that its stride does not divide, and remembers the sides it saw."""
+
+    stride = 16
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, degraded: Tensor, sar: Tensor) -> Tensor:
+        assert not any(side % self.stride for side in degraded.shape[-2:])
+        assert sar.isfinite().all()
+        self.seen.append(tuple(degraded.shape[-2:]))
+        return degraded
+
+
+class Answer(Identity):
+    """Returns the truth of one item, a thousandth too bright."""
+
+    def __init__(self, item: Batch) -> None:
+        super().__init__()
+        self.item = item
+
+    def forward(self, degraded: Tensor, sar: Tensor) -> Tensor:
+        assert degraded.shape[-2:] == sar.shape[-2:]
+        assert self.item.target is not None
+        return self.item.target + 0.001
+
+
+def identity(*, radar_optional: bool = True) -> Regression:
+    radar = SENTINEL1
+    optical = SENTINEL2.select(BANDS)
+    return Regression(Identity(), optical=optical, radar=radar, losses={}, radar_optional=radar_optional)
+
+
+def make_item(seed: int, size: tuple[int, int] = (32, 32)) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.rand(1, 3, *size, generator=generator) * 0.3
+    cloud = (torch.rand(1, 1, *size, generator=generator) > 0.4).float()
+    return Batch(
+        degraded=torch.maximum(target, 0.5 * cloud),
+        target=target,
+        sar=torch.full((1, 2, *size), torch.nan),
+        cloud=cloud,
+        valid=torch.ones(1, 1, *size, dtype=torch.bool),
+        key=(f"patch_{seed}",),
+    )
+
+
+def test_a_model_that_returns_its_input_has_the_figures_of_the_input() -> None:
+    result = evaluate(identity(), [make_item(0), make_item(1)], name="identity")
+    assert result.row(MODEL).metrics == result.row(INPUT).metrics
+    assert result.gain.mean == 0
+    assert SPECTRUM not in {row.source for row in result.rows}
+
+
+def test_a_model_that_returns_the_truth_beats_both_baselines() -> None:
+    item = make_item(0)
+    method = identity()
+    method.network = Answer(item)
+    result = evaluate(method, [item], name="truth", mean_spectrum=mean_spectrum([item]))
+    assert result.row().metrics["psnr"].mean == pytest.approx(60, abs=0.01)
+    baselines = [result.row(source).metrics["psnr"].mean for source in (INPUT, SPECTRUM)]
+    assert result.gain.mean == pytest.approx(60 - max(baselines), abs=0.01)
+
+
+def test_patches_of_any_size_are_padded_for_the_network_and_cut_again() -> None:
+    method = identity()
+    items = [make_item(0, (33, 40)), make_item(1, (48, 17))]
+    result = evaluate(method, items, name="identity")
+    assert method.network.seen == [(48, 48), (48, 32)]
+    assert result.row(MODEL).metrics == result.row(INPUT).metrics
+
+
+def test_a_crop_takes_the_centre_of_every_image() -> None:
+    item = make_item(0, (40, 32))
+    cut = crop_centre(item, 16)
+    torch.testing.assert_close(cut.degraded, item.degraded[..., 12:28, 8:24])
+    torch.testing.assert_close(cut.valid, item.valid[..., 12:28, 8:24])
+    with pytest.raises(InputError, match="patch_0 has 40 x 32 pixels, the crop needs 64"):
+        crop_centre(item, 64)
+
+
+def test_the_mean_spectrum_is_that_of_all_valid_pixels() -> None:
+    first, second = make_item(0), make_item(1, (16, 16))
+    valid = first.valid.clone()
+    valid[..., :20, :] = False
+    first = replace(first, valid=valid)
+    assert first.target is not None
+    assert second.target is not None
+    pixels = torch.cat([first.target[0, :, 20:].flatten(1), second.target[0].flatten(1)], dim=1)
+    assert mean_spectrum([first, second]) == pytest.approx(pixels.mean(1).tolist(), abs=1e-6)
+    with pytest.raises(InputError, match="no valid pixel"):
+        mean_spectrum([replace(first, valid=torch.zeros_like(valid))])
+
+
+def test_the_mean_spectrum_of_the_method_is_the_default_baseline() -> None:
+    item, method = make_item(0), identity()
+    method.mean_spectrum = (0.1, 0.2, 0.3)
+    default = evaluate(method, [item], name="m").row(SPECTRUM)
+    assert default == evaluate(method, [item], name="m", mean_spectrum=(0.1, 0.2, 0.3)).row(SPECTRUM)
+    assert default != evaluate(method, [item], name="m", mean_spectrum=(0.3, 0.2, 0.1)).row(SPECTRUM)
+
+
+def test_the_published_loader_and_metrics_give_the_published_figures(data_folder: Path) -> None:
+    options = {"name": "sen12ms_cr", "root": data_folder / "sen12mscr", "split": "test", "legacy_fill": True}
+    data = Sen12MsCr(Sen12MsCrSource(**options), bands=SENTINEL2.bands)
+    method = identity()
+    method.optical = SENTINEL2
+    result = evaluate(method, data, name="input", legacy=True, crop=128)
+    assert result.row(INPUT).metrics["legacy_psnr"].mean == pytest.approx(12.980359754757036, abs=1e-5)
+    assert result.row(INPUT).metrics["legacy_ssim"].mean == pytest.approx(0.5508124828338623, abs=1e-6)
+    assert result.row(MODEL).metrics == result.row(INPUT).metrics
+
+
+def test_tables_files_and_pictures_are_written(tmp_path: Path) -> None:
+    done = []
+    result = evaluate(
+        identity(),
+        [make_item(seed) for seed in range(5)],
+        name="identity",
+        notes="a note",
+        mean_spectrum=(0.15, 0.15, 0.15),
+        out=tmp_path / "new" / "folder",
+        pictures=3,
+        progress=lambda count, total: done.append((count, total)),
+    )
+    files = sorted(path.name for path in (tmp_path / "new" / "folder").iterdir())
+    assert files == ["evaluations.csv", "metrics.json", "per_image.csv", "sheet.png"]
+    with Image.open(tmp_path / "new" / "folder" / "sheet.png") as picture:
+        assert picture.width > 5 * 256
+        assert 3 * 256 < picture.height < 4 * 256
+    assert done == [(count, 5) for count in range(1, 6)]
+    text = io.StringIO()
+    Console(file=text, width=140).print(result.table())
+    for word in ("PSNR dB", "SAM °", "gain dB", "cloudy", "clear", "mean spectrum", "input", "5 images"):
+        assert word in text.getvalue()
+
+
+def test_nothing_is_written_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    evaluate(identity(), [make_item(0)], name="identity")
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    item = make_item(0)
+    with pytest.raises(InputError, match="there are no images"):
+        evaluate(identity(), [], name="m")
+    with pytest.raises(InputError, match="patch_0 has no reference image"):
+        evaluate(identity(), [replace(item, target=None)], name="m")
+    with pytest.raises(InputError, match="patch_0 has 2 bands, the model needs B02, B03, B04"):
+        evaluate(identity(), [replace(item, degraded=item.degraded[:, :2])], name="m")
+    with pytest.raises(InputError, match="patch_0 has pixels without radar and this model needs it"):
+        evaluate(identity(radar_optional=False), [item], name="m")
+    with pytest.raises(InputError, match="5 samples are asked for, but this model knows no chance"):
+        evaluate(identity(), [item], name="m", samples=5)
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(InputError, match=r"cannot make the folder .*file"):
+        evaluate(identity(), [item], name="m", out=blocked)
+
+
+def test_lpips_of_other_than_one_or_three_bands_is_refused() -> None:
+    method = Regression(Identity(), optical=SENTINEL2, radar=SENTINEL1, losses={})
+    with pytest.raises(InputError, match="three bands, the model restores 13; leave out --lpips"):
+        evaluate(method, [make_item(0)], name="m", lpips=lambda a, b: (a - b).mean((1, 2, 3)))
+
+
+def test_figures_that_an_autoencoder_lacks_are_refused() -> None:
+    sizes = {"width": 8, "multipliers": (1, 2), "num_blocks": 1, "groups": 4, "attention": False}
+    network = autoencoder.build(autoencoder.Config(bands=3, **sizes))
+    optical, radar = SENTINEL2.select(BANDS), SENTINEL1.select(())
+    method = Autoencoding(network, optical=optical, radar=radar, losses={})
+    with pytest.raises(InputError, match="errors alone; leave out --legacy-metrics"):
+        evaluate(method, [make_item(0)], name="m", legacy=True)
+
+
+def radar_picture(seed: int, prompt: str) -> Batch:
+    """Grey radar of a place, and its colours: red under the prompt "red", and so on."""
+    generator = torch.Generator().manual_seed(seed)
+    sar = torch.rand(1, 1, 32, 32, generator=generator)
+    color = torch.tensor([float(prompt == band) for band in ("red", "green", "blue")]).view(1, 3, 1, 1)
+    return Batch(
+        degraded=sar.repeat(1, 3, 1, 1),
+        sar=sar,
+        target=(0.2 + 0.6 * color).expand(-1, -1, 32, 32).contiguous(),
+        valid=torch.ones_like(sar, dtype=torch.bool),
+        key=(f"place_{seed}",),
+        prompt=(prompt,),
+    )
+
+
+def colorizer() -> Regression:
+    """Returns the grey radar."""
+    return Regression(Identity(), optical=PICTURE, radar=SENTINEL1.select(("VV",)), losses={})
+
+
+def test_colours_are_judged_against_the_radar_and_the_mean_colour_of_the_prompt(tmp_path: Path) -> None:
+    data = [radar_picture(0, "red"), radar_picture(1, "blue")]
+    method = colorizer()
+    method.mean_colors = {"": (0.4, 0.2, 0.4), "red": (0.7, 0.2, 0.2)}
+    words = [{"region": "arctic"}, {"region": ""}]
+    result = evaluate(method, data, name="grey", words=words, out=tmp_path, mean_spectrum=(0.0, 0.0, 0.0))
+    assert [row.source for row in result.rows[:3]] == [MODEL, GREY_RADAR, MEAN_COLOR]
+    assert result.row(MODEL).metrics == result.row(GREY_RADAR).metrics
+    # Red is off by 0.1 in one band of three, blue, for which the mean of all stands in, by 0.2 and 0.4.
+    assert result.row(MEAN_COLOR, "region arctic").metrics["mae"].mean == pytest.approx(0.1 / 3)
+    assert result.row(MEAN_COLOR, "region unknown").metrics["mae"].mean == pytest.approx(0.6 / 3)
+    with Image.open(tmp_path / "sheet.png") as picture:
+        assert 4 * 256 < picture.width < 5 * 256  # the radar once, not as input and as radar
+
+
+def test_without_mean_colours_the_mean_spectrum_stands_in() -> None:
+    result = evaluate(colorizer(), [radar_picture(0, "red")], name="grey", mean_spectrum=(0.8, 0.2, 0.2))
+    assert result.row(MEAN_COLOR).metrics["mae"].mean == pytest.approx(0, abs=1e-6)
+
+
+def test_the_distance_of_sets_is_of_the_model_and_the_baselines() -> None:
+    data = [radar_picture(seed, prompt) for seed, prompt in enumerate(("red", "blue", "green", "red"))]
+    result = evaluate(
+        colorizer(),
+        data,
+        name="grey",
+        mean_spectrum=(0.4, 0.3, 0.3),
+        fid=lambda image: image.mean((2, 3))[:, :2],
+    )
+    distances = {source: result.row(source).metrics["fid"] for source in (MODEL, GREY_RADAR, MEAN_COLOR)}
+    assert distances[MODEL] == distances[GREY_RADAR]
+    assert distances[MEAN_COLOR].mean > 0.1
+    assert distances[MODEL].num == 4
+
+
+def test_the_distance_of_sets_of_other_than_one_or_three_bands_is_refused() -> None:
+    method = Regression(Identity(), optical=SENTINEL2, radar=SENTINEL1, losses={})
+    with pytest.raises(InputError, match="--fid compares grey images or three bands, the model restores 13"):
+        evaluate(method, [make_item(0), make_item(1)], name="m", fid=lambda image: image)

@@ -1,0 +1,116 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pellucid.data.batch import Batch
+from pellucid.errors import InputError
+from pellucid.evaluation.figures import (
+    GREY_RADAR,
+    INPUT,
+    MEAN_COLOR,
+    MODEL,
+    SPECTRUM,
+    ImageScore,
+    baselines,
+    score_image,
+)
+from pellucid.metrics import ssim_map
+
+BLACK = (0.0, 0.0, 0.0)
+
+
+def flat_batch(degraded: float, target: float, *, cover: float = 0.5, side: int = 32) -> Batch:
+    """A flat image whose upper rows are cloudy, a share `cover` of them."""
+    cloud = torch.zeros(1, 1, side, side)
+    cloud[..., : round(cover * side), :] = 1
+    return Batch(
+        degraded=torch.full((1, 3, side, side), degraded),
+        target=torch.full((1, 3, side, side), target),
+        cloud=cloud,
+        valid=torch.ones(1, 1, side, side, dtype=torch.bool),
+        key=(f"cover_{cover:g}",),
+    )
+
+
+def score(model: float, degraded: float, target: float, *, cover: float = 0.5) -> ImageScore:
+    batch = flat_batch(degraded, target, cover=cover)
+    return score_image(batch, torch.full_like(batch.degraded, model), BLACK)
+
+
+def test_each_source_and_region_has_its_own_figures() -> None:
+    batch = flat_batch(0.5, 0.1)
+    restored = batch.degraded.clone()
+    restored[..., :16, :] = 0.2  # the cloudy half is off by 0.1, the clear one by 0.4
+    result = score_image(batch, restored, (0.11, 0.11, 0.11))
+    assert result.cover == 0.5
+    assert result.values[MODEL, "cloudy", "psnr"] == pytest.approx(20, abs=1e-4)
+    assert result.values[MODEL, "cloudy", "mae"] == pytest.approx(0.1)
+    assert result.values[MODEL, "clear", "mae"] == pytest.approx(0.4)
+    assert result.values[MODEL, "all", "rmse"] == pytest.approx(math.sqrt((0.1**2 + 0.4**2) / 2))
+    assert result.values[INPUT, "cloudy", "mae"] == pytest.approx(0.4)
+    assert result.values[SPECTRUM, "all", "psnr"] == pytest.approx(40, abs=1e-3)
+
+
+def test_invalid_pixels_count_nowhere() -> None:
+    batch = flat_batch(0.5, 0.1)
+    valid = batch.valid.clone()
+    valid[..., :8, :] = False
+    batch = Batch(batch.degraded, valid, batch.key, cloud=batch.cloud, target=batch.target)
+    restored = torch.full_like(batch.degraded, 0.2)
+    expected = score_image(batch, restored, (0.01, 0.02, 0.03))
+    spoilt = restored.clone()
+    spoilt[..., :8, :] = 1.0
+    assert score_image(batch, spoilt, (0.01, 0.02, 0.03)) == expected
+    assert expected.cover == pytest.approx(8 / 24)
+    assert expected.values[MODEL, "all", "mae"] == pytest.approx(0.1)
+
+
+def test_similarity_counts_no_window_that_touches_an_invalid_pixel() -> None:
+    target = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    valid = torch.ones(1, 1, 32, 32, dtype=torch.bool)
+    valid[..., :10, :] = False
+    batch = Batch(target, valid, ("half",), target=target)
+    restored = target.clone()
+    restored[..., 10:18, :] = 0
+    found = score_image(batch, restored, None).values[MODEL, "all", "ssim"]
+    # Row 15 is the first whose window, five rows up and down, holds valid pixels alone.
+    assert found == pytest.approx(ssim_map(restored, target)[..., 15:, :].mean().item())
+
+
+def test_gain_is_over_the_better_baseline_of_each_image() -> None:
+    better_input = score(0.11, 0.2, 0.1)  # 40 dB; input 20 dB, black also 20 dB
+    better_black = score(0.11, 0.5, 0.1)  # input far off
+    assert better_input.gain() == pytest.approx(20, abs=1e-3)
+    assert better_black.gain() == pytest.approx(20, abs=1e-3)
+    assert score(0.5, 0.11, 0.1).gain() == pytest.approx(10 * math.log10(0.01**2 / 0.4**2), abs=1e-3)
+    assert score(0.5, 0.11, 0.1).gain("clear") == pytest.approx(10 * math.log10(0.01**2 / 0.4**2), abs=1e-3)
+
+
+def test_a_spectrum_of_other_bands_is_refused() -> None:
+    batch = flat_batch(0.5, 0.1)
+    with pytest.raises(InputError, match="the mean spectrum has 2 bands, the data 3"):
+        score_image(batch, batch.degraded, (0.1, 0.2))
+
+
+def test_coloured_radar_is_compared_with_grey_and_one_colour() -> None:
+    batch = replace(flat_batch(0.5, 0.1), cloud=None)
+    restored = torch.full_like(batch.degraded, 0.2)
+    score = score_image(batch, restored, (0.11, 0.11, 0.11), is_colored=True)
+    assert {source for source, _, _ in score.values} == {MODEL, GREY_RADAR, MEAN_COLOR}
+    assert score.values[GREY_RADAR, "all", "mae"] == pytest.approx(0.4)
+    assert score.values[MEAN_COLOR, "all", "psnr"] == pytest.approx(40, abs=1e-3)
+    assert score.gain() == pytest.approx(20 - 40, abs=1e-3)
+    # A colour is no reflectance, so that its angle says nothing.
+    assert "sam" not in {metric for _, _, metric in score.values}
+    assert (MODEL, "all", "sam") in score_image(batch, restored, None).values
+
+
+def test_baselines_are_the_input_and_one_spectrum_everywhere() -> None:
+    batch = flat_batch(0.5, 0.1)
+    images = baselines(batch, (0.1, 0.2, 0.3))
+    assert images[INPUT].equal(batch.degraded)
+    assert images[SPECTRUM].shape == batch.degraded.shape
+    assert images[SPECTRUM][0, :, 5, 7].tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert set(baselines(batch, None)) == {INPUT}

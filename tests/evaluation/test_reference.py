@@ -1,0 +1,104 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from tests.datasets.test_sar_optical import make_folder
+
+from pellucid.apply.color_jobs import trained_pictures
+from pellucid.config import Config, parse
+from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2
+from pellucid.data_config import SarOpticalSource
+from pellucid.datasets._listing import SingleImages
+from pellucid.datasets.sar_optical import SarOptical
+from pellucid.errors import InputError
+from pellucid.evaluation.reference import read_reference, words_of
+from pellucid.methods.autoencoding import Autoencoding
+from pellucid.methods.method import Method
+from pellucid.networks import autoencoder
+
+WORDS = (("tropical", "summer"), ("", "winter"))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    for number in range(4):
+        make_folder(tmp_path, number, WORDS)
+    return tmp_path
+
+
+def colorizer(bands: tuple[str, ...] = ("VV",)) -> Method:
+    return cast("Method", SimpleNamespace(optical=PICTURE, radar=SENTINEL1.select(bands), scale=1))
+
+
+def autoencoding(**bands: Any) -> Autoencoding:
+    sizes = {"width": 8, "multipliers": (1, 2), "num_blocks": 1, "groups": 4, "attention": False}
+    count = len(bands["optical"].bands or bands["radar"].bands)
+    return Autoencoding(autoencoder.build(autoencoder.Config(bands=count, **sizes)), losses={}, **bands)
+
+
+def trained(root: Path, **keys: Any) -> SarOpticalSource:
+    return SarOpticalSource(name="sar_optical", root=root, **keys)
+
+
+def test_folders_of_pictures_are_read_in_place_of_a_split(pictures: Path) -> None:
+    images = read_reference(colorizer(), pictures, split="test", folders=("r_002", "r_003"))
+    assert set(images.groups) == {"r_002", "r_003"}
+    assert len(images) == 4
+
+
+def test_pictures_are_prompted_sized_and_split_as_in_training(pictures: Path) -> None:
+    like = trained(Path("elsewhere"), prompt="{season}", size=8, split="train", seed=3, exclude=("r_009",))
+    images = read_reference(colorizer(), pictures, split="val", trained=like)
+    expected = SarOptical(trained(pictures, split="val", seed=3))
+    assert images.keys == expected.keys
+    assert images[0].prompt == ("summer",)
+    assert images[0].degraded.shape == (1, 3, 8, 8)
+
+
+def test_a_split_that_the_training_did_not_know_is_refused(pictures: Path) -> None:
+    like = trained(pictures, exclude=("r_003",))
+    with pytest.raises(InputError, match="was not trained on a split, so that split 'test' may hold what it"):
+        read_reference(colorizer(), pictures, split="test", trained=like)
+    assert len(read_reference(colorizer(), pictures, split="all", trained=like)) == 8
+    assert len(read_reference(colorizer(), pictures, split="test", folders=("r_003",), trained=like)) == 2
+
+
+def test_an_autoencoder_is_judged_by_colours_or_by_radar(pictures: Path) -> None:
+    none = PICTURE.select(())
+    of_colors = read_reference(autoencoding(optical=PICTURE, radar=none), pictures, folders=("r_000",))
+    of_radar = read_reference(
+        autoencoding(optical=none, radar=SENTINEL1.select(("VV",))), pictures, folders=("r_000",)
+    )
+    assert isinstance(of_colors, SingleImages)
+    pair = read_reference(colorizer(), pictures, folders=("r_000",))[0]
+    torch.testing.assert_close(of_colors[0].target, pair.target)
+    torch.testing.assert_close(of_radar[0].target, pair.sar)
+    assert words_of(of_radar)[0]["region"] == "tropical"
+
+
+def test_pictures_tell_folder_region_and_season(pictures: Path) -> None:
+    images = read_reference(colorizer(), pictures, folders=("r_001",))
+    assert words_of(images) == (
+        {"folder": "r_001", "region": "tropical", "season": "summer"},
+        {"folder": "r_001", "region": "", "season": "winter"},
+    )
+
+
+def test_a_model_of_other_bands_is_refused(pictures: Path) -> None:
+    method = cast("Method", SimpleNamespace(optical=SENTINEL2, radar=SENTINEL1, scale=1))
+    with pytest.raises(InputError, match="pictures have the bands R, G, B and one polarisation, the method"):
+        read_reference(method, pictures)
+    with pytest.raises(InputError, match="the method names R, G, B, VV, VH"):
+        read_reference(colorizer(("VV", "VH")), pictures)
+
+
+def test_the_pictures_of_a_training_are_its_first(tmp_path: Path) -> None:
+    sources = [{"name": "synthetic"}, {"name": "sar_optical", "root": str(tmp_path), "size": 64}]
+    values = {"network": {"name": "tiny"}, "data": {"train": sources}}
+    found = trained_pictures(parse(Config, values, where="test"))
+    assert found is not None
+    assert found.size == 64
+    values = {"network": {"name": "tiny"}, "data": {"train": sources[:1]}}
+    assert trained_pictures(parse(Config, values, where="test")) is None

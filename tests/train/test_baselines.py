@@ -1,0 +1,54 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pellucid.data.batch import ANY_PROMPT, Batch
+from pellucid.errors import InputError
+from pellucid.evaluation.figures import pick_color
+from pellucid.train.data import mean_colors, mean_spectrum
+
+
+def item(color: tuple[float, ...], prompt: str | None = None, *, side: int = 4) -> Batch:
+    target = torch.tensor(color).view(1, -1, 1, 1).repeat(1, 1, side, side)
+    return Batch(
+        degraded=target,
+        target=target,
+        valid=torch.ones(1, 1, side, side, dtype=torch.bool),
+        key=("place",),
+        prompt=None if prompt is None else (prompt,),
+    )
+
+
+def test_each_prompt_has_the_mean_colour_of_its_pixels() -> None:
+    data = [
+        item((0.1, 0.2, 0.3), "snow"),
+        item((0.3, 0.2, 0.1), "snow", side=2),
+        item((0.9, 0.9, 0.9), "sand"),
+    ]
+    colors = mean_colors(data)
+    # 16 pixels of the one, 4 of the other.
+    assert colors["snow"] == pytest.approx((0.14, 0.2, 0.26))
+    assert colors["sand"] == pytest.approx((0.9, 0.9, 0.9))
+    assert colors[ANY_PROMPT] == pytest.approx(mean_spectrum(data))
+    assert colors[ANY_PROMPT] == pytest.approx((17.2 / 36, 18.4 / 36, 19.6 / 36))
+
+
+def test_pixels_without_data_have_no_colour() -> None:
+    first = item((0.1, 0.1, 0.1), "snow")
+    valid = first.valid.clone()
+    valid[..., 1:, :] = False
+    assert first.target is not None
+    target = first.target.where(valid, torch.nan)
+    colors = mean_colors([replace(first, valid=valid, target=target)])
+    assert colors["snow"] == pytest.approx((0.1, 0.1, 0.1))
+    with pytest.raises(InputError, match="no valid pixel"):
+        mean_colors([replace(first, valid=torch.zeros_like(valid))])
+
+
+def test_a_prompt_that_was_not_trained_on_has_the_colour_of_all() -> None:
+    colors = {"snow": (1.0,), ANY_PROMPT: (0.5,)}
+    assert pick_color(colors, item((0.0,), "snow"), None) == (1.0,)
+    assert pick_color(colors, item((0.0,), "ice"), None) == (0.5,)
+    assert pick_color(colors, item((0.0,)), None) == (0.5,)
+    assert pick_color(None, item((0.0,), "snow"), (0.2,)) == (0.2,)

@@ -1,0 +1,67 @@
+import csv
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_config
+
+from pellucid.train.checkpoints import Judge, Means, best_row, link, write_history
+
+
+def test_means_are_of_the_finite_values() -> None:
+    means = Means()
+    for value in (20.0, 30.0, math.inf, math.nan):
+        means.add("psnr", torch.tensor(value))
+    means.add("loss", torch.tensor(0.5))
+    assert means.take() == {"loss": 0.5, "psnr": 25.0}
+    assert means.take() == {}
+
+
+def test_the_best_row_is_the_first_of_the_highest_psnr() -> None:
+    rows = [{"step": step, "val_psnr": psnr} for step, psnr in enumerate((20.0, 25.0, 25.0, 24.0))]
+    assert best_row(rows) is rows[1]
+    assert best_row([]) is None
+
+
+def test_without_images_the_best_row_has_the_lowest_loss() -> None:
+    rows = [{"step": step, "val_total": loss} for step, loss in enumerate((2.0, 1.0, 1.0, 1.5))]
+    assert best_row(rows) is rows[1]
+
+
+@pytest.mark.parametrize(("patience", "stalled"), [(0, False), (2, True), (3, False)])
+def test_a_run_has_stalled_when_the_best_row_is_too_long_ago(patience: int, stalled: bool) -> None:
+    judge = Judge(Path(), tiny_config(early_stopping=patience).train, Means(), list)
+    judge.history = [{"val_psnr": psnr} for psnr in (20.0, 25.0, 24.0, 23.0)]
+    assert judge.has_stalled() == stalled
+
+
+def test_a_judge_goes_on_from_its_state() -> None:
+    judges = [Judge(Path(), tiny_config().train, Means(), list) for _ in range(2)]
+    judges[0].history = [{"step": 4, "val_psnr": 20.0}]
+    judges[0].means.add("train_l1", torch.tensor(0.5))
+    judges[0].seconds = 100.0
+    judges[1].load_state_dict(judges[0].state_dict())
+    assert judges[1].history == judges[0].history
+    assert judges[1].elapsed() == pytest.approx(judges[0].elapsed(), abs=1)
+    assert judges[1].means.take() == {"train_l1": 0.5}
+
+
+def test_the_history_is_a_table_with_every_column(tmp_path: Path) -> None:
+    write_history(
+        tmp_path / "run" / "history.csv", [{"step": 4, "train_l1": 0.1}, {"step": 8, "val_psnr": 25.5}]
+    )
+    with (tmp_path / "run" / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0] == {"step": "4", "train_l1": "0.1", "val_psnr": ""}
+    assert rows[1] == {"step": "8", "train_l1": "", "val_psnr": "25.5"}
+
+
+def test_a_link_replaces_what_was_there_and_outlives_its_source(tmp_path: Path) -> None:
+    (tmp_path / "last").write_text("new")
+    (tmp_path / "best").write_text("old")
+    for _ in range(2):
+        link(tmp_path / "last", tmp_path / "best")
+    (tmp_path / "last").unlink()
+    assert (tmp_path / "best").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
