@@ -20,12 +20,13 @@ from rich.table import Table
 from pellucid.build.datasets import join, read_source
 from pellucid.build.method import load
 from pellucid.build.run import WEIGHTS
-from pellucid.config import Config, RegressionConfig, load_config
+from pellucid.config import Config, load_config
 from pellucid.data.files import write_atomically
-from pellucid.data_config import Sen12MsCrSource
 from pellucid.datasets._listing import Selected
+from pellucid.datasets.sen12ms_cr import Sen12MsCrSource
 from pellucid.evaluation.evaluate import evaluate
 from pellucid.evaluation.figures import INPUT, MODEL, SPECTRUM
+from pellucid.methods.regression import RegressionConfig
 from pellucid.train.run_training import run_training
 
 CAUTIONS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)

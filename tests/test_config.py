@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from pellucid.config import Config, load_config, parse, save_config
+from pellucid.config import Config, load_config, save_config
 from pellucid.errors import InputError
+from pellucid.schema import parse
 
 MINIMAL = """
 network: {name: cross_attention}

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from pellucid.build.run import save_run
-from pellucid.config import Config, parse
+from pellucid.config import Config
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.losses import LOSSES, AdversarialLoss
 from pellucid.methods.regression import Regression
 from pellucid.networks import _patch_discriminator
+from pellucid.schema import parse
 from pellucid.train.trainer import TrainReport, train
 
 BANDS = ("B02", "B03", "B04")

@@ -3,164 +3,58 @@
 An unknown key is an error that offers the nearest name.
 """
 
-import dataclasses
-import difflib
 import os
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2, SLICE
-from pellucid.data_config import DataConfig, Strict
+from pellucid.datasets._augment import AugmentConfig
+from pellucid.datasets.clear_scenes import ClearScenesSource
+from pellucid.datasets.sar_optical import SarOpticalSource
+from pellucid.datasets.sen12ms_cr import Sen12MsCrSource
+from pellucid.datasets.slices import SlicesSource
+from pellucid.datasets.synthetic import SyntheticSource
 from pellucid.errors import InputError
+from pellucid.methods.autoencoding import AutoencodingConfig
+from pellucid.methods.contrastive import ContrastiveConfig
+from pellucid.methods.generative import GenerativeConfig
+from pellucid.methods.regression import RegressionConfig
+from pellucid.schema import Share, Strict, parse
 
-T = TypeVar("T")
-
-Share = Annotated[float, Field(ge=0, lt=1)]
-NotNegative = Annotated[float, Field(ge=0)]
 # Terms of the loss that judge images; `denoise` judges what a generative network returns.
 ImageTerm = Literal[
     "l1", "l2", "log_l2", "ssim", "cloud_adaptive", "multi_scale", "frequency", "perceptual", "adversarial"
 ]
 
-
-class RegressionConfig(Strict):
-    """The network maps the degraded image and the radar to the result."""
-
-    name: Literal["regression"] = "regression"
-    optical: tuple[str, ...] = SENTINEL2.bands
-    """Bands of the images, in the order of the channels."""
-    radar: tuple[str, ...] = SENTINEL1.bands
-    """Polarisations, in the order of the channels."""
-    residual: bool = False
-    """Add the degraded image to the network's output."""
-    radar_optional: bool = False
-    """Accept scenes without radar; the network then sees -1 in place of backscatter."""
-    caution: float = Field(0.0, ge=0, lt=1)
-    """Share by which a result is drawn towards the mean spectrum of its clear ground."""
-
-
-class PathConfig(Strict):
-    """How an image turns into noise."""
-
-    name: Literal["variance_preserving", "rectified_flow"] = "variance_preserving"
-    schedule: Literal["linear", "quad", "warmup10", "warmup50", "const", "jsd", "cosine"] = "cosine"
-    """Of the noise variances of a variance-preserving path."""
-    num_steps: int = Field(2000, gt=0)
-    """Steps into which a variance-preserving path is divided."""
-    linear_start: float = Field(1e-6, gt=0, lt=1)
-    """First variance; the cosine schedule has its own."""
-    linear_end: float = Field(1e-2, gt=0, lt=1)
-    """Last variance."""
-    shift: float | Literal["auto"] = 0.0
-    """Of a straight path's times towards its source: the odds t / (1 - t) are multiplied by exp(shift).
-    "auto" takes Flux's shift for the number of the network's tokens."""
-    tells: Literal["level", "step"] = "level"
-    """What the network is told of the noise of a variance-preserving path: its level, as by SR3, or the
-    number of the step, as by Stable Diffusion."""
-    spacing: Literal["even", "leading"] = "even"
-    """Of the sampling times of a variance-preserving path: from its very end on, or from the start of each
-    stretch, as in Stable Diffusion: steps 980, 960, ..., 0 of 1000."""
-
-
-class SpaceConfig(Strict):
-    """The autoencoders in whose latents a network works.
-
-    Each is a run folder, a model that ships, or, of pictures in colour, a folder of diffusers. Of a run that
-    works in the latents of one itself, that one is meant.
-    """
-
-    optical: str = ""
-    """Of the images; empty: the network works on pixels."""
-    sar: str = ""
-    """Of the radar. An autoencoder of three-band pictures sees one polarisation three times; the name that
-    `optical` has too stands for one network."""
-
-
-class GenerativeConfig(Strict):
-    """The network leads from noise, or the degraded image, to the restored one, step by step."""
-
-    name: Literal["generative"]
-    optical: tuple[str, ...] = SLICE.bands
-    """Bands of the images, in the order of the channels."""
-    radar: tuple[str, ...] = ()
-    """Polarisations, in the order of the channels."""
-    radar_optional: bool = False
-    """Accept scenes without radar; the network then sees 0."""
-    scale: int = Field(1, gt=0)
-    """How many times larger the result is than the degraded image."""
-    space: SpaceConfig = SpaceConfig()
-    text: str = ""
-    """The text encoder that makes tokens of prompts: a run folder, a model that ships, or a folder of
-    transformers. Of a run that heeds texts itself, its own is meant. Empty: no texts."""
-    path: PathConfig = PathConfig()
-    start: Literal["noise", "degraded"] = "noise"
-    """Where sampling begins; "degraded" takes few steps, on a straight path."""
-    start_noise: float = Field(0.1, gt=0)
-    """Standard deviation of the noise that is added to a degraded start, in the network's space."""
-    prediction: Literal["noise", "image", "velocity"] = "noise"
-    """What the network returns."""
-    residual: float = Field(0.0, ge=0)
-    """0: whole images are generated; otherwise what the enlarged input lacks, times this."""
-    times: Literal["even", "logit_normal"] = "even"
-    """How training times are spread, before the path's shift."""
-    importance: float = Field(0.0, ge=0, le=1)
-    """Share of the training times drawn where the loss is largest; the rest are drawn evenly."""
-    drop_condition: float = Field(0.0, ge=0, lt=1)
-    """Share of the images that are learnt without their condition, which guidance needs."""
-    dropped: Literal["all", "prompt"] = "all"
-    """What these images are learnt without, and guidance leads away from: all that is known, or the text."""
-    cloud_weight: float = Field(0.0, ge=0)
-    """The loss `denoise` counts each pixel 1 + this * cloud, brought to 1 on average over the image."""
-    steps: int = Field(50, gt=0)
-    """Sampling steps; may be fewer than the path has."""
-    eta: float = Field(0.0, ge=0, le=1)
-    """Fresh noise per sampling step: 0 is deterministic, 1 the reverse process that was trained."""
-    solver: Literal["euler", "heun", "dpm++"] = "euler"
-    guidance: float = Field(1.0, ge=0)
-    """How many times as far the condition is followed; other than 1, each step takes two calls. A network
-    that was taught by being told a guidance, and never without its condition, is told this one instead,
-    where it is not 1."""
-    strength: float = Field(1.0, gt=0, le=1)
-    """Time at which sampling begins: at 1 from the source, earlier from the degraded image under as much
-    noise as there is then."""
-
-
-class AutoencodingConfig(Strict):
-    """The network turns images, optical or radar, into latents of fewer pixels and back."""
-
-    name: Literal["autoencoding"]
-    optical: tuple[str, ...] = ()
-    """Bands of the images, in the order of the channels; none where they are radar."""
-    radar: tuple[str, ...] = ()
-    """Polarisations of the images, in the order of the channels; none where they are optical."""
-    kl_weight: float = Field(1e-5, ge=0)
-    """Of the divergence of the code from a standard normal: per pixel, times 256 * 256."""
-    sample: bool = True
-    """Decode, in training, a code drawn from its distribution instead of the mean."""
-    smooth: float = Field(0.0, ge=0, le=1)
-    """Share of the training batches whose codes are averaged before they are decoded, so that a mean of
-    codes means a mean of images; networks that work on the latents learn better from it."""
-
-
-class ContrastiveConfig(Strict):
-    """The network learns texts by telling apart the images that they describe; it makes no images."""
-
-    name: Literal["contrastive"]
-    optical: tuple[str, ...] = PICTURE.bands
-    """Bands of the images, in the order of the channels."""
-    tokenizer: str = ""
-    """Of the texts: empty: of the words of the training prompts; "default": of the published vocabulary;
-    otherwise a file `tokenizer.json`, a run folder, or a folder of transformers."""
-    radar: ClassVar[tuple[str, ...]] = ()
+Source = Annotated[
+    Sen12MsCrSource | ClearScenesSource | SyntheticSource | SlicesSource | SarOpticalSource,
+    Field(discriminator="name"),
+]
 
 
 MethodConfig = Annotated[
     RegressionConfig | GenerativeConfig | AutoencodingConfig | ContrastiveConfig,
     Field(discriminator="name"),
 ]
+
+
+class DataConfig(Strict):
+    """Where the images come from and how samples are cut."""
+
+    train: tuple[Source, ...]
+    val: tuple[Source, ...] = ()
+    hold_out: tuple[str, ...] = ()
+    """Groups (ROIs) taken out of training, whichever source they are in."""
+    tile: int = Field(128, gt=0)
+    """Side of a training crop in pixels."""
+    augment: AugmentConfig = AugmentConfig()
+    num_cached: int = Field(0, ge=0)
+    """Training samples that a generative method keeps encoded on disk and repeats; 0: none is kept, no two
+    are alike."""
+    cache: Path = Path("cache")
+    """Folder of the samples that are kept."""
 
 
 class TrainConfig(Strict):
@@ -269,23 +163,6 @@ def save_config(config: Config, path: Path) -> None:
     path.write_text(yaml.safe_dump(values, sort_keys=False, width=110), encoding="utf-8")
 
 
-def parse(kind: type[T], values: object, *, where: str) -> T:
-    """Return `values` as a `kind` (pydantic model or dataclass); unknown keys are refused.
-
-    Raises:
-        InputError: naming the key, what was found, and the nearest known key where there is one.
-    """
-    try:
-        if dataclasses.is_dataclass(kind) and isinstance(values, dict):
-            known = [field.name for field in dataclasses.fields(kind)]
-            for key in values:
-                if key not in known:
-                    raise InputError(f"{where}: unknown key {key!r}{_nearest(str(key), known)}")
-        return TypeAdapter(kind).validate_python(values)
-    except ValidationError as error:
-        raise InputError(f"{where}: {_explain(error)}") from error
-
-
 def _apply(values: dict[str, Any], change: str) -> None:
     """Set one dotted key; a number steps into a list."""
     key, equals, text = change.partition("=")
@@ -302,24 +179,3 @@ def _apply(values: dict[str, Any], change: str) -> None:
             node[last] = yaml.safe_load(text)
     except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise InputError(f"--set {change!r} does not fit the config: {error}") from error
-
-
-def _explain(error: ValidationError) -> str:
-    """Return the first problem of a validation as one clause."""
-    problem = error.errors()[0]
-    place = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key {place!r}{_nearest(str(problem['loc'][-1]), _all_keys())}"
-    if problem["type"] == "missing":
-        return f"key {place!r} is missing"
-    return f"{place!r} is {problem['input']!r}, {problem['msg'][0].lower()}{problem['msg'][1:]}"
-
-
-def _nearest(key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known keys are {', '.join(sorted(known))}"
-
-
-def _all_keys() -> list[str]:
-    """Return every key of every model."""
-    return sorted({key for model in Strict.__subclasses__() for key in model.model_fields})

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from pellucid.build.method import build_losses
-from pellucid.config import Config, parse
+from pellucid.config import Config
 from pellucid.data.batch import Batch
 from pellucid.errors import InputError
 from pellucid.losses import AdversarialLoss, l1
+from pellucid.schema import parse
 
 REGRESSION = {"name": "regression", "optical": ["B02", "B03", "B04"]}
 GENERATIVE = {"name": "generative", "optical": ["gray"]}

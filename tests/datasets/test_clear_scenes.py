@@ -7,8 +7,7 @@ import torch
 from rasters import write_raster
 
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
-from pellucid.data_config import ClearScenesSource
-from pellucid.datasets.clear_scenes import ClearScenes
+from pellucid.datasets.clear_scenes import ClearScenes, ClearScenesSource
 from pellucid.errors import InputError
 
 SIDE = 16

@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from pellucid.config import Config, parse
+from pellucid.config import Config
 from pellucid.data.batch import Batch
-from pellucid.data_config import SarOpticalSource
-from pellucid.datasets.sar_optical import SarOptical, check_prompt, fill_prompt
+from pellucid.datasets.sar_optical import SarOptical, SarOpticalSource, check_prompt, fill_prompt
 from pellucid.errors import InputError
+from pellucid.schema import parse
 from pellucid.train.data import build_training_data
 
 COLUMNS = (

@@ -8,8 +8,7 @@ from rasters import write_raster
 
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
-from pellucid.data_config import Sen12MsCrSource
-from pellucid.datasets.sen12ms_cr import Sen12MsCr, name_patch
+from pellucid.datasets.sen12ms_cr import Sen12MsCr, Sen12MsCrSource, name_patch
 from pellucid.errors import InputError
 from pellucid.metrics import legacy_psnr, legacy_ssim
 

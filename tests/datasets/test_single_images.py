@@ -5,10 +5,9 @@ import pytest
 import torch
 
 from pellucid.data.batch import Batch
-from pellucid.data_config import AugmentConfig
+from pellucid.datasets._augment import AugmentConfig, change_image
 from pellucid.datasets._listing import Kind, SingleImages
 from pellucid.errors import InputError
-from pellucid.train.augment import change_image
 
 BANDS = ("B02", "B03", "B04")
 

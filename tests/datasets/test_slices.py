@@ -8,8 +8,7 @@ import tifffile
 import torch
 from PIL import Image
 
-from pellucid.data_config import SlicesSource
-from pellucid.datasets.slices import Slices
+from pellucid.datasets.slices import Slices, SlicesSource
 from pellucid.errors import InputError
 
 

@@ -10,8 +10,7 @@ import torch
 from pellucid.data.geotiff import Grid, open_raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.raster import read_optical, read_radar
-from pellucid.data_config import SyntheticSource
-from pellucid.datasets.synthetic import SyntheticScenes
+from pellucid.datasets.synthetic import SyntheticScenes, SyntheticSource
 from pellucid.errors import InputError
 from pellucid.simulate.clouds import CloudOptions
 from pellucid.simulate.landscape import Scene, make_scene

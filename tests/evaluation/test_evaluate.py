@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2
-from pellucid.data_config import Sen12MsCrSource
-from pellucid.datasets.sen12ms_cr import Sen12MsCr
+from pellucid.datasets.sen12ms_cr import Sen12MsCr, Sen12MsCrSource
 from pellucid.errors import InputError
 from pellucid.evaluation.evaluate import crop_centre, evaluate
 from pellucid.evaluation.figures import GREY_RADAR, INPUT, MEAN_COLOR, MODEL, SPECTRUM

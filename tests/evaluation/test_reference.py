@@ -7,16 +7,16 @@ import torch
 from tests.datasets.test_sar_optical import make_folder
 
 from pellucid.apply.color_jobs import trained_pictures
-from pellucid.config import Config, parse
+from pellucid.config import Config
 from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2
-from pellucid.data_config import SarOpticalSource
 from pellucid.datasets._listing import SingleImages
-from pellucid.datasets.sar_optical import SarOptical
+from pellucid.datasets.sar_optical import SarOptical, SarOpticalSource
 from pellucid.errors import InputError
 from pellucid.evaluation.reference import read_reference, words_of
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.method import Method
 from pellucid.networks import autoencoder
+from pellucid.schema import parse
 
 WORDS = (("tropical", "summer"), ("", "winter"))
 

@@ -12,10 +12,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pellucid.build.method import load
-from pellucid.config import GenerativeConfig, load_config
+from pellucid.config import load_config
 from pellucid.data.batch import Condition
 from pellucid.errors import InputError
 from pellucid.generative.path import Schedule, beta_schedule
+from pellucid.methods.generative import GenerativeConfig
 from pellucid.networks import cross_attention, glf_cr, sr3_unet
 from pellucid.published._formats import FORMATS, Hints
 from pellucid.published._read import import_run, read_checkpoint

@@ -13,15 +13,16 @@ from pellucid.apply.remove_clouds import restore_scene
 from pellucid.apply.restore_options import RestoreOptions
 from pellucid.build.method import AnyMethod, build_method, build_network, load
 from pellucid.build.run import save_run
-from pellucid.config import Config, GenerativeConfig, load_config, parse
+from pellucid.config import Config, load_config
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import PICTURE
 from pellucid.data.tokenizer import learn_tokenizer
 from pellucid.errors import InputError
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.contrastive import Contrastive
-from pellucid.methods.generative import Generative
+from pellucid.methods.generative import Generative, GenerativeConfig
 from pellucid.networks import flux, text_encoder
+from pellucid.schema import parse
 from pellucid.simulate.pairs import simulate_pairs
 from pellucid.train.data import build_training_data, keep_encoded
 from pellucid.train.run_training import run_training, start_method

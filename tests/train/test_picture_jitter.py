@@ -8,8 +8,7 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from pellucid.data.batch import Batch
-from pellucid.data_config import PictureAugment
-from pellucid.train.augment import change_pair, jitter_color, shift_hue, turn
+from pellucid.datasets._augment import PictureAugment, change_pair, jitter_color, shift_hue, turn
 
 ENHANCERS = {
     "brightness": ImageEnhance.Brightness,

@@ -11,8 +11,7 @@ from pellucid.data.drawing import spread
 from pellucid.data.files import check_folder, check_writable
 from pellucid.data.radar_picture import check_picture_output, find_pictures
 from pellucid.data.slice_file import TIFF
-from pellucid.data_config import SarOpticalSource
-from pellucid.datasets.sar_optical import LISTS, SarOptical, fill_prompt
+from pellucid.datasets.sar_optical import LISTS, SarOptical, SarOpticalSource, fill_prompt
 from pellucid.errors import InputError
 
 # The overview of a folder's results, in it.

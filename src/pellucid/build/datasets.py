@@ -5,24 +5,19 @@ from typing import cast
 
 from torch.utils.data import ConcatDataset, Dataset
 
-from pellucid.config import AutoencodingConfig, Config, ContrastiveConfig, GenerativeConfig, MethodConfig
+from pellucid.config import Config, MethodConfig, Source
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import PICTURE, SLICE
-from pellucid.data_config import (
-    ClearScenesSource,
-    SarOpticalSource,
-    Sen12MsCrSource,
-    SlicesSource,
-    Source,
-    SyntheticSource,
-)
 from pellucid.datasets._listing import Kind, Patches, SingleImages
-from pellucid.datasets.clear_scenes import ClearScenes
-from pellucid.datasets.sar_optical import SarOptical
-from pellucid.datasets.sen12ms_cr import Sen12MsCr
-from pellucid.datasets.slices import Slices
-from pellucid.datasets.synthetic import SyntheticScenes
+from pellucid.datasets.clear_scenes import ClearScenes, ClearScenesSource
+from pellucid.datasets.sar_optical import SarOptical, SarOpticalSource
+from pellucid.datasets.sen12ms_cr import Sen12MsCr, Sen12MsCrSource
+from pellucid.datasets.slices import Slices, SlicesSource
+from pellucid.datasets.synthetic import SyntheticScenes, SyntheticSource
 from pellucid.errors import InputError
+from pellucid.methods.autoencoding import AutoencodingConfig
+from pellucid.methods.contrastive import ContrastiveConfig
+from pellucid.methods.generative import GenerativeConfig
 
 # Read beside radar that is wanted alone: the datasets pair it with optical images.
 COMPANION = ("B02",)

@@ -13,33 +13,25 @@ from pellucid.build.parts import Parts, Spaces, read_parts, read_spaces, read_te
 from pellucid.build.run import Metadata, find_run, part_of, read_run
 from pellucid.build.starting import load_weights
 from pellucid.build.weights_file import load_vgg19
-from pellucid.config import (
-    AutoencodingConfig,
-    Config,
-    ContrastiveConfig,
-    GenerativeConfig,
-    MethodConfig,
-    PathConfig,
-    RegressionConfig,
-    parse,
-)
+from pellucid.config import Config, MethodConfig
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2, SLICE, ValueRange
 from pellucid.data.tokenizer import Tokenizer
 from pellucid.errors import InputError
-from pellucid.generative.path import RectifiedFlow, VariancePreserving, beta_schedule
+from pellucid.generative.path import PathConfig, RectifiedFlow, VariancePreserving, beta_schedule
 from pellucid.losses import LOSSES, AdversarialLoss, PerceptualLoss
-from pellucid.methods.autoencoding import Autoencoding
-from pellucid.methods.contrastive import Contrastive
-from pellucid.methods.generative import DENOISE, Generative, Learning
+from pellucid.methods.autoencoding import Autoencoding, AutoencodingConfig
+from pellucid.methods.contrastive import Contrastive, ContrastiveConfig
+from pellucid.methods.generative import DENOISE, Generative, GenerativeConfig, Learning
 from pellucid.methods.inference import choose_device
 from pellucid.methods.method import Method
-from pellucid.methods.regression import Regression
+from pellucid.methods.regression import Regression, RegressionConfig
 from pellucid.methods.sampling import Sampling
 from pellucid.methods.space import Latents, Texts
 from pellucid.networks import _patch_discriminator, text_encoder
 from pellucid.networks.autoencoder import Autoencoder
 from pellucid.networks.text_encoder import TextEncoder
+from pellucid.schema import parse
 
 AnyMethod: TypeAlias = Regression | Generative | Autoencoding | Contrastive
 NETWORKS = Path(__file__).parents[1] / "networks"

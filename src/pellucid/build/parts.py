@@ -13,13 +13,14 @@ from torch import Tensor
 from pellucid.build import pretrained
 from pellucid.build.pretrained import is_pretrained
 from pellucid.build.run import AUTOENCODERS, TEXT, Metadata, check_tokenizer, find_run, part_of, read_run
-from pellucid.config import AutoencodingConfig, GenerativeConfig, parse
 from pellucid.data.ranges import PICTURE, ValueRange
 from pellucid.data.tokenizer import Tokenizer, read_tokenizer
 from pellucid.errors import InputError
-from pellucid.methods.autoencoding import Autoencoding
+from pellucid.methods.autoencoding import Autoencoding, AutoencodingConfig
+from pellucid.methods.generative import GenerativeConfig
 from pellucid.methods.space import Latents, Pixels, Texts
 from pellucid.networks import autoencoder, text_encoder
+from pellucid.schema import parse
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,35 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.raster import read_optical, read_radar
-from pellucid.data_config import ClearScenesSource
 from pellucid.datasets._splits import check_patterns, is_named
 from pellucid.errors import InputError
+from pellucid.schema import Strict
+
+
+class ClearScenesSource(Strict):
+    """Any clear scenes, over which clouds are simulated."""
+
+    name: Literal["clear_scenes"]
+    root: Path
+    pattern: str = "**/*.tif"
+    radar_root: Path | None = None
+    """Folder with radar of the same relative names; without it, there is no radar."""
+    offset: Literal["auto", "none"] | int = "auto"
+    """DN to add before dividing by 10000; "auto" asks the metadata, then the values."""
+    group: str = ""
+    """Regular expression whose first group names the place; empty: each file is a place."""
+    exclude: tuple[str, ...] = ()
+    weight: float = Field(1.0, gt=0)
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from string import Formatter
+from typing import Literal
 
 import torch
+from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from pellucid.data.batch import Batch
 from pellucid.data.radar_picture import read_color, read_gray
-from pellucid.data_config import SarOpticalSource
 from pellucid.datasets._splits import Splits, check_patterns, divide_places, is_named, read_splits
 from pellucid.errors import InputError
+from pellucid.schema import NotNegative, Strict
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,37 @@ WORDS = (
 )
 # Entries that say nothing, in lower case.
 UNKNOWN = frozenset({"", "-", "?", "n/a", "nan", "none", "null", "unknown"})
+
+
+class SarOpticalSource(Strict):
+    """Pictures of radar and of the same places in colour, which lists data_r_NNN.csv pair."""
+
+    name: Literal["sar_optical"]
+    root: Path
+    split: Literal["train", "val", "test", "all"] = "all"
+    """Whole region folders (r_NNN) belong to one split."""
+    shares: tuple[NotNegative, NotNegative, NotNegative] = (0.8, 0.1, 0.1)
+    """Of the pairs in train, val and test, relative to their sum."""
+    seed: int = 0
+    """Another one divides the folders otherwise."""
+    splits: Path | None = None
+    """JSON with exact folder names per split, in place of `shares` and `seed`."""
+    folders: tuple[str, ...] = ()
+    """Region folders to take; none: all."""
+    exclude: tuple[str, ...] = ()
+    """Pairs or region folders to leave out."""
+    prompt: str = "Colorise image, Region: {region}, Season: {season}"
+    """Text of a pair, with {columns} of the lists; a clause (up to a comma) with an empty one is left out."""
+    size: int = Field(0, ge=0)
+    """Side in pixels to which every picture is resized; 0: none is."""
+    weight: float = Field(1.0, gt=0)
+
+    @field_validator("shares")
+    @classmethod
+    def _check_shares(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if not sum(value):
+            raise ValueError("one share at least must be above 0")
+        return value
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -21,14 +23,32 @@ from pellucid.data.cloud_score import NEEDED, cloud_score
 from pellucid.data.geotiff import Raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.data.raster import read_optical, read_radar
-from pellucid.data_config import Sen12MsCrSource
 from pellucid.datasets._splits import check_patterns, is_named, read_splits
 from pellucid.errors import InputError
+from pellucid.schema import Strict
 
 # ROIs1158_spring_s2_cloudy_1_p30 and ROIs1158_spring_1_p30 are both patch 30 of ROI ROIs1158_spring_1.
 _NAME = re.compile(r"(?P<season>ROIs\d+_[a-z]+)(?:_s1|_s2|_s2_cloudy)?_(?P<number>\d+)_p(?P<patch>\d+)")
 # Column 0 of the published lists.
 _SPLIT_NUMBERS = {"1": "train", "2": "val", "3": "test"}
+
+
+class Sen12MsCrSource(Strict):
+    """SEN12MS-CR: radar, cloudy and cloud-free images of the same places."""
+
+    name: Literal["sen12ms_cr"]
+    root: Path
+    layout: Literal["auto", "csv", "rois", "folders"] = "auto"
+    csv: str = "data.csv"
+    split: Literal["train", "val", "test", "all"] = "all"
+    splits: Path | None = None
+    """JSON with exact ROI names per split; only for the layouts without a split column."""
+    exclude: tuple[str, ...] = ()
+    """Sample names or ROIs to leave out."""
+    legacy_fill: bool = False
+    """Fill NaN with the mean over all bands, as the published loader does."""
+    weight: float = Field(1.0, gt=0)
+    """Share of this source in training, relative to the others."""
 
 
 @dataclass(frozen=True)

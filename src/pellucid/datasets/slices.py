@@ -4,20 +4,37 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from pellucid.data.batch import Batch
 from pellucid.data.resample import reduce
 from pellucid.data.slice_file import SliceInfo, find_files, read_info, read_slice, to_unit
-from pellucid.data_config import SlicesSource
 from pellucid.datasets._splits import check_patterns, is_named
 from pellucid.errors import InputError
+from pellucid.schema import Strict
 
 # Names that a message lists before it counts the rest.
 LISTED = 5
+
+
+class SlicesSource(Strict):
+    """Slices of tomograms: of high resolution alone, or paired by name with slices of low resolution."""
+
+    name: Literal["slices"]
+    hr: Path
+    """Folder of the high resolution."""
+    lr: Path | None = None
+    """Folder of the low resolution; without it, it is made by Pillow's bicubic reduction."""
+    pattern: str = "*"
+    numbers: tuple[int, int] | None = None
+    """First and last number, taken from the end of the file's name, or the page of a stack, from 0."""
+    exclude: tuple[str, ...] = ()
+    weight: float = Field(1.0, gt=0)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,25 @@
 """Simulated training data: made-up landscapes, or a user's clear scenes, laid under simulated clouds."""
 
+from typing import Literal
+
 import torch
+from pydantic import Field
 from torch.utils.data import Dataset
 
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
-from pellucid.data_config import SyntheticSource
+from pellucid.schema import Strict
 from pellucid.simulate.landscape import make_scene
+
+
+class SyntheticSource(Strict):
+    """Made-up landscapes with radar, over which clouds are simulated."""
+
+    name: Literal["synthetic"]
+    num_scenes: int = Field(64, gt=0)
+    size: int = Field(256, gt=0)
+    seed: int = 0
+    weight: float = Field(1.0, gt=0)
 
 
 class SyntheticScenes(Dataset[Batch]):

@@ -9,12 +9,19 @@ from typing import Literal
 from pellucid.data.geotiff import Raster
 from pellucid.data.radar_picture import read_picture
 from pellucid.data.slice_file import READABLE, TIFF, find_files, read_info
-from pellucid.data_config import ClearScenesSource, SarOpticalSource, Sen12MsCrSource
 from pellucid.datasets._splits import check_patterns, read_splits
-from pellucid.datasets.clear_scenes import ClearScenes
-from pellucid.datasets.sar_optical import LISTS, Pair, divide_folders, fill_prompt, find_lists, read_list
+from pellucid.datasets.clear_scenes import ClearScenes, ClearScenesSource
+from pellucid.datasets.sar_optical import (
+    LISTS,
+    Pair,
+    SarOpticalSource,
+    divide_folders,
+    fill_prompt,
+    find_lists,
+    read_list,
+)
 from pellucid.datasets.sen12ms_cr import Sample as Patch
-from pellucid.datasets.sen12ms_cr import find_samples
+from pellucid.datasets.sen12ms_cr import Sen12MsCrSource, find_samples
 from pellucid.errors import InputError
 from pellucid.evaluation.check_images import CLOUDY_ROLE, ImageFile
 from pellucid.evaluation.check_report import Problem

@@ -6,11 +6,10 @@ from typing import Literal
 
 from pellucid.build.datasets import COMPANION, check_pictures
 from pellucid.data.ranges import PICTURE, SLICE
-from pellucid.data_config import SarOpticalSource, Sen12MsCrSource, SlicesSource
 from pellucid.datasets._listing import Patches, SingleImages
-from pellucid.datasets.sar_optical import LISTS, SarOptical
-from pellucid.datasets.sen12ms_cr import Sen12MsCr
-from pellucid.datasets.slices import Slices
+from pellucid.datasets.sar_optical import LISTS, SarOptical, SarOpticalSource
+from pellucid.datasets.sen12ms_cr import Sen12MsCr, Sen12MsCrSource
+from pellucid.datasets.slices import Slices, SlicesSource
 from pellucid.errors import InputError
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.method import Method

@@ -16,7 +16,10 @@ from collections.abc import Callable
 from typing import Literal, Protocol, get_args
 
 import torch
+from pydantic import Field
 from torch import Tensor
+
+from pellucid.schema import Strict
 
 Prediction = Literal["noise", "image", "velocity"]
 Shift = float | Literal["auto"]
@@ -33,6 +36,29 @@ Schedule = Literal["linear", "quad", "warmup10", "warmup50", "const", "jsd", "co
 # last from adding everything.
 COSINE_OFFSET = 8e-3
 COSINE_MAX_BETA = 0.999
+
+
+class PathConfig(Strict):
+    """How an image turns into noise."""
+
+    name: Literal["variance_preserving", "rectified_flow"] = "variance_preserving"
+    schedule: Literal["linear", "quad", "warmup10", "warmup50", "const", "jsd", "cosine"] = "cosine"
+    """Of the noise variances of a variance-preserving path."""
+    num_steps: int = Field(2000, gt=0)
+    """Steps into which a variance-preserving path is divided."""
+    linear_start: float = Field(1e-6, gt=0, lt=1)
+    """First variance; the cosine schedule has its own."""
+    linear_end: float = Field(1e-2, gt=0, lt=1)
+    """Last variance."""
+    shift: float | Literal["auto"] = 0.0
+    """Of a straight path's times towards its source: the odds t / (1 - t) are multiplied by exp(shift).
+    "auto" takes Flux's shift for the number of the network's tokens."""
+    tells: Literal["level", "step"] = "level"
+    """What the network is told of the noise of a variance-preserving path: its level, as by SR3, or the
+    number of the step, as by Stable Diffusion."""
+    spacing: Literal["even", "leading"] = "even"
+    """Of the sampling times of a variance-preserving path: from its very end on, or from the start of each
+    stretch, as in Stable Diffusion: steps 980, 960, ..., 0 of 1000."""
 
 
 class Path(Protocol):

@@ -7,8 +7,10 @@ The first stage of latent diffusion (Rombach et al. 2022, arXiv:2112.10752): a v
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
@@ -18,9 +20,27 @@ from pellucid.errors import InputError
 from pellucid.generative.noise import Noise
 from pellucid.losses import teach
 from pellucid.networks.autoencoder import Autoencoder, smooth
+from pellucid.schema import Strict
 
 # Pixels of the published training images, 256 x 256, of which the published term is the sum.
 PUBLISHED_PIXELS = 256 * 256
+
+
+class AutoencodingConfig(Strict):
+    """The network turns images, optical or radar, into latents of fewer pixels and back."""
+
+    name: Literal["autoencoding"]
+    optical: tuple[str, ...] = ()
+    """Bands of the images, in the order of the channels; none where they are radar."""
+    radar: tuple[str, ...] = ()
+    """Polarisations of the images, in the order of the channels; none where they are optical."""
+    kl_weight: float = Field(1e-5, ge=0)
+    """Of the divergence of the code from a standard normal: per pixel, times 256 * 256."""
+    sample: bool = True
+    """Decode, in training, a code drawn from its distribution instead of the mean."""
+    smooth: float = Field(0.0, ge=0, le=1)
+    """Share of the training batches whose codes are averaged before they are decoded, so that a mean of
+    codes means a mean of images; networks that work on the latents learn better from it."""
 
 
 class Autoencoding:

@@ -5,20 +5,34 @@ are matches of each other, as by Yang et al. 2022, arXiv:2204.03610.
 """
 
 from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from pellucid.data.batch import Batch
-from pellucid.data.ranges import ValueRange
+from pellucid.data.ranges import PICTURE, ValueRange
 from pellucid.data.tokenizer import Tokenizer, check_length, check_size
 from pellucid.errors import InputError
 from pellucid.generative.noise import Noise
 from pellucid.networks.text_encoder import TextEncoder
+from pellucid.schema import Strict
 
 # What an image shows where it has no data: the middle of [0, 1].
 NO_DATA = 0.5
+
+
+class ContrastiveConfig(Strict):
+    """The network learns texts by telling apart the images that they describe; it makes no images."""
+
+    name: Literal["contrastive"]
+    optical: tuple[str, ...] = PICTURE.bands
+    """Bands of the images, in the order of the channels."""
+    tokenizer: str = ""
+    """Of the texts: empty: of the words of the training prompts; "default": of the published vocabulary;
+    otherwise a file `tokenizer.json`, a run folder, or a folder of transformers."""
+    radar: ClassVar[tuple[str, ...]] = ()
 
 
 class Contrastive:

@@ -5,26 +5,77 @@ from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from pellucid.data.batch import Batch, Condition, Encoded
 from pellucid.data.cloud_score import cloud_map
-from pellucid.data.ranges import ValueRange
+from pellucid.data.ranges import SLICE, ValueRange
 from pellucid.data.resample import all_inside
 from pellucid.data.tokenizer import Tokenizer
 from pellucid.errors import InputError
 from pellucid.generative.guidance import guided
 from pellucid.generative.noise import Noise, keyed_noise
-from pellucid.generative.path import Path
+from pellucid.generative.path import Path, PathConfig
 from pellucid.generative.sampler import sample
 from pellucid.generative.times import Spread, TrainingTimes
 from pellucid.losses import teach
 from pellucid.methods.sampling import Sampling, check_sampling
-from pellucid.methods.space import Latents, Pixels, Space, Texts
+from pellucid.methods.space import Latents, Pixels, Space, SpaceConfig, Texts
+from pellucid.schema import Strict
 
 # The term that compares what the network returns with what it is meant to return; all others see images.
 DENOISE = "denoise"
+
+
+class GenerativeConfig(Strict):
+    """The network leads from noise, or the degraded image, to the restored one, step by step."""
+
+    name: Literal["generative"]
+    optical: tuple[str, ...] = SLICE.bands
+    """Bands of the images, in the order of the channels."""
+    radar: tuple[str, ...] = ()
+    """Polarisations, in the order of the channels."""
+    radar_optional: bool = False
+    """Accept scenes without radar; the network then sees 0."""
+    scale: int = Field(1, gt=0)
+    """How many times larger the result is than the degraded image."""
+    space: SpaceConfig = SpaceConfig()
+    text: str = ""
+    """The text encoder that makes tokens of prompts: a run folder, a model that ships, or a folder of
+    transformers. Of a run that heeds texts itself, its own is meant. Empty: no texts."""
+    path: PathConfig = PathConfig()
+    start: Literal["noise", "degraded"] = "noise"
+    """Where sampling begins; "degraded" takes few steps, on a straight path."""
+    start_noise: float = Field(0.1, gt=0)
+    """Standard deviation of the noise that is added to a degraded start, in the network's space."""
+    prediction: Literal["noise", "image", "velocity"] = "noise"
+    """What the network returns."""
+    residual: float = Field(0.0, ge=0)
+    """0: whole images are generated; otherwise what the enlarged input lacks, times this."""
+    times: Literal["even", "logit_normal"] = "even"
+    """How training times are spread, before the path's shift."""
+    importance: float = Field(0.0, ge=0, le=1)
+    """Share of the training times drawn where the loss is largest; the rest are drawn evenly."""
+    drop_condition: float = Field(0.0, ge=0, lt=1)
+    """Share of the images that are learnt without their condition, which guidance needs."""
+    dropped: Literal["all", "prompt"] = "all"
+    """What these images are learnt without, and guidance leads away from: all that is known, or the text."""
+    cloud_weight: float = Field(0.0, ge=0)
+    """The loss `denoise` counts each pixel 1 + this * cloud, brought to 1 on average over the image."""
+    steps: int = Field(50, gt=0)
+    """Sampling steps; may be fewer than the path has."""
+    eta: float = Field(0.0, ge=0, le=1)
+    """Fresh noise per sampling step: 0 is deterministic, 1 the reverse process that was trained."""
+    solver: Literal["euler", "heun", "dpm++"] = "euler"
+    guidance: float = Field(1.0, ge=0)
+    """How many times as far the condition is followed; other than 1, each step takes two calls. A network
+    that was taught by being told a guidance, and never without its condition, is told this one instead,
+    where it is not 1."""
+    strength: float = Field(1.0, gt=0, le=1)
+    """Time at which sampling begins: at 1 from the source, earlier from the degraded image under as much
+    noise as there is then."""
 
 
 @dataclass(frozen=True)

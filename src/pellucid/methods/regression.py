@@ -1,20 +1,39 @@
 """Regression: the network maps the degraded image and the radar straight to the restored image."""
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import cloud_map
-from pellucid.data.ranges import ValueRange
+from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.generative.noise import Noise
 from pellucid.losses import teach
+from pellucid.schema import Strict
 
 # What the network sees where there is no radar: backscatter lies in [0, 1], so it cannot be mistaken.
 NO_RADAR = -1.0
 # How many clear pixels of an image the training set's mean spectrum counts for: half a tile.
 PRIOR_PIXELS = 128 * 256
+
+
+class RegressionConfig(Strict):
+    """The network maps the degraded image and the radar to the result."""
+
+    name: Literal["regression"] = "regression"
+    optical: tuple[str, ...] = SENTINEL2.bands
+    """Bands of the images, in the order of the channels."""
+    radar: tuple[str, ...] = SENTINEL1.bands
+    """Polarisations, in the order of the channels."""
+    residual: bool = False
+    """Add the degraded image to the network's output."""
+    radar_optional: bool = False
+    """Accept scenes without radar; the network then sees -1 in place of backscatter."""
+    caution: float = Field(0.0, ge=0, lt=1)
+    """Share by which a result is drawn towards the mean spectrum of its clear ground."""
 
 
 class Regression:

@@ -10,9 +10,24 @@ from torch import Tensor
 from pellucid.data.tokenizer import Tokenizer, check_length, check_size
 from pellucid.methods.autoencoding import Autoencoding, from_model, to_model
 from pellucid.networks.text_encoder import TextEncoder
+from pellucid.schema import Strict
 
 # Texts whose tokens stay in memory: data sets have few, and every sampling step needs the same.
 NUM_KEPT = 256
+
+
+class SpaceConfig(Strict):
+    """The autoencoders in whose latents a network works.
+
+    Each is a run folder, a model that ships, or, of pictures in colour, a folder of diffusers. Of a run that
+    works in the latents of one itself, that one is meant.
+    """
+
+    optical: str = ""
+    """Of the images; empty: the network works on pixels."""
+    sar: str = ""
+    """Of the radar. An autoencoder of three-band pictures sees one polarisation three times; the name that
+    `optical` has too stands for one network."""
 
 
 class Space(Protocol):

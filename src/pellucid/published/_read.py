@@ -12,10 +12,11 @@ from pellucid.build.method import build_method
 from pellucid.build.parts import Parts
 from pellucid.build.run import AUTOENCODERS, TEXT, save_run
 from pellucid.build.weights_file import read_state_dict
-from pellucid.config import Config, parse
+from pellucid.config import Config
 from pellucid.data.tokenizer import default_tokenizer, read_tokenizer
 from pellucid.errors import InputError
 from pellucid.published._formats import FORMATS, Format, Hints, Layout
+from pellucid.schema import parse
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from pellucid.config import Config, TrainConfig, parse
+from pellucid.config import Config, TrainConfig
 from pellucid.data.files import write_atomically
 from pellucid.errors import InputError
+from pellucid.schema import parse
 
 CHECKPOINTS, LAST, BEST, HISTORY = "checkpoints", "last.ckpt", "best.ckpt", "history.csv"
 

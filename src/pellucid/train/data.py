@@ -14,23 +14,21 @@ from torch.utils.data import Dataset
 
 from pellucid.build.datasets import _kind, join, read_source
 from pellucid.build.method import text_options, text_sizes
-from pellucid.config import AutoencodingConfig, Config, ContrastiveConfig
+from pellucid.config import Config, Source
 from pellucid.data.batch import ANY_PROMPT, Batch, Encoded, Images
 from pellucid.data.tokenizer import Tokenizer, default_tokenizer, learn_tokenizer, read_tokenizer
-from pellucid.data_config import (
-    SarOpticalSource,
-    Sen12MsCrSource,
-    SlicesSource,
-    Source,
-)
+from pellucid.datasets._augment import change_clouds, change_image, change_low_resolution, change_pair
 from pellucid.datasets._listing import Patches, Selected
-from pellucid.datasets.sar_optical import SarOptical
+from pellucid.datasets.sar_optical import SarOptical, SarOpticalSource
+from pellucid.datasets.sen12ms_cr import Sen12MsCrSource
+from pellucid.datasets.slices import SlicesSource
 from pellucid.errors import InputError
+from pellucid.methods.autoencoding import AutoencodingConfig
+from pellucid.methods.contrastive import ContrastiveConfig
 from pellucid.methods.generative import Generative
 from pellucid.methods.inference import choose_device, digest_weights
 from pellucid.methods.method import Method
 from pellucid.methods.space import Latents
-from pellucid.train.augment import change_clouds, change_image, change_low_resolution, change_pair
 from pellucid.train.encoded_samples import EncodedSamples
 from pellucid.train.stream import Centres, Change, Clouded, TrainingStream
 

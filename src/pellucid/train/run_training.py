@@ -9,9 +9,10 @@ from pellucid.build.method import AnyMethod, build_method
 from pellucid.build.parts import Parts, read_parts
 from pellucid.build.run import WEIGHTS, read_run, save_run
 from pellucid.build.starting import prepare_network
-from pellucid.config import Config, ContrastiveConfig
+from pellucid.config import Config
 from pellucid.data.batch import Batch
 from pellucid.methods.autoencoding import Autoencoding
+from pellucid.methods.contrastive import ContrastiveConfig
 from pellucid.train.checkpoints import TrainReport
 from pellucid.train.data import build_training_data, choose_tokenizer, in_steps, keep_encoded
 from pellucid.train.trainer import train

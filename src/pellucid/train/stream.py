@@ -8,11 +8,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pellucid.data.batch import Batch
-from pellucid.data_config import AugmentConfig
+from pellucid.datasets._augment import AugmentConfig, _map, cloud_over, random_crop, random_turn
 from pellucid.datasets._listing import Patches, Selected
 from pellucid.errors import InputError
 from pellucid.simulate.clouds import CloudOptions
-from pellucid.train.augment import _map, cloud_over, random_crop, random_turn
 
 # Bytes of patches that each process keeps in memory: about 128 of 256 x 256 pixels, cloudy and clear.
 CACHED = 2**30

@@ -1,25 +1,76 @@
-"""The training samples of a run: sample i depends on the seed and i alone.
-
-So a run continues exactly where it stopped, and processes of a distributed run share one order.
-"""
+"""Random changes of training samples, each drawn once for all images of a sample."""
 
 import math
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from pydantic import Field
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import cloud_score
-from pellucid.data_config import AugmentConfig, LowResolutionAugment, PictureAugment
 from pellucid.datasets._listing import Kind
+from pellucid.schema import Strict
 from pellucid.simulate.clouds import CloudOptions, add_clouds
 
 # Weights of red, green and blue in grey: ITU-R BT.601.
 GREY = (0.299, 0.587, 0.114)
+
+
+class LowResolutionAugment(Strict):
+    """Random changes of the low-resolution image alone, in training; probabilities, then their ranges."""
+
+    intensity: float = Field(0.0, ge=0, le=1)
+    contrast: tuple[float, float] = (0.85, 1.15)
+    brightness: tuple[float, float] = (-0.1, 0.1)
+    noise: float = Field(0.0, ge=0, le=1)
+    noise_std: tuple[float, float] = (0.01, 0.05)
+    blur: float = Field(0.0, ge=0, le=1)
+    blur_sigma: tuple[float, float] = (0.3, 0.8)
+    """In pixels of the low resolution."""
+
+
+class PictureAugment(Strict):
+    """Random changes of pictures and the radar beside them, in training; 0 switches each off."""
+
+    rotation: float = Field(0.0, ge=0, le=45)
+    """Degrees: both are turned by an angle in [-rotation, rotation]; what comes from outside is not valid."""
+    brightness: float = Field(0.0, ge=0, lt=1)
+    """The picture alone is multiplied by a factor in [1 - brightness, 1 + brightness]."""
+    contrast: float = Field(0.0, ge=0, lt=1)
+    """Likewise, about the picture's mean grey."""
+    saturation: float = Field(0.0, ge=0, lt=1)
+    """Likewise, about each pixel's grey."""
+    hue: float = Field(0.0, ge=0, le=0.5)
+    """Its hues are moved by a part in [-hue, hue] of the colour circle."""
+    radar_noise: float = Field(0.0, ge=0, lt=1)
+    """Standard deviation of Gaussian noise on the radar alone, in [0, 1]."""
+
+
+class AugmentConfig(Strict):
+    """Random changes of a training sample, each drawn once for all its images."""
+
+    flip: bool = True
+    turn: bool = True
+    scale: float = Field(0.0, ge=0, lt=1)
+    """Zoom by a factor in [1 - scale, 1 + scale]."""
+    gain: float = Field(0.0, ge=0, lt=1)
+    """Reflectance is multiplied by a factor in [1 - gain, 1 + gain], one per image and one per band."""
+    simulate: float = Field(0.0, ge=0, le=1)
+    """Share of the pairs whose cloudy image is replaced by their clear one under simulated clouds; of the
+    images of an autoencoder, share of those that are seen under such clouds."""
+    score_clouds: float = Field(0.0, ge=0, le=1)
+    """Share of the simulated skies that are told as the built-in cloud score sees them, not as they are: a
+    network that is told the clouds must not trust the map more than it will deserve."""
+    radar_shift: float = Field(0.0, ge=0, lt=1)
+    """Standard deviation of a constant added to each polarisation, in units of its range."""
+    drop_radar: float = Field(0.0, ge=0, le=1)
+    """Share of the samples whose radar is taken away."""
+    low_resolution: LowResolutionAugment = LowResolutionAugment()
+    picture: PictureAugment = PictureAugment()
 
 
 def random_crop(batch: Batch, tile: int, scale: float, generator: torch.Generator) -> Batch:

@@ -10,11 +10,9 @@ from torch.nn.functional import avg_pool2d
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import cloud_score
 from pellucid.data.ranges import SENTINEL2
-from pellucid.data_config import AugmentConfig, LowResolutionAugment
-from pellucid.errors import InputError
-from pellucid.simulate.clouds import CloudOptions
-from pellucid.train import stream as stream_module
-from pellucid.train.augment import (
+from pellucid.datasets._augment import (
+    AugmentConfig,
+    LowResolutionAugment,
     change_clouds,
     change_low_resolution,
     cloud_over,
@@ -23,6 +21,9 @@ from pellucid.train.augment import (
     random_radar,
     random_turn,
 )
+from pellucid.errors import InputError
+from pellucid.simulate.clouds import CloudOptions
+from pellucid.train import stream as stream_module
 from pellucid.train.stream import Centres, Change, TrainingStream
 
 STRONG = AugmentConfig(scale=0.4, gain=0.3, simulate=0.5, drop_radar=0.3, radar_shift=0.05)

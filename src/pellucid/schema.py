@@ -1,0 +1,58 @@
+"""Frozen models that refuse unknown keys, and the way from values to them."""
+
+import dataclasses
+import difflib
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from pellucid.errors import InputError
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+T = TypeVar("T")
+
+
+class Strict(BaseModel):
+    """A frozen model that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def parse(kind: type[T], values: object, *, where: str) -> T:
+    """Return `values` as a `kind` (pydantic model or dataclass); unknown keys are refused.
+
+    Raises:
+        InputError: naming the key, what was found, and the nearest known key where there is one.
+    """
+    try:
+        if dataclasses.is_dataclass(kind) and isinstance(values, dict):
+            known = [field.name for field in dataclasses.fields(kind)]
+            for key in values:
+                if key not in known:
+                    raise InputError(f"{where}: unknown key {key!r}{_nearest(str(key), known)}")
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        raise InputError(f"{where}: {_explain(error)}") from error
+
+
+def _explain(error: ValidationError) -> str:
+    """Return the first problem of a validation as one clause."""
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {place!r}{_nearest(str(problem['loc'][-1]), _all_keys())}"
+    if problem["type"] == "missing":
+        return f"key {place!r} is missing"
+    return f"{place!r} is {problem['input']!r}, {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known keys are {', '.join(sorted(known))}"
+
+
+def _all_keys() -> list[str]:
+    """Return every key of every model."""
+    return sorted({key for model in Strict.__subclasses__() for key in model.model_fields})
