@@ -4,11 +4,12 @@ import pytest
 import torch
 from PIL import Image
 
-from pellucid.build.method import build_method, build_training_data, known_networks, load
+from pellucid.build.method import build_method, known_networks, load
 from pellucid.build.run import save_run
 from pellucid.config import Config, load_config
 from pellucid.errors import InputError
 from pellucid.evaluation.figures import baseline_spectrum
+from pellucid.train.data import build_training_data
 from pellucid.train.run_training import run_training
 
 CONFIGS = Path(__file__).parents[2] / "configs"
