@@ -17,13 +17,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pellucid.build.datasets import join, read_source
+from pellucid.build.datasets import read_source
 from pellucid.build.method import load
 from pellucid.build.run import WEIGHTS
 from pellucid.config import Config, load_config
 from pellucid.data.files import write_atomically
-from pellucid.datasets._listing import Selected
-from pellucid.datasets.sen12ms_cr import Sen12MsCrSource
+from pellucid.datasets import sen12ms_cr
 from pellucid.evaluation.evaluate import evaluate
 from pellucid.evaluation.figures import INPUT, MODEL, SPECTRUM
 from pellucid.methods.regression import RegressionConfig
@@ -68,8 +67,8 @@ def run_fold(config: Config, place: str, folder: Path) -> list[dict[str, Any]]:
     fold = config.model_copy(update={"data": data})
     if not (folder / WEIGHTS).exists():
         run_training(fold, folder)
-    patches = join([Selected(read_source(source, config), only=[place]) for source in _pairs(config)])
-    held = [patches[i] for i in range(len(patches))]
+    sources = [read_source(source, config) for source in _pairs(config)]
+    held = [patches[i] for patches in sources for i, group in enumerate(patches.groups) if group == place]
     judged = load(folder, device=config.train.device)
     rows = []
     for caution in CAUTIONS:
@@ -129,9 +128,9 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _pairs(config: Config) -> list[Sen12MsCrSource]:
+def _pairs(config: Config) -> list[sen12ms_cr.Config]:
     sources = [*config.data.train, *config.data.val]
-    return [source for source in sources if isinstance(source, Sen12MsCrSource)]
+    return [source for source in sources if isinstance(source, sen12ms_cr.Config)]
 
 
 if __name__ == "__main__":

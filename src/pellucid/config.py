@@ -8,14 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, Field, PlainValidator, field_validator, model_validator
 
 from pellucid.datasets._augment import AugmentConfig
-from pellucid.datasets.clear_scenes import ClearScenesSource
-from pellucid.datasets.sar_optical import SarOpticalSource
-from pellucid.datasets.sen12ms_cr import Sen12MsCrSource
-from pellucid.datasets.slices import SlicesSource
-from pellucid.datasets.synthetic import SyntheticSource
+from pellucid.datasets._shelf import find_layout
 from pellucid.errors import InputError
 from pellucid.methods.autoencoding import AutoencodingConfig
 from pellucid.methods.contrastive import ContrastiveConfig
@@ -28,11 +24,21 @@ ImageTerm = Literal[
     "l1", "l2", "log_l2", "ssim", "cloud_adaptive", "multi_scale", "frequency", "perceptual", "adversarial"
 ]
 
-Source = Annotated[
-    Sen12MsCrSource | ClearScenesSource | SyntheticSource | SlicesSource | SarOpticalSource,
-    Field(discriminator="name"),
-]
 
+class _Named(BaseModel):
+    """The key by which the layout of a source is found."""
+
+    layout: Annotated[Any, PlainValidator(find_layout)] = Field(alias="name")
+
+
+def _parse_source(value: Any) -> Any:
+    if isinstance(value, Strict):
+        return value
+    return _Named.model_validate(value).layout.Config.model_validate(value)
+
+
+# `name` is a file in datasets/, the rest are fields of its `Config`.
+Source = Annotated[Any, PlainValidator(_parse_source)]
 
 MethodConfig = Annotated[
     RegressionConfig | GenerativeConfig | AutoencodingConfig | ContrastiveConfig,
@@ -46,15 +52,15 @@ class DataConfig(Strict):
     train: tuple[Source, ...]
     val: tuple[Source, ...] = ()
     hold_out: tuple[str, ...] = ()
-    """Groups (ROIs) taken out of training, whichever source they are in."""
+    """Places (ROIs) left out of training, in whichever source they are."""
     tile: int = Field(128, gt=0)
     """Side of a training crop in pixels."""
     augment: AugmentConfig = AugmentConfig()
     num_cached: int = Field(0, ge=0)
-    """Training samples that a generative method keeps encoded on disk and repeats; 0: none is kept, no two
-    are alike."""
+    """Training samples that a generative method encodes once, keeps on disk and repeats; 0: every sample is
+    new."""
     cache: Path = Path("cache")
-    """Folder of the samples that are kept."""
+    """Folder of these samples."""
 
 
 class TrainConfig(Strict):

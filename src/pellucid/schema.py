@@ -31,7 +31,7 @@ def parse(kind: type[T], values: object, *, where: str) -> T:
             known = [field.name for field in dataclasses.fields(kind)]
             for key in values:
                 if key not in known:
-                    raise InputError(f"{where}: unknown key {key!r}{_nearest(str(key), known)}")
+                    raise InputError(f"{where}: unknown key {key!r}{nearest(str(key), known)}")
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         raise InputError(f"{where}: {_explain(error)}") from error
@@ -42,15 +42,17 @@ def _explain(error: ValidationError) -> str:
     problem = error.errors()[0]
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {place!r}{_nearest(str(problem['loc'][-1]), _all_keys())}"
+        return f"unknown key {place!r}{nearest(str(problem['loc'][-1]), _all_keys())}"
     if problem["type"] == "missing":
         return f"key {place!r} is missing"
-    return f"{place!r} is {problem['input']!r}, {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    text = problem["msg"].removeprefix("Value error, ")
+    return f"{place!r} is {problem['input']!r}, {text[0].lower()}{text[1:]}"
 
 
-def _nearest(key: str, known: list[str]) -> str:
+def nearest(key: str, known: list[str]) -> str:
+    """Return how an error goes on that has found `key` in place of one of the known names."""
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known keys are {', '.join(sorted(known))}"
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
 
 
 def _all_keys() -> list[str]:

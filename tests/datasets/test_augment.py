@@ -10,6 +10,7 @@ from torch.nn.functional import avg_pool2d
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import cloud_score
 from pellucid.data.ranges import SENTINEL2
+from pellucid.datasets import _listing
 from pellucid.datasets._augment import (
     AugmentConfig,
     LowResolutionAugment,
@@ -58,14 +59,11 @@ def keep(batch: Batch, _: torch.Generator) -> Batch:
     return batch
 
 
-class Patches:
+class Patches(_listing.Patches):
     def __init__(self, *groups: str) -> None:
         self.groups = groups
         self.keys = tuple(f"{group}_{i}" for i, group in enumerate(groups))
         self.num_read = 0
-
-    def __len__(self) -> int:
-        return len(self.groups)
 
     def __getitem__(self, index: int) -> Batch:
         self.num_read += 1

@@ -7,7 +7,7 @@ import torch
 from rasters import write_raster
 
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
-from pellucid.datasets.clear_scenes import ClearScenes, ClearScenesSource
+from pellucid.datasets.clear_scenes import ClearScenes, Config
 from pellucid.errors import InputError
 
 SIDE = 16
@@ -19,13 +19,13 @@ def write_scene(path: Path, *, bands: tuple[str, ...] = SENTINEL2.bands, add: in
     return values / 1e4
 
 
-def source(root: Path, **options: object) -> ClearScenesSource:
-    return ClearScenesSource(name="clear_scenes", root=root, **options)
+def config(root: Path, **options: object) -> Config:
+    return Config(root=root, **options)
 
 
 def test_a_clear_scene_is_its_own_target_without_cloud_and_radar(tmp_path: Path) -> None:
     reflectance = write_scene(tmp_path / "summer" / "a.tif")
-    data = ClearScenes(source(tmp_path))
+    data = ClearScenes(config(tmp_path))
     batch = data[0]
     np.testing.assert_allclose(batch.degraded[0], reflectance, atol=1e-6)
     assert data.keys == data.groups == batch.key == ("summer/a",)
@@ -41,9 +41,9 @@ def test_a_clear_scene_is_its_own_target_without_cloud_and_radar(tmp_path: Path)
 
 def test_an_offset_is_found_in_the_values_or_taken_as_told(tmp_path: Path) -> None:
     reflectance = write_scene(tmp_path / "new.tif", add=1000)
-    found = ClearScenes(source(tmp_path))[0].degraded[0]
-    told = ClearScenes(source(tmp_path, offset=-1000))[0].degraded[0]
-    kept = ClearScenes(source(tmp_path, offset="none"))[0].degraded[0]
+    found = ClearScenes(config(tmp_path))[0].degraded[0]
+    told = ClearScenes(config(tmp_path, offset=-1000))[0].degraded[0]
+    kept = ClearScenes(config(tmp_path, offset="none"))[0].degraded[0]
     np.testing.assert_allclose(found, reflectance, atol=1e-6)
     np.testing.assert_allclose(told, reflectance, atol=1e-6)
     np.testing.assert_allclose(kept, reflectance + 0.1, atol=1e-6)
@@ -54,25 +54,25 @@ def test_radar_of_the_same_name_is_read_and_missing_radar_is_nan(tmp_path: Path)
         write_scene(tmp_path / "s2" / f"{name}.tif")
     radar = np.full((2, SIDE, SIDE), -10, dtype=np.float32)
     write_raster(tmp_path / "s1" / "b.tif", radar, SENTINEL1.bands)
-    data = ClearScenes(source(tmp_path / "s2", radar_root=tmp_path / "s1"))
+    data = ClearScenes(config(tmp_path / "s2", radar_root=tmp_path / "s1"))
     without, with_radar = data[0].sar, data[1].sar
     assert without is not None
     assert with_radar is not None
     assert without.isnan().all()
     torch.testing.assert_close(with_radar[0, :, 0, 0], torch.tensor([15 / 25, 22.5 / 32.5]))
-    one = ClearScenes(source(tmp_path / "s2", radar_root=tmp_path / "s1"), radar=("VH",))[1].sar
+    one = ClearScenes(config(tmp_path / "s2", radar_root=tmp_path / "s1"), radar=("VH",))[1].sar
     torch.testing.assert_close(one, with_radar[:, 1:])
 
 
 def test_places_come_from_the_expression(tmp_path: Path) -> None:
     for name in ("T32_a", "T32_b", "T33_a"):
         write_scene(tmp_path / f"{name}.tif")
-    assert ClearScenes(source(tmp_path, group=r"^(T\d+)")).groups == ("T32", "T32", "T33")
+    assert ClearScenes(config(tmp_path, group=r"^(T\d+)")).groups == ("T32", "T32", "T33")
     with pytest.raises(InputError, match="finds no place in the name 'T32_a'"):
-        ClearScenes(source(tmp_path, group=r"(R\d+)"))
+        ClearScenes(config(tmp_path, group=r"(R\d+)"))
     for wrong in ("T32", "(T"):
         with pytest.raises(InputError, match="must be a regular expression with one group"):
-            ClearScenes(source(tmp_path, group=wrong))
+            ClearScenes(config(tmp_path, group=wrong))
 
 
 def test_scenes_are_left_out_by_key_file_name_place_or_wildcard(tmp_path: Path) -> None:
@@ -84,37 +84,37 @@ def test_scenes_are_left_out_by_key_file_name_place_or_wildcard(tmp_path: Path) 
         (("T33_b", "x/T33_a"), ("x/T32_a", "x/T32_b")),
         (("*_a",), ("x/T32_b", "y/T33_b")),
     ):
-        assert ClearScenes(source(tmp_path, exclude=exclude, **options)).keys == left
+        assert ClearScenes(config(tmp_path, exclude=exclude, **options)).keys == left
     with pytest.raises(InputError, match="'T3' fits no sample"):
-        ClearScenes(source(tmp_path, exclude=("T3",), **options))
+        ClearScenes(config(tmp_path, exclude=("T3",), **options))
     with pytest.raises(InputError, match="exclude takes every scene"):
-        ClearScenes(source(tmp_path, exclude=("*",), **options))
+        ClearScenes(config(tmp_path, exclude=("*",), **options))
 
 
 def test_a_scene_without_b10_is_refused_where_all_bands_are_wanted(tmp_path: Path) -> None:
     twelve = tuple(band for band in SENTINEL2.bands if band != "B10")
     reflectance = write_scene(tmp_path / "l2a.tif", bands=twelve)
     with pytest.raises(InputError, match="lacks the band B10"):
-        ClearScenes(source(tmp_path))[0]
-    batch = ClearScenes(source(tmp_path), bands=("B12", "B02"))[0]
+        ClearScenes(config(tmp_path))[0]
+    batch = ClearScenes(config(tmp_path), bands=("B12", "B02"))[0]
     np.testing.assert_allclose(batch.degraded[0], reflectance[[11, 1]], atol=1e-6)
 
 
 def test_a_folder_without_scenes_or_radar_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no file in .* fits the pattern"):
-        ClearScenes(source(tmp_path))
+        ClearScenes(config(tmp_path))
     with pytest.raises(InputError, match="is no folder"):
-        ClearScenes(source(tmp_path / "none"))
+        ClearScenes(config(tmp_path / "none"))
     write_scene(tmp_path / "a.tif")
     with pytest.raises(InputError, match="holds no radar named like a scene, for instance a"):
-        ClearScenes(source(tmp_path, radar_root=tmp_path / "s1"))
+        ClearScenes(config(tmp_path, radar_root=tmp_path / "s1"))
 
 
 def test_radar_of_another_size_is_refused(tmp_path: Path) -> None:
     write_scene(tmp_path / "s2" / "a.tif")
     write_raster(tmp_path / "s1" / "a.tif", np.full((2, 8, 8), -9, dtype=np.float32), SENTINEL1.bands)
     with pytest.raises(InputError, match=r"has 8 x 8 pixels, its optical image 16 x 16"):
-        ClearScenes(source(tmp_path / "s2", radar_root=tmp_path / "s1"))[0]
+        ClearScenes(config(tmp_path / "s2", radar_root=tmp_path / "s1"))[0]
 
 
 def test_terramesh_is_read_with_radar_and_without_its_offset(
@@ -122,7 +122,7 @@ def test_terramesh_is_read_with_radar_and_without_its_offset(
 ) -> None:
     root = data_folder / "terramesh"
     with caplog.at_level(logging.WARNING):
-        data = ClearScenes(source(root / "S2L1C", radar_root=root / "S1RTC"))
+        data = ClearScenes(config(root / "S2L1C", radar_root=root / "S1RTC"))
         batches = [data[i] for i in range(len(data))]
     assert len(data) == 5
     darkest = [batch.degraded.min().item() for batch in batches]
@@ -133,7 +133,7 @@ def test_terramesh_is_read_with_radar_and_without_its_offset(
 
 def test_a_time_series_is_one_place(data_folder: Path) -> None:
     options = {"group": r"(ROIs\d+_\d+)", "exclude": ("*2018-04-11*",)}
-    data = ClearScenes(source(data_folder / "sen12mscrts_roi146", **options))
+    data = ClearScenes(config(data_folder / "sen12mscrts_roi146", **options))
     assert len(data) == 56
     assert set(data.groups) == {"ROIs2017_146"}
     assert len(set(data.keys)) == 56

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pellucid.config import Config
+from pellucid import config
 from pellucid.data.batch import Batch
-from pellucid.datasets.sar_optical import SarOptical, SarOpticalSource, check_prompt, fill_prompt
+from pellucid.datasets.sar_optical import Config, SarOptical, check_prompt, fill_prompt
 from pellucid.errors import InputError
 from pellucid.schema import parse
 from pellucid.train.data import build_training_data
@@ -39,7 +39,7 @@ def make_folder(root: Path, number: int, words: tuple[tuple[str, str], ...], sid
 
 
 def dataset(root: Path, **keys: Any) -> SarOptical:
-    return SarOptical(SarOpticalSource(name="sar_optical", root=root, **keys))
+    return SarOptical(Config(root=root, **keys))
 
 
 def rewrite(path: Path, old: str, new: str) -> None:
@@ -206,7 +206,7 @@ def test_a_config_makes_changed_crops_of_the_training_folders(tmp_path: Path) ->
             "augment": {"picture": {"radar_noise": 0.1, "brightness": 0.3, "rotation": 5}},
         },
     }
-    data = build_training_data(parse(Config, values, where="test"))
+    data = build_training_data(parse(config.Config, values, where="test"))
     batch = Batch.cat([data.stream[i] for i in range(4)])
     assert batch.target is not None
     assert batch.sar is not None
@@ -219,10 +219,10 @@ def test_a_config_makes_changed_crops_of_the_training_folders(tmp_path: Path) ->
     assert data.mean_spectrum == pytest.approx((0.5, 0.5, 0.5), abs=0.02)
     values["data"]["val"] = [source]
     with pytest.raises(InputError, match="training and validation share r_000"):
-        build_training_data(parse(Config, values, where="test"))
+        build_training_data(parse(config.Config, values, where="test"))
     values["method"]["optical"] = ["B02"]
     with pytest.raises(InputError, match=r"pictures have the bands R, G, B and one .* names B02, VV"):
-        build_training_data(parse(Config, values, where="test"))
+        build_training_data(parse(config.Config, values, where="test"))
 
 
 def make_regions(root: Path, *sizes: int) -> Path:

@@ -8,7 +8,7 @@ from rasters import write_raster
 
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
-from pellucid.datasets.sen12ms_cr import Sen12MsCr, Sen12MsCrSource, name_patch
+from pellucid.datasets.sen12ms_cr import Config, Sen12MsCr, name_patch
 from pellucid.errors import InputError
 from pellucid.metrics import legacy_psnr, legacy_ssim
 
@@ -54,8 +54,8 @@ def write_rois(root: Path, patches: tuple[str, ...]) -> None:
             (write_radar if kind == "s1" else write_optical)(path, seed)
 
 
-def source(root: Path, **options: object) -> Sen12MsCrSource:
-    return Sen12MsCrSource(name="sen12ms_cr", root=root, **options)
+def config(root: Path, **options: object) -> Config:
+    return Config(root=root, **options)
 
 
 def centre(image: torch.Tensor | None) -> torch.Tensor:
@@ -93,7 +93,7 @@ def test_patches_have_the_statistics_of_the_published_loader(
     ssim: float,
     legacy_fill: bool,
 ) -> None:
-    data = Sen12MsCr(source(data_folder / "sen12mscr", split=split, legacy_fill=legacy_fill))
+    data = Sen12MsCr(config(data_folder / "sen12mscr", split=split, legacy_fill=legacy_fill))
     batch = data[data.keys.index(key)]
     degraded, target, sar = centre(batch.degraded), centre(batch.target), centre(batch.sar)
     found = [image.double().mean().item() for image in (degraded, target, sar)]
@@ -108,15 +108,15 @@ def test_patches_have_the_statistics_of_the_published_loader(
 
 
 def test_the_real_patches_keep_their_splits_and_places(data_folder: Path) -> None:
-    data = Sen12MsCr(source(data_folder / "sen12mscr"))
+    data = Sen12MsCr(config(data_folder / "sen12mscr"))
     assert len(data) == 11
     assert dict(zip(data.keys, data.groups, strict=True))["oriolac_5278"] == "T2"
-    counts = [len(Sen12MsCr(source(data_folder / "sen12mscr", split=s))) for s in ("train", "val", "test")]
+    counts = [len(Sen12MsCr(config(data_folder / "sen12mscr", split=s))) for s in ("train", "val", "test")]
     assert counts == [8, 2, 1]
 
 
 def test_real_pairs_without_radar_have_nan_in_its_place(data_folder: Path) -> None:
-    data = Sen12MsCr(source(data_folder / "sen12mscr_optical", exclude=("ROIs1158_spring_26",)))
+    data = Sen12MsCr(config(data_folder / "sen12mscr_optical", exclude=("ROIs1158_spring_26",)))
     assert len(data) == 35
     assert "ROIs1158_spring_26" not in data.groups
     batch = data[0]
@@ -130,7 +130,7 @@ def test_values_are_reflectance_and_scaled_decibels(tmp_path: Path) -> None:
     write_folders(tmp_path, ("ROIs1158_spring_1_p30",))
     stored = write_optical(tmp_path / "s2_cloudy" / "ROIs1158_spring_1_p30.tif", seed=7)
     backscatter = write_radar(tmp_path / "s1" / "ROIs1158_spring_1_p30.tif", seed=7)
-    batch = Sen12MsCr(source(tmp_path))[0]
+    batch = Sen12MsCr(config(tmp_path))[0]
     np.testing.assert_allclose(batch.degraded[0], stored / 1e4, atol=1e-6)
     assert batch.sar is not None
     np.testing.assert_allclose(batch.sar[0, 0], (backscatter[0].clip(-25, 0) + 25) / 25, atol=1e-6)
@@ -142,8 +142,8 @@ def test_values_are_reflectance_and_scaled_decibels(tmp_path: Path) -> None:
 
 def test_chosen_bands_and_polarisations_come_in_the_order_asked_for(tmp_path: Path) -> None:
     write_folders(tmp_path, ("a",))
-    all_bands = Sen12MsCr(source(tmp_path))[0]
-    some = Sen12MsCr(source(tmp_path), bands=("B04", "B03", "B02"), radar=("VH",))[0]
+    all_bands = Sen12MsCr(config(tmp_path))[0]
+    some = Sen12MsCr(config(tmp_path), bands=("B04", "B03", "B02"), radar=("VH",))[0]
     torch.testing.assert_close(some.degraded, all_bands.degraded[:, [3, 2, 1]])
     assert all_bands.sar is not None
     torch.testing.assert_close(some.sar, all_bands.sar[:, 1:])
@@ -151,7 +151,7 @@ def test_chosen_bands_and_polarisations_come_in_the_order_asked_for(tmp_path: Pa
 
 def test_without_blue_or_red_there_is_no_cloud_map(tmp_path: Path) -> None:
     write_folders(tmp_path, ("a",))
-    assert Sen12MsCr(source(tmp_path), bands=("B08", "B04"))[0].cloud is None
+    assert Sen12MsCr(config(tmp_path), bands=("B08", "B04"))[0].cloud is None
 
 
 def test_pixels_missing_in_either_image_are_invalid_and_zero_in_both(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_pixels_missing_in_either_image_are_invalid_and_zero_in_both(tmp_path: P
         values = np.full((13, SIDE, SIDE), 3000, dtype=np.uint16)
         values[:, :, column] = 0
         write_raster(tmp_path / folder / "a.tif", values, SENTINEL2.bands)
-    batch = Sen12MsCr(source(tmp_path))[0]
+    batch = Sen12MsCr(config(tmp_path))[0]
     assert batch.target is not None
     assert batch.cloud is not None
     assert batch.valid[0, 0].all(0).tolist() == [False, False] + [True] * (SIDE - 2)
@@ -174,8 +174,8 @@ def test_a_missing_radar_pixel_is_nan_or_in_legacy_the_mean_over_both_bands(tmp_
     values[0], values[1] = -10, -20
     values[0, 3, 4] = np.nan
     write_raster(tmp_path / "s1" / "a.tif", values, SENTINEL1.bands)
-    plain = Sen12MsCr(source(tmp_path))[0].sar
-    legacy = Sen12MsCr(source(tmp_path, legacy_fill=True))[0].sar
+    plain = Sen12MsCr(config(tmp_path))[0].sar
+    legacy = Sen12MsCr(config(tmp_path, legacy_fill=True))[0].sar
     assert plain is not None
     assert legacy is not None
     assert plain[0, 0].isnan().nonzero().tolist() == [[3, 4]]
@@ -197,8 +197,8 @@ def test_a_list_of_five_columns_and_one_of_seven_give_the_same_patch(tmp_path: P
         "2, s1, s2_cloudfree, s2_cloudy, ROIs1158_spring_s2_1_p30.tif,"
         " ROIs1158_spring_s1_1_p30.tif, ROIs1158_spring_s2_cloudy_1_p30.tif\n"
     )
-    five = Sen12MsCr(source(tmp_path, split="train"))
-    seven = Sen12MsCr(source(tmp_path / "seven", csv="list.csv", split="val"))
+    five = Sen12MsCr(config(tmp_path, split="train"))
+    seven = Sen12MsCr(config(tmp_path / "seven", csv="list.csv", split="val"))
     assert five.keys == seven.keys == ("ROIs1158_spring_1_p30",)
     assert five.groups == seven.groups == ("ROIs1158_spring_1",)
     for name, image in five[0].images().items():
@@ -207,7 +207,7 @@ def test_a_list_of_five_columns_and_one_of_seven_give_the_same_patch(tmp_path: P
 
 def test_the_own_folders_of_the_dataset_are_paired(tmp_path: Path) -> None:
     write_rois(tmp_path, ("ROIs1158_spring_1_p30", "ROIs1158_spring_17_p30", "ROIs1158_spring_1_p31"))
-    data = Sen12MsCr(source(tmp_path))
+    data = Sen12MsCr(config(tmp_path))
     assert sorted(data.keys) == ["ROIs1158_spring_17_p30", "ROIs1158_spring_1_p30", "ROIs1158_spring_1_p31"]
     batch = Batch.cat([data[i] for i in range(3)])
     torch.testing.assert_close(batch.degraded, batch.target)  # the same seed wrote both
@@ -217,13 +217,13 @@ def test_no_test_place_leaks_into_training_by_its_prefix(tmp_path: Path) -> None
     write_rois(tmp_path, tuple(f"{roi}_p30" for roi in TRAIN_ROIS + TEST_ROIS))
     splits = tmp_path / "splits.json"
     splits.write_text(json.dumps({"train": TRAIN_ROIS, "val": [], "test": TEST_ROIS}))
-    train = Sen12MsCr(source(tmp_path, split="train", splits=splits))
-    test = Sen12MsCr(source(tmp_path, split="test", splits=splits))
+    train = Sen12MsCr(config(tmp_path, split="train", splits=splits))
+    test = Sen12MsCr(config(tmp_path, split="test", splits=splits))
     by_substring = [roi for roi in TEST_ROIS if any(name in roi for name in TRAIN_ROIS)]
     assert len(by_substring) == 6
     assert set(train.groups) == set(TRAIN_ROIS)
     assert set(test.groups) == set(TEST_ROIS)
-    without = Sen12MsCr(source(tmp_path, exclude=("ROIs1158_spring_1",)))
+    without = Sen12MsCr(config(tmp_path, exclude=("ROIs1158_spring_1",)))
     assert set(without.groups) == set(TRAIN_ROIS[1:] + TEST_ROIS)
 
 
@@ -237,7 +237,7 @@ def test_images_of_different_size_are_refused(tmp_path: Path) -> None:
     write_folders(tmp_path, ("a",))
     write_optical(tmp_path / "s2_cloudfree" / "a.tif", side=SIDE + 4)
     with pytest.raises(InputError, match=r"the images of a differ in size"):
-        Sen12MsCr(source(tmp_path))[0]
+        Sen12MsCr(config(tmp_path))[0]
 
 
 @pytest.mark.parametrize(
@@ -252,26 +252,26 @@ def test_a_bad_row_of_a_list_is_named(tmp_path: Path, row: str, message: str) ->
     write_folders(tmp_path, ("a",))
     (tmp_path / "data.csv").write_text(f"{row}\n")
     with pytest.raises(InputError, match=message):
-        Sen12MsCr(source(tmp_path))
+        Sen12MsCr(config(tmp_path))
 
 
 def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"it has no data\.csv, no s2_cloudy/ and no ROIs"):
-        Sen12MsCr(source(tmp_path))
+        Sen12MsCr(config(tmp_path))
     with pytest.raises(InputError, match="is no folder"):
-        Sen12MsCr(source(tmp_path / "none"))
+        Sen12MsCr(config(tmp_path / "none"))
 
 
 def test_a_split_that_nothing_defines_is_refused(tmp_path: Path) -> None:
     write_folders(tmp_path, ("a",))
     with pytest.raises(InputError, match=r"does not say which patch is of the split 'test'"):
-        Sen12MsCr(source(tmp_path, split="test"))
+        Sen12MsCr(config(tmp_path, split="test"))
     (tmp_path / "data.csv").write_text("1,s1,s2_cloudfree,s2_cloudy,a.tif\n")
     with pytest.raises(InputError, match="has no patch of the split 'test'"):
-        Sen12MsCr(source(tmp_path, split="test"))
+        Sen12MsCr(config(tmp_path, split="test"))
 
 
 def test_an_exclusion_that_fits_nothing_is_refused(tmp_path: Path) -> None:
     write_folders(tmp_path, ("a",))
     with pytest.raises(InputError, match="'b' fits no sample"):
-        Sen12MsCr(source(tmp_path, exclude=("b",)))
+        Sen12MsCr(config(tmp_path, exclude=("b",)))

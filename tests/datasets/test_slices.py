@@ -8,7 +8,7 @@ import tifffile
 import torch
 from PIL import Image
 
-from pellucid.datasets.slices import Slices, SlicesSource
+from pellucid.datasets.slices import Config, Slices
 from pellucid.errors import InputError
 
 
@@ -30,7 +30,7 @@ def make_stack(path: Path, num_pages: int, size: tuple[int, int]) -> Path:
 
 
 def slices(hr: Path, scale: int = 4, **keys: Any) -> Slices:
-    return Slices(SlicesSource(name="slices", hr=hr, **keys), scale=scale)
+    return Slices(Config(hr=hr, **keys), scale=scale)
 
 
 def test_the_low_resolution_is_what_pillow_makes_of_the_high(tmp_path: Path) -> None:

@@ -10,18 +10,18 @@ import torch
 from pellucid.data.geotiff import Grid, open_raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.raster import read_optical, read_radar
-from pellucid.datasets.synthetic import SyntheticScenes, SyntheticSource
+from pellucid.datasets.synthetic import Config, SyntheticScenes
 from pellucid.errors import InputError
 from pellucid.simulate.clouds import CloudOptions
-from pellucid.simulate.landscape import Scene, make_scene
+from pellucid.simulate.landscape import Landscape, make_scene
 from pellucid.simulate.pairs import simulate_pairs, write_pair
 
 BANDS = SENTINEL2.bands
 
 
-def plain_scene(side: int = 32) -> Scene:
+def plain_scene(side: int = 32) -> Landscape:
     level = torch.linspace(0.02, 0.4, 13).view(-1, 1, 1)
-    return Scene(
+    return Landscape(
         optical=level * torch.ones(13, side, side),
         radar_db=torch.full((2, side, side), -12.5),
         land_cover=torch.zeros(side, side, dtype=torch.uint8),
@@ -119,7 +119,7 @@ def test_speckle_has_the_looks_of_sentinel_1() -> None:
 
 
 def test_a_dataset_of_scenes_gives_the_same_item_every_time() -> None:
-    data = SyntheticScenes(SyntheticSource(name="synthetic", num_scenes=3, size=32, seed=5))
+    data = SyntheticScenes(Config(num_scenes=3, size=32, seed=5))
     assert len(data) == len(data.keys) == len(set(data.groups)) == 3
     item, again = data[1], data[1]
     assert item.key == (data.keys[1],)
@@ -154,7 +154,7 @@ def test_a_written_pair_reads_back_as_it_was(tmp_path: Path) -> None:
 
 def test_a_scene_without_radar_writes_no_radar_file(tmp_path: Path) -> None:
     scene = plain_scene()
-    silent = Scene(scene.optical, scene.radar_db * torch.nan, scene.land_cover)
+    silent = Landscape(scene.optical, scene.radar_db * torch.nan, scene.land_cover)
     paths = write_pair(tmp_path, "place", silent, scene.optical, torch.zeros(1, 32, 32))
     assert paths.radar is None
     assert not (tmp_path / "s1").exists()

@@ -11,8 +11,7 @@ from tests.datasets.test_sar_optical import make_folder, rewrite
 from tests.rasters import write_raster
 
 from pellucid.errors import InputError
-from pellucid.evaluation.check_folder import check_folder
-from pellucid.evaluation.check_layouts import CheckOptions
+from pellucid.evaluation.check_folder import CheckOptions, check_folder
 from pellucid.evaluation.check_report import Report
 from pellucid.simulate.pairs import simulate_pairs
 

@@ -6,8 +6,9 @@ from PIL import Image
 from tests.rasters import write_raster
 
 from pellucid.data.ranges import SENTINEL2
+from pellucid.datasets._listing import Form, ImageFile
 from pellucid.errors import InputError
-from pellucid.evaluation.check_images import WINDOW, Form, ImageFile, draw, find_bands, read_facts
+from pellucid.evaluation.check_images import WINDOW, draw, find_bands, read_facts
 
 
 def image(path: Path, form: Form) -> ImageFile:

@@ -2,10 +2,9 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from pellucid.data.geotiff import Grid
+from pellucid.datasets._listing import CheckedSample, Problem
 from pellucid.evaluation.check_images import Facts
-from pellucid.evaluation.check_layouts import Sample
 from pellucid.evaluation.check_leaks import Read, find_leaks
-from pellucid.evaluation.check_report import Problem
 
 
 def read(
@@ -34,7 +33,7 @@ def read(
         grid=grid or None,
         doubts=(),
     )
-    return Sample(key, group, (), split), {"clear": facts}
+    return CheckedSample(key, group, (), split), {"clear": facts}
 
 
 def find(*samples: Read) -> list[Problem]:

@@ -8,16 +8,16 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor, nn
 
-from pellucid.data.batch import Batch
+from pellucid.data.batch import ANY_PROMPT, Batch
 from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2
-from pellucid.datasets.sen12ms_cr import Sen12MsCr, Sen12MsCrSource
+from pellucid.datasets.sen12ms_cr import Config, Sen12MsCr
 from pellucid.errors import InputError
 from pellucid.evaluation.evaluate import crop_centre, evaluate
 from pellucid.evaluation.figures import GREY_RADAR, INPUT, MEAN_COLOR, MODEL, SPECTRUM
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.regression import Regression
 from pellucid.networks import autoencoder
-from pellucid.train.data import mean_spectrum
+from pellucid.train.data import mean_colors
 
 BANDS = ("B02", "B03", "B04")
 
@@ -82,7 +82,7 @@ def test_a_model_that_returns_the_truth_beats_both_baselines() -> None:
     item = make_item(0)
     method = identity()
     method.network = Answer(item)
-    result = evaluate(method, [item], name="truth", mean_spectrum=mean_spectrum([item]))
+    result = evaluate(method, [item], name="truth", mean_spectrum=mean_colors([item])[ANY_PROMPT])
     assert result.row().metrics["psnr"].mean == pytest.approx(60, abs=0.01)
     baselines = [result.row(source).metrics["psnr"].mean for source in (INPUT, SPECTRUM)]
     assert result.gain.mean == pytest.approx(60 - max(baselines), abs=0.01)
@@ -113,9 +113,9 @@ def test_the_mean_spectrum_is_that_of_all_valid_pixels() -> None:
     assert first.target is not None
     assert second.target is not None
     pixels = torch.cat([first.target[0, :, 20:].flatten(1), second.target[0].flatten(1)], dim=1)
-    assert mean_spectrum([first, second]) == pytest.approx(pixels.mean(1).tolist(), abs=1e-6)
+    assert mean_colors([first, second])[ANY_PROMPT] == pytest.approx(pixels.mean(1).tolist(), abs=1e-6)
     with pytest.raises(InputError, match="no valid pixel"):
-        mean_spectrum([replace(first, valid=torch.zeros_like(valid))])
+        mean_colors([replace(first, valid=torch.zeros_like(valid))])
 
 
 def test_the_mean_spectrum_of_the_method_is_the_default_baseline() -> None:
@@ -128,7 +128,7 @@ def test_the_mean_spectrum_of_the_method_is_the_default_baseline() -> None:
 
 def test_the_published_loader_and_metrics_give_the_published_figures(data_folder: Path) -> None:
     options = {"name": "sen12ms_cr", "root": data_folder / "sen12mscr", "split": "test", "legacy_fill": True}
-    data = Sen12MsCr(Sen12MsCrSource(**options), bands=SENTINEL2.bands)
+    data = Sen12MsCr(Config(**options), bands=SENTINEL2.bands)
     method = identity()
     method.optical = SENTINEL2
     result = evaluate(method, data, name="input", legacy=True, crop=128)

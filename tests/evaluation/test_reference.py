@@ -9,10 +9,11 @@ from tests.datasets.test_sar_optical import make_folder
 from pellucid.apply.color_jobs import trained_pictures
 from pellucid.config import Config
 from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2
+from pellucid.datasets import sar_optical
 from pellucid.datasets._listing import SingleImages
-from pellucid.datasets.sar_optical import SarOptical, SarOpticalSource
+from pellucid.datasets.sar_optical import SarOptical
 from pellucid.errors import InputError
-from pellucid.evaluation.reference import read_reference, words_of
+from pellucid.evaluation.reference import read_reference
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.method import Method
 from pellucid.networks import autoencoder
@@ -38,8 +39,8 @@ def autoencoding(**bands: Any) -> Autoencoding:
     return Autoencoding(autoencoder.build(autoencoder.Config(bands=count, **sizes)), losses={}, **bands)
 
 
-def trained(root: Path, **keys: Any) -> SarOpticalSource:
-    return SarOpticalSource(name="sar_optical", root=root, **keys)
+def trained(root: Path, **keys: Any) -> sar_optical.Config:
+    return sar_optical.Config(root=root, **keys)
 
 
 def test_folders_of_pictures_are_read_in_place_of_a_split(pictures: Path) -> None:
@@ -50,7 +51,7 @@ def test_folders_of_pictures_are_read_in_place_of_a_split(pictures: Path) -> Non
 
 def test_pictures_are_prompted_sized_and_split_as_in_training(pictures: Path) -> None:
     like = trained(Path("elsewhere"), prompt="{season}", size=8, split="train", seed=3, exclude=("r_009",))
-    images = read_reference(colorizer(), pictures, split="val", trained=like)
+    images = read_reference(colorizer(), pictures, split="val", trained=[like])
     expected = SarOptical(trained(pictures, split="val", seed=3))
     assert images.keys == expected.keys
     assert images[0].prompt == ("summer",)
@@ -60,9 +61,9 @@ def test_pictures_are_prompted_sized_and_split_as_in_training(pictures: Path) ->
 def test_a_split_that_the_training_did_not_know_is_refused(pictures: Path) -> None:
     like = trained(pictures, exclude=("r_003",))
     with pytest.raises(InputError, match="was not trained on a split, so that split 'test' may hold what it"):
-        read_reference(colorizer(), pictures, split="test", trained=like)
-    assert len(read_reference(colorizer(), pictures, split="all", trained=like)) == 8
-    assert len(read_reference(colorizer(), pictures, split="test", folders=("r_003",), trained=like)) == 2
+        read_reference(colorizer(), pictures, split="test", trained=[like])
+    assert len(read_reference(colorizer(), pictures, split="all", trained=[like])) == 8
+    assert len(read_reference(colorizer(), pictures, split="test", folders=("r_003",), trained=[like])) == 2
 
 
 def test_an_autoencoder_is_judged_by_colours_or_by_radar(pictures: Path) -> None:
@@ -75,12 +76,12 @@ def test_an_autoencoder_is_judged_by_colours_or_by_radar(pictures: Path) -> None
     pair = read_reference(colorizer(), pictures, folders=("r_000",))[0]
     torch.testing.assert_close(of_colors[0].target, pair.target)
     torch.testing.assert_close(of_radar[0].target, pair.sar)
-    assert words_of(of_radar)[0]["region"] == "tropical"
+    assert of_radar.words[0]["region"] == "tropical"
 
 
 def test_pictures_tell_folder_region_and_season(pictures: Path) -> None:
     images = read_reference(colorizer(), pictures, folders=("r_001",))
-    assert words_of(images) == (
+    assert images.words == (
         {"folder": "r_001", "region": "tropical", "season": "summer"},
         {"folder": "r_001", "region": "", "season": "winter"},
     )

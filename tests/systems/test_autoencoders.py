@@ -194,5 +194,5 @@ def test_a_source_without_radar_is_named(patches: Path) -> None:
 
 def test_slices_are_refused(tmp_path: Path) -> None:
     source = f"data.train.0={{name: slices, hr: {tmp_path}}}"
-    with pytest.raises(InputError, match="slices are for a method that enlarges, found autoencoding"):
+    with pytest.raises(InputError, match="slices are for a method that enlarges; use generative"):
         build_training_data(tiny("radar", source))

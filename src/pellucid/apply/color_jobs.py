@@ -11,7 +11,8 @@ from pellucid.data.drawing import spread
 from pellucid.data.files import check_folder, check_writable
 from pellucid.data.radar_picture import check_picture_output, find_pictures
 from pellucid.data.slice_file import TIFF
-from pellucid.datasets.sar_optical import LISTS, SarOptical, SarOpticalSource, fill_prompt
+from pellucid.datasets import sar_optical
+from pellucid.datasets.sar_optical import LISTS, SarOptical, fill_prompt
 from pellucid.errors import InputError
 
 # The overview of a folder's results, in it.
@@ -26,7 +27,7 @@ KNOWN = {
     "region": ("tropical", "temperate", "arctic"),
     "season": ("winter", "spring", "summer", "autumn", "fall"),
 }
-DEFAULT: str = SarOpticalSource.model_fields["prompt"].default
+DEFAULT: str = sar_optical.Config.model_fields["prompt"].default
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def plan_dataset(
     Raises:
         InputError: if the dataset cannot be read, or the folder not be made.
     """
-    data = SarOptical(SarOpticalSource(name="sar_optical", root=root, prompt=template, folders=folders))
+    data = SarOptical(sar_optical.Config(root=root, prompt=template, folders=folders))
     check_folder(out, root, reason=SEVERAL)
     jobs = []
     for at in spread(num_samples, len(data)):
@@ -199,9 +200,9 @@ def _refuse_twins(jobs: Sequence[ColorJob]) -> None:
             raise InputError(f"{other.source} and {job.source} would both become {job.out}; rename one")
 
 
-def trained_pictures(config: Config) -> SarOpticalSource | None:
+def trained_pictures(config: Config) -> sar_optical.Config | None:
     """Return the first source of pictures that a run was trained on; None if there is none."""
-    return next((source for source in config.data.train if isinstance(source, SarOpticalSource)), None)
+    return next((source for source in config.data.train if isinstance(source, sar_optical.Config)), None)
 
 
 def find_template(config: Config) -> str:

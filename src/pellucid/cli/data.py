@@ -1,7 +1,7 @@
 """The commands about folders of data."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -17,8 +17,11 @@ def data() -> None:
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Of one of the layouts of --kind.")]
 Kind = Annotated[
-    Literal["auto", "sar_optical", "sen12ms_cr", "clear_scenes", "slices"],
-    typer.Option(help="The layout; auto recognises it."),
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="The layout: sar_optical, sen12ms_cr, clear_scenes or slices; auto recognises it.",
+    ),
 ]
 JsonPath = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write everything, every problem too.")
@@ -59,8 +62,7 @@ def check_command(
         import json
 
         from pellucid.data.files import check_writable, write_atomically
-        from pellucid.evaluation.check_folder import check_folder
-        from pellucid.evaluation.check_layouts import CheckOptions
+        from pellucid.evaluation.check_folder import CheckOptions, check_folder
 
         if json_path is not None:
             check_writable(json_path)

@@ -103,7 +103,6 @@ def evaluate_command(
     Example: `pellucid evaluate runs/colorize --data Dataset --folders r_006`
     """
     with said_plainly():
-        from pellucid.apply.color_jobs import trained_pictures
         from pellucid.apply.color_options import ColorizeOptions, choose_sampling
         from pellucid.build.method import load
         from pellucid.build.run import CONFIG, find_run
@@ -112,7 +111,7 @@ def evaluate_command(
         from pellucid.evaluation.evaluate import evaluate
         from pellucid.evaluation.fid import load_features
         from pellucid.evaluation.figures import baseline_spectrum
-        from pellucid.evaluation.reference import read_reference, words_of
+        from pellucid.evaluation.reference import read_reference
         from pellucid.methods.contrastive import Contrastive
 
         sampling = ColorizeOptions(steps=steps, guidance=guidance, strength=strength, sampler=sampler)
@@ -126,7 +125,7 @@ def evaluate_command(
             lr=lr,
             numbers=_numbers(numbers),
             folders=split_names(folders),
-            trained=trained_pictures(load_config(find_run(model) / CONFIG)),
+            trained=load_config(find_run(model) / CONFIG).data.train,
         )
         folder = output or _evaluation_folder(find_run(model))
         if isinstance(method, Contrastive):
@@ -149,7 +148,7 @@ def evaluate_command(
                 samples=samples,
                 lpips=load_lpips(lpips) if lpips else None,
                 fid=load_features(fid) if fid else None,
-                words=words_of(images),
+                words=images.words,
                 device=device,
                 precision=precision,
                 progress=advance,

@@ -12,7 +12,6 @@ from torch.nn.functional import grid_sample, interpolate
 
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import cloud_score
-from pellucid.datasets._listing import Kind
 from pellucid.schema import Strict
 from pellucid.simulate.clouds import CloudOptions, add_clouds
 
@@ -21,7 +20,7 @@ GREY = (0.299, 0.587, 0.114)
 
 
 class LowResolutionAugment(Strict):
-    """Random changes of the low-resolution image alone, in training; probabilities, then their ranges."""
+    """Random changes of the low-resolution image alone, in training: each probability with its ranges."""
 
     intensity: float = Field(0.0, ge=0, le=1)
     contrast: tuple[float, float] = (0.85, 1.15)
@@ -34,10 +33,10 @@ class LowResolutionAugment(Strict):
 
 
 class PictureAugment(Strict):
-    """Random changes of pictures and the radar beside them, in training; 0 switches each off."""
+    """Random changes of pictures and their radar, in training; 0 switches each off."""
 
     rotation: float = Field(0.0, ge=0, le=45)
-    """Degrees: both are turned by an angle in [-rotation, rotation]; what comes from outside is not valid."""
+    """Degrees: both are turned by an angle in [-rotation, rotation]; pixels from outside are not valid."""
     brightness: float = Field(0.0, ge=0, lt=1)
     """The picture alone is multiplied by a factor in [1 - brightness, 1 + brightness]."""
     contrast: float = Field(0.0, ge=0, lt=1)
@@ -45,7 +44,7 @@ class PictureAugment(Strict):
     saturation: float = Field(0.0, ge=0, lt=1)
     """Likewise, about each pixel's grey."""
     hue: float = Field(0.0, ge=0, le=0.5)
-    """Its hues are moved by a part in [-hue, hue] of the colour circle."""
+    """Its hues are shifted by a part in [-hue, hue] of the colour circle."""
     radar_noise: float = Field(0.0, ge=0, lt=1)
     """Standard deviation of Gaussian noise on the radar alone, in [0, 1]."""
 
@@ -60,15 +59,14 @@ class AugmentConfig(Strict):
     gain: float = Field(0.0, ge=0, lt=1)
     """Reflectance is multiplied by a factor in [1 - gain, 1 + gain], one per image and one per band."""
     simulate: float = Field(0.0, ge=0, le=1)
-    """Share of the pairs whose cloudy image is replaced by their clear one under simulated clouds; of the
-    images of an autoencoder, share of those that are seen under such clouds."""
+    """Probability of replacing a pair's cloudy image by its clear one under simulated clouds; of an
+    autoencoder's image, probability of simulating clouds over it."""
     score_clouds: float = Field(0.0, ge=0, le=1)
-    """Share of the simulated skies that are told as the built-in cloud score sees them, not as they are: a
-    network that is told the clouds must not trust the map more than it will deserve."""
+    """Probability of replacing the exact simulated cloud map by the built-in score, as at inference."""
     radar_shift: float = Field(0.0, ge=0, lt=1)
     """Standard deviation of a constant added to each polarisation, in units of its range."""
     drop_radar: float = Field(0.0, ge=0, le=1)
-    """Share of the samples whose radar is taken away."""
+    """Probability of removing a sample's radar."""
     low_resolution: LowResolutionAugment = LowResolutionAugment()
     picture: PictureAugment = PictureAugment()
 
@@ -89,7 +87,7 @@ def random_crop(batch: Batch, tile: int, scale: float, generator: torch.Generato
         square = image[..., k * y : k * (y + side), k * x : k * (x + side)]
         return square if side * factor == tile else _resize(square, k * tile // factor)
 
-    return _map(batch, cut)
+    return map_images(batch, cut)
 
 
 def random_turn(batch: Batch, augment: AugmentConfig, generator: torch.Generator) -> Batch:
@@ -100,7 +98,7 @@ def random_turn(batch: Batch, augment: AugmentConfig, generator: torch.Generator
     def turn(image: Tensor) -> Tensor:
         return torch.rot90(image.flip(-1) if flip else image, turns, (-2, -1))
 
-    return _map(batch, turn)
+    return map_images(batch, turn)
 
 
 def random_gain(batch: Batch, gain: float, generator: torch.Generator) -> Batch:
@@ -116,7 +114,7 @@ def random_gain(batch: Batch, gain: float, generator: torch.Generator) -> Batch:
 
 
 def random_radar(batch: Batch, augment: AugmentConfig, generator: torch.Generator) -> Batch:
-    """Return the batch with its radar shifted per polarisation, or taken away."""
+    """Return the batch with its radar shifted per polarisation, or removed."""
     if batch.sar is None:
         return batch
     if _chance(augment.drop_radar, generator):
@@ -133,14 +131,14 @@ def change_clouds(
     bands: tuple[str, ...],
     is_clear: bool,
 ) -> Batch:
-    """Return the batch with another brightness, radar and, at times, sky.
+    """Return the batch with another brightness and radar and, at times, under simulated clouds.
 
     Args:
         batch: a pair, or an image that is clear.
         generator: of everything random.
         augment: the random changes.
         bands: optical band names, for the spectra of simulated clouds.
-        is_clear: whether clouds must be simulated, since the batch has none.
+        is_clear: whether clouds are always simulated, since the batch has none.
     """
     batch = random_gain(batch, augment.gain, generator)
     if is_clear or _chance(augment.simulate, generator):
@@ -153,9 +151,9 @@ def change_clouds(
 def change_low_resolution(
     batch: Batch, generator: torch.Generator, *, augment: LowResolutionAugment
 ) -> Batch:
-    """Return the batch with its degraded image alone made worse: contrast and brightness, noise, then blur.
+    """Return the batch with its degraded image alone changed: contrast and brightness, noise, then blur.
 
-    Each comes by chance and is clipped to [0, 1]. Contrast is a factor about black, brightness is added.
+    Each has its probability, and is clipped to [0, 1]. Contrast is a factor about black, brightness is added.
     """
     image = batch.degraded
     if _chance(augment.intensity, generator):
@@ -185,7 +183,8 @@ def cloud_over(
     return replace(batch, degraded=degraded * batch.valid, cloud=cloud)
 
 
-def _map(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+def map_images(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    """Return the batch with each of its images changed."""
     return replace(batch, **{name: change(image) for name, image in batch.images().items()})  # type: ignore[arg-type]
 
 
@@ -218,18 +217,16 @@ def change_image(
     *,
     augment: AugmentConfig,
     bands: tuple[str, ...],
-    kind: Kind,
 ) -> Batch:
-    """Return the batch with another brightness and, at times, simulated clouds, then part of the image.
+    """Return an image of an autoencoder with another brightness and, at times, under simulated clouds.
 
     Args:
         batch: of `SingleImages`.
         generator: of everything random.
         augment: `gain` and `simulate` change optical images, `radar_shift` radar.
-        bands: optical band names, for the spectra of simulated clouds.
-        kind: of the images.
+        bands: optical band names, for the spectra of simulated clouds; none: the images are radar.
     """
-    if kind == "radar":
+    if not bands:
         return _alone(batch, _shift(batch.degraded, augment.radar_shift, generator) * batch.valid)
     batch = random_gain(batch, augment.gain, generator)
     if torch.rand((), generator=generator) < augment.simulate:
@@ -270,7 +267,7 @@ def change_pair(batch: Batch, generator: torch.Generator, *, augment: PictureAug
 def turn(batch: Batch, degrees: float) -> Batch:
     """Return the batch with every image turned about its centre, counterclockwise; bilinear.
 
-    What comes from outside is mirrored, and not `valid`.
+    Pixels from outside are mirrored, and not `valid`.
     """
     height, width = batch.valid.shape[-2:]
     angle = math.radians(degrees)
@@ -305,7 +302,7 @@ def jitter_color(image: Tensor, generator: torch.Generator, *, augment: PictureA
 
 
 def shift_hue(image: Tensor, shift: float) -> Tensor:
-    """Return (B, 3, H, W) in [0, 1] with hues moved by `shift` of the circle: red by 1/3 becomes green."""
+    """Return (B, 3, H, W) in [0, 1] with hues shifted by `shift` of the circle: red by 1/3 becomes green."""
     red, green, blue = image.unbind(1)
     value, strongest = image.max(1)
     chroma = value - image.amin(1)

@@ -1,72 +1,119 @@
-"""What the datasets of the shelf have in common."""
+"""What the layouts of the shelf have in common: their dataset, what a method wants, what a check lists."""
 
-from collections.abc import Sequence
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from pellucid.data.batch import Batch
+from pellucid.data.geotiff import Raster
+from pellucid.data.ranges import SENTINEL1, SENTINEL2
+from pellucid.data.slice_file import READABLE
+from pellucid.datasets._augment import AugmentConfig, change_image
 from pellucid.errors import InputError
 
-Kind: TypeAlias = Literal["optical", "radar"]
+# Band that is read beside radar which is wanted alone: layouts of scenes pair it with optical images.
+COMPANION = ("B02",)
+# What a cloudy image is called in its sample.
+CLOUDY_ROLE = "cloudy"
 
 
-class Patches(Protocol):
-    """A dataset of whole patches, whose places are known."""
+@dataclass(frozen=True)
+class Wanted:
+    """What a method needs of its data.
+
+    Attributes:
+        bands: optical bands; none where radar is wanted alone.
+        radar: polarisations; none where radar plays no part.
+        scale: how many times larger the target is than the degraded image; None if the method does not
+            enlarge.
+    """
+
+    bands: tuple[str, ...]
+    radar: tuple[str, ...]
+    scale: int | None = None
+
+    def of_scenes(self) -> dict[str, tuple[str, ...]]:
+        """Return the `bands` and `radar` to be read of Sentinel-2 and Sentinel-1 scenes.
+
+        Raises:
+            InputError: if these satellites do not have them.
+        """
+        names = ", ".join((*self.bands, *self.radar))
+        if not {*self.bands} <= {*SENTINEL2.bands} or not {*self.radar} <= {*SENTINEL1.bands}:
+            raise InputError(
+                f"scenes have bands of Sentinel-2 and Sentinel-1, the method names {names}; change the bands,"
+                " or choose other data"
+            )
+        return {"bands": self.bands or COMPANION, "radar": self.radar}
+
+
+class Patches(Dataset[Batch]):
+    """A dataset of whole patches; what is set here holds for a layout that says nothing else.
+
+    Attributes:
+        keys: name of each patch.
+        groups: place of each patch; patches of one place belong to one split.
+        is_clear: whether `degraded` is the clear image, over which clouds are simulated.
+        baseline: the mean spectrum with which a model is compared: that of all training images, or of those
+            with the same prompt; None: there is no such baseline.
+        prompts: text of each patch; () without texts.
+        words: what is known of each patch, by which figures are grouped, under the same names; or ().
+    """
 
     keys: tuple[str, ...]
     groups: tuple[str, ...]
+    is_clear: bool = False
+    baseline: Literal["spectrum", "prompt"] | None = "spectrum"
+    prompts: tuple[str, ...] = ()
+    words: tuple[Mapping[str, str], ...] = ()
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        return len(self.keys)
 
-    def __getitem__(self, index: int, /) -> Batch: ...
+    def change(self, batch: Batch, generator: torch.Generator, augment: AugmentConfig) -> Batch:  # noqa: ARG002
+        """Return a training sample, which was cropped and turned, with its other random changes: none."""
+        return batch
 
 
-class Selected(Dataset[Batch]):
-    """The patches of some places.
+class Selected(Patches):
+    """The patches of all places but some.
 
     Args:
         patches: to choose from.
-        only: the places to keep; None keeps all.
         without: places to leave out.
     """
 
-    def __init__(
-        self, patches: Patches, *, only: Sequence[str] | None = None, without: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, patches: Patches, *, without: Sequence[str] = ()) -> None:
         self.patches = patches
-        self.indices = [
-            i
-            for i, group in enumerate(patches.groups)
-            if group not in without and (only is None or group in only)
-        ]
+        self.indices = [i for i, group in enumerate(patches.groups) if group not in without]
         self.keys = tuple(patches.keys[i] for i in self.indices)
         self.groups = tuple(patches.groups[i] for i in self.indices)
-
-    def __len__(self) -> int:
-        return len(self.indices)
+        self.prompts = tuple(patches.prompts[i] for i in self.indices) if patches.prompts else ()
 
     def __getitem__(self, index: int) -> Batch:
         """Return patch `index` of those that are kept."""
         return self.patches[self.indices[index]]
 
 
-class SingleImages(Dataset[Batch]):
+class SingleImages(Patches):
     """The clear image, or the radar, of each patch, as `degraded` and `target` alike; pixels without are 0.
 
     Args:
         patches: with targets, and with radar where that is wanted.
-        kind: which image is taken.
+        bands: optical bands of the images; none where the radar is taken.
     """
 
-    def __init__(self, patches: Patches, kind: Kind) -> None:
-        self.patches, self.kind = patches, kind
-        self.keys, self.groups = patches.keys, patches.groups
+    baseline = None
 
-    def __len__(self) -> int:
-        return len(self.patches)
+    def __init__(self, patches: Patches, bands: tuple[str, ...]) -> None:
+        self.patches, self.bands = patches, bands
+        self.keys, self.groups, self.words = patches.keys, patches.groups, patches.words
 
     def __getitem__(self, index: int) -> Batch:
         """Return the image of patch `index`.
@@ -75,17 +122,115 @@ class SingleImages(Dataset[Batch]):
             InputError: if it has no such image.
         """
         batch = self.patches[index]
-        image = batch.target if self.kind == "optical" else batch.sar
-        valid = batch.valid if self.kind == "optical" else _has_data(batch.sar, batch.valid)
+        image = batch.target if self.bands else batch.sar
+        valid = batch.valid if self.bands else _has_data(batch.sar, batch.valid)
         if image is None or not valid.any():
+            kind = "optical" if self.bands else "radar"
             raise InputError(
-                f"{batch.key[0]} has no {self.kind} image, which this autoencoder is for; exclude it, or "
+                f"{batch.key[0]} has no {kind} image, which this autoencoder is for; exclude it, or "
                 "leave its source out"
             )
         image = image.where(valid, 0)
         return Batch(degraded=image, target=image, valid=valid, key=batch.key)
 
+    def change(self, batch: Batch, generator: torch.Generator, augment: AugmentConfig) -> Batch:
+        """Return the image with another brightness, or radar, and at times under simulated clouds."""
+        return change_image(batch, generator, augment=augment, bands=self.bands)
+
 
 def _has_data(sar: Tensor | None, like: Tensor) -> Tensor:
     """Return where all polarisations are known, (B, 1, H, W)."""
     return torch.zeros_like(like) if sar is None else sar.isfinite().all(1, keepdim=True)
+
+
+# How a file is read: as a Sentinel-2 or Sentinel-1 scene, a grey or colour picture, a slice, or by a function
+# that returns (C, H, W) in [0, 1], NaN where there is no data.
+Form: TypeAlias = Literal["optical", "radar", "gray", "color", "slice"] | Callable[[Path], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """Where an image is and how it is read.
+
+    Attributes:
+        role: what it is in its sample, for instance "cloudy".
+        page: of a stack of slices, from 0.
+    """
+
+    role: str
+    path: Path
+    form: Form
+    page: int = 0
+
+
+@dataclass(frozen=True)
+class CheckedSample:
+    """Images that belong together, as a check reads them.
+
+    Attributes:
+        key: name.
+        group: the place, which belongs to one split.
+        images: one per role.
+        split: "" where there is none.
+        words: what else is known, by its name; "" where it is not known.
+    """
+
+    key: str
+    group: str
+    images: tuple[ImageFile, ...]
+    split: str = ""
+    words: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with data.
+
+    Attributes:
+        kind: in two or three words, for instance "missing file".
+        text: in a sentence.
+        key: the sample it is about; "" where it is about several.
+        is_fatal: whether it makes the sample, or the splits, unusable.
+    """
+
+    kind: str
+    text: str
+    key: str = ""
+    is_fatal: bool = False
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The samples of a folder.
+
+    Attributes:
+        samples: all that are listed, whether or not their files exist.
+        problems: of the lists themselves.
+        split_by: where the splits come from; "" where there are none.
+        is_uniform: whether all samples should have one size.
+    """
+
+    samples: Sequence[CheckedSample]
+    problems: Sequence[Problem] = ()
+    split_by: str = ""
+    is_uniform: bool = False
+
+
+def first_image(root: Path) -> Path | None:
+    """Return the first image file of a folder, or, where there is none, of the GeoTIFFs in its folders."""
+    for pattern in ("*", "**/*.tif"):
+        for path in sorted(root.glob(pattern)):
+            is_hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+            if path.suffix.lower() in READABLE and not is_hidden:
+                return path
+    return None
+
+
+def count_bands(path: Path) -> int:
+    """Return the number of bands of a GeoTIFF.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    with Raster(path, "image") as raster:
+        return int(raster.dataset.count)

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from pellucid.data.files import write_atomically
 from pellucid.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -47,21 +46,6 @@ def hash_splits(splits: Splits) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def save_splits(path: Path, splits: Splits) -> str:
-    """Write the splits with their SHA-256, which is returned; nothing is left at `path` on failure.
-
-    Raises:
-        InputError: if two splits share a place, or the file cannot be written.
-    """
-    check_disjoint(splits, where=str(path))
-    digest = hash_splits(splits)
-    lists = {split: list(names) for split, names in splits.items()}
-    text = json.dumps({"sha256": digest, "splits": lists}, indent=1) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    read_splits(path)
-    return digest
-
-
 def read_splits(path: Path) -> Splits:
     """Return the exact ROI names by split, from our own file or from plain JSON lists by split.
 
@@ -84,7 +68,7 @@ def read_splits(path: Path) -> Splits:
     check_disjoint(splits, where=str(path))
     if digest is not None and digest != hash_splits(splits):
         raise InputError(
-            f"{path} was changed after it was saved: its SHA-256 does not fit; save the splits anew"
+            f"{path} was changed after it was saved: its sha256 does not fit; restore it, or leave sha256 out"
         )
     return splits
 

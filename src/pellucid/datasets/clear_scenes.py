@@ -8,20 +8,34 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.raster import read_optical, read_radar
+from pellucid.data.slice_file import TIFF
+from pellucid.datasets._augment import AugmentConfig, change_clouds
+from pellucid.datasets._listing import (
+    CheckedSample,
+    ImageFile,
+    Listing,
+    Patches,
+    Problem,
+    Wanted,
+    count_bands,
+    first_image,
+)
 from pellucid.datasets._splits import check_patterns, is_named
 from pellucid.errors import InputError
 from pellucid.schema import Strict
 
+# Any GeoTIFFs are taken, so that the other layouts are asked first.
+IS_GENERAL = True
 
-class ClearScenesSource(Strict):
+
+class Config(Strict):
     """Any clear scenes, over which clouds are simulated."""
 
-    name: Literal["clear_scenes"]
+    name: Literal["clear_scenes"] = "clear_scenes"
     root: Path
     pattern: str = "**/*.tif"
     radar_root: Path | None = None
@@ -35,7 +49,7 @@ class ClearScenesSource(Strict):
 
 
 @dataclass(frozen=True)
-class Scene:
+class SceneFiles:
     """The files of one clear scene.
 
     Attributes:
@@ -54,55 +68,50 @@ class Scene:
         return self.key, Path(self.key).name, self.group
 
 
-class ClearScenes(Dataset[Batch]):
+class ClearScenes(Patches):
     """Whole clear scenes, each a `Batch` with B = 1 whose `degraded` is its `target`, and `cloud` is 0.
 
     `sar` is NaN where there is no radar. A scene that lacks one of the bands is refused, for instance one of
     level 2A (no B10) where all 13 of level 1C are wanted.
 
     Args:
-        source: where the scenes lie and which of them are meant.
+        config: where the scenes lie and which of them are meant.
         bands: optical bands of the images.
         radar: polarisations of `sar`.
-
-    Attributes:
-        keys: name of each scene.
-        groups: place of each scene.
 
     Raises:
         InputError: if the pattern fits no file, no radar is found in a `radar_root`, or no scene is left.
     """
 
+    is_clear = True
+
     def __init__(
         self,
-        source: ClearScenesSource,
+        config: Config,
         *,
         bands: tuple[str, ...] = SENTINEL2.bands,
         radar: tuple[str, ...] = SENTINEL1.bands,
     ) -> None:
-        if not source.root.is_dir():
-            raise InputError(f"{source.root} is no folder; root must name a folder of clear scenes")
-        scenes = [_find_scene(path, source) for path in sorted(source.root.glob(source.pattern))]
+        if not config.root.is_dir():
+            raise InputError(f"{config.root} is no folder; root must name a folder of clear scenes")
+        scenes = [_find_scene(path, config) for path in sorted(config.root.glob(config.pattern))]
         if not scenes:
             raise InputError(
-                f"no file in {source.root} fits the pattern {source.pattern!r}; change root or pattern"
+                f"no file in {config.root} fits the pattern {config.pattern!r}; change root or pattern"
             )
-        if source.radar_root is not None and not any(scene.radar for scene in scenes):
+        if config.radar_root is not None and not any(scene.radar for scene in scenes):
             raise InputError(
-                f"{source.radar_root} holds no radar named like a scene, for instance {scenes[0].key}.tif;"
+                f"{config.radar_root} holds no radar named like a scene, for instance {scenes[0].key}.tif;"
                 " leave radar_root out if there is none"
             )
-        check_patterns([s.names() for s in scenes], source.exclude, where=f"exclude of {source.root}")
-        self.scenes = [scene for scene in scenes if not is_named(scene.names(), source.exclude)]
+        check_patterns([s.names() for s in scenes], config.exclude, where=f"exclude of {config.root}")
+        self.scenes = [scene for scene in scenes if not is_named(scene.names(), config.exclude)]
         if not self.scenes:
-            raise InputError(f"exclude takes every scene out of {source.root}; leave one at least")
-        self.offset, self.bands = source.offset, bands
+            raise InputError(f"exclude takes every scene out of {config.root}; leave one at least")
+        self.offset, self.bands = config.offset, bands
         self.radar_indices = [SENTINEL1.bands.index(band) for band in radar]
         self.keys = tuple(scene.key for scene in self.scenes)
         self.groups = tuple(scene.group for scene in self.scenes)
-
-    def __len__(self) -> int:
-        return len(self.scenes)
 
     def __getitem__(self, index: int) -> Batch:
         """Return scene `index`.
@@ -117,12 +126,60 @@ class ClearScenes(Dataset[Batch]):
         images = {"degraded": clear, "target": clear, "sar": sar, "cloud": cloud, "valid": valid}
         return Batch(key=(scene.key,), **{name: image[None] for name, image in images.items()})  # type: ignore[arg-type]
 
+    def change(self, batch: Batch, generator: torch.Generator, augment: AugmentConfig) -> Batch:
+        """Return the scene with another brightness and radar, under simulated clouds."""
+        return change_clouds(batch, generator, augment=augment, bands=self.bands, is_clear=True)
 
-def _find_scene(path: Path, source: ClearScenesSource) -> Scene:
-    relative = path.relative_to(source.root)
+
+def build(config: Config, wanted: Wanted) -> ClearScenes:
+    """Return the scenes, with the bands and polarisations of a method."""
+    return ClearScenes(config, **wanted.of_scenes())
+
+
+def recognise(root: Path) -> bool:
+    """Return whether a folder's first image is a GeoTIFF of several bands.
+
+    Raises:
+        InputError: if that cannot be read, or its folders hold images of several kinds.
+    """
+    first = first_image(root)
+    if first is None or first.suffix.lower() not in TIFF:
+        return False
+    if first.parent != root:
+        _check_uniform(root)
+    return count_bands(first) > 1
+
+
+def _check_uniform(root: Path) -> None:
+    firsts = {inner.name: next(iter(sorted(inner.glob("*.tif"))), None) for inner in root.iterdir()}
+    bands = {name: count_bands(path) for name, path in sorted(firsts.items()) if path is not None}
+    if len(set(bands.values())) > 1:
+        names = ", ".join(f"{name} ({number} bands)" for name, number in bands.items())
+        raise InputError(f"{root} holds images of several kinds, {names}; name one of these folders")
+
+
+def list_samples(config: Config) -> Listing:
+    """Return the images of each scene.
+
+    Raises:
+        InputError: see `ClearScenes`.
+    """
+    samples, problems = [], []
+    for scene in ClearScenes(config).scenes:
+        images = [ImageFile("optical", scene.optical, "optical")]
+        if scene.radar is not None:
+            images.append(ImageFile("radar", scene.radar, "radar"))
+        elif config.radar_root is not None:
+            problems.append(Problem("no radar", f"{scene.key} has none in {config.radar_root}", scene.key))
+        samples.append(CheckedSample(scene.key, scene.group, tuple(images)))
+    return Listing(samples, problems)
+
+
+def _find_scene(path: Path, config: Config) -> SceneFiles:
+    relative = path.relative_to(config.root)
     key = relative.with_suffix("").as_posix()
-    radar = None if source.radar_root is None else source.radar_root / relative
-    return Scene(key, _find_group(key, source.group), path, radar if radar and radar.is_file() else None)
+    radar = None if config.radar_root is None else config.radar_root / relative
+    return SceneFiles(key, _find_group(key, config.group), path, radar if radar and radar.is_file() else None)
 
 
 def _find_group(key: str, expression: str) -> str:
@@ -142,7 +199,7 @@ def _refuse(key: str, expression: str) -> str:
     raise InputError(f"group: {expression!r} finds no place in the name {key!r}; change the expression")
 
 
-def _read_radar(scene: Scene, clear: Tensor) -> Tensor:
+def _read_radar(scene: SceneFiles, clear: Tensor) -> Tensor:
     if scene.radar is None:
         return clear.new_full((len(SENTINEL1.bands), *clear.shape[-2:]), torch.nan)
     sar = read_radar(scene.radar)

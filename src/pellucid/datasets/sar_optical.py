@@ -7,7 +7,7 @@ The layout: lists `data_r_NNN.csv` with one pair a row, and folders `r_NNN/s1_NN
 import csv
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from string import Formatter
@@ -17,10 +17,13 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn.functional import interpolate
-from torch.utils.data import Dataset
 
 from pellucid.data.batch import Batch
 from pellucid.data.radar_picture import read_color, read_gray
+from pellucid.data.ranges import PICTURE
+from pellucid.data.slice_file import READABLE
+from pellucid.datasets._augment import AugmentConfig, change_pair
+from pellucid.datasets._listing import CheckedSample, ImageFile, Listing, Patches, Problem, Wanted
 from pellucid.datasets._splits import Splits, check_patterns, divide_places, is_named, read_splits
 from pellucid.errors import InputError
 from pellucid.schema import NotNegative, Strict
@@ -34,14 +37,16 @@ WORDS = (
     *("coordinates", "country", "date-time", "scale", "region", "season"),
     *("operational-mode", "polarisation", "bands"),
 )
+# Those by which figures are grouped, and which the prompts name.
+COLUMNS = ("region", "season")
 # Entries that say nothing, in lower case.
 UNKNOWN = frozenset({"", "-", "?", "n/a", "nan", "none", "null", "unknown"})
 
 
-class SarOpticalSource(Strict):
+class Config(Strict):
     """Pictures of radar and of the same places in colour, which lists data_r_NNN.csv pair."""
 
-    name: Literal["sar_optical"]
+    name: Literal["sar_optical"] = "sar_optical"
     root: Path
     split: Literal["train", "val", "test", "all"] = "all"
     """Whole region folders (r_NNN) belong to one split."""
@@ -98,19 +103,16 @@ class Pair:
         return tuple(path for path in (self.sar, self.optical) if not path.is_file())
 
 
-class SarOptical(Dataset[Batch]):
+class SarOptical(Patches):
     """Whole pairs, each a `Batch` with B = 1: `sar` (1, 1, H, W), `target` in colour, and `prompt`.
 
     There is no degraded image to colorize but the radar, so that `degraded` is it, in three equal channels:
     what a model has to beat. Pairs whose files are missing are left out, counted and warned of.
 
     Args:
-        source: where the pairs lie and which of them are meant.
+        config: where the pairs lie and which of them are meant.
 
     Attributes:
-        keys: name of each pair.
-        groups: region folder of each pair.
-        prompts: text of each pair; "" where nothing is known.
         pairs: what the lists say of each pair.
         missing: pairs that are meant, but whose files are missing.
 
@@ -118,20 +120,23 @@ class SarOptical(Dataset[Batch]):
         InputError: if a list cannot be read, the prompt names no column, or no pair is left.
     """
 
-    def __init__(self, source: SarOpticalSource) -> None:
-        listed = _select(list_pairs(source.root), source)
+    baseline = "prompt"
+
+    def __init__(self, config: Config) -> None:
+        listed = _select(list_pairs(config.root), config)
         self.pairs = tuple(pair for pair in listed if not pair.missing())
         self.missing = tuple(pair for pair in listed if pair.missing())
         if self.missing:
-            _report_missing(source, self.missing, len(listed))
-        check_prompt(source.prompt, {column for pair in self.pairs for column in pair.words})
-        self.size = source.size
+            _report_missing(config, self.missing, len(listed))
+        check_prompt(config.prompt, {column for pair in self.pairs for column in pair.words})
+        self.size = config.size
         self.keys = tuple(pair.key for pair in self.pairs)
         self.groups = tuple(pair.group for pair in self.pairs)
-        self.prompts = tuple(fill_prompt(source.prompt, pair.words) for pair in self.pairs)
-
-    def __len__(self) -> int:
-        return len(self.pairs)
+        self.prompts = tuple(fill_prompt(config.prompt, pair.words) for pair in self.pairs)
+        self.words = tuple(
+            {"folder": pair.group, **{column: pair.words[column] for column in COLUMNS}}
+            for pair in self.pairs
+        )
 
     def __getitem__(self, index: int) -> Batch:
         """Return pair `index`.
@@ -156,6 +161,95 @@ class SarOptical(Dataset[Batch]):
             key=(pair.key,),
             prompt=(self.prompts[index],),
         )
+
+    def change(self, batch: Batch, generator: torch.Generator, augment: AugmentConfig) -> Batch:
+        """Return the pair turned by a small angle, in other colours and with noise on the radar."""
+        return change_pair(batch, generator, augment=augment.picture)
+
+
+def build(config: Config, wanted: Wanted) -> SarOptical:
+    """Return the pairs.
+
+    Raises:
+        InputError: if the method is for other bands; see also `SarOptical`.
+    """
+    if wanted.bands not in ((), PICTURE.bands) or len(wanted.radar) > 1:
+        raise InputError(
+            f"pictures have the bands {', '.join(PICTURE.bands)} and one polarisation, the method names "
+            f"{', '.join((*wanted.bands, *wanted.radar))}; change the bands, or choose other data"
+        )
+    return SarOptical(config)
+
+
+def as_trained(config: Config, trained: Config) -> Config:
+    """Return the config of an evaluation with prompts, sizes and splits as in training.
+
+    Raises:
+        InputError: if the training used no split, so that the test part may have been seen.
+    """
+    if config.split != "all" and trained.split == "all" and not (trained.splits or config.splits):
+        raise InputError(
+            f"this model was not trained on a split, so that split {config.split!r} may hold what it has"
+            " seen; name the region folders with --folders r_006, or take --split all"
+        )
+    kept = {key: getattr(trained, key) for key in ("shares", "seed", "prompt", "size")}
+    return config.model_copy(update={**kept, "splits": config.splits or trained.splits})
+
+
+def recognise(root: Path) -> bool:
+    """Return whether a folder holds lists of pairs."""
+    return any(root.glob(LISTS))
+
+
+def list_samples(config: Config) -> Listing:
+    """Return both images of every listed pair, whether or not the config means it.
+
+    Raises:
+        InputError: if there is no list, none names a pair, or the splits cannot be read.
+    """
+    pairs: list[Pair] = []
+    problems: list[Problem] = []
+    for path in find_lists(config.root):
+        try:
+            pairs += read_list(path)
+        except InputError as error:
+            problems.append(Problem("faulty list", str(error), is_fatal=True))
+    if not pairs:
+        text = problems[0].text if problems else f"the lists of {config.root} name no pair; fill them"
+        raise InputError(text)
+    splits = divide_folders(pairs, config)
+    split_of = {group: split for split, groups in splits.items() for group in groups}
+    samples = [
+        CheckedSample(
+            pair.key,
+            pair.group,
+            (ImageFile("radar", pair.sar, "gray"), ImageFile("optical", pair.optical, "color")),
+            split_of.get(pair.group, ""),
+            {**pair.words, "prompt": fill_prompt(config.prompt, pair.words)},
+        )
+        for pair in pairs
+    ]
+    split_by = config.splits.name if config.splits else f"seed {config.seed}"
+    problems += [*_find_unknown(samples), *_find_unlisted(config.root, pairs)]
+    return Listing(samples, problems, split_by, is_uniform=True)
+
+
+def _find_unknown(samples: list[CheckedSample]) -> Iterator[Problem]:
+    """Yield the pairs whose prompt lacks something, and two words for one season."""
+    for sample in samples:
+        empty = [column for column in COLUMNS if not sample.words.get(column)]
+        if empty:
+            yield Problem("empty metadata", f"{sample.key} has no {' and no '.join(empty)}", sample.key)
+    seasons = {sample.words.get("season", "").lower() for sample in samples}
+    if {"fall", "autumn"} <= seasons:
+        yield Problem("one season, two words", "fall and autumn are both used; choose one of them")
+
+
+def _find_unlisted(root: Path, pairs: list[Pair]) -> Iterator[Problem]:
+    listed = {path for pair in pairs for path in (pair.sar, pair.optical)}
+    for path in sorted(root.glob("r_*/s[12]_*/*")):
+        if path.suffix.lower() in READABLE and path not in listed:
+            yield Problem("not listed", f"{path} is in no list")
 
 
 def find_lists(root: Path) -> list[Path]:
@@ -250,7 +344,7 @@ def fill_prompt(template: str, words: Mapping[str, str]) -> str:
     return ", ".join(clause.format_map(words) for clause in known)
 
 
-def divide_folders(pairs: Iterable[Pair], source: SarOpticalSource) -> Splits:
+def divide_folders(pairs: Iterable[Pair], config: Config) -> Splits:
     """Return the region folders of each split.
 
     It follows from what is listed, so that it stays when files get lost, or pairs are excluded.
@@ -259,11 +353,11 @@ def divide_folders(pairs: Iterable[Pair], source: SarOpticalSource) -> Splits:
         InputError: if the file of splits cannot be read, or names a folder that is not listed.
     """
     counts = Counter(pair.group for pair in pairs)
-    if source.splits is None:
-        return divide_places(counts, source.shares, source.seed)
-    splits = read_splits(source.splits)
+    if config.splits is None:
+        return divide_places(counts, config.shares, config.seed)
+    splits = read_splits(config.splits)
     names = [name for split in splits.values() for name in split]
-    check_patterns([(group,) for group in counts], names, where=str(source.splits))
+    check_patterns([(group,) for group in counts], names, where=str(config.splits))
     return splits
 
 
@@ -271,40 +365,40 @@ def _columns(clause: str) -> list[str]:
     return [name for _, name, _, _ in Formatter().parse(clause) if name is not None]
 
 
-def _select(pairs: list[Pair], source: SarOpticalSource) -> list[Pair]:
-    """Return the pairs that the source means.
+def _select(pairs: list[Pair], config: Config) -> list[Pair]:
+    """Return the pairs that the config means.
 
     Raises:
         InputError: if a name fits none, or none is left.
     """
-    if source.folders and source.split != "all":
+    if config.folders and config.split != "all":
         raise InputError(
-            f"folders of {source.root} names the region folders, and so does split: {source.split}; leave out"
+            f"folders of {config.root} names the region folders, and so does split: {config.split}; leave out"
             " one of the two"
         )
-    for patterns, key in ((source.folders, "folders"), (source.exclude, "exclude")):
-        check_patterns([pair.names() for pair in pairs], patterns, where=f"{key} of {source.root}")
-    if source.split != "all":
-        folders = divide_folders(pairs, source).get(source.split, ())
+    for patterns, key in ((config.folders, "folders"), (config.exclude, "exclude")):
+        check_patterns([pair.names() for pair in pairs], patterns, where=f"{key} of {config.root}")
+    if config.split != "all":
+        folders = divide_folders(pairs, config).get(config.split, ())
         pairs = [pair for pair in pairs if pair.group in folders]
-    if source.folders:
-        pairs = [pair for pair in pairs if is_named((pair.group,), source.folders)]
-    kept = [pair for pair in pairs if not is_named(pair.names(), source.exclude)]
+    if config.folders:
+        pairs = [pair for pair in pairs if is_named((pair.group,), config.folders)]
+    kept = [pair for pair in pairs if not is_named(pair.names(), config.exclude)]
     if not kept:
         raise InputError(
-            f"{source.root} has no pair of split {source.split!r} that is not excluded; there may be too few"
+            f"{config.root} has no pair of split {config.split!r} that is not excluded; there may be too few"
             " region folders, name other splits, folders or shares"
         )
     return kept
 
 
-def _report_missing(source: SarOpticalSource, missing: tuple[Pair, ...], num_listed: int) -> None:
+def _report_missing(config: Config, missing: tuple[Pair, ...], num_listed: int) -> None:
     first = missing[0]
-    what = f"{len(missing)} of {num_listed} pairs of {source.root} lack a file, first {first.missing()[0]}"
+    what = f"{len(missing)} of {num_listed} pairs of {config.root} lack a file, first {first.missing()[0]}"
     if len(missing) == num_listed:
         raise InputError(f"{what} ({first.row}); paths in the lists are relative to the folder of the lists")
     log.warning(
-        "%s (%s): they are left out; `pellucid data check %s` names them", what, first.row, source.root
+        "%s (%s): they are left out; `pellucid data check %s` names them", what, first.row, config.root
     )
 
 

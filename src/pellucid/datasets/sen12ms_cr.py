@@ -16,27 +16,30 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import NEEDED, cloud_score
 from pellucid.data.geotiff import Raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.data.raster import read_optical, read_radar
+from pellucid.datasets._augment import AugmentConfig, change_clouds
+from pellucid.datasets._listing import CLOUDY_ROLE, CheckedSample, ImageFile, Listing, Patches, Wanted
 from pellucid.datasets._splits import check_patterns, is_named, read_splits
 from pellucid.errors import InputError
 from pellucid.schema import Strict
 
 # ROIs1158_spring_s2_cloudy_1_p30 and ROIs1158_spring_1_p30 are both patch 30 of ROI ROIs1158_spring_1.
 _NAME = re.compile(r"(?P<season>ROIs\d+_[a-z]+)(?:_s1|_s2|_s2_cloudy)?_(?P<number>\d+)_p(?P<patch>\d+)")
+# ROIs1970_fall_139 was seen in fall.
+_SEASON = re.compile(r"ROIs\d+_([a-z]+)_\d+")
 # Column 0 of the published lists.
 _SPLIT_NUMBERS = {"1": "train", "2": "val", "3": "test"}
 
 
-class Sen12MsCrSource(Strict):
+class Config(Strict):
     """SEN12MS-CR: radar, cloudy and cloud-free images of the same places."""
 
-    name: Literal["sen12ms_cr"]
+    name: Literal["sen12ms_cr"] = "sen12ms_cr"
     root: Path
     layout: Literal["auto", "csv", "rois", "folders"] = "auto"
     csv: str = "data.csv"
@@ -44,15 +47,15 @@ class Sen12MsCrSource(Strict):
     splits: Path | None = None
     """JSON with exact ROI names per split; only for the layouts without a split column."""
     exclude: tuple[str, ...] = ()
-    """Sample names or ROIs to leave out."""
+    """Patch names or ROIs to leave out."""
     legacy_fill: bool = False
     """Fill NaN with the mean over all bands, as the published loader does."""
     weight: float = Field(1.0, gt=0)
-    """Share of this source in training, relative to the others."""
+    """Share of these data in the training samples, relative to the others."""
 
 
 @dataclass(frozen=True)
-class Sample:
+class Patch:
     """The files of one patch.
 
     Attributes:
@@ -69,21 +72,25 @@ class Sample:
     radar: Path | None
     split: str = ""
 
+    def images(self) -> tuple[ImageFile, ...]:
+        """Return the files as a check reads them."""
+        images = (
+            ImageFile(CLOUDY_ROLE, self.cloudy, "optical"),
+            ImageFile("clear", self.clear, "optical"),
+        )
+        return images if self.radar is None else (*images, ImageFile("radar", self.radar, "radar"))
 
-class Sen12MsCr(Dataset[Batch]):
+
+class Sen12MsCr(Patches):
     """Whole patches of SEN12MS-CR, each a `Batch` with B = 1.
 
     `sar` is NaN where there is no radar; `cloud` is the built-in score of the cloudy image, None if `bands`
     leaves out what it needs (B02 and B04).
 
     Args:
-        source: where the patches lie and which of them are meant.
+        config: where the patches lie and which of them are meant.
         bands: optical bands of the images.
         radar: polarisations of `sar`.
-
-    Attributes:
-        keys: name of each patch.
-        groups: place (ROI) of each patch.
 
     Raises:
         InputError: if the layout cannot be recognised, a file is missing, or no patch is left.
@@ -91,29 +98,26 @@ class Sen12MsCr(Dataset[Batch]):
 
     def __init__(
         self,
-        source: Sen12MsCrSource,
+        config: Config,
         *,
         bands: tuple[str, ...] = SENTINEL2.bands,
         radar: tuple[str, ...] = SENTINEL1.bands,
     ) -> None:
-        samples = find_samples(source)
-        check_patterns([(s.key, s.group) for s in samples], source.exclude, where=f"exclude of {source.root}")
-        kept = [s for s in samples if not is_named((s.key, s.group), source.exclude)]
-        self.samples = _select_split(kept, source)
-        if not self.samples:
+        patches = find_patches(config)
+        check_patterns([(s.key, s.group) for s in patches], config.exclude, where=f"exclude of {config.root}")
+        kept = [s for s in patches if not is_named((s.key, s.group), config.exclude)]
+        self.patches = _select_split(kept, config)
+        if not self.patches:
             raise InputError(
-                f"{source.root} has no patch of the split {source.split!r}; use split: all, or another"
+                f"{config.root} has no patch of the split {config.split!r}; use split: all, or another"
             )
-        for sample in self.samples:
-            _check_files(sample)
-        self.legacy_fill = source.legacy_fill
+        for patch in self.patches:
+            _check_files(patch)
+        self.legacy_fill = config.legacy_fill
         self.bands = bands
         self.radar_indices = [SENTINEL1.bands.index(band) for band in radar]
-        self.keys = tuple(sample.key for sample in self.samples)
-        self.groups = tuple(sample.group for sample in self.samples)
-
-    def __len__(self) -> int:
-        return len(self.samples)
+        self.keys = tuple(patch.key for patch in self.patches)
+        self.groups = tuple(patch.group for patch in self.patches)
 
     def __getitem__(self, index: int) -> Batch:
         """Return patch `index`, without cropping or change.
@@ -121,21 +125,21 @@ class Sen12MsCr(Dataset[Batch]):
         Raises:
             InputError: if a file cannot be read or the images of the patch differ in size.
         """
-        sample = self.samples[index]
+        patch = self.patches[index]
         read = _read_filled if self.legacy_fill else read_optical
-        degraded, has_degraded = read(sample.cloudy, self.bands)
-        target, has_target = read(sample.clear, self.bands)
-        sar = self._read_radar(sample, degraded)
+        degraded, has_degraded = read(patch.cloudy, self.bands)
+        target, has_target = read(patch.clear, self.bands)
+        sar = self._read_radar(patch, degraded)
         sizes = {tuple(image.shape[-2:]) for image in (degraded, target, sar)}
         if len(sizes) > 1:
             raise InputError(
-                f"the images of {sample.key} differ in size, {sorted(sizes)}; they must be on one grid"
+                f"the images of {patch.key} differ in size, {sorted(sizes)}; they must be on one grid"
             )
         valid = has_degraded & has_target
         degraded, target = degraded * valid, target * valid
         cloud = cloud_score(degraded, self.bands) * valid if NEEDED.issubset(self.bands) else None
         return Batch(
-            key=(sample.key,),
+            key=(patch.key,),
             degraded=degraded[None],
             target=target[None],
             sar=sar[None, self.radar_indices],
@@ -143,12 +147,56 @@ class Sen12MsCr(Dataset[Batch]):
             valid=valid[None],
         )
 
-    def _read_radar(self, sample: Sample, degraded: Tensor) -> Tensor:
-        if sample.radar is None:
+    def change(self, batch: Batch, generator: torch.Generator, augment: AugmentConfig) -> Batch:
+        """Return the batch with another brightness and radar and, at times, under simulated clouds."""
+        return change_clouds(batch, generator, augment=augment, bands=self.bands, is_clear=False)
+
+    def _read_radar(self, patch: Patch, degraded: Tensor) -> Tensor:
+        if patch.radar is None:
             return degraded.new_full((len(SENTINEL1.bands), *degraded.shape[-2:]), torch.nan)
         if self.legacy_fill:
-            return _fill(sample.radar, SENTINEL1, scale=1.0)
-        return read_radar(sample.radar)
+            return _fill(patch.radar, SENTINEL1, scale=1.0)
+        return read_radar(patch.radar)
+
+
+def build(config: Config, wanted: Wanted) -> Sen12MsCr:
+    """Return the patches, with the bands and polarisations of a method."""
+    return Sen12MsCr(config, **wanted.of_scenes())
+
+
+def recognise(root: Path) -> bool:
+    """Return whether a folder has one of the three layouts, lists under the usual name."""
+    try:
+        return bool(_detect_layout(Config(root=root)))
+    except InputError:
+        return False
+
+
+def list_samples(config: Config) -> Listing:
+    """Return the images of every patch, whether or not it is excluded or of the config's split.
+
+    Raises:
+        InputError: if the layout or the splits cannot be read, or there is no patch.
+    """
+    patches = find_patches(config.model_copy(update={"splits": None}))
+    split_of = {patch.key: patch.split for patch in patches}
+    if config.splits is not None:
+        splits = read_splits(config.splits)
+        names = [name for split in splits.values() for name in split]
+        check_patterns([(patch.group,) for patch in patches], names, where=str(config.splits))
+        place = {name: split for split, groups in splits.items() for name in groups}
+        split_of = {patch.key: place.get(patch.group, "") for patch in patches}
+    split_by = config.splits.name if config.splits else "as listed" if any(split_of.values()) else ""
+    samples = [
+        CheckedSample(patch.key, patch.group, patch.images(), split_of[patch.key], _season(patch.key))
+        for patch in patches
+    ]
+    return Listing(samples, split_by=split_by, is_uniform=True)
+
+
+def _season(key: str) -> dict[str, str]:
+    found = _SEASON.match(key)
+    return {"season": found[1] if found else ""}
 
 
 def name_patch(stem: str) -> tuple[str, str]:
@@ -163,44 +211,44 @@ def name_patch(stem: str) -> tuple[str, str]:
     return f"{roi}_p{match['patch']}", roi
 
 
-def find_samples(source: Sen12MsCrSource) -> list[Sample]:
+def find_patches(config: Config) -> list[Patch]:
     """Return every patch that the layout lists, whether or not its files exist.
 
     Raises:
         InputError: if the layout cannot be recognised or read, or there is no patch.
     """
-    if not source.root.is_dir():
-        raise InputError(f"{source.root} is no folder; data root must name a copy of SEN12MS-CR")
-    layout = _detect_layout(source) if source.layout == "auto" else source.layout
+    if not config.root.is_dir():
+        raise InputError(f"{config.root} is no folder; data root must name a copy of SEN12MS-CR")
+    layout = _detect_layout(config) if config.layout == "auto" else config.layout
     if layout == "csv":
-        if source.splits is not None:
+        if config.splits is not None:
             raise InputError(
-                f"{source.csv} has its own split column, splits: {source.splits} cannot be used with it"
+                f"{config.csv} has its own split column, splits: {config.splits} cannot be used with it"
             )
-        return _list_csv(source.root, source.root / source.csv)
-    samples = _list_rois(source.root) if layout == "rois" else _list_folders(source.root)
-    if not samples:
+        return _list_csv(config.root, config.root / config.csv)
+    patches = _list_rois(config.root) if layout == "rois" else _list_folders(config.root)
+    if not patches:
         raise InputError(
-            f"{source.root} holds no patches in the layout {layout!r}; see layout: csv, rois or folders"
+            f"{config.root} holds no patches in the layout {layout!r}; see layout: csv, rois or folders"
         )
-    return samples
+    return patches
 
 
-def _detect_layout(source: Sen12MsCrSource) -> str:
-    if (source.root / source.csv).is_file():
+def _detect_layout(config: Config) -> str:
+    if (config.root / config.csv).is_file():
         return "csv"
-    if (source.root / "s2_cloudy").is_dir():
+    if (config.root / "s2_cloudy").is_dir():
         return "folders"
-    if any(source.root.glob("ROIs*_s2_cloudy")):
+    if any(config.root.glob("ROIs*_s2_cloudy")):
         return "rois"
     raise InputError(
-        f"{source.root} is not SEN12MS-CR as known here: it has no {source.csv}, no s2_cloudy/ and no"
+        f"{config.root} is not SEN12MS-CR as known here: it has no {config.csv}, no s2_cloudy/ and no"
         " ROIs*_s2_cloudy/; name the folder that holds one of them"
     )
 
 
-def _list_csv(root: Path, path: Path) -> list[Sample]:
-    """Return the samples of a list without header, with 5 columns or 7 (separate file names)."""
+def _list_csv(root: Path, path: Path) -> list[Patch]:
+    """Return the patches of a list without header, with 5 columns or 7 (separate file names)."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.reader(file) if row]
@@ -212,7 +260,7 @@ def _list_csv(root: Path, path: Path) -> list[Sample]:
     return [_parse_row(root, row, f"{path}, line {line}", places) for line, row in enumerate(rows, start=1)]
 
 
-def _parse_row(root: Path, row: list[str], where: str, places: dict[str, str]) -> Sample:
+def _parse_row(root: Path, row: list[str], where: str, places: dict[str, str]) -> Patch:
     cells = [cell.strip() for cell in row]
     if len(cells) not in (5, 7):
         raise InputError(
@@ -226,7 +274,7 @@ def _parse_row(root: Path, row: list[str], where: str, places: dict[str, str]) -
         )
     clear, radar, cloudy = cells[4:] if len(cells) == 7 else cells[4:] * 3
     key, roi = name_patch(Path(clear).stem)
-    return Sample(
+    return Patch(
         key,
         places.get(key, roi),
         cloudy=root / cloudy_folder / cloudy,
@@ -236,9 +284,9 @@ def _parse_row(root: Path, row: list[str], where: str, places: dict[str, str]) -
     )
 
 
-def _list_rois(root: Path) -> list[Sample]:
-    """Return the samples of the dataset's own folders."""
-    samples = []
+def _list_rois(root: Path) -> list[Patch]:
+    """Return the patches of the dataset's own folders."""
+    patches = []
     for cloudy in sorted(root.glob("ROIs*_s2_cloudy/s2_cloudy_*/*.tif")):
         season = cloudy.parents[1].name.removesuffix("_s2_cloudy")
         number = cloudy.parent.name.removeprefix("s2_cloudy_")
@@ -253,19 +301,19 @@ def _list_rois(root: Path) -> list[Sample]:
             for kind in ("s2", "s1")
         )
         has_radar = (root / f"{season}_s1").is_dir()
-        samples.append(Sample(key, roi, cloudy, clear, radar if has_radar else None))
-    return samples
+        patches.append(Patch(key, roi, cloudy, clear, radar if has_radar else None))
+    return patches
 
 
-def _list_folders(root: Path) -> list[Sample]:
-    """Return the samples of s2_cloudy/, s2_cloudfree/ and, where there is one, s1/, paired by file name."""
+def _list_folders(root: Path) -> list[Patch]:
+    """Return the patches of s2_cloudy/, s2_cloudfree/ and, where there is one, s1/, paired by file name."""
     places, has_radar = _read_places(root), (root / "s1").is_dir()
-    samples = []
+    patches = []
     for cloudy in sorted((root / "s2_cloudy").glob("*.tif")):
         key, roi = name_patch(cloudy.stem)
         clear, radar = root / "s2_cloudfree" / cloudy.name, root / "s1" / cloudy.name
-        samples.append(Sample(key, places.get(key, roi), cloudy, clear, radar if has_radar else None))
-    return samples
+        patches.append(Patch(key, places.get(key, roi), cloudy, clear, radar if has_radar else None))
+    return patches
 
 
 def _read_places(root: Path) -> dict[str, str]:
@@ -278,27 +326,27 @@ def _read_places(root: Path) -> dict[str, str]:
     return {row["name"]: row["split_group"] for row in rows if row.get("name") and row.get("split_group")}
 
 
-def _select_split(samples: list[Sample], source: Sen12MsCrSource) -> list[Sample]:
-    if source.split == "all":
-        return samples
-    if source.splits is not None:
-        splits = read_splits(source.splits)
-        if source.split not in splits:
-            raise InputError(f"{source.splits} has no split {source.split!r}; it has {', '.join(splits)}")
-        return [sample for sample in samples if sample.group in splits[source.split]]
-    if not any(sample.split for sample in samples):
+def _select_split(patches: list[Patch], config: Config) -> list[Patch]:
+    if config.split == "all":
+        return patches
+    if config.splits is not None:
+        splits = read_splits(config.splits)
+        if config.split not in splits:
+            raise InputError(f"{config.splits} has no split {config.split!r}; it has {', '.join(splits)}")
+        return [patch for patch in patches if patch.group in splits[config.split]]
+    if not any(patch.split for patch in patches):
         raise InputError(
-            f"{source.root} does not say which patch is of the split {source.split!r};"
+            f"{config.root} does not say which patch is of the split {config.split!r};"
             " name a JSON of ROI names per split (splits: FILE), or use split: all"
         )
-    return [sample for sample in samples if sample.split == source.split]
+    return [patch for patch in patches if patch.split == config.split]
 
 
-def _check_files(sample: Sample) -> None:
-    for path in (sample.cloudy, sample.clear, sample.radar):
+def _check_files(patch: Patch) -> None:
+    for path in (patch.cloudy, patch.clear, patch.radar):
         if path is not None and not path.is_file():
             raise InputError(
-                f"{path} is missing; patch {sample.key} needs it, restore it or exclude the patch"
+                f"{path} is missing; patch {patch.key} needs it, restore it or exclude the patch"
             )
 
 

@@ -4,28 +4,48 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from pellucid.data.batch import Batch
+from pellucid.data.radar_picture import read_picture
+from pellucid.data.ranges import SLICE
 from pellucid.data.resample import reduce
-from pellucid.data.slice_file import SliceInfo, find_files, read_info, read_slice, to_unit
+from pellucid.data.slice_file import TIFF, SliceInfo, find_files, read_info, read_slice, to_unit
+from pellucid.datasets._augment import AugmentConfig, change_low_resolution
+from pellucid.datasets._listing import (
+    CheckedSample,
+    ImageFile,
+    Listing,
+    Patches,
+    Problem,
+    Wanted,
+    count_bands,
+    first_image,
+)
 from pellucid.datasets._splits import check_patterns, is_named
 from pellucid.errors import InputError
 from pellucid.schema import Strict
 
 # Names that a message lists before it counts the rest.
 LISTED = 5
+# Any grey images are taken, so that the other layouts are asked first.
+IS_GENERAL = True
+# Stands for the header of a file that cannot be read.
+UNREADABLE = SliceInfo(num_pages=1, height=0, width=0, dtype=np.dtype("uint8"))
 
 
-class SlicesSource(Strict):
-    """Slices of tomograms: of high resolution alone, or paired by name with slices of low resolution."""
+class Config(Strict):
+    """Slices of tomograms: of high resolution alone, or paired by name with slices of low resolution.
 
-    name: Literal["slices"]
+    In place of `hr`, `root` may name a folder of them, or one that holds hr/ and perhaps lr/.
+    """
+
+    name: Literal["slices"] = "slices"
     hr: Path
     """Folder of the high resolution."""
     lr: Path | None = None
@@ -35,6 +55,18 @@ class SlicesSource(Strict):
     """First and last number, taken from the end of the file's name, or the page of a stack, from 0."""
     exclude: tuple[str, ...] = ()
     weight: float = Field(1.0, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_root(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "root" not in values or "hr" in values:
+            return values
+        values = dict(values)
+        root = Path(values.pop("root"))
+        if not (root / "hr").is_dir():
+            return {**values, "hr": root}
+        low = {"lr": root / "lr"} if (root / "lr").is_dir() else {}
+        return {"hr": root / "hr", **low, **values}
 
 
 @dataclass(frozen=True)
@@ -64,45 +96,42 @@ class Page:
         return torch.from_numpy(to_unit(read_slice(self.path, self.number)))[None, None]
 
 
-class Slices(Dataset[Batch]):
+class Slices(Patches):
     """Whole slices, each a `Batch` with B = 1 whose `degraded` is `scale` times smaller than its `target`.
 
-    The low resolution is read where the source names it, page by page under the same names, else made from
+    The low resolution is read where the config names it, page by page under the same names, else made from
     the high by Pillow's bicubic reduction, of its top left part whose sides divide by `scale`.
 
-    Args:
-        source: where the slices lie and which of them are meant.
-        scale: how many times smaller the low resolution is.
+    The place of a slice is its file, so that it is recognised in another source. Neighbours in depth resemble
+    each other: split by `numbers`, and leave a gap.
 
-    Attributes:
-        keys: name of each slice.
-        groups: where each slice lies, so that one file is known again in another source. Neighbours in depth
-            resemble each other: split by `numbers`, and leave a gap.
+    Args:
+        config: where the slices lie and which of them are meant.
+        scale: how many times smaller the low resolution is.
 
     Raises:
         InputError: if a folder or file cannot be read, no slice is left, a slice has no partner, or the sizes
             do not fit `scale`.
     """
 
-    def __init__(self, source: SlicesSource, *, scale: int) -> None:
+    baseline = None
+
+    def __init__(self, config: Config, *, scale: int) -> None:
         self.scale = scale
-        high = _find_pages(source.hr, source.pattern)
-        low = None if source.lr is None else _find_pages(source.lr, source.pattern)
+        high = _find_pages(config.hr, config.pattern)
+        low = None if config.lr is None else _find_pages(config.lr, config.pattern)
         names = [page.names() for page in (*high.values(), *(low or {}).values())]
-        check_patterns(names, source.exclude, where=f"exclude of {source.hr}")
-        high = _select(high, source, source.hr)
-        low = None if low is None or source.lr is None else _select(low, source, source.lr)
+        check_patterns(names, config.exclude, where=f"exclude of {config.hr}")
+        high = _select(high, config, config.hr)
+        low = None if low is None or config.lr is None else _select(low, config, config.lr)
         if low is None:
             _check_alone(high, scale)
         else:
-            _check_pairs(high, low, source, scale)
+            _check_pairs(high, low, config, scale)
         self.high = list(high.values())
         self.low = None if low is None else [low[key] for key in high]
         self.keys = tuple(high)
         self.groups = tuple(_name_place(page) for page in self.high)
-
-    def __len__(self) -> int:
-        return len(self.high)
 
     def __getitem__(self, index: int) -> Batch:
         """Return slice `index`.
@@ -120,37 +149,122 @@ class Slices(Dataset[Batch]):
         valid = torch.ones_like(target, dtype=torch.bool)
         return Batch(degraded=degraded, target=target, valid=valid, key=(self.keys[index],))
 
+    def change(self, batch: Batch, generator: torch.Generator, augment: AugmentConfig) -> Batch:
+        """Return the slice with another low resolution."""
+        return change_low_resolution(batch, generator, augment=augment.low_resolution)
 
-def _find_pages(folder: Path, pattern: str) -> dict[str, Page]:
-    """Return the slices of a folder by key."""
+
+def build(config: Config, wanted: Wanted) -> Slices:
+    """Return the slices.
+
+    Raises:
+        InputError: if the method does not enlarge, or is for other bands; see also `Slices`.
+    """
+    if wanted.scale is None:
+        raise InputError("slices are for a method that enlarges; use generative, with a scale")
+    if wanted.bands != SLICE.bands or wanted.radar:
+        names = ", ".join((*wanted.bands, *wanted.radar))
+        raise InputError(f"slices have one band, {SLICE.bands[0]}, the method names {names}; change it")
+    return Slices(config, scale=wanted.scale)
+
+
+def recognise(root: Path) -> bool:
+    """Return whether a folder holds hr/, or its first image is grey.
+
+    Raises:
+        InputError: if that is a picture in colour.
+    """
+    if (root / "hr").is_dir():
+        return True
+    first = first_image(root)
+    if first is None:
+        return False
+    if first.suffix.lower() in TIFF:
+        return count_bands(first) == 1
+    if _is_colorful(first):
+        raise InputError(
+            f"{first} is in colour, but slices are grey, and pairs with radar need lists; name a folder of"
+            " either"
+        )
+    return True
+
+
+def _is_colorful(path: Path) -> bool:
+    """Whether a picture has different channels; one that cannot be read has not."""
+    try:
+        stored = read_picture(path)
+    except InputError:
+        return False
+    return not (stored == stored[:1]).all()
+
+
+def list_samples(config: Config) -> Listing:
+    """Return the images of every slice, whether or not it has a partner or is left out by the config.
+
+    Raises:
+        InputError: if a folder is missing, or holds no slice.
+    """
+    problems: list[Problem] = []
+    high = _find_pages(config.hr, config.pattern, problems)
+    low = {} if config.lr is None else _find_pages(config.lr, config.pattern, problems)
+    samples = []
+    for key in sorted({*high, *low}):
+        if config.lr is not None and not (key in high and key in low):
+            lacking = config.lr if key in high else config.hr
+            text = f"{lacking} holds no {key}, slices are paired by name"
+            problems.append(Problem("no partner", text, key, is_fatal=True))
+        images = tuple(
+            ImageFile(role, pages[key].path, "slice", pages[key].number)
+            for role, pages in (("slice", high), ("low resolution", low))
+            if key in pages
+        )
+        samples.append(CheckedSample(key, str(images[0].path), images))
+    return Listing(samples, problems)
+
+
+def _find_pages(folder: Path, pattern: str, problems: list[Problem] | None = None) -> dict[str, Page]:
+    """Return the slices of a folder by key.
+
+    Args:
+        folder: of the files.
+        pattern: of their names.
+        problems: what is wrong is added to these, and a file that cannot be read counts as one slice; None:
+            it is an error.
+    """
     pages: dict[str, Page] = {}
     for path in find_files(folder, pattern):
-        for page in _split_file(path, folder):
+        for page in _split_file(path, folder, skip_errors=problems is not None):
             if page.key in pages:
-                raise InputError(
-                    f"{pages[page.key].path} and {path} have one name, {page.key}; rename one of them"
-                )
+                text = f"{pages[page.key].path} and {path} have one name, {page.key}; rename one of them"
+                if problems is None:
+                    raise InputError(text)
+                problems.append(Problem("one name, two files", text, page.key, is_fatal=True))
             pages[page.key] = page
     return pages
 
 
-def _select(pages: dict[str, Page], source: SlicesSource, folder: Path) -> dict[str, Page]:
-    """Return the slices that the source means."""
-    kept = {key: page for key, page in pages.items() if not is_named(page.names(), source.exclude)}
-    if source.numbers is not None:
-        first, last = source.numbers
+def _select(pages: dict[str, Page], config: Config, folder: Path) -> dict[str, Page]:
+    """Return the slices that the config means."""
+    kept = {key: page for key, page in pages.items() if not is_named(page.names(), config.exclude)}
+    if config.numbers is not None:
+        first, last = config.numbers
         kept = {key: page for key, page in kept.items() if first <= _find_number(page) <= last}
     if not kept:
         raise InputError(
-            f"numbers ({source.numbers}) and exclude leave none of the {len(pages)} slices in {folder},"
+            f"numbers ({config.numbers}) and exclude leave none of the {len(pages)} slices in {folder},"
             f" for instance {next(iter(pages))}; change them"
         )
     return kept
 
 
-def _split_file(path: Path, folder: Path) -> list[Page]:
-    info = read_info(path)
+def _split_file(path: Path, folder: Path, *, skip_errors: bool) -> list[Page]:
     name = path.relative_to(folder).with_suffix("").as_posix()
+    try:
+        info = read_info(path)
+    except InputError:
+        if not skip_errors:
+            raise
+        info = UNREADABLE
     if info.num_pages == 1:
         return [Page(name, path, 0, info)]
     return [Page(f"{name}_page{number:04d}", path, number, info) for number in range(info.num_pages)]
@@ -165,7 +279,7 @@ def _find_number(page: Page) -> int:
 
 
 def _name_place(page: Page) -> str:
-    """Return the file, however the source came to it, and the page of a stack."""
+    """Return the file, however the config came to it, and the page of a stack."""
     place = page.path.resolve().as_posix()
     return place if page.info.num_pages == 1 else f"{place}:{page.number}"
 
@@ -180,14 +294,14 @@ def _check_alone(high: Mapping[str, Page], scale: int) -> None:
             )
 
 
-def _check_pairs(high: Mapping[str, Page], low: Mapping[str, Page], source: SlicesSource, scale: int) -> None:
+def _check_pairs(high: Mapping[str, Page], low: Mapping[str, Page], config: Config, scale: int) -> None:
     """Refuse slices without a partner, and partners whose sizes are not `scale` apart."""
     if high.keys() != low.keys():
         alone = [
             f"{folder} holds {_list([key for key in mine if key not in other])} that {other_folder} lacks"
             for folder, mine, other_folder, other in (
-                (source.hr, high, source.lr, low),
-                (source.lr, low, source.hr, high),
+                (config.hr, high, config.lr, low),
+                (config.lr, low, config.hr, high),
             )
             if mine.keys() - other.keys()
         ]

@@ -1,59 +1,55 @@
-"""Simulated training data: made-up landscapes, or a user's clear scenes, laid under simulated clouds."""
+"""Simulated training data: made-up landscapes with radar, over which clouds are simulated."""
 
 from typing import Literal
 
 import torch
 from pydantic import Field
-from torch.utils.data import Dataset
 
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
+from pellucid.datasets._augment import AugmentConfig, change_clouds
+from pellucid.datasets._listing import Patches, Wanted
 from pellucid.schema import Strict
 from pellucid.simulate.landscape import make_scene
 
 
-class SyntheticSource(Strict):
+class Config(Strict):
     """Made-up landscapes with radar, over which clouds are simulated."""
 
-    name: Literal["synthetic"]
+    name: Literal["synthetic"] = "synthetic"
     num_scenes: int = Field(64, gt=0)
     size: int = Field(256, gt=0)
     seed: int = 0
     weight: float = Field(1.0, gt=0)
 
 
-class SyntheticScenes(Dataset[Batch]):
+class SyntheticScenes(Patches):
     """Made-up clear scenes with radar, each a `Batch` with B = 1 whose `degraded` is its `target`.
 
     Args:
-        source: how many scenes, how large, from which seed.
+        config: how many scenes, how large, from which seed; each is a place of its own.
         bands: optical bands of the images.
         radar: polarisations of `sar`.
-
-    Attributes:
-        keys: name of each scene.
-        groups: place of each scene: every scene is its own.
     """
+
+    is_clear = True
 
     def __init__(
         self,
-        source: SyntheticSource,
+        config: Config,
         *,
         bands: tuple[str, ...] = SENTINEL2.bands,
         radar: tuple[str, ...] = SENTINEL1.bands,
     ) -> None:
-        self.source = source
+        self.config, self.bands = config, bands
         self.optical = [SENTINEL2.bands.index(band) for band in bands]
         self.radar = [SENTINEL1.bands.index(band) for band in radar]
-        self.keys = tuple(f"synthetic_{source.seed + index}" for index in range(source.num_scenes))
+        self.keys = tuple(f"synthetic_{config.seed + index}" for index in range(config.num_scenes))
         self.groups = self.keys
-
-    def __len__(self) -> int:
-        return self.source.num_scenes
 
     def __getitem__(self, index: int) -> Batch:
         """Return scene `index`, always the same."""
-        scene = make_scene(self.source.size, self.source.seed + range(len(self))[index])
+        scene = make_scene(self.config.size, self.config.seed + range(len(self))[index])
         clear = scene.optical[None, self.optical]
         return Batch(
             degraded=clear,
@@ -63,3 +59,12 @@ class SyntheticScenes(Dataset[Batch]):
             valid=torch.ones_like(clear[:, :1], dtype=torch.bool),
             key=(self.keys[index],),
         )
+
+    def change(self, batch: Batch, generator: torch.Generator, augment: AugmentConfig) -> Batch:
+        """Return the scene with another brightness and radar, under simulated clouds."""
+        return change_clouds(batch, generator, augment=augment, bands=self.bands, is_clear=True)
+
+
+def build(config: Config, wanted: Wanted) -> SyntheticScenes:
+    """Return the scenes, with the bands and polarisations of a method."""
+    return SyntheticScenes(config, **wanted.of_scenes())

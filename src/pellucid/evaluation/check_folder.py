@@ -1,8 +1,9 @@
-"""The check of a folder of data: every image is read, and every sample judged."""
+"""The check of a folder of data: every image is read, and every fault listed."""
 
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,44 @@ from PIL import Image
 
 from pellucid.data.drawing import NO_DATA, save_picture, sheet, spread
 from pellucid.data.files import check_writable
+from pellucid.datasets._listing import CheckedSample, ImageFile, Listing, Problem
+from pellucid.datasets._shelf import folder_layouts, recognise
 from pellucid.datasets._splits import SPLITS
 from pellucid.errors import InputError
-from pellucid.evaluation.check_images import PANEL, Facts, ImageFile, draw, read_facts
-from pellucid.evaluation.check_layouts import CheckOptions, Listing, Sample, list_samples
+from pellucid.evaluation.check_images import PANEL, Facts, draw, read_facts
 from pellucid.evaluation.check_leaks import Read, find_leaks
-from pellucid.evaluation.check_report import Problem, Report, Summary, count
+from pellucid.evaluation.check_report import Report, Summary, count
+from pellucid.schema import parse
 
 # Samples on the sheet, spread evenly over all, and panels side by side, at most.
 SHEET_SAMPLES, SHEET_COLUMNS = 12, 6
-# Layouts whose samples are cut to one size.
-UNIFORM = ("sar_optical", "sen12ms_cr")
+# The options that are a key of some layouts alone, and that key.
+KEYS = {"pattern": "pattern", "radar": "radar_root", "lr": "lr", "splits": "splits"}
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """What is to be checked.
+
+    Attributes:
+        kind: the layout; "auto" recognises it.
+        pattern: which files are clear scenes or slices, as in `Path.glob`; "": all.
+        radar: folder of radar named like the clear scenes.
+        lr: folder of slices of low resolution, named like the others.
+        bands: that optical scenes must have; none: those that they have.
+        splits: JSON with names of places per split.
+        seed: of the splits of region folders, where there is no such file.
+        limit: samples whose images are read, spread evenly over all; 0: all are.
+    """
+
+    kind: str = "auto"
+    pattern: str = ""
+    radar: Path | None = None
+    lr: Path | None = None
+    bands: tuple[str, ...] = ()
+    splits: Path | None = None
+    seed: int = 0
+    limit: int = 0
 
 
 def check_folder(
@@ -33,8 +61,7 @@ def check_folder(
     """Return what a folder of data holds, and what is wrong with it.
 
     Args:
-        folder: in the layout of SEN12MS-CR, of pairs of radar and optical pictures, of clear scenes, or of
-            slices.
+        folder: in any known layout.
         options: see `CheckOptions`.
         sheet_path: picture of some of the samples, to be written.
         progress: called with (samples done, samples).
@@ -45,7 +72,7 @@ def check_folder(
     options = options or CheckOptions()
     if sheet_path is not None:
         check_writable(sheet_path)
-    listing = list_samples(folder, options)
+    kind, listing = _list_samples(folder, options)
     problems = [*listing.problems]
     chosen = _spread(listing.samples, options.limit)
     chosen_keys = {id(sample) for sample in chosen}
@@ -61,24 +88,49 @@ def check_folder(
     problems += [*_find_odd_sizes(listing, read), *_find_odd_scales(read), *find_leaks(listing.samples, read)]
     if sheet_path is not None:
         _draw_sheet(_spread(chosen, SHEET_SAMPLES), problems, options.bands, sheet_path)
-    return _report(folder, listing, read, tuple(problems))
+    return _report(folder, kind, listing, read, tuple(problems))
 
 
-def _spread(samples: Sequence[Sample], limit: int) -> list[Sample]:
+def _list_samples(folder: Path, options: CheckOptions) -> tuple[str, Listing]:
+    """Return the layout of a folder and its samples."""
+    kind = recognise(folder) if options.kind == "auto" else options.kind
+    layouts = folder_layouts()
+    if kind not in layouts:
+        raise InputError(f"--kind is {kind!r}, known are {', '.join(sorted(layouts))}; choose one of them")
+    values: dict[str, object] = {"root": folder}
+    for option, key in KEYS.items():
+        kinds = [name for name, layout in layouts.items() if key in layout.Config.model_fields]
+        if getattr(options, option):
+            if kind not in kinds:
+                raise InputError(
+                    f"--{option} is for {' and '.join(kinds)}, this folder is of {kind}; leave it out"
+                )
+            values[key] = getattr(options, option)
+    config = layouts[kind].Config
+    if "seed" in config.model_fields:
+        values["seed"] = options.seed
+    listing: Listing = layouts[kind].list_samples(parse(config, values, where=str(folder)))
+    forms = {image.form for sample in listing.samples for image in sample.images}
+    if options.bands and "optical" not in forms:
+        raise InputError(f"--bands is for optical scenes, this folder, of {kind}, has none; leave it out")
+    return kind, listing
+
+
+def _spread(samples: Sequence[CheckedSample], limit: int) -> list[CheckedSample]:
     """Return at most `limit` samples, spread evenly; all of them for 0."""
     if not limit or limit >= len(samples):
         return list(samples)
     return [samples[i] for i in spread(limit, len(samples))]
 
 
-def _find_missing(sample: Sample) -> Iterator[Problem]:
+def _find_missing(sample: CheckedSample) -> Iterator[Problem]:
     for image in sample.images:
         if not image.path.is_file():
             text = f"{image.path} is missing, {sample.key} needs it"
             yield Problem("missing file", text, sample.key, is_fatal=True)
 
 
-def _read(sample: Sample, bands: tuple[str, ...]) -> tuple[dict[str, Facts], list[Problem]]:
+def _read(sample: CheckedSample, bands: tuple[str, ...]) -> tuple[dict[str, Facts], list[Problem]]:
     """Return what the images of a sample hold, by role, and what is wrong with them."""
     facts: dict[str, Facts] = {}
     problems: list[Problem] = []
@@ -90,13 +142,13 @@ def _read(sample: Sample, bands: tuple[str, ...]) -> tuple[dict[str, Facts], lis
         except InputError as error:
             problems.append(Problem("unusable image", str(error), sample.key, is_fatal=True))
             continue
-        problems += _judge(sample, image, facts[image.role])
-    if sample.images[0].form != "slice":
+        problems += _find_faults(sample, image, facts[image.role])
+    if all(image.form != "slice" for image in sample.images):
         problems += _compare(sample, facts)
     return facts, problems
 
 
-def _judge(sample: Sample, image: ImageFile, facts: Facts) -> Iterator[Problem]:
+def _find_faults(sample: CheckedSample, image: ImageFile, facts: Facts) -> Iterator[Problem]:
     for kind, text in facts.doubts:
         yield Problem(kind, text, sample.key)
     if facts.missing == 1:
@@ -106,8 +158,8 @@ def _judge(sample: Sample, image: ImageFile, facts: Facts) -> Iterator[Problem]:
         yield Problem("constant image", text, sample.key, is_fatal=True)
 
 
-def _compare(sample: Sample, facts: Mapping[str, Facts]) -> Iterator[Problem]:
-    """Tell images of a sample that do not lie on each other."""
+def _compare(sample: CheckedSample, facts: Mapping[str, Facts]) -> Iterator[Problem]:
+    """Yield images of a sample that do not lie on each other."""
     if len({image.size for image in facts.values()}) > 1:
         sizes = ", ".join(f"{role} {image.size}" for role, image in facts.items())
         text = f"the images of {sample.key} differ: {sizes}"
@@ -122,7 +174,7 @@ def _compare(sample: Sample, facts: Mapping[str, Facts]) -> Iterator[Problem]:
 
 
 def _find_odd_sizes(listing: Listing, read: Sequence[Read]) -> Iterator[Problem]:
-    if listing.kind not in UNIFORM:
+    if not listing.is_uniform:
         return
     sizes = {sample.key: next(iter(facts.values())).size for sample, facts in read if facts}
     usual = next(iter(count(sizes.values())), "")
@@ -133,7 +185,7 @@ def _find_odd_sizes(listing: Listing, read: Sequence[Read]) -> Iterator[Problem]
 
 
 def _find_odd_scales(read: Sequence[Read]) -> Iterator[Problem]:
-    """Tell pairs of slices whose sizes are not so many times apart as most are, or no whole number."""
+    """Yield pairs of slices whose sizes do not differ by the usual whole factor."""
     scales: dict[str, tuple[float, float]] = {}
     for sample, facts in read:
         if {"slice", "low resolution"} <= facts.keys():
@@ -150,7 +202,9 @@ def _find_odd_scales(read: Sequence[Read]) -> Iterator[Problem]:
             yield Problem("other scale", text, key, is_fatal=True)
 
 
-def _report(folder: Path, listing: Listing, read: Sequence[Read], problems: tuple[Problem, ...]) -> Report:
+def _report(
+    folder: Path, kind: str, listing: Listing, read: Sequence[Read], problems: tuple[Problem, ...]
+) -> Report:
     by_role: dict[str, list[Facts]] = {}
     for _, facts in read:
         for role, image in facts.items():
@@ -164,7 +218,7 @@ def _report(folder: Path, listing: Listing, read: Sequence[Read], problems: tupl
     }
     return Report(
         folder=folder,
-        kind=listing.kind,
+        kind=kind,
         num_samples=len(listing.samples),
         num_read=len(read),
         num_unusable=sum(sample.key in unusable for sample in listing.samples),
@@ -179,7 +233,7 @@ def _report(folder: Path, listing: Listing, read: Sequence[Read], problems: tupl
 
 
 def _draw_sheet(
-    samples: Sequence[Sample], problems: Sequence[Problem], bands: tuple[str, ...], path: Path
+    samples: Sequence[CheckedSample], problems: Sequence[Problem], bands: tuple[str, ...], path: Path
 ) -> None:
     """Write a picture of samples, a row each, with what is wrong with them."""
     roles = list(dict.fromkeys(image.role for sample in samples for image in sample.images))

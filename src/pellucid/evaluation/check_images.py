@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +19,10 @@ from pellucid.data.geotiff import Grid, Raster
 from pellucid.data.radar_picture import as_color, as_gray, read_picture
 from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2, SLICE
 from pellucid.data.raster import OpticalRaster, RadarRaster, match_bands
-from pellucid.data.slice_file import read_slice, to_unit
+from pellucid.data.slice_file import errors_named, read_slice, to_unit
+from pellucid.datasets._listing import CLOUDY_ROLE, ImageFile
 from pellucid.errors import InputError
 
-Form = Literal["optical", "radar", "gray", "color", "slice"]
 # Side in pixels of the parts in which large scenes are read: 13 bands of one take 55 MB.
 WINDOW = 1024
 # Longer side in pixels of a panel of the sheet.
@@ -33,23 +33,7 @@ CLOUDY = 0.5
 DARK = 0.1
 # Share of the values above reflectance 1, which are clipped, from which the scale is in doubt; not of images
 # that are meant to be cloudy, for thick clouds do reflect so much.
-MANY_CLIPPED, CLOUDY_ROLE = 0.1, "cloudy"
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """Where an image is and how it is to be read.
-
-    Attributes:
-        role: what it is in its sample, for instance "cloudy".
-        form: decides how it is read: Sentinel-2 or Sentinel-1 scene, grey or colour picture, slice.
-        page: of a stack of slices, from 0.
-    """
-
-    role: str
-    path: Path
-    form: Form
-    page: int = 0
+MANY_CLIPPED = 0.1
 
 
 @dataclass(frozen=True)
@@ -122,14 +106,14 @@ def draw(image: ImageFile, bands: tuple[str, ...] = ()) -> NDArray[np.uint8]:
         InputError: see `read_facts`.
     """
     if image.form == "optical":
-        with _heard(), OpticalRaster(image.path, find_bands(image.path, bands)) as optical:
+        with _captured_warnings(), OpticalRaster(image.path, find_bands(image.path, bands)) as optical:
             values, valid = optical.read(size=PANEL)
             return to_rgb(values, optical.bands, valid)
     if image.form == "radar":
-        with _heard(), RadarRaster(image.path) as radar:
+        with _captured_warnings(), RadarRaster(image.path) as radar:
             return radar_to_rgb(SENTINEL1.to_unit(radar.read_db(size=PANEL)))
     values = torch.from_numpy(to_unit(_read_stored(image)))
-    return color_to_rgb(values) if image.form == "color" else gray_to_rgb(values)
+    return color_to_rgb(values) if len(values) == 3 else gray_to_rgb(values[:1])
 
 
 def find_bands(path: Path, wanted: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -153,7 +137,7 @@ def find_bands(path: Path, wanted: tuple[str, ...] = ()) -> tuple[str, ...]:
 
 
 class _Tally:
-    """Lowest, mean and highest value by band, over parts of an image that are told one by one."""
+    """Lowest, mean and highest value by band, over parts of an image that are added one by one."""
 
     def __init__(self, num_bands: int) -> None:
         self.low, self.high = np.full(num_bands, np.inf), np.full(num_bands, -np.inf)
@@ -162,7 +146,7 @@ class _Tally:
         self.digest = hashlib.blake2b(digest_size=16)
 
     def add(self, values: NDArray[np.float32]) -> None:
-        """Take in (C, H, W) with NaN where there is no data."""
+        """Add (C, H, W), NaN where there is no data."""
         known = np.isfinite(values)
         flat, there = values.reshape(len(values), -1), known.reshape(len(values), -1)
         self.low = np.minimum(self.low, np.where(there, flat, np.inf).min(1))
@@ -173,7 +157,7 @@ class _Tally:
         self.num_missing += int((~there.all(0)).sum())
 
     def facts(self, **rest: Any) -> Facts:
-        """Return what was told, with the rest of the facts."""
+        """Return the facts of what was added, with the rest of them."""
         low, mean, high = (
             tuple(np.where(self.count > 0, values, np.nan).tolist())
             for values in (self.low, self.total / np.maximum(self.count, 1), self.high)
@@ -184,7 +168,7 @@ class _Tally:
 
 def _read_optical(path: Path, wanted: tuple[str, ...], role: str) -> Facts:
     bands, above = find_bands(path, wanted), 0
-    with _heard() as messages, OpticalRaster(path, bands) as raster:
+    with _captured_warnings() as messages, OpticalRaster(path, bands) as raster:
         tally = _Tally(len(bands))
         for window in _windows(raster.grid):
             stored = raster.read_array(window=window)
@@ -209,7 +193,7 @@ def _read_optical(path: Path, wanted: tuple[str, ...], role: str) -> Facts:
 
 
 def _read_radar(path: Path) -> Facts:
-    with _heard() as messages, RadarRaster(path) as raster:
+    with _captured_warnings() as messages, RadarRaster(path) as raster:
         tally = _Tally(len(SENTINEL1.bands))
         for window in _windows(raster.grid):
             backscatter = raster.read_db(window).numpy()
@@ -227,7 +211,10 @@ def _of_raster(raster: Raster, tally: _Tally, **rest: Any) -> Facts:
 
 
 def _read_stored(image: ImageFile) -> NDArray[Any]:
-    """Return (C, H, W) of a picture or slice."""
+    """Return (C, H, W) of a picture, a slice, or a file with a reader of its own."""
+    if callable(image.form):
+        with errors_named(image.path, "image"):
+            return image.form(image.path)
     if image.form == "slice":
         return read_slice(image.path, image.page)[None]
     return (as_gray if image.form == "gray" else as_color)(image.path, read_picture(image.path))
@@ -246,13 +233,17 @@ def _describe(image: ImageFile, stored: NDArray[Any]) -> Facts:
     return tally.facts(
         height=stored.shape[1],
         width=stored.shape[2],
-        bands={"slice": SLICE.bands, "gray": SLICE.bands, "color": PICTURE.bands}[image.form],
+        bands=_name_bands(len(stored)),
         dtype=str(stored.dtype),
         unit=SLICE.unit,
         cloud=np.nan,
         grid=None,
         doubts=tuple(doubts),
     )
+
+
+def _name_bands(count: int) -> tuple[str, ...]:
+    return {1: SLICE.bands, 3: PICTURE.bands}.get(count, tuple(f"band {i}" for i in range(1, count + 1)))
 
 
 def _windows(grid: Grid) -> Iterator[Window]:
@@ -262,8 +253,8 @@ def _windows(grid: Grid) -> Iterator[Window]:
 
 
 @contextmanager
-def _heard() -> Iterator[list[str]]:
-    """Yield what the reader of scenes warns of, which is then not written elsewhere."""
+def _captured_warnings() -> Iterator[list[str]]:
+    """Yield the list of what the reader of scenes warns of, which is not logged elsewhere."""
     messages: list[str] = []
     logger = logging.getLogger("pellucid.data.raster")
     listener = logging.Handler(logging.WARNING)

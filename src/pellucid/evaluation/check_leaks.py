@@ -4,12 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
+from pellucid.datasets._listing import CheckedSample, Problem
 from pellucid.evaluation.check_images import Facts
-from pellucid.evaluation.check_layouts import Sample
-from pellucid.evaluation.check_report import Problem
 
 # A sample and what was found in its images, by role.
-Read: TypeAlias = tuple[Sample, Mapping[str, Facts]]
+Read: TypeAlias = tuple[CheckedSample, Mapping[str, Facts]]
 # Left, bottom, right, top.
 Bounds: TypeAlias = tuple[float, float, float, float]
 
@@ -18,7 +17,7 @@ LEAK = "leak between splits"
 TOUCH = 0.01
 
 
-def find_leaks(samples: Sequence[Sample], read: Sequence[Read]) -> list[Problem]:
+def find_leaks(samples: Sequence[CheckedSample], read: Sequence[Read]) -> list[Problem]:
     """Return every problem with the splits, and with what may become one.
 
     Args:
@@ -28,8 +27,8 @@ def find_leaks(samples: Sequence[Sample], read: Sequence[Read]) -> list[Problem]
     return [*_find_shared(samples), *_find_duplicates(read), *_find_overlaps(read)]
 
 
-def _find_shared(samples: Sequence[Sample]) -> Iterator[Problem]:
-    """Tell places of which samples are in different splits."""
+def _find_shared(samples: Sequence[CheckedSample]) -> Iterator[Problem]:
+    """Yield places whose samples are in different splits."""
     splits: dict[str, list[str]] = defaultdict(list)
     for sample in samples:
         if sample.split and sample.split not in splits[sample.group]:
@@ -40,7 +39,7 @@ def _find_shared(samples: Sequence[Sample]) -> Iterator[Problem]:
 
 
 def _find_duplicates(read: Sequence[Read]) -> Iterator[Problem]:
-    first: dict[tuple[str, str], Sample] = {}
+    first: dict[tuple[str, str], CheckedSample] = {}
     for sample, facts in read:
         within: dict[str, str] = {}
         for role, image in facts.items():
@@ -52,10 +51,10 @@ def _find_duplicates(read: Sequence[Read]) -> Iterator[Problem]:
             within[image.digest] = role
             other = first.setdefault((role, image.digest), sample)
             if other is not sample:
-                yield _judge(other, sample, f"hold the same {role} image", "duplicate image")
+                yield _relate(other, sample, f"hold the same {role} image", "duplicate image")
 
 
-def _judge(one: Sample, other: Sample, relation: str, kind: str) -> Problem:
+def _relate(one: CheckedSample, other: CheckedSample, relation: str, kind: str) -> Problem:
     """Return a leak, if the two are in different splits, else a problem of a kind that is not fatal."""
     if one.split and other.split and one.split != other.split:
         text = f"{one.key} ({one.split}) and {other.key} ({other.split}) {relation}"
@@ -65,18 +64,18 @@ def _judge(one: Sample, other: Sample, relation: str, kind: str) -> Problem:
 
 
 def _find_overlaps(read: Sequence[Read]) -> Iterator[Problem]:
-    """Tell georeferenced samples of different places, or splits, that overlap; each at most once."""
+    """Yield georeferenced samples of different places, or splits, that overlap; each at most once."""
     extents = [(sample, extent) for sample, facts in read if (extent := _find_extent(facts)) is not None]
     side: dict[str, float] = defaultdict(float)
     for _, (crs, (left, bottom, right, top)) in extents:
         side[crs] = max(side[crs], right - left, top - bottom)
-    cells: dict[tuple[str, int, int], dict[tuple[str, str, Bounds], Sample]] = defaultdict(dict)
+    cells: dict[tuple[str, int, int], dict[tuple[str, str, Bounds], CheckedSample]] = defaultdict(dict)
     for sample, (crs, bounds) in extents:
         near = [(crs, x, y) for x, y in _cells(bounds, side[crs])]
         known = {mark: other for cell in near for mark, other in cells[cell].items()}
         for (group, split, others), other in known.items():
             if (group, split) != (sample.group, sample.split) and _overlap(bounds, others):
-                yield _judge(other, sample, "overlap on the ground", "overlapping places")
+                yield _relate(other, sample, "overlap on the ground", "overlapping places")
                 break
         for cell in near:
             cells[cell].setdefault((sample.group, sample.split, bounds), sample)

@@ -9,6 +9,7 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from pellucid.datasets._listing import Problem
 from pellucid.evaluation.check_images import Facts
 
 # Values that a line names before it counts the rest, and problems of one kind.
@@ -16,23 +17,6 @@ LISTED, EXAMPLES = 5, 2
 # Upper limits of the cloud-cover bins, and what each is called.
 COVER_BINS = (0.2, 0.4, 0.6, 0.8, 1.0)
 UNKNOWN = "not known"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong.
-
-    Attributes:
-        kind: in two or three words, for instance "missing file".
-        text: in a sentence.
-        key: the sample it is about; "" where it is about several.
-        is_fatal: whether it makes the sample, or the splits, unusable.
-    """
-
-    kind: str
-    text: str
-    key: str = ""
-    is_fatal: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,16 @@
-"""Folders -> data by which a trained model is judged."""
+"""Folders -> the images with which a trained model is evaluated."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pellucid.build.datasets import COMPANION, check_pictures
-from pellucid.data.ranges import PICTURE, SLICE
-from pellucid.datasets._listing import Patches, SingleImages
-from pellucid.datasets.sar_optical import LISTS, SarOptical, SarOpticalSource
-from pellucid.datasets.sen12ms_cr import Sen12MsCr, Sen12MsCrSource
-from pellucid.datasets.slices import Slices, SlicesSource
+from pellucid.config import Source
+from pellucid.datasets._listing import Patches, SingleImages, Wanted
+from pellucid.datasets._shelf import find_layout, folder_layouts, recognise
 from pellucid.errors import InputError
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.method import Method
-
-# Words about a pair of pictures by which its figures are told apart.
-COLUMNS = ("region", "season")
+from pellucid.schema import parse
 
 
 def read_reference(
@@ -28,72 +23,56 @@ def read_reference(
     lr: Path | None = None,
     numbers: tuple[int, int] | None = None,
     folders: tuple[str, ...] = (),
-    trained: SarOpticalSource | None = None,
+    trained: Sequence[Source] = (),
 ) -> Patches:
-    """Return the images under a folder with which a method can be judged: slices, pictures, or SEN12MS-CR.
+    """Return the images of a folder, whichever layout it has, with which a method is evaluated.
 
-    An autoencoder is judged by the cloud-free images, or the radar, of what lies there.
+    An autoencoder is evaluated with the clear images, or the radar. Keys that the layout lacks are ignored.
 
     Args:
-        method: decides what is read.
-        root: folder of the patches, of the lists of pictures, or of the slices of high resolution.
-        split: of the patches or pictures.
-        splits: JSON of ROIs, or of region folders, per split.
-        legacy_fill: of the patches, see `Sen12MsCrSource`.
+        method: decides which bands are read.
+        root: the folder.
+        split: of the images; all of them where `folders` are given.
+        splits: JSON of places per split.
+        legacy_fill: see `sen12ms_cr.Config`.
         lr: folder of the slices of low resolution; without it, they are made.
         numbers: first and last of the slices.
-        folders: region folders of the pictures, in place of a split.
-        trained: the pictures that the method learnt from: these are prepared, prompted and split alike.
+        folders: region folders of pictures.
+        trained: sources of the method's training; these layouts are preferred, and pictures are prepared,
+            prompted and split alike.
 
     Raises:
-        InputError: if there is no such data, or the method is for other bands.
+        InputError: if there are no such images, or the method is for others.
     """
-    if method.optical.bands == SLICE.bands:
-        return Slices(SlicesSource(name="slices", hr=root, lr=lr, numbers=numbers), scale=method.scale)
-    if method.optical.bands == PICTURE.bands or any(root.glob(LISTS)):
-        check_pictures(method.optical.bands, method.radar.bands)
-        _check_split(split, splits, folders, trained)
-        like = trained or SarOpticalSource(name="sar_optical", root=root)
-        changes = {
-            "root": root,
-            "split": "all" if folders else split,
-            "splits": splits or like.splits,
-            "folders": folders,
-            "exclude": (),
-        }
-        return _judged(SarOptical(like.model_copy(update=changes)), method)
-    source = Sen12MsCrSource(
-        name="sen12ms_cr", root=root, split=split, splits=splits, legacy_fill=legacy_fill
-    )
-    bands = method.optical.bands or COMPANION
-    return _judged(Sen12MsCr(source, bands=bands, radar=method.radar.bands), method)
-
-
-def words_of(images: Patches) -> tuple[Mapping[str, str], ...]:
-    """Return what is known of each image's place: of pictures, region folder, region and season."""
-    if isinstance(images, SingleImages):
-        return words_of(images.patches)
-    if not isinstance(images, SarOptical):
-        return ()
-    return tuple(
-        {"folder": pair.group, **{column: pair.words[column] for column in COLUMNS}} for pair in images.pairs
-    )
-
-
-def _judged(patches: Patches, method: Method) -> Patches:
-    """Return the patches as the method is judged by them."""
+    name = _name_layout(root, [source.name for source in trained])
+    layout = find_layout(name)
+    given = {
+        "split": "all" if folders else split,
+        "splits": splits,
+        "legacy_fill": legacy_fill,
+        "lr": lr,
+        "numbers": numbers,
+        "folders": folders,
+    }
+    keys = {key: value for key, value in given.items() if value and key in layout.Config.model_fields}
+    config = parse(layout.Config, {"root": root, **keys}, where=str(root))
+    like = next((source for source in trained if source.name == name), None)
+    if like is not None and hasattr(layout, "as_trained"):
+        config = layout.as_trained(config, like)
+    patches = layout.build(config, Wanted(method.optical.bands, method.radar.bands, method.scale))
     if isinstance(method, Autoencoding):
-        return SingleImages(patches, "optical" if method.optical.bands else "radar")
+        return SingleImages(patches, method.optical.bands)
+    if patches.is_clear:
+        raise InputError(f"{root} holds clear images alone, of layout {name}; give pairs of cloudy and clear")
     return patches
 
 
-def _check_split(
-    split: str, splits: Path | None, folders: tuple[str, ...], trained: SarOpticalSource | None
-) -> None:
-    """Refuse a split of which the training knew nothing: its test part may have been learnt."""
-    if trained is None or trained.split != "all" or trained.splits or splits or folders or split == "all":
-        return
-    raise InputError(
-        f"this model was not trained on a split, so that split {split!r} may hold what it has seen; name the"
-        " region folders with --folders r_006, or take --split all"
-    )
+def _name_layout(root: Path, trained: Sequence[str]) -> str:
+    """Return the layout of a folder; else that of the training, whose error says what the folder lacks."""
+    try:
+        return recognise(root, first=trained)
+    except InputError:
+        possible = [name for name in trained if name in folder_layouts()]
+        if not possible:
+            raise
+        return possible[0]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# Classes of ESA WorldCover (doi:10.5281/zenodo.7254221), as used in `Scene.land_cover`.
+# Classes of ESA WorldCover (doi:10.5281/zenodo.7254221), as used in `Landscape.land_cover`.
 TREES, GRASS, CROPS, BUILT, BARE, SNOW, WATER = 10, 30, 40, 50, 60, 70, 80
 
 

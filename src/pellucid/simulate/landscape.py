@@ -50,7 +50,7 @@ NOISE_FLOOR_DB = (-25.0, -31.0)
 
 
 @dataclass(frozen=True)
-class Scene:
+class Landscape:
     """One place, seen by both satellites.
 
     Attributes:
@@ -100,7 +100,7 @@ class _Land:
         return float(self.rng.uniform(*limits))
 
 
-def make_scene(size: int | tuple[int, int], seed: int) -> Scene:
+def make_scene(size: int | tuple[int, int], seed: int) -> Landscape:
     """Return a landscape that `seed` alone decides, at 10 m per pixel.
 
     Args:
@@ -125,7 +125,7 @@ def make_scene(size: int | tuple[int, int], seed: int) -> Scene:
     snow = land.uniform(climate.snow)
     if snow > 0:
         _snow(land, snow, height)
-    return Scene(
+    return Landscape(
         optical=torch.from_numpy(_look(land, height)),
         radar_db=torch.from_numpy(_listen(land, height)),
         land_cover=torch.from_numpy(_label(land)),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.raster import OpticalRaster
 from pellucid.errors import InputError
 from pellucid.simulate.clouds import CloudOptions, add_clouds
-from pellucid.simulate.landscape import Scene, make_scene
+from pellucid.simulate.landscape import Landscape, make_scene
 
 FOLDERS = ("s1", "s2_cloudy", "s2_cloudfree", "mask")
 # Where made-up scenes pretend to lie: a corner in UTM zone 33 north, 10 m pixels.
@@ -32,7 +32,23 @@ CRS_NAME, LEFT_M, TOP_M, PIXEL_M = "EPSG:32633", 400_000.0, 5_800_000.0, 10.0
 ROW = 32
 # Tries to find a window without missing pixels in a clear scene.
 NUM_TRIES = 50
-Source = tuple[str, str, Scene, tuple[str, ...], Grid | None]
+
+
+class ClearPatch(NamedTuple):
+    """What clouds are laid over.
+
+    Attributes:
+        name: of the pair.
+        place: pairs of one place belong to one split.
+        bands: of the optical image.
+        grid: where the pixels lie.
+    """
+
+    name: str
+    place: str
+    scene: Landscape
+    bands: tuple[str, ...]
+    grid: Grid
 
 
 @dataclass(frozen=True)
@@ -48,7 +64,7 @@ class PairPaths:
 def write_pair(
     folder: Path,
     name: str,
-    scene: Scene,
+    scene: Landscape,
     degraded: Tensor,
     cloud: Tensor,
     *,
@@ -121,14 +137,14 @@ def simulate_pairs(
     Raises:
         InputError: if `clear` holds no usable scene, or `out` cannot be written to.
     """
-    sources = _landscapes(count, size, seed) if clear is None else _cut_scenes(clear, count, size, seed)
+    patches = _landscapes(count, size, seed) if clear is None else _cut_scenes(clear, count, size, seed)
     rows = []
-    for index, (name, group, scene, bands, grid) in enumerate(sources):
+    for index, (name, place, scene, bands, grid) in enumerate(patches):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
         degraded, cloud = add_clouds(scene.optical, bands, generator, options)
         valid = (scene.optical > 0).any(0, keepdim=True)
         write_pair(out, name, scene, degraded * valid, cloud * valid, bands=bands, grid=grid)
-        rows.append((name, group))
+        rows.append((name, place))
         if progress is not None:
             progress(index + 1)
     index_path = _write_rows(out / "index.csv", [("name", "split_group"), *rows])
@@ -142,27 +158,27 @@ def simulate_pairs(
     return _write_rows(out / "data.csv", lines)
 
 
-def _landscapes(count: int, size: int, seed: int) -> Iterator[Source]:
-    """Yield name, place, scene, bands and grid of each made-up landscape."""
+def _landscapes(count: int, size: int, seed: int) -> Iterator[ClearPatch]:
+    """Yield made-up landscapes."""
     for index in range(count):
         name = f"synthetic_{seed + index}"
-        yield name, name, make_scene(size, seed + index), SENTINEL2.bands, _place(size, size, index)
+        grid = _place(size, size, index)
+        yield ClearPatch(name, name, make_scene(size, seed + index), SENTINEL2.bands, grid)
 
 
-def _cut_scenes(folder: Path, count: int, size: int, seed: int) -> Iterator[Source]:
-    """Yield name, place, scene, bands and grid of windows cut from clear scenes, in turn."""
+def _cut_scenes(folder: Path, count: int, size: int, seed: int) -> Iterator[ClearPatch]:
+    """Yield windows cut from the clear scenes in turn."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".tif", ".tiff"))
     if not paths:
         raise InputError(f"{folder} holds no GeoTIFF (.tif); give the folder of your clear scenes")
     rng = np.random.default_rng(seed)
     for index in range(count):
         path = paths[index % len(paths)]
-        group = path.relative_to(folder).with_suffix("").as_posix().replace("/", "_")
-        scene, bands, grid = _cut(path, size, rng)
-        yield f"{group}_cut{index // len(paths)}", group, scene, bands, grid
+        place = path.relative_to(folder).with_suffix("").as_posix().replace("/", "_")
+        yield ClearPatch(f"{place}_cut{index // len(paths)}", place, *_cut(path, size, rng))
 
 
-def _cut(path: Path, size: int, rng: np.random.Generator) -> tuple[Scene, tuple[str, ...], Grid]:
+def _cut(path: Path, size: int, rng: np.random.Generator) -> tuple[Landscape, tuple[str, ...], Grid]:
     """Return a random square of a clear scene, if possible one without missing pixels."""
     with OpticalRaster(path, SENTINEL2.bands, allow_missing=("B10",)) as raster:
         height, width = raster.grid.height, raster.grid.width
@@ -185,7 +201,7 @@ def _cut(path: Path, size: int, rng: np.random.Generator) -> tuple[Scene, tuple[
         window, optical = best
         transform = window_transform(window, raster.grid.transform)
         grid = Grid(raster.grid.crs, transform, size, size)
-    scene = Scene(
+    scene = Landscape(
         optical=optical[there].clamp(0, 1),
         radar_db=torch.full((2, size, size), torch.nan),
         land_cover=torch.zeros(size, size, dtype=torch.uint8),

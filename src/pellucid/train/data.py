@@ -1,4 +1,4 @@
-"""Config -> data: the datasets that a config's sources describe, for training and for judging."""
+"""Config -> data: the samples of a training, its validation images and its baseline."""
 
 import hashlib
 import math
@@ -12,25 +12,20 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pellucid.build.datasets import _kind, join, read_source
+from pellucid.build.datasets import join, read_source
 from pellucid.build.method import text_options, text_sizes
 from pellucid.config import Config, Source
 from pellucid.data.batch import ANY_PROMPT, Batch, Encoded, Images
 from pellucid.data.tokenizer import Tokenizer, default_tokenizer, learn_tokenizer, read_tokenizer
-from pellucid.datasets._augment import change_clouds, change_image, change_low_resolution, change_pair
 from pellucid.datasets._listing import Patches, Selected
-from pellucid.datasets.sar_optical import SarOptical, SarOpticalSource
-from pellucid.datasets.sen12ms_cr import Sen12MsCrSource
-from pellucid.datasets.slices import SlicesSource
 from pellucid.errors import InputError
-from pellucid.methods.autoencoding import AutoencodingConfig
 from pellucid.methods.contrastive import ContrastiveConfig
 from pellucid.methods.generative import Generative
 from pellucid.methods.inference import choose_device, digest_weights
 from pellucid.methods.method import Method
 from pellucid.methods.space import Latents
 from pellucid.train.encoded_samples import EncodedSamples
-from pellucid.train.stream import Centres, Change, Clouded, TrainingStream
+from pellucid.train.stream import Centres, Clouded, TrainingStream
 
 # Shared places that a message names before it counts the rest.
 NAMED = 5
@@ -41,14 +36,14 @@ DEFAULT = "default"
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run learns from and is judged by.
+    """What a run trains on and is validated with.
 
     Attributes:
         stream: the samples of the run.
         val: whole patches for validation; None where the config names none.
-        mean_spectrum: mean per band of the clear images of the training places, a baseline; None for slices,
-            whose baseline is bicubic, and for autoencoders, which have none.
-        mean_colors: the same per prompt, and under "" of all, where radar is given colours; else None.
+        mean_spectrum: mean per band of the clear images of the training places, a baseline; None where there
+            is no such baseline, as for slices and autoencoders.
+        mean_colors: the same per prompt, and under "" of all, where radar is coloured; else None.
     """
 
     stream: TrainingStream
@@ -64,10 +59,10 @@ def build_training_data(config: Config) -> TrainingData:
         InputError: if a source cannot be read, or training and validation share a place.
     """
     data, run = config.data, config.train
-    sources = [(read_source(source, config), source) for source in data.train]
+    sources = [(read_source(source, config), source.weight) for source in data.train]
     try:
         stream = TrainingStream(
-            [(patches, source.weight, _change(source, config)) for patches, source in sources],
+            [(patches, weight, partial(patches.change, augment=data.augment)) for patches, weight in sources],
             length=run.num_steps * run.batch * run.accumulate * run.num_devices,
             tile=data.tile,
             augment=data.augment,
@@ -76,24 +71,26 @@ def build_training_data(config: Config) -> TrainingData:
         )
     except ValueError as error:
         raise InputError(f"data: {error}") from error
-    val = [_judged(source, config) for source in data.val]
+    val = [_read_validation(source, config) for source in data.val]
     _check_apart(stream.places, {group for patches in val for group in patches.groups})
-    has_slices = any(isinstance(source, SlicesSource) for source in data.train)
-    if has_slices or isinstance(config.method, AutoencodingConfig | ContrastiveConfig):
-        return TrainingData(stream, join(val) if val else None, None)
-    real = [patches for patches, source in sources if isinstance(source, Sen12MsCrSource)]
-    kept = [
-        Selected(patches, without=data.hold_out) for patches in real or [patches for patches, _ in sources]
-    ]
-    means = mean_colors(join(kept))
-    are_pictures = all(isinstance(source, SarOpticalSource) for source in data.train)
-    return TrainingData(
-        stream, join(val) if val else None, means[ANY_PROMPT], means if are_pictures else None
-    )
+    means = _baseline([patches for patches, _ in sources], config)
+    return TrainingData(stream, join(val) if val else None, *means)
+
+
+def _baseline(
+    sources: list[Patches], config: Config
+) -> tuple[tuple[float, ...] | None, Mapping[str, tuple[float, ...]] | None]:
+    """Return the mean spectrum and, of sources with prompts, the mean colours; None where there is none."""
+    baselines = {patches.baseline for patches in sources}
+    if None in baselines or isinstance(config.method, ContrastiveConfig):
+        return None, None
+    real = [patches for patches in sources if not patches.is_clear] or sources
+    means = mean_colors(join([Selected(patches, without=config.data.hold_out) for patches in real]))
+    return means[ANY_PROMPT], means if baselines == {"prompt"} else None
 
 
 def keep_encoded(config: Config, method: Method, samples: TrainingStream) -> Dataset[Batch]:
-    """Return the first `data.num_cached` samples as the method encodes them, over and over, kept on disk.
+    """Return the first `data.num_cached` samples, encoded once, kept on disk and repeated.
 
     Raises:
         InputError: if the method does not encode, or the folder cannot be written.
@@ -120,20 +117,6 @@ def keep_encoded(config: Config, method: Method, samples: TrainingStream) -> Dat
     return cast("Dataset[Batch]", kept)
 
 
-def _change(source: Source, config: Config) -> Change:
-    """Return what makes the training samples of a source."""
-    augment = config.data.augment
-    if isinstance(config.method, AutoencodingConfig):
-        bands = config.method.optical
-        return partial(change_image, augment=augment, bands=bands, kind=_kind(config.method))
-    if isinstance(source, SlicesSource):
-        return partial(change_low_resolution, augment=augment.low_resolution)
-    if isinstance(source, SarOpticalSource):
-        return partial(change_pair, augment=augment.picture)
-    is_clear = not isinstance(source, Sen12MsCrSource)
-    return partial(change_clouds, augment=augment, bands=config.method.optical, is_clear=is_clear)
-
-
 def _check_apart(training: set[str], validation: set[str]) -> None:
     shared = sorted(training & validation)
     if shared:
@@ -144,27 +127,15 @@ def _check_apart(training: set[str], validation: set[str]) -> None:
         )
 
 
-def _judged(source: Source, config: Config) -> Patches:
-    """Return the dataset, clear scenes under simulated clouds unless they are to be encoded as they are.
+def _read_validation(source: Source, config: Config) -> Patches:
+    """Return the dataset, clear scenes under simulated clouds.
 
     Images that are compared with one another are cut to one size.
     """
     patches = read_source(source, config)
     if isinstance(config.method, ContrastiveConfig):
         return Centres(patches, config.data.tile)
-    is_encoded = isinstance(config.method, AutoencodingConfig)
-    if is_encoded or isinstance(source, Sen12MsCrSource | SlicesSource | SarOpticalSource):
-        return patches
-    return Clouded(patches, config.method.optical, seed=config.train.seed)
-
-
-def mean_spectrum(data: Images) -> tuple[float, ...]:
-    """Return the mean of each band over the valid pixels of the targets, in [0, 1].
-
-    Raises:
-        InputError: if there is no valid pixel, or no target.
-    """
-    return mean_colors(data)[ANY_PROMPT]
+    return Clouded(patches, config.method.optical, config.train.seed) if patches.is_clear else patches
 
 
 def mean_colors(data: Images) -> dict[str, tuple[float, ...]]:
@@ -235,8 +206,5 @@ def training_prompts(config: Config) -> list[str]:
     Raises:
         InputError: if a source has none, or cannot be read.
     """
-    prompts: list[str] = []
-    for source in config.data.train:
-        pairs = cast("SarOptical", read_source(source, config))
-        prompts += (pairs.prompts[at] for at in Selected(pairs, without=config.data.hold_out).indices)
-    return prompts
+    sources = [read_source(source, config) for source in config.data.train]
+    return [text for patches in sources for text in Selected(patches, without=config.data.hold_out).prompts]

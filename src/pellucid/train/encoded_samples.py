@@ -1,4 +1,4 @@
-"""Training samples that were encoded once, kept on disk, and come again and again."""
+"""Training samples that are encoded once, kept on disk, and repeated."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -27,15 +27,14 @@ PROMPTS = "prompts"
 class EncodedSamples(Dataset[Encoded]):
     """The first samples of a run, encoded, then the same in another order, and so on to the run's end.
 
-    They are written when this is made, unless they are there: in FOLDER/DIGEST, by `SHARD`. What was begun is
-    gone on with. Whoever uses the folder sees to it that the digest tells what the samples depend on.
+    Missing files are written at once, in FOLDER/DIGEST, with `SHARD` samples each.
 
     Args:
         samples: of the run, images and all.
-        encode: what is kept of them.
+        encode: returns what is kept of them.
         folder: made where it is missing.
         count: how many samples are kept.
-        digest: of everything that they depend on.
+        digest: of everything that the encoded samples depend on.
 
     Raises:
         InputError: if a sample cannot be read, or the folder cannot be written to or holds damaged files.
@@ -107,7 +106,7 @@ def _save(kept: Encoded, path: Path) -> None:
 
 @lru_cache(maxsize=64)
 def _open(path: Path) -> Any:
-    """Return the open file: its tensors are read where they lie."""
+    """Return the open file, whose tensors are read on demand."""
     file: Any = safe_open(path, framework="pt")
     return file.__enter__()
 
@@ -121,7 +120,7 @@ def _prompts(path: Path) -> tuple[str, ...] | None:
 
 @lru_cache(maxsize=2)
 def _order(count: int, turn: int) -> torch.Tensor:
-    """Return the order of the samples in one turn: as they come at first, shuffled later."""
+    """Return the order of the samples in one pass: as they are in the first, then shuffled."""
     if turn == 0:
         return torch.arange(count)
     return torch.randperm(count, generator=torch.Generator().manual_seed(turn))

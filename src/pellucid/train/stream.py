@@ -8,14 +8,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pellucid.data.batch import Batch
-from pellucid.datasets._augment import AugmentConfig, _map, cloud_over, random_crop, random_turn
+from pellucid.datasets._augment import AugmentConfig, cloud_over, map_images, random_crop, random_turn
 from pellucid.datasets._listing import Patches, Selected
 from pellucid.errors import InputError
 from pellucid.simulate.clouds import CloudOptions
 
 # Bytes of patches that each process keeps in memory: about 128 of 256 x 256 pixels, cloudy and clear.
 CACHED = 2**30
-# What makes a training sample of a crop: clouds for a scene, a worse low resolution for a slice.
+# Changes a cropped and turned sample at random: see `Patches.change`.
 Change = Callable[[Batch, torch.Generator], Batch]
 
 
@@ -23,7 +23,7 @@ class TrainingStream(Dataset[Batch]):
     """Random crops of random patches, changed at random.
 
     Args:
-        sources: the datasets, each with its share of the samples and what changes them after crop and turn.
+        sources: the datasets, each with its weight among the samples, which it changes after crop and turn.
         length: samples of the whole run.
         tile: side of a crop in pixels of the target.
         augment: the random changes that all sources have in common: zoom, flip and turn.
@@ -75,7 +75,7 @@ class TrainingStream(Dataset[Batch]):
 
 
 class _Recent:
-    """Patches, of which those that were asked for last stay in memory.
+    """Patches, of which the most recently used stay in memory.
 
     Args:
         patches: to read from.
@@ -97,7 +97,7 @@ class _Recent:
         return batch
 
 
-class Clouded(Dataset[Batch]):
+class Clouded(Patches):
     """Clear patches, each always under the same simulated clouds.
 
     Args:
@@ -110,17 +110,14 @@ class Clouded(Dataset[Batch]):
         self.patches, self.bands, self.seed = patches, bands, seed
         self.keys, self.groups = patches.keys, patches.groups
 
-    def __len__(self) -> int:
-        return len(self.patches)
-
     def __getitem__(self, index: int) -> Batch:
         """Return patch `index` under its clouds."""
         generator = torch.Generator().manual_seed(self.seed * 2_147_483_647 + index)
         return cloud_over(self.patches[index], self.bands, generator, CloudOptions())
 
 
-class Centres(Dataset[Batch]):
-    """The square in the middle of each patch: images of one size, where those of different places meet.
+class Centres(Patches):
+    """The square in the middle of each patch: images of one size, for batches of different places.
 
     Args:
         patches: as large as the square at least.
@@ -130,9 +127,6 @@ class Centres(Dataset[Batch]):
     def __init__(self, patches: Patches, tile: int) -> None:
         self.patches, self.tile = patches, tile
         self.keys, self.groups = patches.keys, patches.groups
-
-    def __len__(self) -> int:
-        return len(self.patches)
 
     def __getitem__(self, index: int) -> Batch:
         """Return the middle of patch `index`.
@@ -150,7 +144,7 @@ class Centres(Dataset[Batch]):
             k = image.shape[-1] // width
             return image[..., k * y : k * (y + side), k * x : k * (x + side)]
 
-        return _map(batch, cut)
+        return map_images(batch, cut)
 
 
 def _shares(groups: Sequence[str]) -> Tensor:

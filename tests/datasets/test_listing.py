@@ -6,7 +6,7 @@ import torch
 
 from pellucid.data.batch import Batch
 from pellucid.datasets._augment import AugmentConfig, change_image
-from pellucid.datasets._listing import Kind, SingleImages
+from pellucid.datasets._listing import Patches, SingleImages
 from pellucid.errors import InputError
 
 BANDS = ("B02", "B03", "B04")
@@ -25,7 +25,7 @@ def make_pair(**changes: Any) -> Batch:
     return replace(pair, **changes)
 
 
-class Pairs:
+class Pairs(Patches):
     """One pair, as a dataset."""
 
     keys, groups = ("pair",), ("place",)
@@ -33,21 +33,18 @@ class Pairs:
     def __init__(self, pair: Batch) -> None:
         self.pair = pair
 
-    def __len__(self) -> int:
-        return 1
-
     def __getitem__(self, index: int, /) -> Batch:
         return self.pair
 
 
-def change(batch: Batch, kind: Kind, **augment: float) -> Batch:
+def change(batch: Batch, bands: tuple[str, ...], **augment: float) -> Batch:
     generator = torch.Generator().manual_seed(1)
-    return change_image(batch, generator, augment=AugmentConfig(**augment), bands=BANDS, kind=kind)
+    return change_image(batch, generator, augment=AugmentConfig(**augment), bands=bands)
 
 
 def test_the_optical_image_is_the_clear_one_without_clouds_and_radar() -> None:
     pair = make_pair()
-    found = SingleImages(Pairs(pair), "optical")[0]
+    found = SingleImages(Pairs(pair), BANDS)[0]
     assert torch.equal(found.degraded[..., 1:], pair.target[..., 1:])
     assert not found.degraded[..., 0].any()
     assert found.target is found.degraded
@@ -57,7 +54,7 @@ def test_the_optical_image_is_the_clear_one_without_clouds_and_radar() -> None:
 
 def test_pixels_without_radar_are_not_valid_and_hold_zero() -> None:
     pair = make_pair()
-    found = SingleImages(Pairs(pair), "radar")[0]
+    found = SingleImages(Pairs(pair), ())[0]
     assert not found.valid[..., -1].any()
     assert found.valid[..., :-1].all()  # also where there is no optical data
     assert torch.equal(found.degraded[..., :-1], pair.sar[..., :-1])
@@ -65,7 +62,7 @@ def test_pixels_without_radar_are_not_valid_and_hold_zero() -> None:
 
 
 def test_names_and_places_are_those_of_the_patches() -> None:
-    images = SingleImages(Pairs(make_pair()), "radar")
+    images = SingleImages(Pairs(make_pair()), ())
     assert (len(images), images.keys, images.groups) == (1, ("pair",), ("place",))
 
 
@@ -78,15 +75,16 @@ def test_names_and_places_are_those_of_the_patches() -> None:
         ("optical", {"valid": torch.zeros(1, 1, 16, 16, dtype=torch.bool)}),
     ],
 )
-def test_a_patch_without_such_an_image_is_named(kind: Kind, changes: dict[str, Any]) -> None:
+def test_a_patch_without_such_an_image_is_named(kind: str, changes: dict[str, Any]) -> None:
+    bands = BANDS if kind == "optical" else ()
     with pytest.raises(InputError, match=f"pair has no {kind} image, .* exclude it, or leave its source out"):
-        SingleImages(Pairs(make_pair(**changes)), kind)[0]
+        SingleImages(Pairs(make_pair(**changes)), bands)[0]
 
 
-@pytest.mark.parametrize("kind", ["optical", "radar"])
-def test_a_changed_image_is_still_its_own_target(kind: Kind) -> None:
-    image = SingleImages(Pairs(make_pair()), kind)[0]
-    found = change(image, kind, gain=0.2, simulate=1.0, radar_shift=0.1)
+@pytest.mark.parametrize("bands", [BANDS, ()])
+def test_a_changed_image_is_still_its_own_target(bands: tuple[str, ...]) -> None:
+    image = SingleImages(Pairs(make_pair()), bands)[0]
+    found = change(image, bands, gain=0.2, simulate=1.0, radar_shift=0.1)
     assert found.target is found.degraded
     assert found.cloud is None
     assert not found.degraded.where(~found.valid, 0).any()
@@ -96,16 +94,16 @@ def test_a_changed_image_is_still_its_own_target(kind: Kind) -> None:
 
 
 def test_clouds_belong_to_the_image_where_they_are_asked_for() -> None:
-    image = SingleImages(Pairs(make_pair()), "optical")[0]
-    assert torch.equal(change(image, "optical").degraded, image.degraded)
-    clouded = change(image, "optical", simulate=1.0)
+    image = SingleImages(Pairs(make_pair()), BANDS)[0]
+    assert torch.equal(change(image, BANDS).degraded, image.degraded)
+    clouded = change(image, BANDS, simulate=1.0)
     assert clouded.degraded.mean() > image.degraded.mean() + 0.05
 
 
 def test_radar_is_shifted_as_a_whole_and_never_clouded() -> None:
-    image = SingleImages(Pairs(make_pair()), "radar")[0]
-    assert torch.equal(change(image, "radar", simulate=1.0, gain=0.5).degraded, image.degraded)
+    image = SingleImages(Pairs(make_pair()), ())[0]
+    assert torch.equal(change(image, (), simulate=1.0, gain=0.5).degraded, image.degraded)
     middle = image.degraded.where((image.degraded > 0.4) & (image.degraded < 0.6), torch.nan)
-    difference = change(replace(image, degraded=middle), "radar", radar_shift=0.02).degraded - middle
+    difference = change(replace(image, degraded=middle), (), radar_shift=0.02).degraded - middle
     for band in difference[0]:
         assert band.nan_to_num(nan=float(band.nanmean())).std() < 1e-6

@@ -1,0 +1,65 @@
+"""Finds the layouts of the shelf: each is a file of this folder, known by its name.
+
+A layout has `Config`, a dataset (`Patches`) and `build(config, wanted)`. The layout of a folder, whose
+`Config` takes `root`, also has `recognise(root)` and `list_samples(config)`. It may have `IS_GENERAL`, if it
+accepts any images and is asked last, and `as_trained(config, trained)`, which adapts the config of an
+evaluation to that of the training.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import pellucid.datasets
+from pellucid.errors import InputError
+from pellucid.schema import nearest
+
+
+def known_layouts() -> list[str]:
+    """Return the names of all layouts; further folders may be added to `pellucid.datasets.__path__`."""
+    found = {module.name for module in pkgutil.iter_modules(pellucid.datasets.__path__)}
+    return sorted(name for name in found if not name.startswith("_"))
+
+
+def find_layout(name: str) -> ModuleType:
+    """Return the file of a layout.
+
+    Raises:
+        InputError: if there is none, with the nearest name.
+    """
+    known = known_layouts()
+    if name not in known:
+        raise InputError(f"no layout of data is called {name!r}{nearest(str(name), known)}")
+    return importlib.import_module(f"{pellucid.datasets.__name__}.{name}")
+
+
+def folder_layouts() -> dict[str, ModuleType]:
+    """Return the layouts that are read from a folder, those last that take any images."""
+    layouts = {name: find_layout(name) for name in known_layouts()}
+    found = [name for name, layout in layouts.items() if hasattr(layout, "recognise")]
+    return {name: layouts[name] for name in sorted(found, key=lambda name: _is_general(layouts[name]))}
+
+
+def recognise(root: Path, first: Sequence[str] = ()) -> str:
+    """Return the name of a folder's layout.
+
+    Args:
+        root: the folder.
+        first: layouts to be preferred where several fit.
+
+    Raises:
+        InputError: if there is no such folder, or its layout is not known.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root} is no folder; name a folder of data")
+    layouts = folder_layouts()
+    for name in sorted(layouts, key=lambda name: (_is_general(layouts[name]), name not in first)):
+        if layouts[name].recognise(root):
+            return name
+    raise InputError(f"{root} holds none of the known layouts: {', '.join(layouts)}")
+
+
+def _is_general(layout: ModuleType) -> bool:
+    return getattr(layout, "IS_GENERAL", False)
