@@ -7,12 +7,14 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 import typer
+import yaml
 from checkpoints import COLORIZER_TEXT, autoencoder_weights, colorizer_weights, flow_weights
 from PIL import Image
 from safetensors.torch import save_file
@@ -280,6 +282,35 @@ def toys() -> dict[str, str]:
     return dict(re.findall(pattern, read(CONTRIBUTING), re.DOTALL | re.MULTILINE))
 
 
+def check_layout(module: ModuleType, root: Path) -> None:
+    """Train, check and evaluate with a layout that only its file knows."""
+    data = TinyData(2)
+    for batch in (data[0], data[1]):
+        for role, image in (("cloudy", batch.degraded), ("clear", batch.target)):
+            (root / role).mkdir(parents=True, exist_ok=True)
+            np.save(root / role / f"{batch.key[0]}.npy", image[0].numpy())
+    assert module.recognise(root)
+    torch.testing.assert_close(module.Toy(root)[1].target, batch.target)
+    values = {
+        "network": {"name": "toy"},
+        "method": {"optical": ["B02", "B03", "B04"], "radar": [], "radar_optional": True},
+        "data": {"train": [{"name": "toy", "root": str(root)}], "tile": 8},
+        "train": {"num_steps": 2, "batch": 1, "device": "cpu"},
+    }
+    config, run = root.parent / "toy.yaml", root.parent / "run"
+    config.write_text(yaml.safe_dump(values), encoding="utf-8")
+    assert "toy, 2 samples" in call("data", "check", root)
+    call("train", config, "--run", run)
+    assert load_config(run / "config.yaml").data.train == (module.Config(root=root),)
+    assert "mean spectrum" in call("evaluate", run, "--data", root)
+
+
+def call(*words: object) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
 @pytest.mark.parametrize("path", toys())
 def test_a_toy_works_on_its_shelf(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for each in {path, "networks/toy.py"}:  # the published toy imports the network
@@ -299,11 +330,6 @@ def test_a_toy_works_on_its_shelf(path: str, tmp_path: Path, monkeypatch: pytest
             loss = getattr(module, Path(path).stem)
             assert loss(batch.target, batch) < loss(batch.degraded, batch)
         case "datasets":
-            for kind, image in (("cloudy", batch.degraded), ("clear", batch.target)):
-                (tmp_path / kind).mkdir()
-                np.save(tmp_path / kind / "place.npy", image[0].numpy())
-            assert module.recognise(tmp_path)
-            (item,) = module.Toy(tmp_path)
-            torch.testing.assert_close(item.target, batch.target)
+            check_layout(module, tmp_path / "data")
         case "published":
             assert module.FORMAT.network.build

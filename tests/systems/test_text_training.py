@@ -139,7 +139,10 @@ def test_prompts_may_be_told_by_the_published_vocabulary_or_a_file(run: Path, tm
         ("network={name: glf_cr}", "network.name is 'glf_cr', which reads no texts"),
         ("network.num_heads=3", "network: num_heads is 3, must divide width = 16"),
         ("losses={l1: 1.0}", "losses.l1 compares images, of which a text encoder makes none; leave it out"),
-        ("data.train=[{name: synthetic}]", "data: synthetic has no prompts to learn texts from"),
+        (
+            "data.train=[{name: synthetic}]",
+            "scenes have bands of Sentinel-2 and Sentinel-1, the method",
+        ),
     ],
 )
 def test_a_config_that_cannot_work_is_explained(change: str, message: str) -> None:
