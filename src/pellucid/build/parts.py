@@ -13,6 +13,7 @@ from torch import Tensor
 from pellucid.build import pretrained
 from pellucid.build.pretrained import is_pretrained
 from pellucid.build.run import AUTOENCODERS, TEXT, Metadata, check_tokenizer, find_run, part_of, read_run
+from pellucid.build.weights_file import match
 from pellucid.data.ranges import PICTURE, ValueRange
 from pellucid.data.tokenizer import Tokenizer, read_tokenizer
 from pellucid.errors import InputError
@@ -129,13 +130,7 @@ def _text_encoder(entry: Mapping[str, Any], state: Mapping[str, Tensor]) -> text
     values = {key: value for key, value in entry.items() if key != "name"}
     config = replace(parse(text_encoder.Config, values, where="network"), bands=0)
     weights = {name: value for name, value in state.items() if name.startswith("text.")}
-    try:
-        network = text_encoder.build(config)
-        network.load_state_dict(weights)
-    except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"its weights do not fit its config ({reason}), save the run again") from error
-    return network
+    return _load(text_encoder, config, weights)
 
 
 def _space(
@@ -197,13 +192,18 @@ def _build(entry: dict[str, Any], state: dict[str, Tensor], metadata: Metadata) 
     values = {"bands": bands, **{key: value for key, value in entry.items() if key != "name"}}
     if values["bands"] != bands:
         raise InputError(f"it is for {values['bands']} bands, its images have {bands}; name another")
-    try:
-        network = autoencoder.build(parse(autoencoder.Config, values, where="network"))
-        network.load_state_dict(state)
-    except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"its weights do not fit its config ({reason}), save the run again") from error
+    network = _load(autoencoder, parse(autoencoder.Config, values, where="network"), state)
     return Autoencoding(network, optical=metadata.optical, radar=metadata.radar, losses={})
+
+
+def _load(module: Any, config: Any, state: Mapping[str, Tensor]) -> Any:
+    """Return the network of a config with these weights; `module` is its file in networks/."""
+    try:
+        network = module.build(config)
+    except ValueError as error:
+        raise InputError(f"its config is wrong ({error}), save the run again") from error
+    network.load_state_dict(match(state, network, "its weights", way_out="save the run again"))
+    return network
 
 
 def _describe(images: ValueRange) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pellucid.build.weights_file import read_state_dict
+from pellucid.build.weights_file import match, read_state_dict
 from pellucid.errors import InputError
 from pellucid.networks import autoencoder, text_encoder, text_unet
 from pellucid.networks.autoencoder import LATENT_SCALE
@@ -66,7 +66,7 @@ def read_unet(folder: Path) -> tuple[text_unet.Config, dict[str, Tensor]]:
                 f"the U-Net in {folder} has {name} = {value}, only {ours.config[name]} is known; "
                 "give a model of Stable Diffusion 1 or 2"
             )
-    return config, _checked(weights, network, folder)
+    return config, _matched(weights, network, folder)
 
 
 def read_autoencoder(folder: Path) -> tuple[autoencoder.Config, dict[str, Tensor]]:
@@ -92,7 +92,7 @@ def read_autoencoder(folder: Path) -> tuple[autoencoder.Config, dict[str, Tensor
         "shift": (values.get("shift_factor") or 0.0) * one,
         "error_logvar": torch.tensor(autoencoder.ERROR_LOGVAR),
     }
-    return config, _checked(constants | weights, network, folder)
+    return config, _matched(constants | weights, network, folder)
 
 
 def read_text_encoder(folder: Path) -> tuple[text_encoder.Config, dict[str, Tensor]]:
@@ -117,7 +117,7 @@ def read_text_encoder(folder: Path) -> tuple[text_encoder.Config, dict[str, Tens
         for name, value in _read_weights(folder).items()
         if (short := name.removeprefix("text_model.")).startswith(kept)
     }
-    return config, _checked(weights, network, folder)
+    return config, _matched(weights, network, folder)
 
 
 def _unet_config(values: Mapping[str, Any]) -> text_unet.Config:
@@ -215,22 +215,9 @@ def _on_meta(module: Any, config: Any) -> nn.Module:
         return module.build(config)
 
 
-def _checked(weights: dict[str, Tensor], network: nn.Module, folder: Path) -> dict[str, Tensor]:
-    """Return the weights, after refusing those that are not the network's."""
-    expected = network.state_dict()
-    wrong = [name for name in expected if name not in weights]
-    if wrong:
-        raise InputError(f"the weights in {folder} lack {wrong[0]}, download the model again")
-    wrong = [name for name, value in weights.items() if name not in expected]
-    if wrong:
-        raise InputError(
-            f"the weights in {folder} have {wrong[0]}, which none of Stable Diffusion 1 or 2 has"
-        )
-    for name, value in weights.items():
-        if value.shape != expected[name].shape:
-            shapes = f"{tuple(value.shape)} instead of {tuple(expected[name].shape)}"
-            raise InputError(f"{name} in {folder} has shape {shapes}, download the model again")
-    return weights
+def _matched(weights: dict[str, Tensor], network: nn.Module, folder: Path) -> dict[str, Tensor]:
+    way_out = "download the model again, or take one of Stable Diffusion 1 or 2"
+    return match(weights, network, f"the weights in {folder}", way_out=way_out)
 
 
 def _same(found: Any, ours: Any) -> bool:

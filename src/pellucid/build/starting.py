@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from pellucid.build.fine_tuning import add_lora, freeze
 from pellucid.build.pretrained import is_pretrained, read_autoencoder, read_text_encoder, read_unet
 from pellucid.build.run import find_run, part_of, read_run
+from pellucid.build.weights_file import match
 from pellucid.config import TrainConfig
 from pellucid.errors import InputError
 from pellucid.networks.autoencoder import Autoencoder
@@ -69,11 +70,8 @@ def load_weights(network: nn.Module, state: State, source: str | Path) -> None:
     Raises:
         InputError: if they do not fit the network.
     """
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
-        raise InputError(f"the weights of {source} do not fit the network of the config: {reason}") from error
+    where = f"the weights of {source} do not fit the network of the config"
+    network.load_state_dict(match(state, network, where))
 
 
 def _pretrained(network: nn.Module, folder: Path) -> State:

@@ -4,7 +4,6 @@ A tokenizer of whole words is learnt from the prompts of a data set; that of any
 place. Either is one file, `tokenizer.json`, kept with the weights: other numbers would be other words.
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -81,12 +80,6 @@ class Tokenizer:
         """The id that ends every text."""
         nothing = self._backend.encode("")
         return nothing.ids[sum(nothing.attention_mask) - 1]
-
-    @property
-    def fingerprint(self) -> str:
-        """What tells tokenizers apart that give the same text other ids: 16 hexadecimal digits."""
-        content = json.dumps([self.length, self.end_id, sorted(self._backend.get_vocab().items())])
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def unknown(self, text: str) -> tuple[str, ...]:
         """Return the parts of a text, as written there, for which there is no id."""
