@@ -48,7 +48,7 @@ def test_mean_colours_come_back_by_prompt(tmp_path: Path) -> None:
 
 
 class _Reader:
-    """A method that understands texts."""
+    """A method with a tokenizer."""
 
     def __init__(self, *prompts: str) -> None:
         self.tokenizer = learn_tokenizer(prompts)
@@ -78,7 +78,7 @@ def test_a_tokenizer_that_is_missing_or_another_one_is_refused(tmp_path: Path) -
     with pytest.raises(InputError, match=r"b lacks tokenizer.json, .*; copy it from there"):
         tokenizer_of(tmp_path / "b")
     save_run(tmp_path / "c", config=tiny_config(), method=tiny_method())
-    with pytest.raises(InputError, match="c understands no texts; name the run of a text encoder"):
+    with pytest.raises(InputError, match="c has no text encoder; name the run of a text encoder"):
         tokenizer_of(tmp_path / "c")
 
 

@@ -119,7 +119,7 @@ def test_weights_come_from_a_url_too(
 @pytest.mark.parametrize(
     ("shape", "sentence"),
     [
-        ((1, 4, 16, 16), "the image has 4 bands, VGG sees grey or RGB"),
+        ((1, 4, 16, 16), "the image has 4 bands, VGG needs grey or RGB"),
         ((1, 1, 15, 32), "the image has 15 x 32 pixels, VGG needs sides of 16"),
     ],
 )

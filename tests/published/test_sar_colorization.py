@@ -141,7 +141,7 @@ def test_what_is_no_colorizer_is_refused_in_one_sentence(
 
 def test_a_network_without_radar_is_sent_elsewhere(tmp_path: Path) -> None:
     path = save(tmp_path / "sd.pt", colorizer_weights(sar_channels=0))
-    with pytest.raises(InputError, match=r"cannot import .* its U-Net sees no radar, as Stable Diffusion's"):
+    with pytest.raises(InputError, match=r"cannot import .* its U-Net has no radar input, as Stable"):
         read_checkpoint(path, "sar-colorization")
 
 

@@ -1,6 +1,6 @@
-"""Networks that others trained, from folders of diffusers and transformers: our config, and its weights.
+"""Published networks in folders of diffusers and transformers: our config, and the weights that fit it.
 
-Weights are float32, the state dict that the network of that config loads.
+Weights are float32.
 """
 
 import json
@@ -19,8 +19,7 @@ from pellucid.networks.autoencoder import LATENT_SCALE
 # Where each part lies in a model folder of diffusers.
 UNET, AUTOENCODER, TEXT_ENCODER = "unet", "vae", "text_encoder"
 CONFIG = "config.json"
-# Entries of a U-Net's config that differ from ours without changing what it computes from its weights, or
-# that `_unet_config` reads.
+# Entries of a U-Net's config that may differ from ours: they change no result, or `_unet_config` reads them.
 _UNET_FREE = {
     "sample_size",
     "in_channels",
@@ -31,7 +30,7 @@ _UNET_FREE = {
 }
 # Layers of an autoencoder's attention as diffusers named them before 0.15, and since.
 _RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-# transformers' mistaken number of the end of a text in the configs of its first years: it means the last id.
+# In early configs of transformers, a wrong id of the end of a text, which stands for the last id.
 _LAST_ID = 2
 
 
@@ -41,9 +40,9 @@ def is_pretrained(folder: Path) -> bool:
 
 
 def read_unet(folder: Path) -> tuple[text_unet.Config, dict[str, Tensor]]:
-    """Return a U-Net of Stable Diffusion 1 or 2; its inputs are taken for noised latents, none for radar.
+    """Return a U-Net of Stable Diffusion 1 or 2, whose input is noised latents without radar.
 
-    `text_unet.widen_input` makes room for these.
+    `text_unet.widen_input` adds input channels for the radar.
 
     Args:
         folder: of the whole model, or of the U-Net; in diffusers' format, with its weights as safetensors.
@@ -70,7 +69,7 @@ def read_unet(folder: Path) -> tuple[text_unet.Config, dict[str, Tensor]]:
 
 
 def read_autoencoder(folder: Path) -> tuple[autoencoder.Config, dict[str, Tensor]]:
-    """Return an autoencoder of Stable Diffusion, whose latents its scale brings to deviation 1.
+    """Return an autoencoder of Stable Diffusion, with the scale of its latents.
 
     Args:
         folder: of the whole model, or of the autoencoder; in diffusers' format, with safetensors.
@@ -96,7 +95,7 @@ def read_autoencoder(folder: Path) -> tuple[autoencoder.Config, dict[str, Tensor
 
 
 def read_text_encoder(folder: Path) -> tuple[text_encoder.Config, dict[str, Tensor]]:
-    """Return the text half of a CLIP; what belongs to its images is left out.
+    """Return the text encoder of a CLIP, without its image encoder.
 
     Args:
         folder: of a model of diffusers, of its text encoder, or of a CLIP of transformers; with safetensors.

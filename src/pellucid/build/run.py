@@ -1,6 +1,6 @@
 """A run folder: config.yaml, weights.safetensors, card.md, metrics.json; weights are never pickled.
 
-One that understands texts holds their tokenizer.json too, and the weights know which it is.
+A run with a text encoder also holds its tokenizer.json, whose SHA-256 is in the metadata of the weights.
 """
 
 import dataclasses
@@ -27,9 +27,9 @@ from pellucid.methods.method import Method
 
 CONFIG, WEIGHTS, CARD, METRICS = "config.yaml", "weights.safetensors", "card.md", "metrics.json"
 SHIPPED = Path(__file__).parents[1] / "weights"
-# Before the keys of the autoencoders that a network in latent space needs, each followed by what it encodes.
+# Prefix of the weights of the autoencoders of a network in latent space; what each encodes follows.
 AUTOENCODERS = "autoencoders."
-# Before the keys of the text encoder of a network that heeds texts.
+# Prefix of the weights of the text encoder of a network that is conditioned on texts.
 TEXT = "text_encoder."
 
 
@@ -43,10 +43,9 @@ class Metadata:
         mean_spectrum: the training set's mean per optical band, in [0, 1].
         autoencoders: config's `network` entry of each autoencoder whose weights are in the file, by what it
             encodes, "optical" or "sar".
-        mean_colors: the same per prompt of the training set, and of all of it under "", where radar is given
-            colours.
-        tokenizer: SHA-256 of the file tokenizer.json of a run that understands texts.
-        text: config's `network` entry of the text encoder whose weights are in the file beside the network's.
+        mean_colors: the same per prompt, and of the whole training set under ""; for colorized radar.
+        tokenizer: SHA-256 of tokenizer.json, if the run has a text encoder.
+        text: config's `network` entry of the text encoder whose weights are in the file.
     """
 
     optical: ValueRange
@@ -72,8 +71,7 @@ def save_run(
     Args:
         folder: made where it is missing; files of an earlier run are replaced.
         config: complete, as the method was built.
-        method: whose network's weights are saved, and those of the autoencoders and of the text encoder that
-            it needs; and its `tokenizer`, if it has one.
+        method: its network is saved, with the autoencoders, text encoder and tokenizer that it needs.
         card: text of card.md, where given.
         metrics: figures of metrics.json, where given; plain numbers, lists and dictionaries.
         half: save the weights in half precision, for a file half as large.
@@ -162,7 +160,7 @@ def check_tokenizer(folder: Path, metadata: Metadata) -> Tokenizer:
     """
     path = folder / TOKENIZER
     if metadata.tokenizer is None:
-        raise InputError(f"{folder} understands no texts; name the run of a text encoder or a colorizer")
+        raise InputError(f"{folder} has no text encoder; name the run of a text encoder or a colorizer")
     if not path.is_file():
         raise InputError(
             f"{folder} lacks {TOKENIZER}, the words that it was trained with; copy it from there"
@@ -180,14 +178,14 @@ def check_tokenizer(folder: Path, metadata: Metadata) -> Tokenizer:
 
 
 def part_of(state: Mapping[str, Tensor], prefix: str | None = None) -> dict[str, Tensor]:
-    """Return, from the weights of a run, those with a prefix, without it; None: of the network alone."""
+    """Return the weights with a prefix, without it, from those of a run; None: the network's."""
     if prefix is None:
         return {name: value for name, value in state.items() if not name.startswith((AUTOENCODERS, TEXT))}
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def find_run(name_or_path: str | Path) -> Path:
-    """Return the run folder that is meant: a folder, or the name of a model that ships with the package.
+    """Return the run folder of a path, or of the name of a model that ships with the package.
 
     Raises:
         InputError: listing the known names, if it is neither.
@@ -210,7 +208,7 @@ def find_shipped(serves: Callable[[Any], bool], wanted: str) -> str:
     """Return the name of the first model that ships and whose config's `method` serves.
 
     Args:
-        serves: says whether a config's `method` is of the wanted kind.
+        serves: whether a config's `method` is of the wanted kind.
         wanted: what such a model does, for the message.
 
     Raises:

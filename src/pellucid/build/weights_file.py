@@ -1,4 +1,4 @@
-"""Files of weights by path or URL, read without running any code in them."""
+"""Files of weights by path or URL, read without running any code in them, and matched with a network."""
 
 import argparse
 import pickle
@@ -20,7 +20,7 @@ from pellucid.errors import InputError
 from pellucid.networks._vgg import VGG16, VGG16_TAPS, VGG19, VGG19_TAPS, VGG_CHANNELS, Lpips, Vgg
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
-# Under which key the published training scripts put the weights; a checkpoint may also be the bare weights.
+# Keys under which published training scripts save the weights; a checkpoint may also be the bare weights.
 HOLDERS = ("network", "model_state_dict", "state_dict")
 # What torch.nn.DataParallel puts before every key.
 WRAPPED = "module."
@@ -75,7 +75,7 @@ def _read(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        # Training checkpoints of GLF-CR hold their command line's options beside the weights.
+        # Training checkpoints of GLF-CR hold their command line's options besides the weights.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What a published format says: our network of the same function, its sizes, and the names of its weights."""
+"""The description of a published format: our network, its sizes, and where its weights go."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -23,7 +23,7 @@ class Layout:
     Attributes:
         network: our module that computes the same.
         sizes: (weights, hints) -> arguments of the network's `Config`. A KeyError names a missing tensor, a
-            ValueError says what else is wrong.
+            ValueError gives any other reason.
         prefix: of the keys of the network's weights.
         rules: (sizes) -> where each published tensor goes; None: the published names are ours.
         constants: values of our tensors that checkpoints do not hold.
@@ -56,7 +56,7 @@ class Format(Layout):
 
     Attributes:
         method: (config's `network` entry, tensors that are not weights of the network, hints) -> config's
-            `method` entry. A ValueError says why there is none.
+            `method` entry. A ValueError gives the reason if there is none.
         computed: last parts of the keys of buffers that our network computes itself.
         unused: prefixes of weights that the published code never uses.
         hints: fields of `Hints` that the format uses.

@@ -1,4 +1,4 @@
-"""What the user can say about a checkpoint that its shapes do not show."""
+"""What the shapes in a checkpoint do not show, and the user can add."""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -26,7 +26,7 @@ class Published:
 
     Attributes:
         network: the config's `network` entry, with its name.
-        method: the config's `method` entry; its bands have their usual names, where their number tells.
+        method: the config's `method` entry; its bands have their usual names, if their number has such.
         weights: float32, the state dict that this network loads.
         parts: autoencoders and text encoder that came with it.
     """
@@ -43,7 +43,7 @@ def read_checkpoint(path: Path, format: str, hints: Hints | None = None) -> Publ
     Args:
         path: .pth or .pt, read without running any code in it, or .safetensors.
         format: one of `known_formats`.
-        hints: what the file does not say.
+        hints: what the shapes do not show.
 
     Raises:
         InputError: if the format is unknown or has no use for a hint, the file cannot be read or holds
@@ -90,7 +90,7 @@ def _network(tensors: dict[str, Tensor], layout: Layout, hints: Hints) -> tuple[
     """Take a network's tensors out of the others; return the config's `network` entry and the state dict.
 
     Raises:
-        ValueError: if they are another's.
+        ValueError: if they are not those of that network.
     """
     names = [name for name in tensors if name.startswith(layout.prefix)]
     weights = {name.removeprefix(layout.prefix): tensors.pop(name) for name in names}
@@ -141,7 +141,7 @@ def import_run(
         optical: names of the optical bands; empty: all thirteen, or B04, B03, B02 where there are three;
             gray for slices; none where an autoencoder has two bands or `radar` is given for it.
         radar: names of the radar bands; empty: VV, VH, or VV where there is one.
-        hints: what the checkpoint does not say.
+        hints: what the shapes do not show.
 
     Raises:
         InputError: if the checkpoint is not of that format, or names or hints do not fit it.

@@ -259,8 +259,8 @@ def _res_block(published: str, ours: str, *, is_wider: bool) -> Iterator[Rule]:
 def _method(network: Entry, _rest: Weights, _hints: Hints) -> Entry:
     if not network["sar_channels"]:
         raise ValueError(
-            "its U-Net sees no radar, as Stable Diffusion's own; start a training from that in the format of "
-            "diffusers (train.init_from)"
+            "its U-Net has no radar input, as Stable Diffusion's own; start a training from that in the "
+            "format of diffusers (train.init_from)"
         )
     return {
         "name": "generative",

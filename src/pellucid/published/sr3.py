@@ -12,7 +12,7 @@ from pellucid.published._format import Entry, Format, Weights
 from pellucid.published._hints import Hints
 from pellucid.published._rename import find_levels
 
-# How many times larger the published x8 results are than the inputs; for the x4 ones the user must say so.
+# How many times larger the published x8 results are than the inputs; for the x4 ones `Hints.scale` is needed.
 SCALE = 8
 # Sampling steps of an imported model, unless it was trained with fewer.
 STEPS = 50
@@ -29,7 +29,7 @@ def _sizes(weights: Weights, hints: Hints) -> Entry:
     groups = hints.groups or (16 if (width, multipliers) == DEEP else 32)
     if width % groups:
         raise ValueError(f"its {width} channels do not divide into {groups} groups, give --groups")
-    image_size = sr3_unet.Config.image_size  # any would do: attention is known by its levels
+    image_size = sr3_unet.Config.image_size  # any: attention is found by level
     return {
         "bands": weights["final_conv.block.3.weight"].shape[0],
         "width": width,
@@ -94,7 +94,7 @@ def _check_buffers(buffers: Weights, betas: Tensor) -> None:
 
 
 def _derived(betas: Tensor) -> dict[str, Tensor]:
-    """Return what published checkpoints hold beside the betas. Ho et al. 2020, arXiv:2006.11239, Eq. 4, 7."""
+    """Return what checkpoints hold besides the betas. Ho et al. 2020, arXiv:2006.11239, Eq. 4, 7."""
     share = (1 - betas).cumprod(0)
     before = torch.cat([torch.ones_like(share[:1]), share[:-1]])
     variance = betas * (1 - before) / (1 - share)
