@@ -61,6 +61,13 @@ def tokenizer_of(run: Path) -> Tokenizer:
     return check_tokenizer(run, read_metadata(run)[1])
 
 
+def test_metadata_are_read_without_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_run(tmp_path, config=tiny_config(), method=tiny_method())
+    config, _, metadata = read_run(tmp_path)
+    monkeypatch.setattr(run, "_single", None)  # which every tensor passes through
+    assert read_metadata(tmp_path) == (config, metadata)
+
+
 def test_a_tokenizer_comes_back_from_its_run(tmp_path: Path) -> None:
     method = _Reader("Region: sea", "Region: ice")
     save_run(tmp_path, config=tiny_config(), method=method)

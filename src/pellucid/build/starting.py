@@ -71,7 +71,8 @@ def load_weights(network: nn.Module, state: State, source: str | Path) -> None:
         InputError: if they do not fit the network.
     """
     where = f"the weights of {source} do not fit the network of the config"
-    network.load_state_dict(match(state, network, where))
+    way_out = "set its sizes to those of the weights, or name other weights"
+    network.load_state_dict(match(state, network, where, way_out=way_out))
 
 
 def _pretrained(network: nn.Module, folder: Path) -> State:
