@@ -20,15 +20,16 @@ from PIL import Image
 from safetensors.torch import save_file
 from tests.painters import save_radar
 from tests.pairs import write_pairs
-from tests.tiny import TinyData
+from tests.tiny import BANDS, TinyData
 from typer.testing import CliRunner
 
-from pellucid.build.method import build_network
+from pellucid.build.method import build_network, load
 from pellucid.cli import app
-from pellucid.config import load_config
+from pellucid.config import Config, load_config
 from pellucid.data.tokenizer import default_tokenizer
 from pellucid.generative.path import beta_schedule
 from pellucid.networks import sr3_unet
+from pellucid.schema import parse
 from pellucid.simulate.pairs import simulate_pairs
 
 REPOSITORY = Path(__file__).parents[1]
@@ -324,12 +325,20 @@ def test_a_toy_works_on_its_shelf(path: str, tmp_path: Path, monkeypatch: pytest
     batch = TinyData(1)[0]
     match Path(path).parent.name:
         case "networks":
-            network = module.build(module.Config(optical_bands=3))
-            assert network(batch.degraded, batch.sar).shape == batch.target.shape
+            method = {"name": "regression", "optical": BANDS, "radar": ("VV", "VH")}
+            values = {"network": {"name": "toy"}, "method": method, "data": {"train": ()}}
+            config = parse(Config, values, where="toy")
+            assert build_network(config)(batch.degraded, batch.sar).shape == batch.target.shape
         case "losses":
             loss = getattr(module, Path(path).stem)
             assert loss(batch.target, batch) < loss(batch.degraded, batch)
         case "datasets":
             check_layout(module, tmp_path / "data")
         case "published":
-            assert module.FORMAT.network.build
+            network = module.FORMAT.network.build(module.FORMAT.network.Config(optical_bands=3, width=4))
+            torch.save(network.state_dict(), tmp_path / "toy.pth")
+            words = ["import", "toy", str(tmp_path / "toy.pth"), str(tmp_path / "run")]
+            assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
+            imported = load(tmp_path / "run", device="cpu").network
+            expected = network(batch.degraded, batch.sar)
+            torch.testing.assert_close(imported(batch.degraded, batch.sar), expected)

@@ -236,7 +236,7 @@ def test_perceptual_is_the_mean_squared_difference_of_features() -> None:
 
 
 def test_perceptual_refuses_what_is_neither_grey_nor_rgb() -> None:
-    with pytest.raises(ValueError, match="the image has 2 bands, VGG sees grey or RGB"):
+    with pytest.raises(ValueError, match="the image has 2 bands, VGG needs grey or RGB"):
         term("perceptual")(flat(0.3), batch(target=flat(0.5)))
 
 

@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 from tiny import BANDS, tiny_config, tiny_method
 
 from pellucid.build import run
-from pellucid.build.run import find_run, read_run, read_tokenizer_of, save_run, shipped_runs
+from pellucid.build.run import check_tokenizer, find_run, read_metadata, read_run, save_run, shipped_runs
 from pellucid.data.files import write_atomically
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
-from pellucid.data.tokenizer import learn_tokenizer
+from pellucid.data.tokenizer import Tokenizer, learn_tokenizer
 from pellucid.errors import InputError
 
 
@@ -48,7 +48,7 @@ def test_mean_colours_come_back_by_prompt(tmp_path: Path) -> None:
 
 
 class _Reader:
-    """A method that understands texts."""
+    """A method with a tokenizer."""
 
     def __init__(self, *prompts: str) -> None:
         self.tokenizer = learn_tokenizer(prompts)
@@ -57,10 +57,21 @@ class _Reader:
         return getattr(tiny_method(), name)
 
 
+def tokenizer_of(run: Path) -> Tokenizer:
+    return check_tokenizer(run, read_metadata(run)[1])
+
+
+def test_metadata_are_read_without_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_run(tmp_path, config=tiny_config(), method=tiny_method())
+    config, _, metadata = read_run(tmp_path)
+    monkeypatch.setattr(run, "_single", None)  # which every tensor passes through
+    assert read_metadata(tmp_path) == (config, metadata)
+
+
 def test_a_tokenizer_comes_back_from_its_run(tmp_path: Path) -> None:
     method = _Reader("Region: sea", "Region: ice")
     save_run(tmp_path, config=tiny_config(), method=method)
-    assert read_tokenizer_of(tmp_path).fingerprint == method.tokenizer.fingerprint
+    assert tokenizer_of(tmp_path).to_json() == method.tokenizer.to_json()
     digest = hashlib.sha256((tmp_path / "tokenizer.json").read_bytes()).hexdigest()
     assert read_run(tmp_path)[2].tokenizer == digest
 
@@ -70,12 +81,12 @@ def test_a_tokenizer_that_is_missing_or_another_one_is_refused(tmp_path: Path) -
         save_run(tmp_path / name, config=tiny_config(), method=_Reader(prompt))
     (tmp_path / "b" / "tokenizer.json").replace(tmp_path / "a" / "tokenizer.json")
     with pytest.raises(InputError, match=r"a.tokenizer.json is not the tokenizer of training: .* copy that"):
-        read_tokenizer_of(tmp_path / "a")
+        tokenizer_of(tmp_path / "a")
     with pytest.raises(InputError, match=r"b lacks tokenizer.json, .*; copy it from there"):
-        read_tokenizer_of(tmp_path / "b")
+        tokenizer_of(tmp_path / "b")
     save_run(tmp_path / "c", config=tiny_config(), method=tiny_method())
-    with pytest.raises(InputError, match="c understands no texts; name the run of a text encoder"):
-        read_tokenizer_of(tmp_path / "c")
+    with pytest.raises(InputError, match="c has no text encoder; name the run of a text encoder"):
+        tokenizer_of(tmp_path / "c")
 
 
 def test_half_precision_halves_the_file_and_keeps_three_digits(tmp_path: Path) -> None:

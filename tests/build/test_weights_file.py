@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from pellucid.build.weights_file import read_state_dict
+from pellucid.build.weights_file import match, read_state_dict
 from pellucid.errors import InputError
 
 WEIGHTS = {"weight": torch.arange(6.0).view(2, 3), "bias": torch.ones(2)}
@@ -66,3 +66,23 @@ def test_a_url_that_gives_nothing_is_named_in_one_sentence(cache: Path, url: str
         read_state_dict(url)
     assert "\n" not in str(caught.value)
     assert not list(cache.glob("*"))
+
+
+def test_weights_of_the_right_names_and_shapes_match() -> None:
+    assert same(match(WEIGHTS, nn.Linear(3, 2), "these"), WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        ({"weight": WEIGHTS["weight"]}, "net.pth: bias is missing; give another"),
+        ({**WEIGHTS, "bias": torch.ones(3)}, "net.pth: bias has shape (3,) instead of (2,); give another"),
+        ({**WEIGHTS, "more": torch.ones(1)}, "net.pth: more is no weight of that network; give another"),
+    ],
+)
+def test_weights_of_another_network_are_refused_by_the_first_that_differs(
+    found: dict[str, Tensor], sentence: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        match(found, nn.Linear(3, 2), "net.pth", way_out="give another")
+    assert str(caught.value) == sentence

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pellucid.data.resample import enlarge, reduce
+from pellucid.data.resample import enlarge, fill_gaps, reduce
 
 
 @pytest.mark.parametrize("factor", [2, 4, 8])
@@ -32,3 +32,16 @@ def test_a_flat_image_stays_flat() -> None:
 def test_sides_that_do_not_divide_are_refused() -> None:
     with pytest.raises(ValueError, match="10 x 12 pixels, both must divide by 4"):
         reduce(torch.zeros(1, 1, 10, 12), 4)
+
+
+def test_gaps_take_the_nearest_value_of_their_own_band() -> None:
+    values = np.array([[[1, 9, 9, 2]], [[3, 9, 9, 4]]], np.float32)
+    filled = fill_gaps(values, np.array([[True, False, False, True]]))
+    assert filled.tolist() == [[[1, 1, 2, 2]], [[3, 3, 4, 4]]]
+
+
+def test_without_gaps_nothing_changes_and_with_gaps_alone_all_is_zero() -> None:
+    values = np.full((1, 2, 2), 5, np.float32)
+    assert fill_gaps(values, np.ones((2, 2), np.bool_)) is values
+    values[0, 0, 0] = np.nan
+    assert fill_gaps(values, np.zeros((2, 2), np.bool_)).tolist() == [[[0, 5], [5, 5]]]

@@ -13,6 +13,7 @@ from pellucid.data.tokenizer import (
     SPECIAL,
     Tokenizer,
     check_size,
+    default_tokenizer,
     learn_tokenizer,
     read_tokenizer,
     word_tokenizer,
@@ -88,9 +89,9 @@ def test_vocabulary_is_ordered_by_frequency_and_alphabet() -> None:
 
 
 def test_vocabulary_does_not_depend_on_the_order_of_the_texts() -> None:
-    assert learn_tokenizer(PROMPTS).fingerprint == learn_tokenizer(PROMPTS[::-1]).fingerprint
-    assert learn_tokenizer(PROMPTS).fingerprint != learn_tokenizer(PROMPTS[1:]).fingerprint
-    assert learn_tokenizer(PROMPTS).fingerprint != learn_tokenizer(PROMPTS, length=20).fingerprint
+    assert learn_tokenizer(PROMPTS).to_json() == learn_tokenizer(PROMPTS[::-1]).to_json()
+    assert learn_tokenizer(PROMPTS).to_json() != learn_tokenizer(PROMPTS[1:]).to_json()
+    assert learn_tokenizer(PROMPTS).to_json() != learn_tokenizer(PROMPTS, length=20).to_json()
 
 
 def test_unknown_words_are_reported_as_they_were_written() -> None:
@@ -105,7 +106,7 @@ def test_saved_tokenizer_is_the_same_in_a_run_folder_and_alone(tmp_path: Path) -
     for path in (tmp_path, tmp_path / "tokenizer.json"):
         again = read_tokenizer(path)
         assert torch.equal(again([*PROMPTS, "other"]), tokenizer([*PROMPTS, "other"]))
-        assert again.fingerprint == tokenizer.fingerprint
+        assert again.to_json() == tokenizer.to_json()
         assert again.length == 20
 
 
@@ -180,3 +181,22 @@ def test_length_must_be_known() -> None:
     backend.no_padding()
     with pytest.raises(ValueError, match="pads to no fixed length"):
         Tokenizer(backend)
+
+
+def test_default_ids_are_the_published_ones(golden_folder: Path) -> None:
+    prompts = json.loads((golden_folder / "sar_prompts.json").read_text())
+    expected = golden.arrays(golden_folder, "sar_tokenizer_default")["ids"]
+    assert torch.equal(default_tokenizer()(prompts), expected)
+    published = read_tokenizer(golden_folder / "sar_default_vocab.json")
+    assert default_tokenizer().to_json() == published.to_json()
+
+
+def test_prompt_of_the_guide_has_its_ids() -> None:
+    ids = default_tokenizer(length=14)(["Colorise image, Region: tropical, Season: summer"])
+    assert ids.tolist() == [[2, 4, 5, 105, 6, 109, 8, 105, 7, 109, 13, 3, 0, 0]]
+
+
+def test_a_word_that_stands_twice_has_its_second_place() -> None:
+    tokenizer = default_tokenizer(length=4)
+    assert tokenizer(["her", "[TOKEN_999]"]).tolist() == [[2, 97, 3, 0], [2, 113, 1, 114]]
+    assert tokenizer.size == 1000

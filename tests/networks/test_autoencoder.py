@@ -4,11 +4,12 @@ from pathlib import Path
 import golden
 import pytest
 import torch
+from checkpoints import to_published
 from torch import Tensor
 
 from pellucid.networks.autoencoder import Autoencoder, Config, build
-from pellucid.published import _flux_layout as layout
-from pellucid.published._rename import to_published
+from pellucid.published import cr_rf_autoencoder as layout
+from pellucid.published._hints import Hints
 
 TINY = Config(bands=5, width=8, multipliers=(1, 2, 2), num_blocks=1, latent_channels=3, groups=4)
 
@@ -31,8 +32,9 @@ def images(count: int = 2, height: int = 8, width: int = 12) -> Tensor:
 @torch.inference_mode()
 def test_network_equals_the_published_one(golden_folder: Path, weights: dict[str, Tensor]) -> None:
     known = golden.arrays(golden_folder, "crrf_autoencoder_small")
-    network = build(Config(**layout.autoencoder_sizes(weights))).eval()
-    network.load_state_dict(layout.autoencoder_state(weights))
+    config, _, state = layout.FORMAT.convert(weights, Hints())
+    network = build(config).eval()
+    network.load_state_dict(state)
     mean, logvar = network.posterior(known["x"])
     found = {
         "mean": mean,
@@ -49,29 +51,29 @@ def test_network_has_the_published_parameters() -> None:
         network = build(Config(bands=3))
     named = {name: weight for name, weight in network.named_parameters() if name != "error_logvar"}
     assert sum(weight.numel() for weight in named.values()) == 20_945_483
-    rules = layout.autoencoder_rules(**dataclasses.asdict(Config(bands=3)))
+    rules = layout.rules(**dataclasses.asdict(Config(bands=3)))
     assert len({rule.published for rule in rules}) == len(rules) == 244
     ours = {key for rule in rules for key in rule.ours}
     assert ours == set(named)
 
 
 def test_published_weights_survive_the_way_to_our_names_and_back(weights: dict[str, Tensor]) -> None:
-    rules = layout.autoencoder_rules(**layout.autoencoder_sizes(weights))
-    back = to_published(layout.autoencoder_state(weights), rules)
+    config, _, state = layout.FORMAT.convert(weights, Hints())
+    back = to_published(state, layout.rules(**dataclasses.asdict(config)))
     assert back.keys() == weights.keys()
     for key, value in weights.items():
         assert torch.equal(back[key], value), key
 
 
 def test_weights_of_an_unknown_name_are_not_lost_in_silence(weights: dict[str, Tensor]) -> None:
-    state = layout.autoencoder_state(weights | {"loss.logvar": torch.zeros(1)})
+    _, _, state = layout.FORMAT.convert(weights | {"loss.logvar": torch.zeros(1)}, Hints())
     assert "loss.logvar" in state
 
 
 def test_incomplete_weights_are_refused_by_the_name_that_is_missing(weights: dict[str, Tensor]) -> None:
     some = {key: value for key, value in weights.items() if key != "decoder.mid.attn_1.q.bias"}
     with pytest.raises(KeyError, match=r"decoder\.mid\.attn_1\.q\.bias"):
-        layout.autoencoder_state(some)
+        layout.FORMAT.convert(some, Hints())
 
 
 @pytest.mark.parametrize("size", [(1, 4, 12), (2, 16, 8)])

@@ -7,20 +7,23 @@ from typing import Any
 import golden
 import pytest
 import torch
+from checkpoints import to_published
 from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor
 
 from pellucid.data.batch import Condition
 from pellucid.networks import flux
 from pellucid.networks.flux import Config, FluxNet, Tokens, build, encode_scalar, pack, positions, unpack
-from pellucid.published import _flux_layout as layout
-from pellucid.published._rename import to_published
+from pellucid.published import cr_rf as layout
+from pellucid.published._hints import Hints
 
 TINY = Config(sar_channels=2, text_channels=6, width=32, num_heads=2, num_double=2, num_single=2)
 JOINED = dataclasses.replace(TINY, join="channels")
 SMALL = Config(width=96, num_heads=3, num_double=2, num_single=3)
 # By the published code; a context of 4096 channels is that of 1024 latent ones.
 PUBLISHED = {"latent_channels": 16, "sar_channels": 1024}
+# Of the golden network.
+HINTS = Hints(axes=(8, 12, 12))
 FULL = {"width": 3072, "num_heads": 24, "num_double": 19, "num_single": 38}
 
 
@@ -73,8 +76,9 @@ def test_network_equals_the_published_one(
     is_rounded_alike: bool,
 ) -> None:
     known = golden.arrays(golden_folder, "crrf_flux_small")
-    net = build(Config(**layout.flux_sizes(weights), axes=(8, 12, 12))).eval()
-    net.load_state_dict(layout.flux_state(weights))
+    config, _, state = layout.FORMAT.convert(weights, HINTS)
+    net = build(config).eval()
+    net.load_state_dict(state)
     assert net.sar_in is not None
     if is_rounded_alike:
         monkeypatch.setattr(flux, "frequencies", frequencies_as_rounded_for_the_golden)
@@ -98,13 +102,14 @@ def test_network_has_the_published_parameters(sizes: dict[str, int], count: int,
     with torch.device("meta"):
         net = build(config)
     assert sum(weight.numel() for weight in net.parameters()) == count
-    rules = layout.flux_rules(**dataclasses.asdict(config))
+    rules = layout.rules(**dataclasses.asdict(config))
     assert len({rule.published for rule in rules}) == len(rules) == tensors
     assert {key for rule in rules for key in rule.ours} == net.state_dict().keys()
 
 
 def test_published_weights_survive_the_way_to_our_names_and_back(weights: dict[str, Tensor]) -> None:
-    back = to_published(layout.flux_state(weights), layout.flux_rules(**layout.flux_sizes(weights)))
+    config, _, state = layout.FORMAT.convert(weights, HINTS)
+    back = to_published(state, layout.rules(**dataclasses.asdict(config)))
     assert back.keys() == weights.keys()
     for key, value in weights.items():
         assert torch.equal(back[key], value), key
@@ -112,15 +117,15 @@ def test_published_weights_survive_the_way_to_our_names_and_back(weights: dict[s
 
 def test_sizes_of_published_weights_are_read_off_their_shapes(weights: dict[str, Tensor]) -> None:
     expected = Config(4, 4, width=64, num_heads=2, num_double=2, num_single=2)
-    assert Config(**layout.flux_sizes(weights)) == expected
+    assert Config(**layout.sizes(weights, Hints())) == expected
     rest = {key: value for key, value in weights.items() if not key.startswith("guidance_in")}
-    assert layout.flux_sizes(rest)["guidance"] is None
+    assert layout.sizes(rest, Hints())["guidance"] is None
 
 
 def test_weights_whose_rows_cannot_be_cut_are_refused(weights: dict[str, Tensor]) -> None:
     key = "single_blocks.0.linear1.weight"
     with pytest.raises(ValueError, match=r"single_blocks\.0\.linear1\.weight has 447 rows, must divide by 7"):
-        layout.flux_state(weights | {key: weights[key][1:]})
+        layout.FORMAT.convert(weights | {key: weights[key][1:]}, HINTS)
 
 
 def test_token_holds_two_by_two_pixels_channel_by_channel() -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 import golden
 import pytest
 import torch
+from checkpoints import to_published
 from torch import Tensor
 
 from pellucid.networks.text_encoder import MIN_TEMPERATURE, Config, TextEncoder, build
-from pellucid.published import _sd_layout as layout
-from pellucid.published._rename import to_published
+from pellucid.published import sar_colorization as layout
+from pellucid.published._hints import Hints
 
 TINY = Config(vocab_size=20, width=16, num_layers=2, num_heads=2, length=9)
 PAIRED = dataclasses.replace(TINY, bands=4, image_width=8, features=6)
@@ -31,8 +32,9 @@ def paired() -> TextEncoder:
 @torch.inference_mode()
 def test_network_equals_the_published_one(golden_folder: Path, weights: dict[str, Tensor]) -> None:
     known = golden.arrays(golden_folder, "sar_clip_small")
-    network = build(Config(**layout.text_encoder_sizes(weights, num_heads=4))).eval()
-    network.load_state_dict(layout.text_encoder_state(weights))
+    config, _, state = layout.TEXTS.convert(weights, Hints(num_heads=4))
+    network = build(config).eval()
+    network.load_state_dict(state)
     torch.testing.assert_close(network(known["ids"]), known["out"], **golden.TOLERANCE)
 
 
@@ -46,7 +48,8 @@ def test_network_has_the_published_parameters() -> None:
 
 
 def test_published_weights_survive_the_way_to_our_names_and_back(weights: dict[str, Tensor]) -> None:
-    back = to_published(layout.text_encoder_state(weights), layout.text_encoder_rules(num_layers=2))
+    _, _, state = layout.TEXTS.convert(weights, Hints(num_heads=4))
+    back = to_published(state, layout.text_encoder_rules(num_layers=2))
     assert back.keys() == weights.keys()
     for key, value in weights.items():
         assert torch.equal(back[key], value), key
@@ -58,7 +61,7 @@ def test_heads_of_the_published_size_follow_from_the_width() -> None:
         "embedding.position_embedding": torch.empty(77, 768),
         "layers.0.linear_1.weight": torch.empty(1),
     }
-    sizes = layout.text_encoder_sizes(shapes)
+    sizes = layout.text_encoder_sizes(shapes, Hints())
     assert Config(**sizes) == dataclasses.replace(Config(), num_layers=1)
 
 

@@ -1,6 +1,6 @@
-"""Training parts of a network only: weights that stay as they are, and low-rank additions to them (LoRA).
+"""Training a part of a network: frozen weights, and low-rank additions to them (LoRA).
 
-Hu et al. 2022, arXiv:2106.09685, by peft's layers.
+Hu et al. 2022, arXiv:2106.09685, with peft's layers.
 """
 
 import difflib
@@ -14,22 +14,22 @@ from torch import Tensor, nn
 
 from pellucid.errors import InputError
 
-# Before a pattern of weights that are to be trained after all.
+# Prefix of a pattern of weights that are trained in spite of an earlier pattern.
 EXCEPT = "!"
-# What peft calls the additions if nobody names them, and the layer to whose output they are added.
+# peft's names of the additions and of the layer to whose output they are added.
 ADAPTER, BASE = "default", "base_layer"
 
 
 def freeze(network: nn.Module, patterns: Sequence[str]) -> None:
-    """Keep training from changing the weights that the patterns mean.
+    """Freeze the weights whose names match the patterns.
 
     Args:
-        network: whose weights change if no pattern fits.
-        patterns: of the names of weights, where `*` is any part of a name; a pattern after `!` excepts its
-            weights again, and of several patterns that fit, the last counts.
+        network: weights that match no pattern stay as they are.
+        patterns: `*` matches any part of a name; a pattern after `!` unfreezes its weights, and of several
+            that match, the last counts.
 
     Raises:
-        InputError: if a pattern fits no weight.
+        InputError: if a pattern matches no weight.
     """
     names = [name for name, _ in network.named_parameters()]
     for pattern in patterns:
@@ -45,12 +45,12 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> None:
 
 
 def add_lora(network: nn.Module, rank: int, *, seed: int) -> None:
-    """Add a product of two small matrices to every frozen linear layer; at first it changes nothing.
+    """Add a product of two small matrices, initially zero, to every frozen linear layer.
 
     Args:
-        network: `freeze` goes before.
+        network: call `freeze` first.
         rank: of the products, from 1.
-        seed: of their first factors; the second ones begin at 0.
+        seed: of the first factors; the second ones are initially 0.
 
     Raises:
         InputError: if peft is not installed, or no linear layer is frozen.
@@ -78,10 +78,7 @@ def add_lora(network: nn.Module, rank: int, *, seed: int) -> None:
 
 
 def plain_state(network: nn.Module) -> dict[str, Tensor]:
-    """Return the weights of the network as it would be without additions to its layers, these taken in.
-
-    A network that has none gives its `state_dict`.
-    """
+    """Return the `state_dict` of the network with its low-rank additions, if any, merged into the weights."""
     layers: dict[str, Any] = {name: module for name, module in network.named_modules() if _has_lora(module)}
     state = {}
     for name, value in network.state_dict().items():

@@ -1,6 +1,7 @@
 """Config -> objects; the only file that sees every layer."""
 
 import importlib
+import pkgutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from pellucid import networks
 from pellucid.build.parts import Parts, Spaces, read_parts, read_spaces, read_texts
 from pellucid.build.run import Metadata, find_run, part_of, read_run
 from pellucid.build.starting import load_weights
@@ -34,7 +36,6 @@ from pellucid.networks.text_encoder import TextEncoder
 from pellucid.schema import parse
 
 AnyMethod: TypeAlias = Regression | Generative | Autoencoding | Contrastive
-NETWORKS = Path(__file__).parents[1] / "networks"
 
 # A term of the loss: (estimated image, batch) -> scalar.
 Loss: TypeAlias = Callable[[Tensor, Batch], Tensor]
@@ -94,7 +95,8 @@ def _channels(method: MethodConfig, spaces: Spaces | None, texts: Texts | None) 
 
 def known_networks() -> tuple[str, ...]:
     """Return the names that `network.name` may have: the files in networks/."""
-    return tuple(sorted(path.stem for path in NETWORKS.glob("[a-z]*.py") if path.stem != "blocks"))
+    names = (module.name for module in pkgutil.iter_modules(networks.__path__))
+    return tuple(sorted(name for name in names if not name.startswith("_")))
 
 
 def build_method(config: Config, metadata: Metadata | None = None, parts: Parts | None = None) -> AnyMethod:

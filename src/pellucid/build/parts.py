@@ -1,6 +1,6 @@
-"""Config -> what a generative method needs beside its network: spaces and texts.
+"""Config -> what a generative method needs besides its network: its spaces and its text encoder.
 
-Spaces are the pixels, or the autoencoders' latents, that it works on; texts are the encoder of its prompts.
+A space is the pixels, or the latents of an autoencoder, in which the network works.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from torch import Tensor
 from pellucid.build import pretrained
 from pellucid.build.pretrained import is_pretrained
 from pellucid.build.run import AUTOENCODERS, TEXT, Metadata, check_tokenizer, find_run, part_of, read_run
+from pellucid.build.weights_file import match
 from pellucid.data.ranges import PICTURE, ValueRange
 from pellucid.data.tokenizer import Tokenizer, read_tokenizer
 from pellucid.errors import InputError
@@ -25,7 +26,7 @@ from pellucid.schema import parse
 
 @dataclass(frozen=True)
 class Spaces:
-    """The forms in which a network sees optical images and radar."""
+    """The spaces, pixels or latents, of the optical images and of the radar."""
 
     optical: Pixels | Latents
     sar: Pixels | Latents
@@ -33,13 +34,13 @@ class Spaces:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a saved run holds of its autoencoders and of its text encoder.
+    """The autoencoders and the text encoder of a saved run.
 
     Attributes:
         autoencoders: the config's `network` entry of each, by what it encodes.
         state: all weights of the run.
         text: the config's `network` entry of the text encoder.
-        tokenizer: that goes with it.
+        tokenizer: of the text encoder.
     """
 
     autoencoders: Mapping[str, dict[str, Any]] = field(default_factory=dict)
@@ -49,10 +50,10 @@ class Parts:
 
 
 def read_parts(folder: Path, state: Mapping[str, Tensor], metadata: Metadata) -> Parts:
-    """Return what the run in a folder, of which `read_run` gave the rest, holds of autoencoders and texts.
+    """Return the parts of the run in a folder, of which `read_run` gave weights and metadata.
 
     Raises:
-        InputError: if it understands texts, and the tokenizer is missing or another one.
+        InputError: if it has a text encoder, and the tokenizer is missing or another one.
     """
     tokenizer = None if metadata.tokenizer is None else check_tokenizer(folder, metadata)
     return Parts(metadata.autoencoders, state, metadata.text, tokenizer)
@@ -97,7 +98,7 @@ def read_texts(options: GenerativeConfig, parts: Parts | None = None) -> Texts |
         parts: of a saved run; what it lacks is read from the run that the config names.
 
     Raises:
-        InputError: if there is no such run, it understands no texts, or its tokenizer is missing or another.
+        InputError: if there is no such run, it has no text encoder, or its tokenizer is missing or another.
     """
     if not options.text:
         return None
@@ -125,17 +126,11 @@ def _texts_of(source: str) -> Texts:
 
 
 def _text_encoder(entry: Mapping[str, Any], state: Mapping[str, Tensor]) -> text_encoder.TextEncoder:
-    """Return the text's half of a text encoder, without the images that it learnt from."""
+    """Return the text encoder, without the image encoder of its training."""
     values = {key: value for key, value in entry.items() if key != "name"}
     config = replace(parse(text_encoder.Config, values, where="network"), bands=0)
     weights = {name: value for name, value in state.items() if name.startswith("text.")}
-    try:
-        network = text_encoder.build(config)
-        network.load_state_dict(weights)
-    except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"its weights do not fit its config ({reason}), save the run again") from error
-    return network
+    return _load(text_encoder, config, weights)
 
 
 def _space(
@@ -197,13 +192,18 @@ def _build(entry: dict[str, Any], state: dict[str, Tensor], metadata: Metadata) 
     values = {"bands": bands, **{key: value for key, value in entry.items() if key != "name"}}
     if values["bands"] != bands:
         raise InputError(f"it is for {values['bands']} bands, its images have {bands}; name another")
-    try:
-        network = autoencoder.build(parse(autoencoder.Config, values, where="network"))
-        network.load_state_dict(state)
-    except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"its weights do not fit its config ({reason}), save the run again") from error
+    network = _load(autoencoder, parse(autoencoder.Config, values, where="network"), state)
     return Autoencoding(network, optical=metadata.optical, radar=metadata.radar, losses={})
+
+
+def _load(module: Any, config: Any, state: Mapping[str, Tensor]) -> Any:
+    """Return the network of a config with these weights; `module` is its file in networks/."""
+    try:
+        network = module.build(config)
+    except ValueError as error:
+        raise InputError(f"its config is wrong ({error}), save the run again") from error
+    network.load_state_dict(match(state, network, "its weights", way_out="save the run again"))
+    return network
 
 
 def _describe(images: ValueRange) -> str:

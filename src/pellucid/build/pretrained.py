@@ -1,6 +1,6 @@
-"""Networks that others trained, from folders of diffusers and transformers: our config, and its weights.
+"""Published networks in folders of diffusers and transformers: our config, and the weights that fit it.
 
-Weights are float32, the state dict that the network of that config loads.
+Weights are float32.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pellucid.build.weights_file import read_state_dict
+from pellucid.build.weights_file import match, read_state_dict
 from pellucid.errors import InputError
 from pellucid.networks import autoencoder, text_encoder, text_unet
 from pellucid.networks.autoencoder import LATENT_SCALE
@@ -19,8 +19,7 @@ from pellucid.networks.autoencoder import LATENT_SCALE
 # Where each part lies in a model folder of diffusers.
 UNET, AUTOENCODER, TEXT_ENCODER = "unet", "vae", "text_encoder"
 CONFIG = "config.json"
-# Entries of a U-Net's config that differ from ours without changing what it computes from its weights, or
-# that `_unet_config` reads.
+# Entries of a U-Net's config that may differ from ours: they change no result, or `_unet_config` reads them.
 _UNET_FREE = {
     "sample_size",
     "in_channels",
@@ -31,7 +30,7 @@ _UNET_FREE = {
 }
 # Layers of an autoencoder's attention as diffusers named them before 0.15, and since.
 _RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-# transformers' mistaken number of the end of a text in the configs of its first years: it means the last id.
+# In early configs of transformers, a wrong id of the end of a text, which stands for the last id.
 _LAST_ID = 2
 
 
@@ -41,9 +40,9 @@ def is_pretrained(folder: Path) -> bool:
 
 
 def read_unet(folder: Path) -> tuple[text_unet.Config, dict[str, Tensor]]:
-    """Return a U-Net of Stable Diffusion 1 or 2; its inputs are taken for noised latents, none for radar.
+    """Return a U-Net of Stable Diffusion 1 or 2, whose input is noised latents without radar.
 
-    `text_unet.widen_input` makes room for these.
+    `text_unet.widen_input` adds input channels for the radar.
 
     Args:
         folder: of the whole model, or of the U-Net; in diffusers' format, with its weights as safetensors.
@@ -66,11 +65,11 @@ def read_unet(folder: Path) -> tuple[text_unet.Config, dict[str, Tensor]]:
                 f"the U-Net in {folder} has {name} = {value}, only {ours.config[name]} is known; "
                 "give a model of Stable Diffusion 1 or 2"
             )
-    return config, _checked(weights, network, folder)
+    return config, _matched(weights, network, folder)
 
 
 def read_autoencoder(folder: Path) -> tuple[autoencoder.Config, dict[str, Tensor]]:
-    """Return an autoencoder of Stable Diffusion, whose latents its scale brings to deviation 1.
+    """Return an autoencoder of Stable Diffusion, with the scale of its latents.
 
     Args:
         folder: of the whole model, or of the autoencoder; in diffusers' format, with safetensors.
@@ -92,11 +91,11 @@ def read_autoencoder(folder: Path) -> tuple[autoencoder.Config, dict[str, Tensor
         "shift": (values.get("shift_factor") or 0.0) * one,
         "error_logvar": torch.tensor(autoencoder.ERROR_LOGVAR),
     }
-    return config, _checked(constants | weights, network, folder)
+    return config, _matched(constants | weights, network, folder)
 
 
 def read_text_encoder(folder: Path) -> tuple[text_encoder.Config, dict[str, Tensor]]:
-    """Return the text half of a CLIP; what belongs to its images is left out.
+    """Return the text encoder of a CLIP, without its image encoder.
 
     Args:
         folder: of a model of diffusers, of its text encoder, or of a CLIP of transformers; with safetensors.
@@ -117,7 +116,7 @@ def read_text_encoder(folder: Path) -> tuple[text_encoder.Config, dict[str, Tens
         for name, value in _read_weights(folder).items()
         if (short := name.removeprefix("text_model.")).startswith(kept)
     }
-    return config, _checked(weights, network, folder)
+    return config, _matched(weights, network, folder)
 
 
 def _unet_config(values: Mapping[str, Any]) -> text_unet.Config:
@@ -215,22 +214,9 @@ def _on_meta(module: Any, config: Any) -> nn.Module:
         return module.build(config)
 
 
-def _checked(weights: dict[str, Tensor], network: nn.Module, folder: Path) -> dict[str, Tensor]:
-    """Return the weights, after refusing those that are not the network's."""
-    expected = network.state_dict()
-    wrong = [name for name in expected if name not in weights]
-    if wrong:
-        raise InputError(f"the weights in {folder} lack {wrong[0]}, download the model again")
-    wrong = [name for name, value in weights.items() if name not in expected]
-    if wrong:
-        raise InputError(
-            f"the weights in {folder} have {wrong[0]}, which none of Stable Diffusion 1 or 2 has"
-        )
-    for name, value in weights.items():
-        if value.shape != expected[name].shape:
-            shapes = f"{tuple(value.shape)} instead of {tuple(expected[name].shape)}"
-            raise InputError(f"{name} in {folder} has shape {shapes}, download the model again")
-    return weights
+def _matched(weights: dict[str, Tensor], network: nn.Module, folder: Path) -> dict[str, Tensor]:
+    way_out = "download the model again, or take one of Stable Diffusion 1 or 2"
+    return match(weights, network, f"the weights in {folder}", way_out=way_out)
 
 
 def _same(found: Any, ours: Any) -> bool:

@@ -1,12 +1,13 @@
 """A run folder: config.yaml, weights.safetensors, card.md, metrics.json; weights are never pickled.
 
-One that understands texts holds their tokenizer.json too, and the weights know which it is.
+A run with a text encoder also holds its tokenizer.json, whose SHA-256 is in the metadata of the weights.
 """
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,9 @@ from pellucid.methods.method import Method
 
 CONFIG, WEIGHTS, CARD, METRICS = "config.yaml", "weights.safetensors", "card.md", "metrics.json"
 SHIPPED = Path(__file__).parents[1] / "weights"
-# Before the keys of the autoencoders that a network in latent space needs, each followed by what it encodes.
+# Prefix of the weights of the autoencoders of a network in latent space; what each encodes follows.
 AUTOENCODERS = "autoencoders."
-# Before the keys of the text encoder of a network that heeds texts.
+# Prefix of the weights of the text encoder of a network that is conditioned on texts.
 TEXT = "text_encoder."
 
 
@@ -42,10 +43,9 @@ class Metadata:
         mean_spectrum: the training set's mean per optical band, in [0, 1].
         autoencoders: config's `network` entry of each autoencoder whose weights are in the file, by what it
             encodes, "optical" or "sar".
-        mean_colors: the same per prompt of the training set, and of all of it under "", where radar is given
-            colours.
-        tokenizer: SHA-256 of the file tokenizer.json of a run that understands texts.
-        text: config's `network` entry of the text encoder whose weights are in the file beside the network's.
+        mean_colors: the same per prompt, and of the whole training set under ""; for colorized radar.
+        tokenizer: SHA-256 of tokenizer.json, if the run has a text encoder.
+        text: config's `network` entry of the text encoder whose weights are in the file.
     """
 
     optical: ValueRange
@@ -71,8 +71,7 @@ def save_run(
     Args:
         folder: made where it is missing; files of an earlier run are replaced.
         config: complete, as the method was built.
-        method: whose network's weights are saved, and those of the autoencoders and of the text encoder that
-            it needs; and its `tokenizer`, if it has one.
+        method: its network is saved, with the autoencoders, text encoder and tokenizer that it needs.
         card: text of card.md, where given.
         metrics: figures of metrics.json, where given; plain numbers, lists and dictionaries.
         half: save the weights in half precision, for a file half as large.
@@ -106,16 +105,24 @@ def read_run(folder: Path) -> tuple[Config, dict[str, Tensor], Metadata]:
     Raises:
         InputError: if a file is missing or damaged.
     """
-    weights = folder / WEIGHTS
-    if not (folder / CONFIG).is_file() or not weights.is_file():
+    config, metadata = read_metadata(folder)
+    with _open_weights(folder) as file:
+        return config, {name: _single(file.get_tensor(name)) for name in file.keys()}, metadata  # noqa: SIM118
+
+
+def read_metadata(folder: Path) -> tuple[Config, Metadata]:
+    """Return config and metadata of a run folder, without reading its weights.
+
+    Raises:
+        InputError: if a file is missing or damaged.
+    """
+    if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise InputError(f"{folder} is no run folder, it needs {CONFIG} and {WEIGHTS}")
     config = load_config(folder / CONFIG)
-    try:
-        with safe_open(weights, framework="pt") as file:
-            state = {name: _single(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-            values = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+    with _open_weights(folder) as file:
+        values = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
         spectrum, colors = values["mean_spectrum"], values.get("mean_colors")
-        metadata = Metadata(
+        return config, Metadata(
             optical=ValueRange.from_dict(values["optical"]),
             radar=ValueRange.from_dict(values["radar"]),
             mean_spectrum=None if spectrum is None else tuple(spectrum),
@@ -124,30 +131,36 @@ def read_run(folder: Path) -> tuple[Config, dict[str, Tensor], Metadata]:
             tokenizer=values.get("tokenizer"),
             text=values.get("text"),
         )
-    except (SafetensorError, OSError, json.JSONDecodeError, ValueError) as error:
+
+
+@contextmanager
+def _open_weights(folder: Path) -> Iterator[Any]:
+    """Yield the open weights file; what goes wrong in reading it becomes an `InputError`."""
+    weights = folder / WEIGHTS
+    try:
+        with safe_open(weights, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{weights} is damaged ({error}), save or download the run again") from error
     except KeyError as error:
         raise InputError(
             f"{weights} lacks {error} in its metadata, make it with `pellucid import`"
         ) from error
-    return config, state, metadata
-
-
-def read_tokenizer_of(folder: Path) -> Tokenizer:
-    """Return the tokenizer of a run folder: the one that the weights were trained with, and no other.
-
-    Raises:
-        InputError: if the run understands no texts, or the file is missing, damaged or another one.
-    """
-    _, _, metadata = read_run(folder)
-    return check_tokenizer(folder, metadata)
 
 
 def check_tokenizer(folder: Path, metadata: Metadata) -> Tokenizer:
-    """Return the tokenizer of a run folder of which `read_run` gave the metadata; see `read_tokenizer_of`."""
+    """Return the tokenizer of a run folder: the one that the weights were trained with, and no other.
+
+    Args:
+        folder: of the run.
+        metadata: of the run, as `read_metadata` gives them.
+
+    Raises:
+        InputError: if the run has no tokenizer, or the file is missing, damaged or another one.
+    """
     path = folder / TOKENIZER
     if metadata.tokenizer is None:
-        raise InputError(f"{folder} understands no texts; name the run of a text encoder or a colorizer")
+        raise InputError(f"{folder} has no text encoder; name the run of a text encoder or a colorizer")
     if not path.is_file():
         raise InputError(
             f"{folder} lacks {TOKENIZER}, the words that it was trained with; copy it from there"
@@ -165,14 +178,14 @@ def check_tokenizer(folder: Path, metadata: Metadata) -> Tokenizer:
 
 
 def part_of(state: Mapping[str, Tensor], prefix: str | None = None) -> dict[str, Tensor]:
-    """Return, from the weights of a run, those with a prefix, without it; None: of the network alone."""
+    """Return the weights with a prefix, without it, from those of a run; None: the network's."""
     if prefix is None:
         return {name: value for name, value in state.items() if not name.startswith((AUTOENCODERS, TEXT))}
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def find_run(name_or_path: str | Path) -> Path:
-    """Return the run folder that is meant: a folder, or the name of a model that ships with the package.
+    """Return the run folder of a path, or of the name of a model that ships with the package.
 
     Raises:
         InputError: listing the known names, if it is neither.
@@ -191,35 +204,43 @@ def shipped_runs() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in SHIPPED.glob(f"*/{WEIGHTS}")))
 
 
-def find_upscaler(factor: int | None = None) -> str:
-    """Return the name of a model that ships and enlarges slices by `factor`; None: by any.
+def find_shipped(serves: Callable[[Any], bool], wanted: str) -> str:
+    """Return the name of the first model that ships and whose config's `method` serves.
+
+    Args:
+        serves: whether a config's `method` is of the wanted kind.
+        wanted: what such a model does, for the message.
 
     Raises:
-        InputError: listing the factors of those that ship, if there is none.
+        InputError: if no model does.
     """
-    scales = {
-        name: getattr(load_config(SHIPPED / name / CONFIG).method, "scale", 1) for name in shipped_runs()
-    }
-    known = {name: scale for name, scale in scales.items() if scale > 1}
-    for name, scale in known.items():
-        if factor in (None, scale):
+    for name in shipped_runs():
+        if serves(load_config(SHIPPED / name / CONFIG).method):
             return name
-    found = ", ".join(f"{name} ({scale} times)" for name, scale in known.items()) or "none"
+    raise InputError(f"no model that ships {wanted}; name a run with --model")
+
+
+def find_upscaler(factor: int | None = None) -> str:
+    """Return the name of a model that ships and enlarges slices by `factor`; None: by any."""
+    scales = {name: _scale(load_config(SHIPPED / name / CONFIG).method) for name in shipped_runs()}
+    known = ", ".join(f"{name} ({scale} times)" for name, scale in scales.items() if scale > 1) or "none"
     wanted = "enlarges slices" if factor is None else f"enlarges slices {factor} times"
-    raise InputError(f"no model that ships {wanted} (those that enlarge: {found}); name a run with --model")
+    return find_shipped(
+        lambda method: _scale(method) > 1 and factor in (None, _scale(method)),
+        f"{wanted} (those that enlarge: {known})",
+    )
+
+
+def _scale(method: Any) -> int:
+    return getattr(method, "scale", 1)
 
 
 def find_colorizer() -> str:
-    """Return the name of a model that ships and turns radar into pictures in colour.
-
-    Raises:
-        InputError: if none does.
-    """
-    for name in shipped_runs():
-        method = load_config(SHIPPED / name / CONFIG).method
-        if method.optical == PICTURE.bands and method.radar:
-            return name
-    raise InputError("no model that ships turns radar into pictures in colour; name a run with --model")
+    """Return the name of a model that ships and turns radar into pictures in colour."""
+    return find_shipped(
+        lambda method: method.optical == PICTURE.bands and bool(method.radar),
+        "turns radar into pictures in colour",
+    )
 
 
 def describe(folder: Path) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""What training starts with: weights from elsewhere, and which of the network's it changes."""
+"""What training starts from: weights of another model, and which of the network's weights are trained."""
 
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from pellucid.build.fine_tuning import add_lora, freeze
 from pellucid.build.pretrained import is_pretrained, read_autoencoder, read_text_encoder, read_unet
 from pellucid.build.run import find_run, part_of, read_run
+from pellucid.build.weights_file import match
 from pellucid.config import TrainConfig
 from pellucid.errors import InputError
 from pellucid.networks.autoencoder import Autoencoder
@@ -15,25 +16,25 @@ from pellucid.networks.text_encoder import TextEncoder
 from pellucid.networks.text_unet import INPUT, TextUNet, widen_input
 
 State: TypeAlias = dict[str, Tensor]
-# Keys of configs that may differ from those of the weights: what is new in ours, or changes no result.
+# Keys of configs in which the weights may differ: parts that are new in ours, or do not change the result.
 FREE = {
     TextUNet: ("sar_channels", "checkpointing"),
     Autoencoder: ("checkpointing",),
     TextEncoder: ("bands", "image_width", "features"),
 }
-# Properties of configs in place of keys whose values can be written in several ways.
+# Properties that are compared in place of keys whose values can be written in several ways.
 MEANINGS = {"num_heads": "heads", "attention_resolutions": "attends"}
 
 
 def prepare_network(network: nn.Module, options: TrainConfig) -> None:
-    """Give the network the weights that training starts from, and freeze those that it leaves alone.
+    """Load the weights that training starts from, and freeze those that it does not change.
 
     Args:
         network: as built, with random weights.
-        options: `init_from`, `freeze` and `lora_rank` count.
+        options: `init_from`, `freeze` and `lora_rank` are used.
 
     Raises:
-        InputError: if the weights are missing or do not fit the network, or what is frozen does not.
+        InputError: if the weights are missing or do not fit the network, or a pattern of `freeze` does not.
     """
     if options.init_from:
         load_start(network, options.init_from)
@@ -50,8 +51,8 @@ def prepare_network(network: nn.Module, options: TrainConfig) -> None:
 def load_start(network: nn.Module, source: str) -> None:
     """Load the weights of a run, of a model that ships, or of a folder of diffusers or transformers.
 
-    Inputs of a `text_unet` that the weights do not know are ignored at first. The image encoder of a
-    `text_encoder`, where the weights have none, keeps its random ones.
+    Input channels that the weights of a `text_unet` lack start with zero weights. The image encoder of a
+    `text_encoder`, if the weights have none, keeps random ones.
 
     Raises:
         InputError: if there are none there, or they do not fit the network.
@@ -69,15 +70,13 @@ def load_weights(network: nn.Module, state: State, source: str | Path) -> None:
     Raises:
         InputError: if they do not fit the network.
     """
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
-        raise InputError(f"the weights of {source} do not fit the network of the config: {reason}") from error
+    where = f"the weights of {source} do not fit the network of the config"
+    way_out = "set its sizes to those of the weights, or name other weights"
+    network.load_state_dict(match(state, network, where, way_out=way_out))
 
 
 def _pretrained(network: nn.Module, folder: Path) -> State:
-    """Return the weights of a published folder, as far as it has them, for the network."""
+    """Return weights for the network from a published folder; the network's own where it has none."""
     match network:
         case TextUNet():
             config, state = read_unet(folder)
@@ -98,7 +97,7 @@ def _pretrained(network: nn.Module, folder: Path) -> State:
 
 
 def _check_sizes(network: Any, found: Any, folder: Path) -> None:
-    """Refuse weights of other sizes than the network's."""
+    """Refuse weights whose sizes differ from the network's."""
     for key, value in vars(found).items():
         if key not in FREE[type(network)] and _meaning(network.config, key) != _meaning(found, key):
             ours = getattr(network.config, key)
@@ -108,12 +107,12 @@ def _check_sizes(network: Any, found: Any, folder: Path) -> None:
 
 
 def _meaning(config: Any, key: str) -> Any:
-    """Return the value of a key in the one form that says the same, however it was written."""
+    """Return the value of a key in a form that is the same however it was written."""
     return getattr(config, MEANINGS.get(key, key), getattr(config, key))
 
 
 def _widened(network: nn.Module, state: State) -> State:
-    """Return the weights with room for inputs that they do not know, where the network has such."""
+    """Return the weights with zeros for input channels that the network has and they lack."""
     if not isinstance(network, TextUNet) or INPUT not in state:
         return state
     channels = network.config.sar_channels + network.config.latent_channels

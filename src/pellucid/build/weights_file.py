@@ -1,4 +1,4 @@
-"""Files of weights by path or URL, read without running any code in them."""
+"""Files of weights by path or URL, read without running any code in them, and matched with a network."""
 
 import argparse
 import pickle
@@ -14,13 +14,13 @@ import torch
 import torchmetrics.functional.image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from pellucid.errors import InputError
 from pellucid.networks._vgg import VGG16, VGG16_TAPS, VGG19, VGG19_TAPS, VGG_CHANNELS, Lpips, Vgg
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
-# Under which key the published training scripts put the weights; a checkpoint may also be the bare weights.
+# Keys under which published training scripts save the weights; a checkpoint may also be the bare weights.
 HOLDERS = ("network", "model_state_dict", "state_dict")
 # What torch.nn.DataParallel puts before every key.
 WRAPPED = "module."
@@ -75,7 +75,7 @@ def _read(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        # Training checkpoints of GLF-CR hold their command line's options beside the weights.
+        # Training checkpoints of GLF-CR hold their command line's options besides the weights.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -105,54 +105,66 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in found.items()}
 
 
+def match(
+    found: Mapping[str, Tensor], network: nn.Module, where: str, *, way_out: str = ""
+) -> dict[str, Tensor]:
+    """Return the weights, after checking that they have the names and shapes of the network's.
+
+    Args:
+        found: weights by name.
+        network: may be on the meta device.
+        where: whose weights they are; the message begins with it.
+        way_out: what the user can do; the message ends with it.
+
+    Raises:
+        InputError: naming the first weight that is missing, of another shape, or unknown to the network.
+    """
+    expected = network.state_dict()
+    faults = [
+        *(f"{name} is missing" for name in expected if name not in found),
+        *(
+            f"{name} has shape {tuple(value.shape)} instead of {tuple(expected[name].shape)}"
+            for name, value in found.items()
+            if name in expected and value.shape != expected[name].shape
+        ),
+        *(f"{name} is no weight of that network" for name in found if name not in expected),
+    ]
+    if faults:
+        raise InputError("; ".join(filter(None, (f"{where}: {faults[0]}", way_out))))
+    return dict(found)
+
+
 def load_vgg19(source: Path | str) -> Vgg:
     """Return VGG19 up to conv5_1 and its ReLU.
 
     Args:
-        source: torchvision's weights, .pth, .pt or .safetensors, as path or URL; the classifier in it is
-            passed over.
+        source: torchvision's weights, .pth, .pt or .safetensors, as path or URL; its classifier is ignored.
 
     Raises:
         InputError: if it cannot be fetched or read, or is no VGG19.
     """
-    return _load(VGG19, VGG19_TAPS, source, "VGG19")
+    return _load_vgg(VGG19, VGG19_TAPS, source, "VGG19")
 
 
-def load_lpips(vgg16: Path | str, heads: Path | str | None = None) -> Lpips:
-    """Return LPIPS.
+def load_lpips(vgg16: Path | str) -> Lpips:
+    """Return LPIPS, with the authors' linear layers, version 0.1, that torchmetrics carries.
 
     Args:
         vgg16: torchvision's weights of VGG16, .pth, .pt or .safetensors, as path or URL.
-        heads: the published linear layers, `lin0.model.1.weight` and so on, likewise; without, those that
-            torchmetrics carries, version 0.1 of the authors.
 
     Raises:
-        InputError: if a file cannot be fetched or read, or is not what it should be.
+        InputError: if it cannot be fetched or read, or is no VGG16.
     """
-    network = _load(VGG16, VGG16_TAPS, vgg16, "VGG16")
-    source = heads or Path(torchmetrics.functional.image.__file__).parent / "lpips_models" / "vgg.pth"
-    expected = {f"lin{level}.model.1.weight": (1, count, 1, 1) for level, count in enumerate(VGG_CHANNELS)}
-    found = _pick(read_state_dict(source), expected, f"{source} holds no linear layers of LPIPS for VGG16")
-    return Lpips(network, list(found.values()))
+    network = _load_vgg(VGG16, VGG16_TAPS, vgg16, "VGG16")
+    heads = read_state_dict(Path(torchmetrics.functional.image.__file__).parent / "lpips_models" / "vgg.pth")
+    return Lpips(network, [heads[f"lin{level}.model.1.weight"] for level in range(len(VGG_CHANNELS))])
 
 
-def _load(blocks: Sequence[int], taps: Sequence[int], source: Path | str, name: str) -> Vgg:
+def _load_vgg(blocks: Sequence[int], taps: Sequence[int], source: Path | str, name: str) -> Vgg:
     with torch.device("meta"):
         network = Vgg(blocks, taps)
-    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    weights = _pick(read_state_dict(source), expected, f"{source} is no {name}")
+    known = network.state_dict()
+    weights = {key: value.float() for key, value in read_state_dict(source).items() if key in known}
+    match(weights, network, f"{source} is no {name}", way_out="give the published file")
     network.load_state_dict(weights, assign=True)
     return network
-
-
-def _pick(
-    weights: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], wrong: str
-) -> dict[str, Tensor]:
-    """Return the expected weights alone, in single precision."""
-    for key, shape in expected.items():
-        if key not in weights:
-            raise InputError(f"{wrong}, it lacks {key}; give the published file")
-        if weights[key].shape != shape:
-            found = tuple(weights[key].shape)
-            raise InputError(f"{wrong}, {key} has shape {found} instead of {shape}; give the published file")
-    return {key: weights[key].float() for key in expected}

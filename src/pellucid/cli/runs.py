@@ -1,13 +1,18 @@
 """Commands on models: train, list, import."""
 
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from pellucid.cli.terminal import out, said_plainly, split_names, typed_command
 from pellucid.errors import InputError
+from pellucid.published import known_formats
+from pellucid.published._hints import Hints
 
 
 def train_command(
@@ -52,10 +57,25 @@ def models() -> None:
         out.print(table)
 
 
+def _with_hints(command: Callable[..., None]) -> Callable[..., None]:
+    """Give the command an option for each field of `Hints`, in place of its parameter `**hints`."""
+    signature = inspect.signature(command)
+    parameters = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    for field in fields(Hints):
+        kind = int | None if field.type == int | None else str | None  # three axes come as one text
+        annotation = Annotated[kind, typer.Option(**field.metadata)]  # type: ignore[valid-type]
+        command.__annotations__[field.name] = annotation
+        parameters.append(
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        )
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return command
+
+
+@_with_hints
 def import_command(
     format: Annotated[  # noqa: A002
-        Literal["glf-cr", "cross-attention", "sr3", "cr-rf", "cr-rf-autoencoder", "sar-colorization"],
-        typer.Argument(help="Layout of the checkpoint."),
+        str, typer.Argument(help=f"Layout of the checkpoint: {', '.join(known_formats())}.")
     ],
     checkpoint: Annotated[Path, typer.Argument(help="A published .pth, .pt or .safetensors file.")],
     run: Annotated[Path, typer.Argument(help="The run folder to write.")],
@@ -63,72 +83,27 @@ def import_command(
         str, typer.Option(help="Names of the optical bands; default by their number: 13, or B04,B03,B02.")
     ] = "",
     radar: Annotated[str, typer.Option(help="Names of the radar bands; default VV,VH, or VV.")] = "",
-    scale: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="sr3: how many times its results are larger; the file does not say; default 8."
-        ),
-    ] = None,
-    groups: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="sr3: norm_groups of its YAML; default 16 for the published x8 deep, else 32."
-        ),
-    ] = None,
-    num_heads: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="sr3: heads of its attention; default 4. sar-colorization: of its text encoder's; default "
-            "one per 64 channels.",
-        ),
-    ] = None,
-    axes: Annotated[
-        str,
-        typer.Option(
-            metavar="IMAGE,ROW,COLUMN",
-            help="cr-rf: axes_dim of its parameters; default 16,56,56 for heads of 128 channels.",
-        ),
-    ] = "",
-    autoencoder: Annotated[
-        str | None, typer.Option(metavar="RUN", help="cr-rf: imported autoencoder of the images.")
-    ] = None,
-    sar_autoencoder: Annotated[
-        str | None, typer.Option(metavar="RUN", help="cr-rf: imported autoencoder of the radar.")
-    ] = None,
-    tokenizer: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="sar-colorization: tokenizer.json of its training; default the vocabulary that it has "
-            "without one.",
-        ),
-    ] = None,
+    **hints: Any,
 ) -> None:
     """Turn a published checkpoint into a run folder.
 
     Example: `pellucid import glf-cr CR_net.pth runs/glf_cr_published`
     """
     with said_plainly():
-        from pellucid.published._formats import Hints
         from pellucid.published._read import import_run
 
-        hints = Hints(
-            scale=scale,
-            groups=groups,
-            num_heads=num_heads,
-            axes=_axes(axes),
-            autoencoder=autoencoder,
-            sar_autoencoder=sar_autoencoder,
-            tokenizer=tokenizer,
-        )
         import_run(
-            format, checkpoint, run, optical=split_names(optical), radar=split_names(radar), hints=hints
+            format,
+            checkpoint,
+            run,
+            optical=split_names(optical),
+            radar=split_names(radar),
+            hints=Hints(**{**hints, "axes": _axes(hints["axes"])}),
         )
         out.print(f"run folder  {run}", soft_wrap=True)
 
 
-def _axes(text: str) -> tuple[int, int, int] | None:
+def _axes(text: str | None) -> tuple[int, int, int] | None:
     if not text:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The containers of images that every layer shares."""
+"""Images and texts of B places: the containers that every layer shares."""
 
 import math
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from torch.nn.functional import pad
 from pellucid.data.resample import enlarge
 from pellucid.errors import InputError
 
-# The text that stands for all images, whatever theirs is.
+# The empty prompt: it fits every image.
 ANY_PROMPT = ""
 
 
 class Samples:
-    """What dataclasses of tensors and texts about B places have in common; a missing field is None."""
+    """Base of dataclasses of tensors and texts about B places; a missing field is None."""
 
     if TYPE_CHECKING:
         key: tuple[str, ...]
@@ -75,7 +75,7 @@ class Batch(Samples):
         valid: (B, 1, H, W) bool, pixels that hold data in `degraded` (and in `target`, where given); its size
             is that of the result.
         key: B names, for instance `ROIs1970_fall_139_p839`.
-        prompt: B texts that say what is to be seen.
+        prompt: B text prompts.
     """
 
     degraded: Tensor
@@ -127,14 +127,14 @@ class Batch(Samples):
 
 @dataclass(frozen=True)
 class Condition:
-    """What a generative network is given beside the noised image, in model space.
+    """What a generative network is conditioned on, in model space.
 
     Attributes:
         degraded: (B, C, h, w).
         sar: (B, P, h, w).
         cloud: (B, 1, H, W), at the resolution of the images.
         tokens: (B, L, D) of a text.
-        guidance: (B,), how far all that is to be followed; for networks that were taught by being told.
+        guidance: (B,) guidance scale, for guidance-distilled networks.
     """
 
     degraded: Tensor | None = None
@@ -144,7 +144,7 @@ class Condition:
     guidance: Tensor | None = None
 
     def null(self) -> Self:
-        """Return the condition that says nothing: zeros in place of every tensor, for guidance."""
+        """Return zeros in place of every tensor: the null condition of classifier-free guidance."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(
             self, **{name: torch.zeros_like(x) for name, x in values.items() if isinstance(x, Tensor)}
@@ -167,10 +167,10 @@ class Condition:
 
 @dataclass(frozen=True)
 class Encoded(Samples):
-    """A `Batch` as a generative network learns from it, in model space.
+    """A `Batch` in model space, as a generative network is trained on it.
 
     Attributes:
-        x0: (B, Z, h, w), what is to be generated.
+        x0: (B, Z, h, w), the clean image.
         degraded: (B, Z, h, w).
         valid: (B, 1, h, w), 1 where all pixels hold data, else 0.
         key: B names.
@@ -189,7 +189,7 @@ class Encoded(Samples):
 
     @property
     def condition(self) -> Condition:
-        """Return what the network is given beside the noised image, but for the text."""
+        """Return the condition, without the text."""
         return Condition(degraded=self.degraded, sar=self.sar, cloud=self.cloud)
 
 

@@ -1,10 +1,9 @@
 """Texts as numbers that a text encoder takes, in the file format of Hugging Face's tokenizers.
 
-A tokenizer of whole words is learnt from the prompts of a data set; that of any published model takes its
-place. Either is one file, `tokenizer.json`, kept with the weights: other numbers would be other words.
+A tokenizer of whole words is learnt from the prompts of a dataset, or taken from a published model. It is one
+file, `tokenizer.json`, kept with the weights, to which other ids would mean other words.
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,16 +16,16 @@ from torch import Tensor
 
 from pellucid.errors import InputError
 
-# The file's name in a run folder, and in a folder of transformers; where that lies beside a whole model.
+# The file in a run folder or a folder of transformers; and that folder inside a whole model.
 TOKENIZER, SUBFOLDER = "tokenizer.json", "tokenizer"
-# What a whole-word vocabulary begins with, in this order, so that their ids are 0 to 3.
+# The first words of a whole-word vocabulary, with the ids 0 to 3.
 SPECIAL = PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "[START]", "[END]"
 # A word, or one sign that is neither part of a word nor a space.
 WORDS = r"\w+|[^\w\s]"
 # Ids per text, of CLIP. Radford et al. 2021, arXiv:2103.00020
 LENGTH = 77
 
-# As published, in their order: what prompts say, words of every day, and signs.
+# The published vocabulary, in its order: words of prompts, everyday words, and signs.
 PROMPT_WORDS = """
 colorise image region season tropical temperate arctic winter spring summer autumn fall north south east west
 land water ocean sea coast mountain forest desert urban rural
@@ -38,7 +37,7 @@ might can this that these those i you he she it we they me him her us them my yo
 yours ours theirs
 """
 SIGNS = ", . ! ? : ; ( ) [ ] { } - _"
-# Then come the numbers below this, and entries that no text has, up to this many.
+# Then come the numbers below the first, and entries that match no text, up to SIZE words.
 NUM_NUMBERS, SIZE = 100, 1000
 
 
@@ -73,7 +72,7 @@ class Tokenizer:
 
     @property
     def size(self) -> int:
-        """Number of ids that a text encoder must know: all lie below."""
+        """Size of the vocabulary that a text encoder needs: all ids lie below."""
         return 1 + max(self._backend.get_vocab().values())
 
     @property
@@ -81,12 +80,6 @@ class Tokenizer:
         """The id that ends every text."""
         nothing = self._backend.encode("")
         return nothing.ids[sum(nothing.attention_mask) - 1]
-
-    @property
-    def fingerprint(self) -> str:
-        """What tells tokenizers apart that give the same text other ids: 16 hexadecimal digits."""
-        content = json.dumps([self.length, self.end_id, sorted(self._backend.get_vocab().items())])
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def unknown(self, text: str) -> tuple[str, ...]:
         """Return the parts of a text, as written there, for which there is no id."""
@@ -153,7 +146,7 @@ def read_tokenizer(path: Path, *, length: int = LENGTH) -> Tokenizer:
     Args:
         path: a run folder or its `tokenizer.json`; a folder of transformers, or the model folder above it;
             or a published vocabulary, a JSON file of words and ids.
-        length: ids per text where the file does not say it; a run's does.
+        length: ids per text where the file does not give it; that of a run does.
 
     Raises:
         InputError: if there is none, it cannot be read, or it is none of these.
@@ -170,11 +163,7 @@ def read_tokenizer(path: Path, *, length: int = LENGTH) -> Tokenizer:
 
 
 def check_size(tokenizer: Tokenizer, vocab_size: int) -> None:
-    """Refuse a tokenizer with ids that a text encoder does not know.
-
-    Raises:
-        InputError: saying how many it must know.
-    """
+    """Refuse a tokenizer with ids outside the vocabulary of a text encoder."""
     if tokenizer.size > vocab_size:
         raise InputError(
             f"the tokenizer has {tokenizer.size} ids, the text encoder's vocabulary is {vocab_size}; "
@@ -183,11 +172,7 @@ def check_size(tokenizer: Tokenizer, vocab_size: int) -> None:
 
 
 def check_length(tokenizer: Tokenizer, length: int) -> None:
-    """Refuse a tokenizer that gives more ids per text than a text encoder takes.
-
-    Raises:
-        InputError: saying how many it must take.
-    """
+    """Refuse a tokenizer that gives more ids per text than a text encoder takes."""
     if tokenizer.length > length:
         raise InputError(
             f"the tokenizer gives {tokenizer.length} ids per text, the text encoder takes {length}; "
@@ -227,7 +212,7 @@ def _read_folder(folder: Path, length: int) -> Tokenizer:
 
 
 def _read_pretrained(folder: Path, length: int) -> Tokenizer:
-    """Return the tokenizer of a folder of transformers, which says elsewhere what it pads with."""
+    """Return the tokenizer of a folder of transformers, which names the padding token in another file."""
     from transformers import AutoTokenizer
 
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from pellucid.build.run import find_run, read_run, shipped_runs
+from pellucid.build.run import find_run, read_metadata, shipped_runs
 from pellucid.data.batch import ANY_PROMPT, Batch
 from pellucid.data.ranges import SENTINEL2, ValueRange
 from pellucid.errors import InputError
@@ -207,7 +207,7 @@ def baseline_spectrum(method: Method) -> tuple[float, ...] | None:
     if method.mean_spectrum is not None:
         return method.mean_spectrum
     for name in shipped_runs():
-        _, _, metadata = read_run(find_run(name))
+        _, metadata = read_metadata(find_run(name))
         if metadata.mean_spectrum and set(method.optical.bands) <= set(metadata.optical.bands):
             known = dict(zip(metadata.optical.bands, metadata.mean_spectrum, strict=True))
             return tuple(known[band] for band in method.optical.bands)

@@ -1,7 +1,7 @@
-"""Tells images that were made from real ones, patch by patch: the judge of the adversarial loss.
+"""The discriminator of the adversarial loss: it rates each patch of an image as real or restored.
 
-The PatchGAN of Isola et al. 2017, arXiv:1611.07004, with fewer channels, and norms that leave the images of a
-batch apart. It is trained beside the network that it judges, and not needed afterwards.
+The PatchGAN of Isola et al. 2017, arXiv:1611.07004, with fewer channels, and norms that keep the images of a
+batch independent. It is trained together with the network, and not needed afterwards.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class PatchDiscriminator(nn.Module):
         if config.width % GROUPS:
             raise ValueError(f"width is {config.width}, must divide by {GROUPS}")
         channels = [config.width * multiplier for multiplier in MULTIPLIERS]
-        # No norm after the first: how bright an image is tells much.
+        # No norm after the first: absolute brightness helps to recognise restored images.
         layers: list[nn.Module] = [nn.Conv2d(config.bands, config.width, 4, 2, 1), nn.LeakyReLU(SLOPE)]
         for before, after in pairwise(channels):
             layers += [nn.Conv2d(before, after, 4, 2, 1), nn.GroupNorm(GROUPS, after), nn.LeakyReLU(SLOPE)]
@@ -52,7 +52,7 @@ class PatchDiscriminator(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return how real each patch of images, (B, C, H, W) in [0, 1], looks, (B, 1, H / 8, W / 8).
 
-        0 is undecided, and each unit more multiplies the odds that it is real by e.
+        The values are logits: 0 is undecided, positive is real.
         """
         return self.layers(2 * image - 1)
 

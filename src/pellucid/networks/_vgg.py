@@ -1,4 +1,4 @@
-"""What a network trained on photographs sees: VGG features, and the distance that is made of them (LPIPS).
+"""VGG, whose features come from training on photographs, and a perceptual distance of its features (LPIPS).
 
 Simonyan and Zisserman 2015, arXiv:1409.1556; Zhang et al. 2018, arXiv:1801.03924.
 """
@@ -29,7 +29,7 @@ class Vgg(nn.Module):
 
     Args:
         blocks: number of 3 x 3 convolutions, each with a ReLU, in each block; a block ends in max pooling.
-        taps: positions in `features` whose outputs are returned; layers after the last are left away.
+        taps: positions in `features` whose outputs are returned; layers after the last are omitted.
     """
 
     def __init__(self, blocks: Sequence[int], taps: Sequence[int]) -> None:
@@ -63,7 +63,7 @@ class Vgg(nn.Module):
     def _normalised(self, image: Tensor) -> Tensor:
         bands, height, width = image.shape[1:]
         if bands not in (1, 3):
-            raise ValueError(f"the image has {bands} bands, VGG sees grey or RGB; choose 1 or 3 of them")
+            raise ValueError(f"the image has {bands} bands, VGG needs grey or RGB; choose 1 or 3 of them")
         if min(height, width) < self.min_side:
             raise ValueError(f"the image has {height} x {width} pixels, VGG needs sides of {self.min_side}")
         mean, std = (image.new_tensor(rgb).view(1, 3, 1, 1) for rgb in (IMAGENET_MEAN, IMAGENET_STD))
@@ -74,8 +74,8 @@ class Lpips(nn.Module):
     """The learned perceptual distance, variant "vgg": 0 for identical images.
 
     Args:
-        network: its features.
-        heads: (1, C, 1, 1) per tap, what a difference in each of its C channels weighs.
+        network: gives the features.
+        heads: (1, C, 1, 1) per tap, the weights of its C channels.
     """
 
     def __init__(self, network: Vgg, heads: Sequence[Tensor]) -> None:
@@ -90,7 +90,7 @@ class Lpips(nn.Module):
             restored: (B, 1 or 3, H, W).
             target: like `restored`.
             mask: (B, 1, H, W) bool, where to compare; the rest is black in both images. A feature counts
-                if its cell of the image holds a pixel of the mask; an image without one has NaN.
+                if its cell of the image holds a pixel of the mask; an image with an empty mask gives NaN.
         """
         mask = torch.ones_like(target[:, :1], dtype=torch.bool) if mask is None else mask
         first, second = (self.network(image.where(mask, 0)) for image in (restored, target))
@@ -104,7 +104,7 @@ class Lpips(nn.Module):
 def weigh_channels(first: Tensor, second: Tensor, head: Tensor) -> Tensor:
     """Return the distance of two (B, C, h, w) feature maps at each place, (B, 1, h, w), Eq. 1 of LPIPS.
 
-    Each place's C features are scaled to length 1; their squared differences are weighed by `head`.
+    Each place's C features are scaled to length 1; their squared differences are weighted by `head`.
     """
     a, b = (normalize(features.float(), dim=1, eps=LPIPS_EPSILON) for features in (first, second))
     return ((a - b).square() * head).sum(1, keepdim=True)

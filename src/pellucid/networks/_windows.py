@@ -19,7 +19,7 @@ FORBIDDEN = -1e4
 
 
 def _once(function: Callable[..., T]) -> Callable[..., T]:
-    """Return `function` with its results kept, fit for training even if first asked for in inference mode."""
+    """Return `function` with cached results, which serve training even if made in inference mode."""
 
     @lru_cache(maxsize=32)
     @wraps(function)

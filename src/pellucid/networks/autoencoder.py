@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
-# Beyond these the log-variance says nothing that float32 can hold; diffusers clips there too.
+# The log-variance is clipped to this range, as in diffusers.
 LOGVAR_LOW, LOGVAR_HIGH = -30.0, 20.0
-# Of an error of about 0.02 in [0, 1], where training soon gets; published is 0, and never trained.
+# Initial value, an error of about 0.02 in [0, 1], which training soon reaches; published: 0, never trained.
 ERROR_LOGVAR = -4.0
 
 # What Stable Diffusion 1 multiplies latents by, to deviation 1. Rombach et al. 2022, arXiv:2112.10752
@@ -57,8 +57,7 @@ class Autoencoder(nn.Module):
     that `measure` saw; before that they are as the encoder gives them.
 
     Attributes:
-        error_logvar: (), the logarithm of the error that the decoder is expected to make; training learns it
-            beside the other weights, nothing else uses it.
+        error_logvar: (), logarithm of the decoder's expected error; learned and used in training only.
 
     Raises:
         ValueError: if the sizes do not fit each other.
@@ -103,12 +102,12 @@ class Autoencoder(nn.Module):
     def forward(
         self, image: Tensor, noise: Tensor | None = None, *, side: int = 1
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what training compares: the image restored, and mean and log-variance of its code.
+        """Return the restored image, and mean and log-variance of its code, for the training loss.
 
         Args:
             image: (B, C, H, W).
-            noise: (B, Z, H / factor, W / factor), standard normal, by which the code that is decoded differs
-                from its mean; None: not at all.
+            noise: (B, Z, H / factor, W / factor), standard normal, to draw the decoded code; None: decode
+                the mean.
             side: of the squares over which the code is averaged before it is decoded, in latent pixels.
 
         Returns:
@@ -138,7 +137,7 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def measure(self, batches: Iterable[Tensor]) -> None:
-        """Set scale and shift so that these images' latents have mean 0 and standard deviation 1.
+        """Set scale and shift so that the latents of these images have mean 0 and standard deviation 1.
 
         Args:
             batches: of images, (B, C, H, W) each.

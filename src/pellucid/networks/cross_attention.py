@@ -1,8 +1,8 @@
-"""Cross-attention cloud removal: optical features ask radar features what lies under the cloud.
+"""Cross-attention cloud removal: optical features attend to radar features.
 
-Two encoders; at a quarter of the resolution optical pixels attend to all radar pixels, a gate on the
-radar features damps speckle, and a decoder with skip connections from the optical encoder returns the
-image. Parameter names follow the published checkpoints.
+Two encoders; at a quarter of the resolution optical pixels attend to all radar pixels; a gate computed from
+the radar features damps speckle; a decoder with skip connections from the optical encoder returns the image.
+Parameter names follow the published checkpoints.
 """
 
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ class Config:
         radar_bands: P, channels of `sar`.
         width: channels at full resolution; doubled at each of the two lower ones.
         num_heads: attention heads; must divide 4 * width.
-        blend: learn per pixel how much of the input to replace, in one more output channel; the published
-            network paints every pixel anew.
-        ceiling: reflectance above which the encoder sees no difference; thick clouds are brighter than any
-            ground but snow, and their lumps must not show in what is painted over them. 1 is the published
-            network.
-        num_colors: K, colours of ground that the network looks for in the whole tile, to mix each pixel from
-            them and to paint only what differs. The published network has none, and under a cloud that is
-            wider than about 40 pixels it sees nothing but radar.
+        blend: estimate per pixel, in one more output channel, the share of the input to replace; the
+            published network replaces every pixel.
+        ceiling: reflectance to which the encoder's input is clipped, so that the structure of thick clouds,
+            which are brighter than any ground but snow, does not show in the result. 1: no clipping, as
+            published.
+        num_colors: K, ground colours that the network averages over the whole tile; each pixel is a mixture
+            of them plus a difference. The published network has none, and under a cloud wider than about 40
+            pixels only radar is within its view.
     """
 
     optical_bands: int = 13
@@ -132,13 +132,13 @@ class Refinement(nn.Module):
 
 
 class Palette(nn.Module):
-    """The colours of the ground that is seen in a tile, each the mean of the pixels that are like it."""
+    """The ground colours of a tile, each a weighted mean of its pixels."""
 
     def __init__(self, channels: int, bands: int, num_colors: int) -> None:
         super().__init__()
         self.score = nn.Conv2d(channels, num_colors, 1)
-        # Where no such ground is seen: its usual colour, and the logarithm of the share of the tile that it
-        # counts for.
+        # A prior for ground that the tile lacks: its colour, and the logarithm of the share of the tile that
+        # this colour counts for.
         self.usual = nn.Parameter(torch.full((num_colors, bands), 0.15))
         self.log_doubt = nn.Parameter(torch.full((num_colors,), -3.0))
 

@@ -1,11 +1,10 @@
-"""A transformer that says which way from noise to cloud-free latents, told by cloudy and radar latents.
+"""A transformer that estimates the velocity to cloud-free latents, conditioned on cloudy and radar latents.
 
-The rectified-flow transformer of Flux (black-forest-labs/flux; Esser et al. 2024, arXiv:2403.03206), by
-diffusers' layers, with three changes of CR_RF: latents of radar stand where Flux has text, the cloudy
-image's latents are further image tokens, and a small CNN on the cloud probability takes the place of the
-pooled text in what modulates every block. Joined by channels instead, each token holds all that is known of
-its place, as in the models of Flux that an image guides (FLUX.1 Fill, FLUX.1 Canny): a third of the tokens,
-and nothing to be sought elsewhere that lies at the same place.
+The rectified-flow transformer of Flux (black-forest-labs/flux; Esser et al. 2024, arXiv:2403.03206), with
+diffusers' layers and three changes of CR_RF: radar latents replace the text, the latents of the cloudy image
+are further image tokens, and in the modulation of every block the pooled text is replaced by features of the
+cloud probability by a small CNN. With `join: channels`, each token holds all conditions of its place, like
+FLUX.1 Fill and FLUX.1 Canny: a third of the tokens, and attention need not search for the same place.
 """
 
 import math
@@ -37,15 +36,16 @@ class Config:
         width: of a token inside.
         join: cloudy and radar latents are tokens of their own, or, with the cloud map, further channels of
             the noised ones.
-        blend: return a mixture of the cloudy latents and new ones, whose shares the network estimates, so
-            that what lies clear stays as it is; for methods whose `prediction` is the image.
+        blend: return a mixture of the cloudy latents and new ones, in shares that the network estimates, so
+            that clear places stay as they are; for methods whose `prediction` is the image.
         num_heads: of each attention; must divide `width`.
         num_double: blocks with weights of their own for image tokens and for context.
         num_single: blocks that treat both alike; they follow the double ones.
-        axes: how many of a head's channels tell image, row and column; even, and a head's channels in all;
-            None: an eighth, and half of the rest each.
-        guidance: told to the network beside the time, also while it trains; None: nothing of the sort.
-        checkpointing: compute features again in the backward pass: slower training in less memory.
+        axes: channels of a head that encode image, row and column; even, and in sum all channels of a head;
+            None: an eighth for the image, the rest in halves.
+        guidance: guidance scale that the network is conditioned on, in training too (guidance distillation);
+            None: it has no such input.
+        checkpointing: recompute features in the backward pass: slower training in less memory.
     """
 
     latent_channels: int = 4
@@ -78,7 +78,7 @@ class FluxNet(nn.Module):
     """The whole network; sides of the latents must divide by `stride`.
 
     Attributes:
-        guidance: told to the network at the next call; may be set where the config gives one.
+        guidance: guidance scale of the next call; may be set if the config has one.
 
     Raises:
         ValueError: if the sizes do not fit each other.
@@ -119,24 +119,24 @@ class FluxNet(nn.Module):
         )
         # Both are computed here: the context has two origins, and mixed precision would round the time.
         transformer.context_embedder = nn.Identity()
-        transformer.time_text_embed = _Given()
+        transformer.time_text_embed = _ReadyModulation()
         _norm_in_full_precision(transformer)
-        nn.init.zeros_(transformer.proj_out.weight)  # a fresh network knows nothing, and says 0
+        nn.init.zeros_(transformer.proj_out.weight)  # an untrained network returns 0
         nn.init.zeros_(transformer.proj_out.bias)
         if config.checkpointing:
             transformer.enable_gradient_checkpointing()
         self.transformer = transformer
 
     def forward(self, x_t: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
-        """Return (B, Z, h, w), as a rule the velocity at `x_t`; the image, where the config says `blend`.
+        """Return (B, Z, h, w), usually the velocity at `x_t`; with `blend`, the image.
 
         Args:
             x_t: (B, Z, h, w), latents on their way from noise.
             c_noise: (B,), the time: 0 is data, 1 is noise.
             condition: `degraded`, (B, Z, h, w), and `sar`, (B, sar_channels, h, w), are latents; `cloud`,
-                (B, 1, H, W) in [0, 1], is of any size; `tokens` are (B, L, D). Latents or cloud that are
-                missing are 0, as in `Condition.null`; without tokens there are none. What the config has no
-                channels for goes unused. `guidance`, (B,), takes the place of the network's own.
+                (B, 1, H, W) in [0, 1], is of any size; `tokens` are (B, L, D). Missing
+                latents or cloud are 0, as in `Condition.null`; missing tokens are left out. What the config
+                has no channels for is ignored. `guidance`, (B,), overrides the network's own.
 
         Raises:
             ValueError: if latents do not fit those of `x_t`, or the config.
@@ -152,22 +152,22 @@ class FluxNet(nn.Module):
         return torch.lerp(kept, out[:, 1:].to(kept), out[:, :1].to(kept).sigmoid())
 
     def image(self, x_t: Tensor, condition: Condition, cloud: Tensor) -> Tokens:
-        """Return the N noised tokens, with what is joined to them: N cloudy ones, or channels."""
-        degraded = _given("degraded", condition.degraded, self.config.latent_channels, like=x_t)
+        """Return the N noised tokens, with N cloudy ones or with further channels."""
+        degraded = _latents_or_zeros("degraded", condition.degraded, self.config.latent_channels, like=x_t)
         if self.config.join == "tokens":
             tokens = torch.cat([pack(x_t), pack(degraded)], dim=1)  # (B, 2 N, 4 Z)
             return Tokens(tokens, torch.cat([positions(x_t, NOISY), positions(x_t, CLOUDY)]))
         known = [x_t, degraded]
         if self.config.sar_channels:
-            known.append(_given("sar", condition.sar, self.config.sar_channels, like=x_t))
+            known.append(_latents_or_zeros("sar", condition.sar, self.config.sar_channels, like=x_t))
         known.append(adaptive_avg_pool2d(cloud.to(x_t), (x_t.shape[-2], x_t.shape[-1])))
         return Tokens(pack(torch.cat(known, dim=1)), positions(x_t, NOISY))
 
     def context(self, x_t: Tensor, condition: Condition) -> Tokens:
-        """Return the radar's tokens, if it has some, at the noised ones' places, then those of the text."""
+        """Return the radar's tokens, if any, at the places of the noised ones, then those of the text."""
         values, places = [], [x_t.new_zeros(0, 3)]
         if self.sar_in is not None:
-            sar = _given("sar", condition.sar, self.config.sar_channels, like=x_t)
+            sar = _latents_or_zeros("sar", condition.sar, self.config.sar_channels, like=x_t)
             values.append(self.sar_in(pack(sar)))
             places.append(positions(x_t, NOISY))
         if self.text_in is not None and condition.tokens is not None:
@@ -177,7 +177,7 @@ class FluxNet(nn.Module):
         return Tokens(torch.cat(values, dim=1) if values else nothing, torch.cat(places))
 
     def modulation(self, time: Tensor, cloud: Tensor, guidance: Tensor | None = None) -> Tensor:
-        """Return what modulates every block, (B, width).
+        """Return the modulation of every block, (B, width).
 
         Args:
             time: (B,).
@@ -185,23 +185,23 @@ class FluxNet(nn.Module):
             guidance: (B,); None: the network's own.
 
         Raises:
-            ValueError: if the network is to be told a guidance but has none, or has no place for it.
+            ValueError: if a network with a guidance input gets no guidance scale, or one without it gets one.
         """
         dtype = self.vec_proj.weight.dtype
         height, width = cloud.shape[-2:]
         whole = pad(cloud.to(dtype), (0, -width % CLOUD_PATCH, 0, -height % CLOUD_PATCH), "replicate")
         clouds = self.vec_proj(self.vec_cnn(whole).mean((2, 3)))
-        told = self.time_in(encode_scalar(time).to(dtype)) + clouds
+        summed = self.time_in(encode_scalar(time).to(dtype)) + clouds
         if guidance is None and self.guidance is not None:
             guidance = torch.full_like(time, self.guidance)
         if (guidance is None) != (self.guidance_in is None):
             raise ValueError(f"guidance is {self.guidance}, the network's config has {self.config.guidance}")
         if self.guidance_in is None or guidance is None:
-            return told
-        return told + self.guidance_in(encode_scalar(guidance).to(dtype))
+            return summed
+        return summed + self.guidance_in(encode_scalar(guidance).to(dtype))
 
     def denoise(self, image: Tokens, context: Tokens, modulation: Tensor) -> Tensor:
-        """Return what the network says of each image token, (B, N, 4 Z).
+        """Return the output for each image token, (B, N, 4 Z).
 
         Args:
             image: values are (B, N, 4 Z), or wider where channels are joined.
@@ -220,22 +220,22 @@ class FluxNet(nn.Module):
         return out
 
 
-class _Given(nn.Module):
-    """Stands where diffusers computes the modulation from the time and a pooled text."""
+class _ReadyModulation(nn.Module):
+    """Replaces the layer of diffusers that computes the modulation from the time and a pooled text."""
 
     def forward(self, _: Tensor, modulation: Tensor) -> Tensor:
         return modulation
 
 
 class _FullNorm(nn.RMSNorm):
-    """Computes in the precision of its weights, as torch does where types differ, but slowly and warning."""
+    """Computes in the precision of its weights; torch does so too, but slowly and with a warning."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.to(self.weight.dtype)).to(x.dtype)
 
 
 def _norm_in_full_precision(network: nn.Module) -> None:
-    """Put `_FullNorm` in the place of every RMS norm, which must be fresh."""
+    """Replace every RMS norm, whose weights must still be initial, by `_FullNorm`."""
     for parent in list(network.modules()):
         for name, norm in parent.named_children():
             if isinstance(norm, nn.RMSNorm):
@@ -248,7 +248,7 @@ def pack(image: Tensor) -> Tensor:
 
 
 def unpack(tokens: Tensor, *, like: Tensor) -> Tensor:
-    """Return tokens, (B, h * w / 4, 4 Z), as the image that they were, in the shape of `like`."""
+    """Return tokens, (B, h * w / 4, 4 Z), as an image of the sides of `like`, the inverse of `pack`."""
     height, width = like.shape[-2:]
     return pixel_shuffle(tokens.mT.unflatten(2, (height // 2, width // 2)), 2)
 
@@ -273,7 +273,7 @@ def frequencies(device: torch.device) -> Tensor:
     return (-math.log(MAX_PERIOD) * torch.arange(half, dtype=torch.float32, device=device) / half).exp()
 
 
-def _given(name: str, latents: Tensor | None, channels: int, *, like: Tensor) -> Tensor:
+def _latents_or_zeros(name: str, latents: Tensor | None, channels: int, *, like: Tensor) -> Tensor:
     """Return the latents, or zeros in their place, of the batch and sides of `like`."""
     shape = (len(like), channels, *like.shape[-2:])
     if latents is None:
@@ -287,7 +287,7 @@ def _given(name: str, latents: Tensor | None, channels: int, *, like: Tensor) ->
 
 
 def _axes(config: Config) -> tuple[int, int, int]:
-    """Return how many of a head's channels tell image, row and column."""
+    """Return how many channels of a head encode image, row and column."""
     head = config.width // config.num_heads
     along = 2 * (7 * head // 32)
     return config.axes or (head - 2 * along, along, along)

@@ -38,7 +38,7 @@ class Config:
         mlp_ratio: hidden channels of a layer's perceptron, as a multiple of `growth`.
         kernel: side of the dynamic filter's kernels, in pixels; odd.
         head_width: channels of the last convolution's input, at full resolution.
-        drop_path: chance to skip the last layer's residual branches in training; grows from 0 at the first.
+        drop_path: chance to skip residual branches in training: 0 in the first layer, this in the last.
     """
 
     optical_bands: int = 13
@@ -56,7 +56,7 @@ class Config:
 
 
 class DropPath(nn.Module):
-    """Leave a residual branch out, each sample with its own draw, and scale up the ones that stay."""
+    """Drop a residual branch for each sample at random, and scale up those that stay."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class DropPath(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Attention within windows of both streams; radar logits correct the optical ones."""
+    """Attention within windows of both streams; radar attention logits correct the optical ones."""
 
     def __init__(self, channels: int, num_heads: int, window: int) -> None:
         super().__init__()
@@ -133,9 +133,9 @@ class WindowAttention(nn.Module):
     def attend_fused(
         self, query: Tensor, key: Tensor, value: Tensor, radar_query: Tensor, radar_key: Tensor, bias: Tensor
     ) -> Tensor:
-        """Return the values attended by logits that the radar's have corrected, (n, heads, L, d).
+        """Return the optical values attended by the corrected logits, (n, heads, L, d).
 
-        Bias and mask are the same in both streams, so that the difference of their logits is free of them.
+        Bias and mask are equal in both streams, so they cancel in the difference of the logits.
         """
         logits = (query * self.scale) @ key.mT  # (n, heads, L, L)
         gain = (radar_query * self.scale) @ radar_key.mT - logits
@@ -165,7 +165,7 @@ def _sizes(count: int, at_once: int) -> list[int]:
 
 
 def _lean(function: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
-    """Call `function`; in training its inner tensors are computed again, not kept, for the gradient."""
+    """Call `function`; in training its inner tensors are recomputed for the gradient instead of kept."""
     if torch.is_grad_enabled():
         return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
     return function(*arguments)

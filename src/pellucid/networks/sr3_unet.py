@@ -1,4 +1,4 @@
-"""SR3's U-Net: what noise is in a noised image, given the enlarged image of low resolution.
+"""SR3's U-Net: it estimates the noise in a noised image, conditioned on the enlarged low-resolution image.
 
 Saharia et al. 2021, arXiv:2104.07636; `use_cross_attention` adds, wherever the features attend to
 themselves, attention to the encoded condition. Parameter names follow the published checkpoints.
@@ -29,13 +29,13 @@ class Config:
         multipliers: channels per level, in multiples of `width`; each level halves the sides.
         num_blocks: residual blocks per level on the way down; the way up has one more.
         attention: sides in pixels of the levels with attention, for an image whose side is `image_size`; the
-            innermost level always has it once, and a side that no level has is without effect.
-        image_size: side in pixels by which `attention` is meant; the network takes any size.
+            innermost level always has it once; sides that no level has are ignored.
+        image_size: side in pixels to which `attention` refers; the network takes any size.
         groups: of the group norms; must divide `width`.
         num_heads: of each attention; must divide its channels.
-        dropout: share of the features that training drops in each residual block.
-        use_cross_attention: attend to the encoded condition too; without it this is the published base.
-        checkpointing: compute features again in the backward pass: slower training in less memory.
+        dropout: probability of dropping a feature in each residual block, in training.
+        use_cross_attention: attend to the encoded condition too; without, it is the published base model.
+        checkpointing: recompute features in the backward pass: slower training in less memory.
     """
 
     bands: int = 1
@@ -67,7 +67,7 @@ class NoiseLevelEncoding(nn.Module):
 
 
 class NoiseShift(nn.Module):
-    """Shift the features, channel by channel, by what the noise level asks for."""
+    """Shift the features, channel by channel, by a linear function of the encoded noise level."""
 
     def __init__(self, width: int, channels: int) -> None:
         super().__init__()
@@ -161,7 +161,7 @@ def _heads(image: Tensor, num_heads: int) -> Tensor:
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, *, like: Tensor) -> Tensor:
-    """Return what each query gathers, in the shape of `like`, (B, D, h, w)."""
+    """Return the attended values, in the shape of `like`, (B, D, h, w)."""
     # The fused kernel needs contiguous memory. The published scale is that of all heads together.
     query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
     gathered = scaled_dot_product_attention(query, key, value, scale=like.shape[1] ** -0.5)
@@ -236,7 +236,7 @@ class Sr3Unet(nn.Module):
         self.final_conv = NormConv(width * config.multipliers[0], config.bands, groups=config.groups)
 
     def forward(self, x_t: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
-        """Return (B, C, H, W), as a rule the noise in `x_t`.
+        """Return (B, C, H, W), usually the noise in `x_t`.
 
         Args:
             x_t: (B, C, H, W), the noised image; without noise it lies in [-1, 1].
@@ -264,7 +264,7 @@ class Sr3Unet(nn.Module):
         return self.final_conv(x)  # (B, C, H, W)
 
     def run(self, layer: nn.Module, x: Tensor, level: Tensor, context: Tensor | None) -> Tensor:
-        """Return the features after one layer, whose inner features are not kept where checkpointing."""
+        """Return the features after one layer; `checkpointing` does not keep those inside it."""
         if not isinstance(layer, Block):
             return layer(x)
         if self.checkpointing and torch.is_grad_enabled():

@@ -1,8 +1,8 @@
-"""Texts as tokens that a generative network attends to: the text half of CLIP, and images to learn it from.
+"""Texts as tokens that a generative network attends to: the text encoder of CLIP, and one of images.
 
 Radford et al. 2021, arXiv:2103.00020, of the size that Stable Diffusion uses it in, by transformers' layers.
-What a text's tokens mean is learnt by bringing its features near those of the images that it describes; a
-small convolutional network gives these, and is not needed afterwards.
+Training is contrastive: it brings the features of a text near those of the images that it describes. A small
+convolutional network computes the features of images, and is not needed afterwards.
 """
 
 import math
@@ -16,14 +16,14 @@ from torch import Tensor, nn
 # Channels of the image encoder per level, in multiples of its width; each level halves the sides.
 IMAGE_MULTIPLIERS = (1, 2, 4, 8)
 IMAGE_GROUPS = 8
-# Similarities of features are divided by the temperature: where it begins, and how far down it may go.
+# Similarities of features are divided by the temperature: its initial value, and its lowest.
 # arXiv:2103.00020, section 2.5
 TEMPERATURE, MIN_TEMPERATURE = 0.07, 0.01
 
 
 @dataclass(frozen=True)
 class Config:
-    """Size of the network; the defaults are those of the published SAR colorization, which has no images.
+    """Size of the network; the defaults are those of the published SAR colorization, without images.
 
     Attributes:
         vocab_size: ids that the tokenizer may use.
@@ -35,7 +35,7 @@ class Config:
         activation: "gelu" for texts of Stable Diffusion 2.
         bands: C, of the images that training compares texts with; 0 for none.
         image_width: channels of the image encoder after its first level.
-        features: in which texts and images are compared.
+        features: number of features by which texts and images are compared.
     """
 
     vocab_size: int = 1000
@@ -51,7 +51,7 @@ class Config:
 
 
 class TextEncoder(nn.Module):
-    """The whole network; without bands it is the text's half alone.
+    """The whole network; without bands, the text encoder alone.
 
     Attributes:
         image: the image encoder, None without bands.
@@ -86,13 +86,13 @@ class TextEncoder(nn.Module):
             self.log_temperature = nn.Parameter(torch.tensor(math.log(TEMPERATURE)))
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Return the tokens, (B, L, D), of ids, (B, L) int64; each knows those before it, padding as well."""
+        """Return the tokens, (B, L, D), of ids, (B, L) int64; each attends to earlier ones, padding too."""
         return self.text(input_ids=ids).last_hidden_state
 
     def text_features(self, ids: Tensor) -> Tensor:
-        """Return what is compared with images, (B, features); not normalised.
+        """Return the features of texts, (B, features), not normalised.
 
-        It is read at the first end of the text, or, where that was cut off, at the last token.
+        They are read at the first end of the text, or, if that was cut off, at the last token.
         """
         is_end = ids == self.config.end_id
         at = torch.where(is_end.any(1), is_end.int().argmax(1), ids.shape[1] - 1)
@@ -100,7 +100,7 @@ class TextEncoder(nn.Module):
         return self.project(tokens[torch.arange(len(ids), device=ids.device), at])
 
     def image_features(self, image: Tensor) -> Tensor:
-        """Return what is compared with texts, (B, features), of (B, C, H, W) in [0, 1]; not normalised.
+        """Return the features of images, (B, C, H, W) in [0, 1], as (B, features), not normalised.
 
         Raises:
             ValueError: if the network was built without bands.
@@ -111,7 +111,7 @@ class TextEncoder(nn.Module):
 
     @property
     def temperature(self) -> Tensor:
-        """What similarities are divided by, ()."""
+        """The divisor of similarities, ()."""
         return self.log_temperature.clamp(min=math.log(MIN_TEMPERATURE)).exp()
 
 

@@ -1,4 +1,4 @@
-"""A U-Net that finds the noise in an optical image's latents, told by those of radar, and by a text.
+"""A U-Net that estimates the noise in the latents of an image, conditioned on radar latents and a text.
 
 The network of Stable Diffusion (Rombach et al. 2022, arXiv:2112.10752), by diffusers' layers; the radar's
 latents are further channels of its input, and a text's tokens are what its blocks attend to.
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pellucid.data.batch import Condition
 
-# The weight that sees the latents, (width, channels, 3, 3).
+# The weight of the first layer, (width, channels, 3, 3).
 INPUT = "unet.conv_in.weight"
 
 
@@ -27,15 +27,15 @@ class Config:
         model_channels: at full resolution.
         channel_mult: channels per level, in multiples of `model_channels`; each level after the first halves
             the sides.
-        attention_resolutions: factors by which the sides of the levels that attend, to themselves and to
-            the text, are reduced: 1, 2, 4, ...; the middle of the network always does.
+        attention_resolutions: levels that attend to themselves and to the text, by the factor by which their
+            sides are reduced: 1, 2, 4, ...; the innermost block always attends.
         num_res_blocks: residual blocks per level on the way down; the way up has one more.
         num_heads: of each attention, at all levels or level by level; must divide the channels there.
         context_dim: D, of a text's tokens.
         groups: of the group norms; must divide the channels of every level.
-        linear_projection: of the attentions' channels, by matrices instead of 1 x 1 convolutions, as in
-            Stable Diffusion 2.
-        checkpointing: compute features again in the backward pass: slower training in less memory.
+        linear_projection: project the channels of the attentions by matrices instead of 1 x 1 convolutions,
+            as in Stable Diffusion 2.
+        checkpointing: recompute features in the backward pass: slower training in less memory.
     """
 
     latent_channels: int = 4
@@ -101,7 +101,7 @@ class TextUNet(nn.Module):
         self.unet = unet
 
     def forward(self, x_t: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
-        """Return (B, Z, h, w), as a rule the noise in `x_t`.
+        """Return (B, Z, h, w), usually the noise in `x_t`.
 
         Args:
             x_t: (B, Z, h, w), latents on their way from noise.
@@ -130,7 +130,7 @@ class TextUNet(nn.Module):
 
     def _tokens(self, x_t: Tensor, condition: Condition) -> Tensor:
         if condition.tokens is None:
-            return x_t.new_zeros(len(x_t), 1, self.config.context_dim)  # any number of zeros says the same
+            return x_t.new_zeros(len(x_t), 1, self.config.context_dim)  # one zero token is like many
         if condition.tokens.shape[::2] != (len(x_t), self.config.context_dim):
             raise ValueError(
                 f"tokens have shape {tuple(condition.tokens.shape)}, this network needs ({len(x_t)}, any, "
@@ -140,13 +140,14 @@ class TextUNet(nn.Module):
 
 
 def widen_input(state: Mapping[str, Tensor], channels: int) -> dict[str, Tensor]:
-    """Return weights of a network with fewer inputs for one with so many: what it is not used to, it ignores.
+    """Return weights for a network of more input channels; those added start with zero weights.
 
-    The new inputs come first, where the radar's latents are; their weights are 0. Other weights are shared.
+    So the output is unchanged. The new channels come first, where the radar's latents are; other weights are
+    shared.
 
     Args:
         state: of a `TextUNet`.
-        channels: of the wider network's input, `sar_channels + latent_channels`.
+        channels: of the input of the wider network, `sar_channels + latent_channels`.
 
     Raises:
         ValueError: if it has more inputs already.

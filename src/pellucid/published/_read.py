@@ -1,21 +1,22 @@
-"""Published checkpoints in our networks' terms: the sizes read off their shapes, and the weights."""
+"""Published checkpoints as runs: sizes read off the shapes, weights under our names."""
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from pellucid.build.method import build_method
 from pellucid.build.parts import Parts
 from pellucid.build.run import AUTOENCODERS, TEXT, save_run
-from pellucid.build.weights_file import read_state_dict
+from pellucid.build.weights_file import match, read_state_dict
 from pellucid.config import Config
 from pellucid.data.tokenizer import default_tokenizer, read_tokenizer
 from pellucid.errors import InputError
-from pellucid.published._formats import FORMATS, Format, Hints, Layout
+from pellucid.published import known_formats
+from pellucid.published._format import Entry, Format, Layout
+from pellucid.published._hints import Hints
 from pellucid.schema import parse
 
 
@@ -25,13 +26,13 @@ class Published:
 
     Attributes:
         network: the config's `network` entry, with its name.
-        method: the config's `method` entry; its bands have their usual names, where their number tells.
+        method: the config's `method` entry; its bands have their usual names, if their number has such.
         weights: float32, the state dict that this network loads.
         parts: autoencoders and text encoder that came with it.
     """
 
-    network: dict[str, Any]
-    method: dict[str, Any]
+    network: Entry
+    method: Entry
     weights: dict[str, Tensor]
     parts: Parts = field(default_factory=Parts)
 
@@ -41,55 +42,69 @@ def read_checkpoint(path: Path, format: str, hints: Hints | None = None) -> Publ
 
     Args:
         path: .pth or .pt, read without running any code in it, or .safetensors.
-        format: a key of `FORMATS`.
-        hints: what the file does not say.
+        format: one of `known_formats`.
+        hints: what the shapes do not show.
 
     Raises:
         InputError: if the format is unknown or has no use for a hint, the file cannot be read or holds
             another network.
     """
     hints = hints or Hints()
-    kind = _format(format, hints)
+    kind = find_format(format)
+    _check_hints(format, kind, hints)
     tensors = {
         name: tensor.float()
         for name, tensor in read_state_dict(path).items()
         if name.rpartition(".")[2] not in kind.computed and not name.startswith(kind.unused)
     }
+    others = " or ".join(name for name in known_formats() if name != format)
     try:
         network, state = _network(tensors, kind, hints)
         parts = {name: _network(tensors, part, hints) for name, part in kind.parts.items()}
     except ValueError as error:
-        raise InputError(f"{path} is no {format} checkpoint{error}; {_others(format)}") from error
+        raise InputError(f"{path} is no {format} checkpoint, {error}; is it {others}?") from error
     try:
         return Published(network, kind.method(network, tensors, hints), state, _join(parts, hints))
     except ValueError as error:
         raise InputError(f"cannot import {path}: {error}") from error
 
 
-def _network(
-    tensors: dict[str, Tensor], layout: Layout, hints: Hints
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def find_format(name: str) -> Format:
+    """Return the format that the file of that name defines.
+
+    Raises:
+        InputError: if there is none; it lists the known ones.
+    """
+    if name not in known_formats():
+        raise InputError(f"unknown checkpoint format {name!r}, choose one of {', '.join(known_formats())}")
+    return importlib.import_module(f"pellucid.published.{name.replace('-', '_')}").FORMAT
+
+
+def _check_hints(name: str, kind: Format, hints: Hints) -> None:
+    idle = [key for key, value in asdict(hints).items() if value is not None and key not in kind.hints]
+    if idle:
+        raise InputError(f"{name} checkpoints need no {' and no '.join(idle)}, leave it out")
+
+
+def _network(tensors: dict[str, Tensor], layout: Layout, hints: Hints) -> tuple[Entry, dict[str, Tensor]]:
     """Take a network's tensors out of the others; return the config's `network` entry and the state dict.
 
     Raises:
-        ValueError: if they are another's; what follows the name of the format in the message.
+        ValueError: if they are not those of that network.
     """
     names = [name for name in tensors if name.startswith(layout.prefix)]
     weights = {name.removeprefix(layout.prefix): tensors.pop(name) for name in names}
     try:
-        config = layout.network.Config(**layout.sizes(weights, hints))
-        with torch.device("meta"):
-            expected = layout.network.build(config).state_dict()
-        state = layout.state(weights) if layout.state else weights
+        config, network, state = layout.convert(weights, hints)
     except KeyError as error:
-        raise ValueError(f", it lacks {layout.prefix + error.args[0]!r}") from error
+        raise ValueError(f"it lacks {layout.prefix}{error.args[0]}") from error
     except (ValueError, IndexError, ZeroDivisionError, RuntimeError) as error:
-        raise ValueError(f" ({error})") from error
-    _compare(state, expected, layout.prefix)
-    return {"name": layout.network.__name__.rpartition(".")[2], **asdict(config)}, state
+        raise ValueError(str(error)) from error
+    name = layout.network.__name__.rpartition(".")[2]
+    return {"name": name, **asdict(config)}, match(state, network, f"its {name} weights")
 
 
-def _join(parts: Mapping[str, tuple[dict[str, Any], dict[str, Tensor]]], hints: Hints) -> Parts:
+def _join(parts: Mapping[str, tuple[Entry, dict[str, Tensor]]], hints: Hints) -> Parts:
     """Return the parts of a checkpoint as those of a run, with the tokenizer of its texts."""
     state = {f"{before}{name}": value for before, part in parts.items() for name, value in part[1].items()}
     coders = {
@@ -108,36 +123,6 @@ def _join(parts: Mapping[str, tuple[dict[str, Any], dict[str, Tensor]]], hints: 
     return Parts(coders, state, text, tokenizer)
 
 
-def _format(name: str, hints: Hints) -> Format:
-    """Return the format of that name, for which all given hints have a meaning."""
-    if name not in FORMATS:
-        raise InputError(f"unknown checkpoint format {name!r}, choose one of {', '.join(FORMATS)}")
-    idle = [
-        key for key, value in asdict(hints).items() if value is not None and key not in FORMATS[name].hints
-    ]
-    if idle:
-        raise InputError(f"{name} checkpoints need no {' and no '.join(idle)}, leave it out")
-    return FORMATS[name]
-
-
-def _compare(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], prefix: str) -> None:
-    """Refuse weights whose names or shapes are not those that are expected."""
-    for key, tensor in expected.items():
-        if key not in weights:
-            raise ValueError(f", it lacks {prefix}{key}")
-        if weights[key].shape != tensor.shape:
-            found, needed = tuple(weights[key].shape), tuple(tensor.shape)
-            raise ValueError(f", {prefix}{key} has shape {found} instead of {needed}")
-    extra = [key for key in weights if key not in expected]
-    if extra:
-        raise ValueError(f", it has {prefix}{extra[0]}, which that network lacks")
-
-
-def _others(name: str) -> str:
-    others = [other for other in FORMATS if other != name]
-    return f"is it {' or '.join(others)}?"
-
-
 def import_run(
     format: str,  # noqa: A002
     checkpoint: Path,
@@ -150,13 +135,13 @@ def import_run(
     """Write a published checkpoint as a run folder.
 
     Args:
-        format: a key of `published.FORMATS`.
+        format: one of `known_formats`.
         checkpoint: .pth, .pt or .safetensors.
         run: the folder to write.
         optical: names of the optical bands; empty: all thirteen, or B04, B03, B02 where there are three;
             gray for slices; none where an autoencoder has two bands or `radar` is given for it.
         radar: names of the radar bands; empty: VV, VH, or VV where there is one.
-        hints: what the checkpoint does not say.
+        hints: what the shapes do not show.
 
     Raises:
         InputError: if the checkpoint is not of that format, or names or hints do not fit it.

@@ -1,9 +1,8 @@
-"""Published weights under other names: rules that say where each tensor goes."""
+"""Published weights under our names: rules that say where each tensor goes."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -46,20 +45,6 @@ def from_published(weights: Mapping[str, Tensor], rules: Iterable[Rule]) -> dict
     return ours | rest
 
 
-def to_published(state: Mapping[str, Tensor], rules: Iterable[Rule]) -> dict[str, Tensor]:
-    """Return our weights under the published keys, the inverse of `from_published`; others are left out.
-
-    Raises:
-        KeyError: if a tensor is missing.
-    """
-    published = {}
-    for rule in rules:
-        tensor = torch.cat([state[key] for key in rule.ours])
-        tensor = tensor.roll(len(tensor) // 2, 0) if rule.is_swapped else tensor
-        published[rule.published] = tensor[:, :, None, None] if rule.is_convolution else tensor
-    return published
-
-
 def layer(
     published: str, *ours: str, shares: tuple[int, ...] = (1,), is_swapped: bool = False
 ) -> Iterator[Rule]:
@@ -72,3 +57,24 @@ def layer(
 def count(weights: Mapping[str, Tensor], name: str) -> int:
     """Return how many of `name`, with 0, 1, ... in place of its braces, there are."""
     return next(index for index in range(len(weights) + 1) if name.format(index) not in weights)
+
+
+def find_levels(weights: Mapping[str, Tensor], step: str, block: str) -> list[list[int]]:
+    """Return the numbers of a U-Net's blocks on the way down, level by level.
+
+    Every level has as many blocks as the first; blocks after the last level are left out.
+
+    Args:
+        weights: published.
+        step: key, with braces for the number, of the layer that leads to the next level.
+        block: key of a block.
+    """
+    levels: list[list[int]] = [[]]
+    for number in range(1, len(weights)):
+        if block.format(number) in weights:
+            levels[-1].append(number)
+        elif step.format(number) in weights and len(levels[-1]) == len(levels[0]):
+            levels.append([])
+        else:
+            break
+    return [level[: len(levels[0])] for level in levels]

@@ -1,50 +1,54 @@
-"""The weights of the published SAR colorization as its Stable Diffusion names them, and as ours is named.
+"""Checkpoints of the SAR colorization: a U-Net, an autoencoder and a text encoder in one file.
 
-That one, hkproj/pytorch-stable-diffusion, numbers the layers in the order in which they are run, and keeps
-query, key and value of self-attention in one matrix, where diffusers and transformers have one each.
+Its Stable Diffusion, hkproj/pytorch-stable-diffusion, numbers the layers in the order in which they run, and
+keeps query, key and value of self-attention in one matrix, where diffusers and transformers have one each.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from torch import Tensor
-
+from pellucid.build.run import AUTOENCODERS, TEXT
+from pellucid.data.ranges import PICTURE, SENTINEL1
+from pellucid.networks import autoencoder, text_encoder, text_unet
 from pellucid.networks.autoencoder import LATENT_SCALE
-from pellucid.published._rename import Rule, count, from_published, layer
+from pellucid.published._format import Entry, Format, Layout, Weights
+from pellucid.published._hints import Hints
+from pellucid.published._rename import Rule, count, find_levels, layer
 
+# What the run's config calls the autoencoder and the text encoder that lie in the run itself.
+INSIDE = "of the checkpoint"
+# Stable Diffusion's path, as published for the colorizer, and how that samples.
+PATH = {
+    "name": "variance_preserving",
+    "schedule": "quad",
+    "num_steps": 1000,
+    "linear_start": 8.5e-4,
+    "linear_end": 0.012,
+    "tells": "step",
+    "spacing": "leading",
+}
+SAMPLING = {"steps": 50, "eta": 1.0, "guidance": 7.5, "dropped": "prompt"}
 # Of the group norms of the published autoencoder, where Stable Diffusion has 1e-6.
 NORM_EPS = 1e-5
-# Channels of a head of the published text encoder, whose shapes do not tell it; CLIP's are all so.
+# Of the autoencoder's latents; not in the checkpoints. The published code has no error.
+CONSTANTS = {"scale": LATENT_SCALE, "shift": 0.0, "error_logvar": 0.0}
+# Channels of a head of the published text encoder, as of every CLIP; its shapes do not show them.
 TEXT_HEAD = 64
 
 
-def text_encoder_sizes(weights: Mapping[str, Tensor], num_heads: int | None = None) -> dict[str, Any]:
-    """Return the arguments of `text_encoder.Config` that a published text encoder's shapes tell.
-
-    Raises:
-        KeyError: if a tensor that tells a size is missing.
-    """
+def text_encoder_sizes(weights: Weights, hints: Hints) -> Entry:
+    """Return the arguments of `text_encoder.Config`; KeyError names a missing tensor."""
     vocab_size, width = weights["embedding.token_embedding.weight"].shape
     return {
         "vocab_size": vocab_size,
         "width": width,
         "num_layers": count(weights, "layers.{}.linear_1.weight"),
-        "num_heads": num_heads or width // TEXT_HEAD,
+        "num_heads": hints.num_heads or width // TEXT_HEAD,
         "length": len(weights["embedding.position_embedding"]),
     }
 
 
-def text_encoder_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a published text encoder's weights as `text_encoder.TextEncoder` names them.
-
-    Raises:
-        KeyError: if a tensor is missing.
-    """
-    return from_published(weights, text_encoder_rules(count(weights, "layers.{}.linear_1.weight")))
-
-
-def text_encoder_rules(num_layers: int) -> list[Rule]:
-    """Return the rules of a text encoder of so many layers."""
+def text_encoder_rules(*, num_layers: int, **_: object) -> list[Rule]:
+    """Return where each tensor of a text encoder of these sizes goes."""
     rules = [
         Rule(f"embedding.{published}", (f"text.embeddings.{ours}.weight",))
         for published, ours in (
@@ -63,15 +67,11 @@ def text_encoder_rules(num_layers: int) -> list[Rule]:
     return [*rules, *layer("layernorm", "text.final_layer_norm")]
 
 
-def unet_sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return the arguments of `text_unet.Config` that a published U-Net's shapes tell.
-
-    Raises:
-        KeyError: if a tensor that tells a size is missing.
-    """
+def unet_sizes(weights: Weights, _hints: Hints) -> Entry:
+    """Return the arguments of `text_unet.Config`; KeyError names a missing tensor."""
     width, inputs = weights["unet.encoders.0.0.weight"].shape[:2]
     latents = len(weights["final.conv.weight"])
-    levels = _levels(weights, "unet.encoders.{}.0.weight", "unet.encoders.{}.0.conv_feature.weight")
+    levels = find_levels(weights, "unet.encoders.{}.0.weight", "unet.encoders.{}.0.conv_feature.weight")
     outputs = [len(weights[f"unet.encoders.{level[0]}.0.conv_feature.weight"]) for level in levels]
     return {
         "latent_channels": latents,
@@ -88,15 +88,6 @@ def unet_sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def unet_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a published U-Net's weights as `text_unet.TextUNet` names them.
-
-    Raises:
-        KeyError: if a tensor is missing.
-    """
-    return from_published(weights, unet_rules(**unet_sizes(weights)))
-
-
 def unet_rules(
     *,
     model_channels: int,
@@ -105,7 +96,7 @@ def unet_rules(
     num_res_blocks: int,
     **_: object,
 ) -> list[Rule]:
-    """Return the rules of a U-Net; its further sizes make no difference."""
+    """Return where each tensor of a U-Net of these sizes goes."""
     channels = [model_channels * multiplier for multiplier in channel_mult]
     attends = [2**level in attention_resolutions for level in range(len(channels))]
     rules = [
@@ -187,14 +178,10 @@ def _unet_attention(published: str, ours: str) -> Iterator[Rule]:
         yield Rule(f"{published}.attention_2.{name}_proj.weight", (f"{block}.attn2.to_{name}.weight",))
 
 
-def autoencoder_sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return the arguments of `autoencoder.Config` that a published autoencoder's shapes tell.
-
-    Raises:
-        KeyError: if a tensor that tells a size is missing.
-    """
+def autoencoder_sizes(weights: Weights, _hints: Hints) -> Entry:
+    """Return the arguments of `autoencoder.Config`; KeyError names a missing tensor."""
     width, bands = weights["encoder.0.weight"].shape[:2]
-    levels = _levels(weights, "encoder.{}.weight", "encoder.{}.conv_1.weight")
+    levels = find_levels(weights, "encoder.{}.weight", "encoder.{}.conv_1.weight")
     channels = [len(weights[f"encoder.{level[0]}.conv_1.weight"]) for level in levels]
     return {
         "bands": bands,
@@ -207,25 +194,10 @@ def autoencoder_sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def autoencoder_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a published autoencoder's weights as `autoencoder.Autoencoder` names them.
-
-    Scale and shift of the latents, which its checkpoints lack, are those that the published code sets, and
-    its logarithmic error stays 0.
-
-    Raises:
-        KeyError: if a tensor is missing.
-    """
-    sizes = autoencoder_sizes(weights)
-    one = weights["decoder.0.weight"].new_ones(sizes["latent_channels"])
-    constants = {"scale": LATENT_SCALE * one, "shift": 0 * one, "error_logvar": one.new_zeros(())}
-    return constants | from_published(weights, autoencoder_rules(**sizes))
-
-
 def autoencoder_rules(
     *, width: int, multipliers: tuple[int, ...], num_blocks: int, **_: object
 ) -> list[Rule]:
-    """Return the rules of an autoencoder; its further sizes make no difference."""
+    """Return where each tensor of an autoencoder of these sizes goes."""
     channels = [width * multiplier for multiplier in multipliers]
     return [*_encoder(width, channels, num_blocks), *_decoder(channels, num_blocks)]
 
@@ -284,21 +256,33 @@ def _res_block(published: str, ours: str, *, is_wider: bool) -> Iterator[Rule]:
         yield from layer(f"{published}.residual_layer", f"{ours}.conv_shortcut")
 
 
-def _levels(weights: Mapping[str, Tensor], step: str, block: str) -> list[list[int]]:
-    """Return the numbers of the blocks on the way down, level by level.
+def _method(network: Entry, _rest: Weights, _hints: Hints) -> Entry:
+    if not network["sar_channels"]:
+        raise ValueError(
+            "its U-Net has no radar input, as Stable Diffusion's own; start a training from that in the "
+            "format of diffusers (train.init_from)"
+        )
+    return {
+        "name": "generative",
+        "optical": PICTURE.bands,
+        "radar": SENTINEL1.bands[:1],
+        "space": {"optical": INSIDE, "sar": INSIDE},
+        "text": INSIDE,
+        "path": PATH,
+        "prediction": "noise",
+        **SAMPLING,
+    }
 
-    Args:
-        weights: published.
-        step: key, with braces for the number, of the layer that leads to the next level.
-        block: key of a block. Blocks after the last level, of other numbers of channels or not, are left out:
-            every level has as many as the first.
-    """
-    levels: list[list[int]] = [[]]
-    for number in range(1, len(weights)):
-        if block.format(number) in weights:
-            levels[-1].append(number)
-        elif step.format(number) in weights and len(levels[-1]) == len(levels[0]):
-            levels.append([])
-        else:
-            break
-    return [level[: len(levels[0])] for level in levels]
+
+PICTURES = Layout(autoencoder, autoencoder_sizes, "vae_", autoencoder_rules, CONSTANTS)
+TEXTS = Layout(text_encoder, text_encoder_sizes, "clip.", text_encoder_rules)
+FORMAT = Format(
+    text_unet,
+    unet_sizes,
+    "diffusion.",
+    unet_rules,
+    method=_method,
+    unused=("input_proj.",),
+    hints=("num_heads", "tokenizer"),
+    parts={f"{AUTOENCODERS}optical.": PICTURES, TEXT: TEXTS},
+)
