@@ -12,7 +12,8 @@ from pellucid.build.run import save_run
 from pellucid.config import Config
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
-from pellucid.losses import LOSSES, AdversarialLoss
+from pellucid.losses.adversarial import AdversarialLoss
+from pellucid.losses.l1 import l1
 from pellucid.methods.regression import Regression
 from pellucid.networks import _patch_discriminator
 from pellucid.schema import parse
@@ -81,7 +82,7 @@ def tiny_method(*, dropout: float = 0.2, seed: int = 0, judged: bool = False) ->
         network,
         optical=SENTINEL2.select(BANDS),
         radar=SENTINEL1,
-        losses={"l1": (1.0, LOSSES["l1"]), **({"adversarial": (0.1, judge)} if judged else {})},
+        losses={"l1": (1.0, l1), **({"adversarial": (0.1, judge)} if judged else {})},
         mean_spectrum=(0.15, 0.15, 0.15),
     )
 

@@ -17,16 +17,12 @@ from pellucid.datasets.sen12ms_cr import Sen12MsCrSource
 from pellucid.datasets.slices import SlicesSource
 from pellucid.datasets.synthetic import SyntheticSource
 from pellucid.errors import InputError
+from pellucid.losses._shelf import known_terms
 from pellucid.methods.autoencoding import AutoencodingConfig
 from pellucid.methods.contrastive import ContrastiveConfig
-from pellucid.methods.generative import GenerativeConfig
+from pellucid.methods.generative import DENOISE, GenerativeConfig
 from pellucid.methods.regression import RegressionConfig
-from pellucid.schema import Share, Strict, parse
-
-# Terms of the loss that judge images; `denoise` judges what a generative network returns.
-ImageTerm = Literal[
-    "l1", "l2", "log_l2", "ssim", "cloud_adaptive", "multi_scale", "frequency", "perceptual", "adversarial"
-]
+from pellucid.schema import Share, Strict, nearest, parse
 
 Source = Annotated[
     Sen12MsCrSource | ClearScenesSource | SyntheticSource | SlicesSource | SarOpticalSource,
@@ -116,8 +112,9 @@ class Config(Strict):
     """`name` is a file in networks/, the rest are fields of its `Config`."""
     data: DataConfig
     method: MethodConfig = RegressionConfig()
-    losses: dict[ImageTerm | Literal["denoise"], float] = Field({"l1": 1.0})
-    """Weight per loss term; a contrastive method has its own loss, and no others."""
+    losses: dict[str, float] = Field({"l1": 1.0})
+    """Weight per loss term: the files in losses/, and `denoise`, a generative network's own error. A
+    contrastive method has its own loss, and no others."""
     perceptual_weights: str = ""
     """File or URL of VGG19 weights (torchvision's layout) for the perceptual loss."""
     train: TrainConfig = TrainConfig()
@@ -129,6 +126,15 @@ class Config(Strict):
         if isinstance(method, dict) and method.get("name") == "contrastive":
             return {"losses": {}, **values}
         return values
+
+    @field_validator("losses")
+    @classmethod
+    def _know_losses(cls, losses: dict[str, float]) -> dict[str, float]:
+        known = [DENOISE, *known_terms()]
+        for name in losses:
+            if name not in known:
+                raise InputError(f"losses.{name} is not a known term{nearest(name, known)}")
+        return losses
 
     @field_validator("method", mode="before")
     @classmethod

@@ -31,7 +31,7 @@ def parse(kind: type[T], values: object, *, where: str) -> T:
             known = [field.name for field in dataclasses.fields(kind)]
             for key in values:
                 if key not in known:
-                    raise InputError(f"{where}: unknown key {key!r}{_nearest(str(key), known)}")
+                    raise InputError(f"{where}: unknown key {key!r}{nearest(str(key), known)}")
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         raise InputError(f"{where}: {_explain(error)}") from error
@@ -40,15 +40,18 @@ def parse(kind: type[T], values: object, *, where: str) -> T:
 def _explain(error: ValidationError) -> str:
     """Return the first problem of a validation as one clause."""
     problem = error.errors()[0]
+    if isinstance(cause := problem.get("ctx", {}).get("error"), InputError):
+        return str(cause)
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {place!r}{_nearest(str(problem['loc'][-1]), _all_keys())}"
+        return f"unknown key {place!r}{nearest(str(problem['loc'][-1]), _all_keys())}"
     if problem["type"] == "missing":
         return f"key {place!r} is missing"
     return f"{place!r} is {problem['input']!r}, {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
-def _nearest(key: str, known: list[str]) -> str:
+def nearest(key: str, known: list[str]) -> str:
+    """Return the end of a sentence about an unknown key: the nearest known one, or else all of them."""
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; known keys are {', '.join(sorted(known))}"
 

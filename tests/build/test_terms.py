@@ -9,7 +9,8 @@ from pellucid.build.method import build_losses
 from pellucid.config import Config
 from pellucid.data.batch import Batch
 from pellucid.errors import InputError
-from pellucid.losses import AdversarialLoss, l1
+from pellucid.losses.adversarial import AdversarialLoss
+from pellucid.losses.l1 import l1
 from pellucid.schema import parse
 
 REGRESSION = {"name": "regression", "optical": ["B02", "B03", "B04"]}
@@ -23,7 +24,7 @@ def config(method: dict[str, Any], losses: dict[str, float], seed: int = 0) -> C
 
 
 @pytest.mark.parametrize(("method", "bands"), [(REGRESSION, 3), (GENERATIVE, 1), (AUTOENCODING, 2)])
-def test_the_judge_sees_the_bands_of_the_results(method: dict[str, Any], bands: int) -> None:
+def test_the_discriminator_sees_the_bands_of_the_results(method: dict[str, Any], bands: int) -> None:
     weight, term = build_losses(config(method, {"l1": 0.0, "adversarial": 0.01}))["adversarial"]
     assert weight == 0.01
     image = torch.rand(1, bands, 16, 16)
@@ -32,16 +33,16 @@ def test_the_judge_sees_the_bands_of_the_results(method: dict[str, Any], bands: 
     assert term(image, batch) > 0
 
 
-def test_the_judge_follows_from_the_seed_and_leaves_the_others_alone() -> None:
+def test_the_discriminator_follows_from_the_seed_and_leaves_the_others_alone() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    judges = []
+    found = []
     for seed in (0, 0, 1):
         _, term = build_losses(config(REGRESSION, {"adversarial": 0.01}, seed))["adversarial"]
         assert isinstance(term, AdversarialLoss)
-        judges.append(term.judge.state_dict()["layers.0.weight"])
-    assert judges[0].equal(judges[1])
-    assert not judges[0].equal(judges[2])
+        found.append(term.discriminator.state_dict()["layers.0.weight"])
+    assert found[0].equal(found[1])
+    assert not found[0].equal(found[2])
     assert torch.get_rng_state().equal(before)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.errors import InputError
-from pellucid.losses import LOSSES
+from pellucid.losses.l1 import l1
 from pellucid.methods.autoencoding import Autoencoding, divergence, to_model
 from pellucid.methods.method import result_range
 from pellucid.networks.autoencoder import Autoencoder, Config, build, smooth
@@ -23,7 +23,7 @@ def make_method(
         network or build(TINY),
         optical=SENTINEL2.select(()),
         radar=SENTINEL1,
-        losses={"l1": (2.0, LOSSES["l1"])},
+        losses={"l1": (2.0, l1)},
         kl_weight=kl_weight,
         sample=sample,
         smooth=smooth,
@@ -196,7 +196,7 @@ def test_averaged_codes_are_compared_with_images_that_are_averaged_alike() -> No
     method, batch = make_method(smooth=1.0, sample=False), make_batch()
     seen = []
     method.losses = {
-        "l1": (1.0, lambda restored, given: seen.append((restored, given)) or LOSSES["l1"](restored, given))
+        "l1": (1.0, lambda restored, given: seen.append((restored, given)) or l1(restored, given))
     }
     for seed in range(8):
         method.loss(batch, torch.Generator().manual_seed(seed))

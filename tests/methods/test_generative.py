@@ -13,7 +13,7 @@ from pellucid.data.resample import enlarge
 from pellucid.errors import InputError
 from pellucid.generative.noise import keyed_noise
 from pellucid.generative.path import RectifiedFlow, VariancePreserving, beta_schedule, time_shift
-from pellucid.losses import LOSSES
+from pellucid.losses.l1 import l1
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.generative import Generative, Learning
 from pellucid.methods.sampling import Sampling
@@ -43,7 +43,7 @@ class Enlarged(nn.Module):
 
 def method(**options: Any) -> Generative:
     settings: dict[str, Any] = {
-        "losses": {"l1": (1.0, LOSSES["l1"])},
+        "losses": {"l1": (1.0, l1)},
         "scale": 4,
         "sampling": Sampling(steps=3),
         **options,
@@ -230,7 +230,7 @@ def test_training_goes_the_way_that_sampling_comes_back() -> None:
 
 
 def test_the_estimate_is_judged_as_an_image_and_moves_the_network_alone() -> None:
-    given, method = cloudy(), latent(losses={"l1": (1.0, LOSSES["l1"])})
+    given, method = cloudy(), latent(losses={"l1": (1.0, l1)})
     terms = method.loss(given, torch.Generator().manual_seed(0))
     with torch.no_grad():
         wanted = (method.space.decode(method.space.encode(given.degraded)) - given.target).abs().mean()
@@ -312,7 +312,7 @@ def test_encoded_samples_cost_what_their_images_do() -> None:
         encoded = second.encode(given)
         assert second.loss(encoded, torch.Generator().manual_seed(4))["total"].equal(terms["total"])
     with pytest.raises(ValueError, match="patch 0 is encoded, so only denoise can judge it"):
-        latent(losses={"l1": (1.0, LOSSES["l1"])}).loss(encoded)
+        latent(losses={"l1": (1.0, l1)}).loss(encoded)
 
 
 def test_times_are_moved_for_the_number_of_tokens() -> None:

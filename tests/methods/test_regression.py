@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
-from pellucid.losses import LOSSES
+from pellucid.losses.l1 import l1
+from pellucid.losses.l2 import l2
 from pellucid.methods.regression import NO_RADAR, Regression
 
 
@@ -35,7 +36,7 @@ def make_method(*, residual: bool = False, radar_optional: bool = False) -> Regr
         Recorder(),
         optical=SENTINEL2,
         radar=SENTINEL1,
-        losses={"l1": (2.0, LOSSES["l1"]), "l2": (1.0, LOSSES["l2"])},
+        losses={"l1": (2.0, l1), "l2": (1.0, l2)},
         residual=residual,
         radar_optional=radar_optional,
     )

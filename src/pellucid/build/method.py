@@ -1,25 +1,25 @@
 """Config -> objects; the only file that sees every layer."""
 
 import importlib
-from collections.abc import Callable
+import pkgutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+import pellucid.networks
 from pellucid.build.parts import Parts, Spaces, read_parts, read_spaces, read_texts
 from pellucid.build.run import Metadata, find_run, part_of, read_run
 from pellucid.build.starting import load_weights
 from pellucid.build.weights_file import load_vgg19
 from pellucid.config import Config, MethodConfig
-from pellucid.data.batch import Batch
 from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2, SLICE, ValueRange
 from pellucid.data.tokenizer import Tokenizer
 from pellucid.errors import InputError
 from pellucid.generative.path import PathConfig, RectifiedFlow, VariancePreserving, beta_schedule
-from pellucid.losses import LOSSES, AdversarialLoss, PerceptualLoss
+from pellucid.losses._shelf import Loss, Needs, build_term
 from pellucid.methods.autoencoding import Autoencoding, AutoencodingConfig
 from pellucid.methods.contrastive import Contrastive, ContrastiveConfig
 from pellucid.methods.generative import DENOISE, Generative, GenerativeConfig, Learning
@@ -28,17 +28,12 @@ from pellucid.methods.method import Method
 from pellucid.methods.regression import Regression, RegressionConfig
 from pellucid.methods.sampling import Sampling
 from pellucid.methods.space import Latents, Texts
-from pellucid.networks import _patch_discriminator, text_encoder
+from pellucid.networks import text_encoder
 from pellucid.networks.autoencoder import Autoencoder
 from pellucid.networks.text_encoder import TextEncoder
 from pellucid.schema import parse
 
 AnyMethod: TypeAlias = Regression | Generative | Autoencoding | Contrastive
-NETWORKS = Path(__file__).parents[1] / "networks"
-
-# A term of the loss: (estimated image, batch) -> scalar.
-Loss: TypeAlias = Callable[[Tensor, Batch], Tensor]
-PERCEPTUAL, ADVERSARIAL, CLOUD_ADAPTIVE = "perceptual", "adversarial", "cloud_adaptive"
 
 NETWORK = "text_encoder"
 
@@ -94,7 +89,8 @@ def _channels(method: MethodConfig, spaces: Spaces | None, texts: Texts | None) 
 
 def known_networks() -> tuple[str, ...]:
     """Return the names that `network.name` may have: the files in networks/."""
-    return tuple(sorted(path.stem for path in NETWORKS.glob("[a-z]*.py") if path.stem != "blocks"))
+    found = pkgutil.iter_modules(pellucid.networks.__path__)
+    return tuple(sorted(module.name for module in found if not module.name.startswith("_")))
 
 
 def build_method(config: Config, metadata: Metadata | None = None, parts: Parts | None = None) -> AnyMethod:
@@ -276,45 +272,23 @@ def build_losses(config: Config) -> dict[str, tuple[float, Loss | None]]:
     """Return weight and function of each loss term whose weight is not 0; `denoise` has no function.
 
     Raises:
-        InputError: if a term does not fit the method, or the perceptual loss has no weights.
+        InputError: if a term does not fit the method, or lacks what it needs.
     """
-    losses: dict[str, tuple[float, Loss | None]] = {}
-    for name, weight in config.losses.items():
-        if not weight:
-            continue
-        if name == DENOISE and not isinstance(config.method, GenerativeConfig):
-            raise InputError(f"losses.{name} is for generative methods, set it to 0 for {config.method.name}")
-        if name == CLOUD_ADAPTIVE and isinstance(config.method, AutoencodingConfig):
-            raise InputError(f"losses.{name} is for restored clouds, set it to 0 for an autoencoder")
-        losses[name] = (weight, None if name == DENOISE else _loss(name, config))
-    return losses
-
-
-def _loss(name: str, config: Config) -> Loss:
-    bands = config.method.optical or config.method.radar
-    if name == PERCEPTUAL:
-        return _perceptual(len(bands), config.perceptual_weights)
-    return _adversarial(len(bands), config.train.seed) if name == ADVERSARIAL else LOSSES[name]
-
-
-def _perceptual(bands: int, weights: str) -> PerceptualLoss:
-    if bands not in (1, 3):
-        raise InputError(
-            f"losses.perceptual sees grey or three bands, the method has {bands}; set it to 0, or "
-            "change the bands"
-        )
-    if not weights:
-        raise InputError(
-            "losses.perceptual needs the weights of VGG19, name a file or URL in `perceptual_weights`, "
-            "or set the loss to 0 (--set losses.perceptual=0)"
-        )
-    return PerceptualLoss(load_vgg19(weights))
-
-
-def _adversarial(bands: int, seed: int) -> AdversarialLoss:
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)  # layers draw their weights from the global state
-        return AdversarialLoss(_patch_discriminator.build(_patch_discriminator.Config(bands)))
+    method = config.method
+    needs = Needs(
+        bands=len(method.optical or method.radar),
+        has_clouds=not isinstance(method, AutoencodingConfig),
+        seed=config.train.seed,
+        perceptual_weights=config.perceptual_weights,
+        load_vgg=load_vgg19,
+    )
+    weights = {name: weight for name, weight in config.losses.items() if weight}
+    if DENOISE in weights and not isinstance(method, GenerativeConfig):
+        raise InputError(f"losses.{DENOISE} is for generative methods, set it to 0 for {method.name}")
+    return {
+        name: (weight, None if name == DENOISE else build_term(name, needs))
+        for name, weight in weights.items()
+    }
 
 
 def build_contrastive(config: Config, optical: ValueRange, parts: Parts | None) -> Contrastive:

@@ -18,7 +18,7 @@ from pellucid.data.batch import Batch
 from pellucid.data.ranges import ValueRange
 from pellucid.errors import InputError
 from pellucid.generative.noise import Noise
-from pellucid.losses import teach
+from pellucid.losses.adversarial import discriminator_losses
 from pellucid.networks.autoencoder import Autoencoder, smooth
 from pellucid.schema import Strict
 
@@ -119,7 +119,7 @@ class Autoencoding:
         terms = {
             name: weight * precision * term(restored, batch) for name, (weight, term) in self.losses.items()
         }
-        terms |= teach(self.losses, restored, batch)
+        terms |= discriminator_losses(self.losses, restored, batch)
         terms["logvar"] = self.network.error_logvar
         terms["kl"] = self.kl_weight * PUBLISHED_PIXELS * divergence(mean, logvar, batch.valid)
         return {**terms, "total": torch.stack(list(terms.values())).sum()}

@@ -20,7 +20,7 @@ from pellucid.generative.noise import Noise, keyed_noise
 from pellucid.generative.path import Path, PathConfig
 from pellucid.generative.sampler import sample
 from pellucid.generative.times import Spread, TrainingTimes
-from pellucid.losses import teach
+from pellucid.losses.adversarial import discriminator_losses
 from pellucid.methods.sampling import Sampling, check_sampling
 from pellucid.methods.space import Latents, Pixels, Space, SpaceConfig, Texts
 from pellucid.schema import Strict
@@ -382,7 +382,7 @@ class Generative:
             else:
                 terms[name] = weight * term(cast("Tensor", image), cast("Batch", batch))
         if image is not None:
-            terms |= teach(self.losses, image, cast("Batch", batch))
+            terms |= discriminator_losses(self.losses, image, cast("Batch", batch))
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
 

@@ -11,7 +11,7 @@ from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import cloud_map
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.generative.noise import Noise
-from pellucid.losses import teach
+from pellucid.losses.adversarial import discriminator_losses
 from pellucid.schema import Strict
 
 # What the network sees where there is no radar: backscatter lies in [0, 1], so it cannot be mistaken.
@@ -82,7 +82,7 @@ class Regression:
         """Return each term times its weight, and their sum as `total`."""
         restored = self._apply(batch)
         terms = {name: weight * term(restored, batch) for name, (weight, term) in self.losses.items()}
-        terms |= teach(self.losses, restored, batch)
+        terms |= discriminator_losses(self.losses, restored, batch)
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
     @torch.no_grad()

@@ -27,7 +27,7 @@ from torch.utils.data import ConcatDataset, Dataset
 from pellucid.config import Config, TrainConfig
 from pellucid.data.batch import Batch
 from pellucid.errors import InputError
-from pellucid.losses import judges
+from pellucid.losses.adversarial import discriminators
 from pellucid.methods.contrastive import Contrastive
 from pellucid.methods.inference import choose_device
 from pellucid.methods.method import Method, result_range
@@ -148,7 +148,7 @@ class Training(LightningModule):
         self.method = method
         self.network = method.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.times = getattr(method, "times", None)  # its state belongs to the run's
-        self.judges = judges(getattr(method, "losses", {}))
+        self.discriminators = discriminators(getattr(method, "losses", {}))
         self.options = config.train
         self.samples_per_epoch = samples_per_epoch
         self.means = Means()
