@@ -5,7 +5,7 @@ An unknown key is an error that offers the nearest name.
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -21,6 +21,7 @@ from pellucid.losses._shelf import known_terms
 from pellucid.methods.autoencoding import AutoencodingConfig
 from pellucid.methods.contrastive import ContrastiveConfig
 from pellucid.methods.generative import DENOISE, GenerativeConfig
+from pellucid.methods.inference import Precision
 from pellucid.methods.regression import RegressionConfig
 from pellucid.schema import Share, Strict, nearest, parse
 
@@ -77,7 +78,7 @@ class TrainConfig(Strict):
     """The cosine schedule ends at this share of the learning rate."""
     clip_norm: float = Field(1.0, ge=0)
     """Largest gradient norm; 0 switches clipping off."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     ema_decay: float = Field(0.0, ge=0, lt=1)
     """Decay of the averaged weights that are validated and saved; 0 switches averaging off."""
     early_stopping: int = Field(0, ge=0)
@@ -135,6 +136,16 @@ class Config(Strict):
             if name not in known:
                 raise InputError(f"losses.{name} is not a known term{nearest(name, known)}")
         return losses
+
+    @model_validator(mode="after")
+    def _cache_without_images(self) -> Self:
+        others = [name for name, weight in self.losses.items() if weight and name != DENOISE]
+        if isinstance(self.method, GenerativeConfig) and self.data.num_cached and others:
+            raise InputError(
+                f"data.num_cached is {self.data.num_cached}, but encoded samples have no images for the loss "
+                f"{', '.join(others)}; train with losses.denoise alone, or set num_cached to 0"
+            )
+        return self
 
     @field_validator("method", mode="before")
     @classmethod

@@ -14,8 +14,8 @@ from pellucid.datasets.sen12ms_cr import Sen12MsCr, Sen12MsCrSource
 from pellucid.errors import InputError
 from pellucid.evaluation.evaluate import crop_centre, evaluate
 from pellucid.evaluation.figures import GREY_RADAR, INPUT, MEAN_COLOR, MODEL, SPECTRUM
-from pellucid.methods.autoencoding import Autoencoding
-from pellucid.methods.regression import Regression
+from pellucid.methods.autoencoding import Autoencoding, AutoencodingConfig
+from pellucid.methods.regression import Regression, RegressionConfig
 from pellucid.networks import autoencoder
 from pellucid.train.data import mean_spectrum
 
@@ -54,7 +54,8 @@ class Answer(Identity):
 def identity(*, radar_optional: bool = True) -> Regression:
     radar = SENTINEL1
     optical = SENTINEL2.select(BANDS)
-    return Regression(Identity(), optical=optical, radar=radar, losses={}, radar_optional=radar_optional)
+    config = RegressionConfig(radar_optional=radar_optional)
+    return Regression(Identity(), config, optical=optical, radar=radar, losses={})
 
 
 def make_item(seed: int, size: tuple[int, int] = (32, 32)) -> Batch:
@@ -177,7 +178,7 @@ def test_data_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         evaluate(identity(), [replace(item, degraded=item.degraded[:, :2])], name="m")
     with pytest.raises(InputError, match="patch_0 has pixels without radar and this model needs it"):
         evaluate(identity(radar_optional=False), [item], name="m")
-    with pytest.raises(InputError, match="5 samples are asked for, but this model knows no chance"):
+    with pytest.raises(InputError, match="5 samples are asked for, but this model is deterministic"):
         evaluate(identity(), [item], name="m", samples=5)
     blocked = tmp_path / "file"
     blocked.write_text("")
@@ -186,7 +187,7 @@ def test_data_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 
 def test_lpips_of_other_than_one_or_three_bands_is_refused() -> None:
-    method = Regression(Identity(), optical=SENTINEL2, radar=SENTINEL1, losses={})
+    method = Regression(Identity(), RegressionConfig(), optical=SENTINEL2, radar=SENTINEL1, losses={})
     with pytest.raises(InputError, match="three bands, the model restores 13; leave out --lpips"):
         evaluate(method, [make_item(0)], name="m", lpips=lambda a, b: (a - b).mean((1, 2, 3)))
 
@@ -195,7 +196,7 @@ def test_figures_that_an_autoencoder_lacks_are_refused() -> None:
     sizes = {"width": 8, "multipliers": (1, 2), "num_blocks": 1, "groups": 4, "attention": False}
     network = autoencoder.build(autoencoder.Config(bands=3, **sizes))
     optical, radar = SENTINEL2.select(BANDS), SENTINEL1.select(())
-    method = Autoencoding(network, optical=optical, radar=radar, losses={})
+    method = Autoencoding(network, AutoencodingConfig(), optical=optical, radar=radar, losses={})
     with pytest.raises(InputError, match="errors alone; leave out --legacy-metrics"):
         evaluate(method, [make_item(0)], name="m", legacy=True)
 
@@ -217,7 +218,9 @@ def radar_picture(seed: int, prompt: str) -> Batch:
 
 def colorizer() -> Regression:
     """Returns the grey radar."""
-    return Regression(Identity(), optical=PICTURE, radar=SENTINEL1.select(("VV",)), losses={})
+    return Regression(
+        Identity(), RegressionConfig(), optical=PICTURE, radar=SENTINEL1.select(("VV",)), losses={}
+    )
 
 
 def test_colours_are_judged_against_the_radar_and_the_mean_colour_of_the_prompt(tmp_path: Path) -> None:
@@ -256,6 +259,6 @@ def test_the_distance_of_sets_is_of_the_model_and_the_baselines() -> None:
 
 
 def test_the_distance_of_sets_of_other_than_one_or_three_bands_is_refused() -> None:
-    method = Regression(Identity(), optical=SENTINEL2, radar=SENTINEL1, losses={})
+    method = Regression(Identity(), RegressionConfig(), optical=SENTINEL2, radar=SENTINEL1, losses={})
     with pytest.raises(InputError, match="--fid compares grey images or three bands, the model restores 13"):
         evaluate(method, [make_item(0), make_item(1)], name="m", fid=lambda image: image)

@@ -64,13 +64,13 @@ def test_images_that_find_their_texts_are_counted(
     texts, groups = torch.eye(2)[[0, 1, 0, 0]], torch.tensor([0, 1, 0, 0])
     images = torch.eye(2)[[0, 1, 1, 0]]  # the third finds the other text
     monkeypatch.setattr(method, "features", lambda batch: (images, texts, groups))
-    figures = method.judge(batch)
+    figures = method.validate(batch)
     assert figures["found"].item() == figures["chance"].item() == 0.75
     torch.testing.assert_close(figures["total"], contrastive_loss(images, texts, groups, 0.07))
 
 
 def test_where_all_texts_are_the_same_nothing_is_to_be_found(method: Contrastive, batch: Batch) -> None:
-    figures = method.judge(replace(batch, prompt=("Region: ice",) * 4))
+    figures = method.validate(replace(batch, prompt=("Region: ice",) * 4))
     assert figures["found"].isnan()
     assert figures["chance"].isnan()
     assert figures["total"] > math.log(4)

@@ -2,7 +2,7 @@ import torch
 
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.resample import all_inside
-from pellucid.methods.autoencoding import Autoencoding
+from pellucid.methods.autoencoding import Autoencoding, AutoencodingConfig
 from pellucid.methods.space import Latents, Pixels
 from pellucid.networks.autoencoder import Config, build
 
@@ -12,7 +12,9 @@ def latents() -> Latents:
     network = build(
         Config(bands=2, width=8, multipliers=(1, 2, 2), num_blocks=1, latent_channels=3, groups=4)
     )
-    return Latents(Autoencoding(network, optical=SENTINEL2.select(()), radar=SENTINEL1, losses={}))
+    return Latents(
+        Autoencoding(network, AutoencodingConfig(), optical=SENTINEL2.select(()), radar=SENTINEL1, losses={})
+    )
 
 
 def test_pixels_go_from_minus_one_to_one_and_back() -> None:

@@ -8,7 +8,7 @@ from tests.methods.test_generative import cloudy, last_seen, latent
 from pellucid.data.tokenizer import Tokenizer, learn_tokenizer
 from pellucid.errors import InputError
 from pellucid.methods import space
-from pellucid.methods.generative import Generative, Learning
+from pellucid.methods.generative import Generative
 from pellucid.methods.sampling import with_sampling
 from pellucid.methods.space import Texts
 from pellucid.networks import text_encoder
@@ -30,8 +30,8 @@ def known() -> Texts:
     return Texts(encoder(), tokenizer())
 
 
-def heeding(**learning: Any) -> Generative:
-    return latent(texts=known(), learning=Learning(**learning))
+def conditioned(**options: Any) -> Generative:
+    return latent(texts=known(), **options)
 
 
 def test_tokens_are_those_of_the_network_and_know_nothing_of_the_batch() -> None:
@@ -73,8 +73,8 @@ def test_a_tokenizer_that_does_not_fit_is_refused() -> None:
         Texts(encoder(), tokenizer(length=12))
 
 
-def test_the_network_is_told_the_prompts_and_without_any_the_empty_text() -> None:
-    method, given = heeding(), cloudy()
+def test_the_network_is_conditioned_on_the_prompts_and_without_any_on_the_empty_text() -> None:
+    method, given = conditioned(), cloudy()
     for prompt in (PROMPTS, None):
         method.restore(replace(given, prompt=prompt))
         tokens = last_seen(method)[1].tokens
@@ -90,7 +90,7 @@ def test_the_network_is_told_the_prompts_and_without_any_the_empty_text() -> Non
 
 
 def test_encoded_samples_keep_their_prompts() -> None:
-    method = heeding()
+    method = conditioned()
     encoded = method.encode(replace(cloudy(), prompt=PROMPTS))
     assert encoded.prompt == PROMPTS
     method.loss(encoded, torch.Generator().manual_seed(0))
@@ -102,7 +102,7 @@ def test_encoded_samples_keep_their_prompts() -> None:
 def test_a_dropped_prompt_is_the_empty_text_and_leaves_the_rest() -> None:
     given, empty = replace(cloudy(), prompt=PROMPTS), known().encode(("",), "cpu")[0]
     for dropped in ("prompt", "all"):
-        method = heeding(drop_condition=1 - 1e-9, dropped=dropped)
+        method = conditioned(drop_condition=1 - 1e-9, dropped=dropped)
         method.network.train()
         encoded = method.encode(given)
         method.loss(given, torch.Generator().manual_seed(0))
@@ -118,7 +118,7 @@ def test_a_dropped_prompt_is_the_empty_text_and_leaves_the_rest() -> None:
 
 
 def test_as_many_prompts_are_dropped_as_is_said_and_only_in_training() -> None:
-    method = heeding(drop_condition=0.5, dropped="prompt")
+    method = conditioned(drop_condition=0.5, dropped="prompt")
     given, empty = replace(cloudy(64), prompt=PROMPTS[:1] * 64), known().encode(("",), "cpu")[0]
     for is_training in (True, False):
         method.network.train(is_training)
@@ -132,7 +132,7 @@ def test_as_many_prompts_are_dropped_as_is_said_and_only_in_training() -> None:
 def test_guidance_leads_away_from_the_empty_text_where_only_prompts_were_dropped() -> None:
     given = replace(cloudy(), prompt=PROMPTS)
     for dropped in ("prompt", "all"):
-        method = heeding(drop_condition=0.1, dropped=dropped)
+        method = conditioned(drop_condition=0.1, dropped=dropped)
         with_sampling(method, guidance=3.0, steps=1).restore(given)
         (_, null), (_, told) = method.network.seen[-2:]
         assert told.tokens.equal(known().encode(PROMPTS, "cpu"))
@@ -145,4 +145,4 @@ def test_guidance_leads_away_from_the_empty_text_where_only_prompts_were_dropped
 
 def test_prompts_cannot_be_dropped_where_there_are_none() -> None:
     with pytest.raises(InputError, match=r"method\.dropped is prompt, but no text encoder is named"):
-        latent(learning=Learning(drop_condition=0.1, dropped="prompt"))
+        latent(drop_condition=0.1, dropped="prompt")

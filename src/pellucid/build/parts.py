@@ -203,7 +203,9 @@ def _build(entry: dict[str, Any], state: dict[str, Tensor], metadata: Metadata) 
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"its weights do not fit its config ({reason}), save the run again") from error
-    return Autoencoding(network, optical=metadata.optical, radar=metadata.radar, losses={})
+    return Autoencoding(
+        network, AutoencodingConfig(), optical=metadata.optical, radar=metadata.radar, losses={}
+    )
 
 
 def _describe(images: ValueRange) -> str:

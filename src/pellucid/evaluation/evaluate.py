@@ -17,7 +17,6 @@ from torch import Tensor
 from pellucid.data.batch import Batch, Images
 from pellucid.data.drawing import spread
 from pellucid.data.files import make_folder
-from pellucid.data.ranges import PICTURE
 from pellucid.errors import InputError
 from pellucid.evaluation.fid import FeatureDistances
 from pellucid.evaluation.figures import (
@@ -30,7 +29,6 @@ from pellucid.evaluation.figures import (
 )
 from pellucid.evaluation.table import Evaluation, ScoreSheet, summarise, write_evaluation
 from pellucid.generative.noise import keyed_noise
-from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.inference import check_samples, choose_device
 from pellucid.methods.method import Method, result_range
 
@@ -127,7 +125,7 @@ def _score(
     legacy: bool,
     lpips: Callable[[Tensor, Tensor], Tensor] | None,
 ) -> ImageScore:
-    if isinstance(method, Autoencoding):
+    if method.task == "reconstruct":
         return score_reconstruction(batch, restored, result_range(method))
     is_colored = _is_colored(method)
     return score_image(batch, restored, spectrum, is_colored=is_colored, legacy=legacy, lpips=lpips)
@@ -135,14 +133,14 @@ def _score(
 
 def _is_colored(method: Method) -> bool:
     """Return whether the method gives radar colours: pictures have no other input."""
-    return method.optical.bands == PICTURE.bands
+    return method.optical.kind == "picture"
 
 
 def _check_wishes(method: Method, samples: int, wished: Mapping[str, object]) -> None:
     """Refuse figures that would say nothing of the method; those that are true or given are wished for."""
     check_samples(method, samples)
     options = [option for option, wish in wished.items() if wish]
-    if isinstance(method, Autoencoding) and options:
+    if method.task == "reconstruct" and options:
         raise InputError(
             f"an autoencoder is judged by PSNR, SSIM and errors alone; leave out {' and '.join(options)}"
         )

@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import Literal
 
 from pellucid.build.datasets import COMPANION, check_pictures
-from pellucid.data.ranges import PICTURE, SLICE
 from pellucid.datasets._listing import Patches, SingleImages
 from pellucid.datasets.sar_optical import LISTS, SarOptical, SarOpticalSource
 from pellucid.datasets.sen12ms_cr import Sen12MsCr, Sen12MsCrSource
 from pellucid.datasets.slices import Slices, SlicesSource
 from pellucid.errors import InputError
-from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.method import Method
 
 # Words about a pair of pictures by which its figures are told apart.
@@ -48,9 +46,9 @@ def read_reference(
     Raises:
         InputError: if there is no such data, or the method is for other bands.
     """
-    if method.optical.bands == SLICE.bands:
+    if method.optical.kind == "slice":
         return Slices(SlicesSource(name="slices", hr=root, lr=lr, numbers=numbers), scale=method.scale)
-    if method.optical.bands == PICTURE.bands or any(root.glob(LISTS)):
+    if method.optical.kind == "picture" or any(root.glob(LISTS)):
         check_pictures(method.optical.bands, method.radar.bands)
         _check_split(split, splits, folders, trained)
         like = trained or SarOpticalSource(name="sar_optical", root=root)
@@ -82,7 +80,7 @@ def words_of(images: Patches) -> tuple[Mapping[str, str], ...]:
 
 def _judged(patches: Patches, method: Method) -> Patches:
     """Return the patches as the method is judged by them."""
-    if isinstance(method, Autoencoding):
+    if method.task == "reconstruct":
         return SingleImages(patches, "optical" if method.optical.bands else "radar")
     return patches
 

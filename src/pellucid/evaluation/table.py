@@ -19,9 +19,7 @@ from torch import Tensor
 from pellucid.data.batch import Batch
 from pellucid.data.drawing import gray_to_rgb, radar_to_rgb, save_picture, sheet, to_picture
 from pellucid.data.files import write_text
-from pellucid.data.ranges import PICTURE
 from pellucid.evaluation.figures import BASELINES, MODEL, REGIONS, ImageScore
-from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.method import Method, result_range
 
 # Lower limits of the cloud-cover bins.
@@ -326,9 +324,9 @@ class ScoreSheet:
 
 def _titles(method: Method) -> tuple[str, ...]:
     """Return what the panels of a row show."""
-    if isinstance(method, Autoencoding):
+    if method.task == "reconstruct":
         return CODING_PANELS
-    if method.optical.bands == PICTURE.bands:
+    if method.optical.kind == "picture":
         return COLOR_PANELS
     return PANELS if method.radar.bands else tuple(title for title in PANELS if title != RADAR)
 
@@ -336,11 +334,11 @@ def _titles(method: Method) -> tuple[str, ...]:
 def _panels(batch: Batch, restored: Tensor, method: Method) -> list[Any]:
     target, valid, bands = batch.reference()[0], batch.valid[0], result_range(method).bands
     error = (restored[0] - target).abs().mean(0, keepdim=True).where(valid, torch.nan)
-    if isinstance(method, Autoencoding):
+    if method.task == "reconstruct":
         pictures = [to_picture(image, bands, valid) for image in (target, restored[0])]
         return [*pictures, gray_to_rgb(error, CODING_ERROR_SHOWN)]
     optical = [to_picture(image, bands, valid) for image in (batch.enlarged()[0], restored[0], target)]
-    if bands == PICTURE.bands:
+    if method.optical.kind == "picture":
         return [*optical, gray_to_rgb(error, COLOR_ERROR_SHOWN)]  # the input is the radar, in grey
     shown = gray_to_rgb(error, ERROR_SHOWN)
     if not method.radar.bands:

@@ -28,7 +28,6 @@ from pellucid.config import Config, TrainConfig
 from pellucid.data.batch import Batch
 from pellucid.errors import InputError
 from pellucid.losses.adversarial import discriminators
-from pellucid.methods.contrastive import Contrastive
 from pellucid.methods.inference import choose_device
 from pellucid.methods.method import Method, result_range
 from pellucid.metrics import psnr
@@ -147,8 +146,8 @@ class Training(LightningModule):
         super().__init__()
         self.method = method
         self.network = method.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.times = getattr(method, "times", None)  # its state belongs to the run's
-        self.discriminators = discriminators(getattr(method, "losses", {}))
+        self.times = method.times  # its state belongs to the run's
+        self.discriminators = discriminators(method.losses)
         self.options = config.train
         self.samples_per_epoch = samples_per_epoch
         self.means = Means()
@@ -190,13 +189,11 @@ class Training(LightningModule):
         """Take PSNR and loss terms of whole images into the means; return the restored images, if any."""
         if batch.target is None:
             raise InputError(f"{batch.key[0]} has no clear image, it cannot serve for validation")
-        if isinstance(self.method, Contrastive):
-            for name, value in self.method.judge(batch).items():
-                self.means.add(f"val_{name}", value)
-            return None
         padded, target = batch.pad(self.method.stride), batch.target
-        for name, value in self.method.loss(padded).items():
+        for name, value in self.method.validate(padded).items():
             self.means.add(f"val_{name}", value)
+        if self.method.task == "embed":
+            return None
         height, width = batch.valid.shape[-2:]
         restored = self.method.restore(padded)[..., :height, :width]
         results = {"val_psnr": restored, "val_psnr_input": batch.enlarged()}
@@ -291,7 +288,7 @@ def _fit(
 
 def _run(trainer: Trainer, module: Training, data: Data, checkpoint: Path | None = None) -> None:
     train_data, val_data = data
-    is_joined = isinstance(module.method, Contrastive)  # whose images are compared with one another
+    is_joined = module.method.task == "embed"  # its images are compared with one another
     trainer.fit(
         module,
         train_loader(trainer, train_data, module.options),
