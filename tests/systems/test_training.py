@@ -307,7 +307,9 @@ def test_two_processes_have_the_gradients_of_one_with_the_same_global_batch(tmp_
     start_processes(train_as_one_of_two, args=(port, tmp_path / "two"), nprocs=2, start_method="forkserver")
     for one, two in zip(gradients(tmp_path / "one"), gradients(tmp_path / "two"), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-8)
-    rows = [read_checkpoint(tmp_path / name)["callbacks"]["Judge"]["history"][0] for name in ("one", "two")]
+    rows = [
+        read_checkpoint(tmp_path / name)["callbacks"]["BestWeights"]["history"][0] for name in ("one", "two")
+    ]
     for name in ("train_l1", "val_l1", "val_psnr"):
         assert rows[0][name] == pytest.approx(rows[1][name], rel=1e-5)
 

@@ -158,17 +158,10 @@ def _judged(source: Source, config: Config) -> Patches:
     return Clouded(patches, config.method.optical, seed=config.train.seed)
 
 
-def mean_spectrum(data: Images) -> tuple[float, ...]:
-    """Return the mean of each band over the valid pixels of the targets, in [0, 1].
-
-    Raises:
-        InputError: if there is no valid pixel, or no target.
-    """
-    return mean_colors(data)[ANY_PROMPT]
-
-
 def mean_colors(data: Images) -> dict[str, tuple[float, ...]]:
-    """Return the mean spectrum of the images of each prompt, and of all of them under `ANY_PROMPT`.
+    """Return the mean of each band over the valid pixels of the targets, in [0, 1], by prompt.
+
+    That of all images is under `ANY_PROMPT`.
 
     Raises:
         InputError: if there is no valid pixel, or no target.
