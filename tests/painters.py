@@ -14,13 +14,14 @@ from pellucid.data.batch import Batch
 from pellucid.data.ranges import PICTURE, SENTINEL1, ValueRange
 from pellucid.data.tokenizer import Tokenizer, learn_tokenizer
 from pellucid.generative.noise import Noise
+from pellucid.methods.method import Method
 
 PROMPTS = ("Colorise image, Region: tropical, Season: summer", "Colorise image, Region: arctic")
 PAINT = {"tropical": (0.2, 1.0, 0.2), "arctic": (1.0, 1.0, 1.0)}
 
 
 @dataclass
-class Painter:
+class Painter(Method):
     """Multiplies the radar, or the guess, by a colour; adds noise where asked to."""
 
     spread: float = 0.0
@@ -39,6 +40,9 @@ class Painter:
     def __post_init__(self) -> None:
         self.network = nn.Identity()
         self.seen: list[Batch] = []
+
+    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        raise NotImplementedError
 
     def restore(self, batch: Batch, noise: Noise | None = None) -> Tensor:
         self.seen.append(batch)

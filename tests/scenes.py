@@ -16,13 +16,14 @@ from pellucid.data.batch import Batch
 from pellucid.data.geotiff import open_raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.generative.noise import Noise
+from pellucid.methods.method import Method
 
 BANDS = SENTINEL2.bands
 OPTIONS = RestoreOptions(tile=32, overlap=8, device="cpu", preview=False)
 EVERYTHING = replace(OPTIONS, keep_clear=False)
 
 
-class FakeMethod:
+class FakeMethod(Method):
     """Restores with a plain function of the batch."""
 
     def __init__(

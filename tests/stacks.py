@@ -16,13 +16,14 @@ from pellucid.data.batch import Batch
 from pellucid.data.ranges import SLICE, ValueRange
 from pellucid.data.resample import enlarge
 from pellucid.generative.noise import Noise
+from pellucid.methods.method import Method
 from pellucid.methods.sampling import Sampling
 
 SMALL = UpscaleOptions(tile=32, overlap=8, device="cpu", preview=False)
 
 
 @dataclass
-class Fake:
+class Fake(Method):
     """Enlarges by bicubic interpolation, adds noise where asked to, and lets a network look in passing."""
 
     scale: int = 4
@@ -36,6 +37,9 @@ class Fake:
     def __post_init__(self) -> None:
         self.network = nn.Identity()
         self.seen: list[Tensor] = []
+
+    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        raise NotImplementedError
 
     def restore(self, batch: Batch, noise: Noise | None = None) -> Tensor:
         if len(self.seen) == self.stop_after:

@@ -11,9 +11,7 @@ from torch import nn
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SLICE
 from pellucid.data.resample import reduce
-from pellucid.generative.path import VariancePreserving, beta_schedule
-from pellucid.methods.generative import Generative
-from pellucid.methods.sampling import Sampling
+from pellucid.methods.generative import Generative, GenerativeConfig
 from pellucid.metrics import psnr
 from pellucid.networks import cross_attention, glf_cr, sr3_unet
 
@@ -52,13 +50,10 @@ def test_every_variant_of_a_network_is_measured(monkeypatch: pytest.MonkeyPatch)
 def test_more_steps_and_more_samples_are_measured_beside_the_baselines(tmp_path: Path) -> None:
     method = Generative(
         sr3_unet.build(sr3_unet.Config(width=8, multipliers=(1, 2), num_blocks=1, groups=4)).eval(),
-        path=VariancePreserving(beta_schedule("cosine", 20), prediction="velocity"),
+        GenerativeConfig(path={"num_steps": 20}, prediction="velocity", scale=4, steps=1, residual=12.0),
         optical=SLICE,
         radar=SENTINEL1.select(()),
         losses={},
-        scale=4,
-        sampling=Sampling(steps=1),
-        residual=12.0,
     )
     target = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     valid = torch.ones_like(target, dtype=torch.bool)

@@ -50,7 +50,7 @@ def test_environment_variables_are_filled_in(file: Path, monkeypatch: pytest.Mon
         ("train.batch=many", "'train.batch' is 'many'"),
         ("data.tile", "has no '='"),
         ("data.train.3.seed=1", "does not fit the config"),
-        ("losses.l3=1", "l3"),
+        ("losses.l3=1", "losses.l3 is not a known term; did you mean 'l"),
     ],
 )
 def test_a_wrong_change_is_explained(file: Path, change: str, message: str) -> None:

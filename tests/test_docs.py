@@ -31,6 +31,7 @@ from pellucid.generative.path import beta_schedule
 from pellucid.networks import sr3_unet
 from pellucid.schema import parse
 from pellucid.simulate.pairs import simulate_pairs
+from pellucid.train.run_training import run_training
 
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "src" / "pellucid"
@@ -312,6 +313,17 @@ def call(*words: object) -> str:
     return result.output
 
 
+def toy_config(loss: str) -> Config:
+    """Return the config of a run of one step that trains the toy network by a loss."""
+    values = {
+        "network": {"name": "toy"},
+        "data": {"train": [{"name": "synthetic", "num_scenes": 1}], "tile": 32},
+        "losses": {loss: 1.0},
+        "train": {"num_steps": 1, "batch": 1, "device": "cpu"},
+    }
+    return parse(Config, values, where="toy")
+
+
 @pytest.mark.parametrize("path", toys())
 def test_a_toy_works_on_its_shelf(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for each in {path, "networks/toy.py"}:  # the published toy imports the network
@@ -332,6 +344,8 @@ def test_a_toy_works_on_its_shelf(path: str, tmp_path: Path, monkeypatch: pytest
         case "losses":
             loss = getattr(module, Path(path).stem)
             assert loss(batch.target, batch) < loss(batch.degraded, batch)
+            report = run_training(toy_config(Path(path).stem), tmp_path / "run", dry_run=True)
+            assert report.history[0][f"train_{Path(path).stem}"] > 0
         case "datasets":
             check_layout(module, tmp_path / "data")
         case "published":

@@ -12,8 +12,9 @@ from pellucid.build.run import save_run
 from pellucid.config import Config
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
-from pellucid.losses import LOSSES, AdversarialLoss
-from pellucid.methods.regression import Regression
+from pellucid.losses.adversarial import AdversarialLoss
+from pellucid.losses.l1 import l1
+from pellucid.methods.regression import Regression, RegressionConfig
 from pellucid.networks import _patch_discriminator
 from pellucid.schema import parse
 from pellucid.train.trainer import TrainReport, train
@@ -72,18 +73,20 @@ def tiny_config(**options: Any) -> Config:
     return parse(Config, values, where="tiny")
 
 
-def tiny_method(*, dropout: float = 0.2, seed: int = 0, judged: bool = False) -> Regression:
-    """Return a method whose random weights depend on the seed alone; `judged`: with an adversarial loss."""
+def tiny_method(*, dropout: float = 0.2, seed: int = 0, adversarial: bool = False) -> Regression:
+    """Return a method whose random weights depend on the seed alone; `adversarial`: with that loss."""
     torch.manual_seed(seed)
     network = TinyNetwork(dropout)
-    judge = AdversarialLoss(_patch_discriminator.build(_patch_discriminator.Config(bands=3, width=8)))
-    return Regression(
+    term = AdversarialLoss(_patch_discriminator.build(_patch_discriminator.Config(bands=3, width=8)))
+    method = Regression(
         network,
+        RegressionConfig(),
         optical=SENTINEL2.select(BANDS),
         radar=SENTINEL1,
-        losses={"l1": (1.0, LOSSES["l1"]), **({"adversarial": (0.1, judge)} if judged else {})},
-        mean_spectrum=(0.15, 0.15, 0.15),
+        losses={"l1": (1.0, l1), **({"adversarial": (0.1, term)} if adversarial else {})},
     )
+    method.mean_spectrum = (0.15, 0.15, 0.15)
+    return method
 
 
 def train_tiny(

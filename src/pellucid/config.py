@@ -5,7 +5,7 @@ An unknown key is an error that offers the nearest name.
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, Field, PlainValidator, field_validator, model_validator
@@ -13,16 +13,13 @@ from pydantic import BaseModel, Field, PlainValidator, field_validator, model_va
 from pellucid.datasets._augment import AugmentConfig
 from pellucid.datasets._shelf import find_layout
 from pellucid.errors import InputError
+from pellucid.losses._shelf import known_terms
 from pellucid.methods.autoencoding import AutoencodingConfig
 from pellucid.methods.contrastive import ContrastiveConfig
-from pellucid.methods.generative import GenerativeConfig
+from pellucid.methods.generative import DENOISE, GenerativeConfig
+from pellucid.methods.inference import Precision
 from pellucid.methods.regression import RegressionConfig
-from pellucid.schema import Share, Strict, parse
-
-# Terms of the loss that judge images; `denoise` judges what a generative network returns.
-ImageTerm = Literal[
-    "l1", "l2", "log_l2", "ssim", "cloud_adaptive", "multi_scale", "frequency", "perceptual", "adversarial"
-]
+from pellucid.schema import Share, Strict, nearest, parse
 
 
 class _Named(BaseModel):
@@ -87,7 +84,7 @@ class TrainConfig(Strict):
     """The cosine schedule ends at this share of the learning rate."""
     clip_norm: float = Field(1.0, ge=0)
     """Largest gradient norm; 0 switches clipping off."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     ema_decay: float = Field(0.0, ge=0, lt=1)
     """Decay of the averaged weights that are validated and saved; 0 switches averaging off."""
     early_stopping: int = Field(0, ge=0)
@@ -122,8 +119,9 @@ class Config(Strict):
     """`name` is a file in networks/, the rest are fields of its `Config`."""
     data: DataConfig
     method: MethodConfig = RegressionConfig()
-    losses: dict[ImageTerm | Literal["denoise"], float] = Field({"l1": 1.0})
-    """Weight per loss term; a contrastive method has its own loss, and no others."""
+    losses: dict[str, float] = Field({"l1": 1.0})
+    """Weight per loss term: the files in losses/, and `denoise`, a generative network's own error. A
+    contrastive method has its own loss, and no others."""
     perceptual_weights: str = ""
     """File or URL of VGG19 weights (torchvision's layout) for the perceptual loss."""
     train: TrainConfig = TrainConfig()
@@ -135,6 +133,25 @@ class Config(Strict):
         if isinstance(method, dict) and method.get("name") == "contrastive":
             return {"losses": {}, **values}
         return values
+
+    @field_validator("losses")
+    @classmethod
+    def _know_losses(cls, losses: dict[str, float]) -> dict[str, float]:
+        known = [DENOISE, *known_terms()]
+        for name in losses:
+            if name not in known:
+                raise InputError(f"losses.{name} is not a known term{nearest(name, known)}")
+        return losses
+
+    @model_validator(mode="after")
+    def _cache_without_images(self) -> Self:
+        others = [name for name, weight in self.losses.items() if weight and name != DENOISE]
+        if isinstance(self.method, GenerativeConfig) and self.data.num_cached and others:
+            raise InputError(
+                f"data.num_cached is {self.data.num_cached}, but encoded samples have no images for the loss "
+                f"{', '.join(others)}; train with losses.denoise alone, or set num_cached to 0"
+            )
+        return self
 
     @field_validator("method", mode="before")
     @classmethod

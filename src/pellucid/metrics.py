@@ -79,31 +79,23 @@ def gmsd(restored: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor
     return mean_inside(deviation.square(), inside).sqrt().view(target.shape[:2]).mean(1)
 
 
-def consistency(restored: Tensor, degraded: Tensor, factor: int, mask: Tensor | None = None) -> Tensor:
+def consistency(restored: Tensor, degraded: Tensor, factor: int) -> Tensor:
     """Return the PSNR in dB of the restored image, brought down again, against the input of low resolution.
 
     Args:
         restored: (B, C, H, W).
         degraded: (B, C, H / factor, W / factor).
         factor: how many times larger the restored image is.
-        mask: (B, 1, H, W) bool; a reduced pixel counts if all pixels that it is made of are inside.
 
     Raises:
         ValueError: if a side does not divide by the factor.
     """
-    inside = None
-    if mask is not None:
-        # A reduced pixel is made of those less than 2 factor from its centre.
-        inside = max_pool2d((~mask).float(), 5 * factor, factor, 2 * factor) == 0
-    return psnr(reduce(restored, factor), degraded, inside)
+    return psnr(reduce(restored, factor), degraded)
 
 
-def legacy_psnr(restored: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+def legacy_psnr(restored: Tensor, target: Tensor) -> Tensor:
     """Return the PSNR in dB as the published GLF-CR code has it: () for the whole batch, 100 if identical."""
-    squares = (restored - target).square()
-    if mask is not None:
-        squares = squares * mask
-    mse = squares.mean() if mask is None else squares.sum() / (mask.sum() * restored.shape[1])
+    mse = (restored - target).square().mean()
     return torch.where(mse == 0, LEGACY_IDENTICAL_DB, -10 * torch.log10(mse))
 
 

@@ -40,6 +40,8 @@ def parse(kind: type[T], values: object, *, where: str) -> T:
 def _explain(error: ValidationError) -> str:
     """Return the first problem of a validation as one clause."""
     problem = error.errors()[0]
+    if isinstance(cause := problem.get("ctx", {}).get("error"), InputError):
+        return str(cause)
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"unknown key {place!r}{nearest(str(problem['loc'][-1]), _all_keys())}"
@@ -50,7 +52,7 @@ def _explain(error: ValidationError) -> str:
 
 
 def nearest(key: str, known: list[str]) -> str:
-    """Return how an error goes on that has found `key` in place of one of the known names."""
+    """Return the end of a sentence about an unknown key: the nearest known one, or else all of them."""
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
 

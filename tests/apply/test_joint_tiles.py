@@ -11,7 +11,7 @@ from pellucid.data.batch import Batch, Condition
 from pellucid.data.ranges import PICTURE, SENTINEL1
 from pellucid.generative.noise import NoiseField, TileNoise
 from pellucid.generative.path import RectifiedFlow, VariancePreserving, beta_schedule
-from pellucid.methods.generative import Generative, Sampling
+from pellucid.methods.generative import Generative, GenerativeConfig
 from pellucid.methods.space import Latents
 
 RADAR = SENTINEL1.select(("VV",))
@@ -62,16 +62,17 @@ class Blocks:
 
 def method(network: nn.Module, path: Any = STABLE, *, is_latent: bool = False, **sampling: Any) -> Generative:
     space: Any = Latents(Blocks()) if is_latent else None  # type: ignore[arg-type]
-    return Generative(
+    made = Generative(
         network,
-        path=path,
+        GenerativeConfig(prediction="image", **{"steps": 3, **sampling}),
         optical=PICTURE,
         radar=RADAR,
         losses={},
-        sampling=Sampling(**{"steps": 3, **sampling}),
         space=space,
         sar_space=space,
     )
+    made.path = path
+    return made
 
 
 def batch(height: int, width: int) -> Batch:

@@ -122,7 +122,7 @@ def test_a_model_for_slices_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "changes", "uncertainty", "message"),
     [
-        (identity(), {"samples": 3}, None, "3 samples .* knows no chance.* use --samples 1"),
+        (identity(), {"samples": 3}, None, "3 samples .* is deterministic.* use --samples 1"),
         (identity(), {}, "std.tif", "uncertainty .* knows no chance.* leave out --uncertainty"),
         (RandomMethod(0.1), {}, "std.tif", "needs several samples, 1 is drawn; add --samples 8"),
         (RandomMethod(0.1), {"samples": 2}, "out.tif", "it is the result itself; name another file"),

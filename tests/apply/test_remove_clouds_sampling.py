@@ -26,8 +26,7 @@ from pellucid.data import working_file
 from pellucid.data.batch import Batch, Condition
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.generative.noise import Noise, NoiseField
-from pellucid.generative.path import VariancePreserving, beta_schedule
-from pellucid.methods.generative import Generative, Learning
+from pellucid.methods.generative import Generative, GenerativeConfig
 from pellucid.methods.sampling import Sampling
 
 SPREAD = 0.05
@@ -161,16 +160,14 @@ class Steady(nn.Module):
 
 
 def test_steps_and_guidance_reach_the_sampler(folder: Path) -> None:
-    path = VariancePreserving(beta_schedule("cosine", 20), prediction="image")
-    radar = SENTINEL1.select(())
-    options = {"sampling": Sampling(7), "learning": Learning(drop_condition=0.1)}
-    method = Generative(Steady(), path=path, optical=SENTINEL2, radar=radar, losses={}, **options)
+    config = GenerativeConfig(path={"num_steps": 20}, prediction="image", steps=7, drop_condition=0.1)
+    method = Generative(Steady(), config, optical=SENTINEL2, radar=SENTINEL1.select(()), losses={})
     result = restore(folder, method, tile=128, steps=3)
     assert (np.abs(result.astype(int) - ground()) <= 1).all()
     assert method.network.num_calls == 3
     guided = restore(folder, method, tile=128, steps=2, guidance=1.5)
     assert method.network.num_calls == 3 + 4
-    assert method.sampling == Sampling(7)
+    assert method.sampling == Sampling(steps=7)
     # In [-1, 1], 1.5 times as far from nothing, which is 0, that is 0.5 in [0, 1].
     expected = np.clip(5000 + 1.5 * (ground().astype(float) - 5000), 0, None)
     assert np.abs(guided - expected).max() <= 1

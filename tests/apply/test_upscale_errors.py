@@ -44,7 +44,7 @@ def test_one_bad_slice_of_a_folder_stops_the_work_before_it_starts(
         (Fake(), {"factor": 8}, "makes slices 4 times larger, the factor asked for is 8; use --factor 4"),
         (Fake(scale=1), {}, "does not enlarge, the factor asked for is 1; choose another --model"),
         (Fake(optical=SENTINEL2), {}, "the model restores B01, .* choose a model for slices"),
-        (Fake(is_random=False), {"samples": 2}, "2 samples .* knows no chance.* use --samples 1"),
+        (Fake(is_random=False), {"samples": 2}, "2 samples .* is deterministic.* use --samples 1"),
         (Fake(), {"tile": 100}, "tile is 100 px, must be a positive multiple of 8; try 96"),
         (Fake(), {"tile": 16}, "tiles of 16 px are too small for an overlap of 8 px .* use --tile 32"),
         (Fake(), {"grey_range": (5.0, 1.0)}, "the range is 5,1, but LOW must lie below HIGH; swap them"),

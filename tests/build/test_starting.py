@@ -17,7 +17,7 @@ from pellucid.config import TrainConfig
 from pellucid.data.batch import Condition
 from pellucid.data.ranges import PICTURE, SENTINEL1
 from pellucid.errors import InputError
-from pellucid.methods.autoencoding import Autoencoding
+from pellucid.methods.autoencoding import Autoencoding, AutoencodingConfig
 from pellucid.networks import autoencoder, cross_attention, text_encoder, text_unet
 
 UNET = text_unet.Config(
@@ -107,7 +107,11 @@ def test_a_name_that_means_nothing_is_refused() -> None:
 
 def test_a_run_is_started_from_too(tmp_path: Path) -> None:
     method = Autoencoding(
-        autoencoder.build(AUTOENCODER), optical=PICTURE, radar=SENTINEL1.select(()), losses={}
+        autoencoder.build(AUTOENCODER),
+        AutoencodingConfig(),
+        optical=PICTURE,
+        radar=SENTINEL1.select(()),
+        losses={},
     )
     save_run(tmp_path / "run", config=tiny_config(), method=method)
     network = autoencoder.build(AUTOENCODER)

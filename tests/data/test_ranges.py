@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
+from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2, SLICE, ValueRange
 
 
 def test_the_ends_of_the_radar_range_become_0_and_1() -> None:
@@ -47,3 +47,11 @@ def test_a_wrong_number_of_bands_is_refused() -> None:
 def test_an_upside_down_range_is_refused() -> None:
     with pytest.raises(ValueError, match="high must exceed low"):
         ValueRange(("VV",), (0.0,), (-25.0,), "dB", "")
+
+
+def test_the_kind_follows_from_unit_and_bands() -> None:
+    kinds = {"sentinel1": SENTINEL1, "sentinel2": SENTINEL2, "picture": PICTURE, "slice": SLICE}
+    for kind, images in kinds.items():
+        assert images.kind == kind
+        assert images.select(images.bands[:1]).kind == kind
+        assert images.select(()).kind is None

@@ -8,16 +8,15 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor, nn
 
-from pellucid.data.batch import ANY_PROMPT, Batch
+from pellucid.data.batch import Batch
 from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2
 from pellucid.datasets.sen12ms_cr import Config, Sen12MsCr
 from pellucid.errors import InputError
-from pellucid.evaluation.evaluate import crop_centre, evaluate
+from pellucid.evaluation.evaluate import Extras, crop_centre, evaluate
 from pellucid.evaluation.figures import GREY_RADAR, INPUT, MEAN_COLOR, MODEL, SPECTRUM
-from pellucid.methods.autoencoding import Autoencoding
-from pellucid.methods.regression import Regression
+from pellucid.methods.autoencoding import Autoencoding, AutoencodingConfig
+from pellucid.methods.regression import Regression, RegressionConfig
 from pellucid.networks import autoencoder
-from pellucid.train.data import mean_colors
 
 BANDS = ("B02", "B03", "B04")
 
@@ -54,7 +53,8 @@ class Answer(Identity):
 def identity(*, radar_optional: bool = True) -> Regression:
     radar = SENTINEL1
     optical = SENTINEL2.select(BANDS)
-    return Regression(Identity(), optical=optical, radar=radar, losses={}, radar_optional=radar_optional)
+    config = RegressionConfig(radar_optional=radar_optional)
+    return Regression(Identity(), config, optical=optical, radar=radar, losses={})
 
 
 def make_item(seed: int, size: tuple[int, int] = (32, 32)) -> Batch:
@@ -82,7 +82,7 @@ def test_a_model_that_returns_the_truth_beats_both_baselines() -> None:
     item = make_item(0)
     method = identity()
     method.network = Answer(item)
-    result = evaluate(method, [item], name="truth", mean_spectrum=mean_colors([item])[ANY_PROMPT])
+    result = evaluate(method, [item], name="truth", mean_spectrum=tuple(item.target.mean((0, 2, 3)).tolist()))
     assert result.row().metrics["psnr"].mean == pytest.approx(60, abs=0.01)
     baselines = [result.row(source).metrics["psnr"].mean for source in (INPUT, SPECTRUM)]
     assert result.gain.mean == pytest.approx(60 - max(baselines), abs=0.01)
@@ -105,19 +105,6 @@ def test_a_crop_takes_the_centre_of_every_image() -> None:
         crop_centre(item, 64)
 
 
-def test_the_mean_spectrum_is_that_of_all_valid_pixels() -> None:
-    first, second = make_item(0), make_item(1, (16, 16))
-    valid = first.valid.clone()
-    valid[..., :20, :] = False
-    first = replace(first, valid=valid)
-    assert first.target is not None
-    assert second.target is not None
-    pixels = torch.cat([first.target[0, :, 20:].flatten(1), second.target[0].flatten(1)], dim=1)
-    assert mean_colors([first, second])[ANY_PROMPT] == pytest.approx(pixels.mean(1).tolist(), abs=1e-6)
-    with pytest.raises(InputError, match="no valid pixel"):
-        mean_colors([replace(first, valid=torch.zeros_like(valid))])
-
-
 def test_the_mean_spectrum_of_the_method_is_the_default_baseline() -> None:
     item, method = make_item(0), identity()
     method.mean_spectrum = (0.1, 0.2, 0.3)
@@ -131,7 +118,7 @@ def test_the_published_loader_and_metrics_give_the_published_figures(data_folder
     data = Sen12MsCr(Config(**options), bands=SENTINEL2.bands)
     method = identity()
     method.optical = SENTINEL2
-    result = evaluate(method, data, name="input", legacy=True, crop=128)
+    result = evaluate(method, data, name="input", extras=Extras(legacy=True), crop=128)
     assert result.row(INPUT).metrics["legacy_psnr"].mean == pytest.approx(12.980359754757036, abs=1e-5)
     assert result.row(INPUT).metrics["legacy_ssim"].mean == pytest.approx(0.5508124828338623, abs=1e-6)
     assert result.row(MODEL).metrics == result.row(INPUT).metrics
@@ -177,7 +164,7 @@ def test_data_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         evaluate(identity(), [replace(item, degraded=item.degraded[:, :2])], name="m")
     with pytest.raises(InputError, match="patch_0 has pixels without radar and this model needs it"):
         evaluate(identity(radar_optional=False), [item], name="m")
-    with pytest.raises(InputError, match="5 samples are asked for, but this model knows no chance"):
+    with pytest.raises(InputError, match="5 samples are asked for, but this model is deterministic"):
         evaluate(identity(), [item], name="m", samples=5)
     blocked = tmp_path / "file"
     blocked.write_text("")
@@ -186,18 +173,18 @@ def test_data_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 
 def test_lpips_of_other_than_one_or_three_bands_is_refused() -> None:
-    method = Regression(Identity(), optical=SENTINEL2, radar=SENTINEL1, losses={})
+    method = Regression(Identity(), RegressionConfig(), optical=SENTINEL2, radar=SENTINEL1, losses={})
     with pytest.raises(InputError, match="three bands, the model restores 13; leave out --lpips"):
-        evaluate(method, [make_item(0)], name="m", lpips=lambda a, b: (a - b).mean((1, 2, 3)))
+        evaluate(method, [make_item(0)], name="m", extras=Extras(lpips=lambda a, b: (a - b).mean((1, 2, 3))))
 
 
 def test_figures_that_an_autoencoder_lacks_are_refused() -> None:
     sizes = {"width": 8, "multipliers": (1, 2), "num_blocks": 1, "groups": 4, "attention": False}
     network = autoencoder.build(autoencoder.Config(bands=3, **sizes))
     optical, radar = SENTINEL2.select(BANDS), SENTINEL1.select(())
-    method = Autoencoding(network, optical=optical, radar=radar, losses={})
+    method = Autoencoding(network, AutoencodingConfig(), optical=optical, radar=radar, losses={})
     with pytest.raises(InputError, match="errors alone; leave out --legacy-metrics"):
-        evaluate(method, [make_item(0)], name="m", legacy=True)
+        evaluate(method, [make_item(0)], name="m", extras=Extras(legacy=True))
 
 
 def radar_picture(seed: int, prompt: str) -> Batch:
@@ -217,7 +204,9 @@ def radar_picture(seed: int, prompt: str) -> Batch:
 
 def colorizer() -> Regression:
     """Returns the grey radar."""
-    return Regression(Identity(), optical=PICTURE, radar=SENTINEL1.select(("VV",)), losses={})
+    return Regression(
+        Identity(), RegressionConfig(), optical=PICTURE, radar=SENTINEL1.select(("VV",)), losses={}
+    )
 
 
 def test_colours_are_judged_against_the_radar_and_the_mean_colour_of_the_prompt(tmp_path: Path) -> None:
@@ -247,7 +236,7 @@ def test_the_distance_of_sets_is_of_the_model_and_the_baselines() -> None:
         data,
         name="grey",
         mean_spectrum=(0.4, 0.3, 0.3),
-        fid=lambda image: image.mean((2, 3))[:, :2],
+        extras=Extras(fid=lambda image: image.mean((2, 3))[:, :2]),
     )
     distances = {source: result.row(source).metrics["fid"] for source in (MODEL, GREY_RADAR, MEAN_COLOR)}
     assert distances[MODEL] == distances[GREY_RADAR]
@@ -256,6 +245,6 @@ def test_the_distance_of_sets_is_of_the_model_and_the_baselines() -> None:
 
 
 def test_the_distance_of_sets_of_other_than_one_or_three_bands_is_refused() -> None:
-    method = Regression(Identity(), optical=SENTINEL2, radar=SENTINEL1, losses={})
+    method = Regression(Identity(), RegressionConfig(), optical=SENTINEL2, radar=SENTINEL1, losses={})
     with pytest.raises(InputError, match="--fid compares grey images or three bands, the model restores 13"):
-        evaluate(method, [make_item(0), make_item(1)], name="m", fid=lambda image: image)
+        evaluate(method, [make_item(0), make_item(1)], name="m", extras=Extras(fid=lambda image: image))

@@ -14,7 +14,7 @@ from pellucid.datasets._listing import SingleImages
 from pellucid.datasets.sar_optical import SarOptical
 from pellucid.errors import InputError
 from pellucid.evaluation.reference import read_reference
-from pellucid.methods.autoencoding import Autoencoding
+from pellucid.methods.autoencoding import Autoencoding, AutoencodingConfig
 from pellucid.methods.method import Method
 from pellucid.networks import autoencoder
 from pellucid.schema import parse
@@ -30,13 +30,16 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def colorizer(bands: tuple[str, ...] = ("VV",)) -> Method:
-    return cast("Method", SimpleNamespace(optical=PICTURE, radar=SENTINEL1.select(bands), scale=1))
+    return cast(
+        "Method", SimpleNamespace(task="restore", optical=PICTURE, radar=SENTINEL1.select(bands), scale=1)
+    )
 
 
 def autoencoding(**bands: Any) -> Autoencoding:
     sizes = {"width": 8, "multipliers": (1, 2), "num_blocks": 1, "groups": 4, "attention": False}
     count = len(bands["optical"].bands or bands["radar"].bands)
-    return Autoencoding(autoencoder.build(autoencoder.Config(bands=count, **sizes)), losses={}, **bands)
+    network = autoencoder.build(autoencoder.Config(bands=count, **sizes))
+    return Autoencoding(network, AutoencodingConfig(), losses={}, **bands)
 
 
 def trained(root: Path, **keys: Any) -> sar_optical.Config:
@@ -88,7 +91,7 @@ def test_pictures_tell_folder_region_and_season(pictures: Path) -> None:
 
 
 def test_a_model_of_other_bands_is_refused(pictures: Path) -> None:
-    method = cast("Method", SimpleNamespace(optical=SENTINEL2, radar=SENTINEL1, scale=1))
+    method = cast("Method", SimpleNamespace(task="restore", optical=SENTINEL2, radar=SENTINEL1, scale=1))
     with pytest.raises(InputError, match="pictures have the bands R, G, B and one polarisation, the method"):
         read_reference(method, pictures)
     with pytest.raises(InputError, match="the method names R, G, B, VV, VH"):

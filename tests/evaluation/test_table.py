@@ -8,7 +8,7 @@ import pytest
 from tests.evaluation.test_figures import score
 
 from pellucid.evaluation.figures import INPUT, MODEL, SPECTRUM, ImageScore
-from pellucid.evaluation.table import HISTORY, Mean, summarise, write_evaluation
+from pellucid.evaluation.table import EVALUATIONS, Mean, summarise, write_evaluation
 
 
 def test_returning_the_input_gains_nothing_over_it() -> None:
@@ -64,7 +64,7 @@ def test_files_tell_the_figures_and_the_history_grows(tmp_path: Path) -> None:
     assert [row["key"] for row in rows] == ["cover_0.5", "cover_1"]
     assert float(rows[0]["model_all_psnr"]) == pytest.approx(20, abs=1e-3)
     assert float(rows[0]["mean_spectrum_cloudy_mae"]) == pytest.approx(0.1)
-    with (tmp_path / HISTORY).open() as file:
+    with (tmp_path / EVALUATIONS).open() as file:
         history = list(csv.DictReader(file))
     assert [row["model"] for row in history] == ["first", "second"]
     assert history[0]["notes"] == 'with "quotes", and a comma'

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pellucid.generative.path import (
     Path,
+    PathConfig,
     Prediction,
     RectifiedFlow,
     Schedule,
@@ -16,6 +17,7 @@ from pellucid.generative.path import (
     beta_schedule,
     time_shift,
 )
+from pellucid.schema import parse
 
 COSINE = beta_schedule("cosine", 50)
 PATHS = [
@@ -57,7 +59,7 @@ def test_between_steps_the_noise_level_is_linear() -> None:
 def test_stable_diffusions_steps_are_told_by_their_number(golden_folder: Folder) -> None:
     known = golden.arrays(golden_folder, "sar_ddpm")
     betas = beta_schedule("quad", 1000, linear_start=8.5e-4, linear_end=0.012)  # "scaled linear"
-    path = VariancePreserving(betas, tells="step")
+    path = VariancePreserving(betas, time_input="step")
     t = torch.arange(1, 1001) / 1000
     torch.testing.assert_close(path.alpha(t).square(), known["acp"], rtol=1e-5, atol=0)
     torch.testing.assert_close(path.noise_level(t), torch.arange(1000.0), rtol=0, atol=1e-4)
@@ -180,7 +182,7 @@ def test_times_without_a_shift_stay_where_they_are() -> None:
 
 def test_times_lead_from_the_first_step_of_each_part() -> None:
     betas = beta_schedule("quad", 1000, linear_start=8.5e-4, linear_end=0.012)
-    path = VariancePreserving(betas, tells="step", spacing="leading")
+    path = VariancePreserving(betas, time_input="step", spacing="leading")
     for num_steps, step in ((50, 20), (30, 33), (1000, 1), (1, 1000)):
         times = path.times(num_steps)
         wanted = torch.arange((num_steps - 1) * step, -1, -step, dtype=torch.float64)
@@ -191,7 +193,7 @@ def test_times_lead_from_the_first_step_of_each_part() -> None:
 
 
 def test_a_network_that_is_told_steps_is_trained_at_steps() -> None:
-    path = VariancePreserving(COSINE, tells="step")
+    path = VariancePreserving(COSINE, time_input="step")
     t = torch.rand(1000, generator=torch.Generator().manual_seed(0))
     moved = path.move(t, 4096)
     told = path.noise_level(moved)
@@ -204,9 +206,15 @@ def test_a_network_that_is_told_steps_is_trained_at_steps() -> None:
 def test_a_path_that_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="prediction is x0, must be one of noise, image, velocity"):
         RectifiedFlow("x0")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="tells is t, must be one of level, step"):
-        VariancePreserving(COSINE, tells="t")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="time_input is t, must be one of level, step"):
+        VariancePreserving(COSINE, time_input="t")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="spacing is odd, must be one of even, leading"):
         VariancePreserving(COSINE, spacing="odd")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="row of variances"):
         VariancePreserving(torch.tensor([0.1, 1.1]))
+
+
+def test_the_time_input_is_read_and_saved_under_its_key() -> None:
+    config = parse(PathConfig, {"tells": "step"}, where="path")
+    assert config.time_input == "step"
+    assert config.model_dump()["tells"] == "step"

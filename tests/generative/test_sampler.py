@@ -301,7 +301,9 @@ def test_everything_happens_on_the_device_of_the_source(path: Path) -> None:
     assert {level.device for level in told} == {source.device}
 
 
-STABLE = VariancePreserving(beta_schedule("quad", 1000, linear_start=8.5e-4, linear_end=0.012), tells="step")
+STABLE = VariancePreserving(
+    beta_schedule("quad", 1000, linear_start=8.5e-4, linear_end=0.012), time_input="step"
+)
 
 
 def test_steps_of_the_published_colorization_are_ancestral(golden_folder: Folder) -> None:

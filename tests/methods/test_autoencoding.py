@@ -7,8 +7,8 @@ from torch import Tensor
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.errors import InputError
-from pellucid.losses import LOSSES
-from pellucid.methods.autoencoding import Autoencoding, divergence, to_model
+from pellucid.losses.l1 import l1
+from pellucid.methods.autoencoding import Autoencoding, AutoencodingConfig, divergence, to_model
 from pellucid.methods.method import result_range
 from pellucid.networks.autoencoder import Autoencoder, Config, build, smooth
 
@@ -21,12 +21,10 @@ def make_method(
     torch.manual_seed(0)
     return Autoencoding(
         network or build(TINY),
+        AutoencodingConfig(kl_weight=kl_weight, sample=sample, smooth=smooth),
         optical=SENTINEL2.select(()),
         radar=SENTINEL1,
-        losses={"l1": (2.0, LOSSES["l1"])},
-        kl_weight=kl_weight,
-        sample=sample,
-        smooth=smooth,
+        losses={"l1": (2.0, l1)},
     )
 
 
@@ -170,7 +168,7 @@ def test_the_learned_size_of_the_error_is_saved_with_the_weights() -> None:
 )
 def test_an_autoencoder_is_of_one_kind_of_images(optical: ValueRange, radar: ValueRange, found: str) -> None:
     with pytest.raises(ValueError, match=f"of optical bands or of radar, found {found}"):
-        Autoencoding(build(TINY), optical=optical, radar=radar, losses={})
+        Autoencoding(build(TINY), AutoencodingConfig(), optical=optical, radar=radar, losses={})
 
 
 def test_the_result_is_radar_where_the_images_are() -> None:
@@ -196,7 +194,7 @@ def test_averaged_codes_are_compared_with_images_that_are_averaged_alike() -> No
     method, batch = make_method(smooth=1.0, sample=False), make_batch()
     seen = []
     method.losses = {
-        "l1": (1.0, lambda restored, given: seen.append((restored, given)) or LOSSES["l1"](restored, given))
+        "l1": (1.0, lambda restored, given: seen.append((restored, given)) or l1(restored, given))
     }
     for seed in range(8):
         method.loss(batch, torch.Generator().manual_seed(seed))

@@ -12,16 +12,15 @@ from pellucid.data.ranges import SENTINEL1, SENTINEL2, SLICE
 from pellucid.data.resample import enlarge
 from pellucid.errors import InputError
 from pellucid.generative.noise import keyed_noise
-from pellucid.generative.path import RectifiedFlow, VariancePreserving, beta_schedule, time_shift
-from pellucid.losses import LOSSES
-from pellucid.methods.autoencoding import Autoencoding
-from pellucid.methods.generative import Generative, Learning
-from pellucid.methods.sampling import Sampling
+from pellucid.generative.path import RectifiedFlow, time_shift
+from pellucid.losses.l1 import l1
+from pellucid.methods.autoencoding import Autoencoding, AutoencodingConfig
+from pellucid.methods.generative import Generative, GenerativeConfig
 from pellucid.methods.space import Latents, Pixels
 from pellucid.networks import autoencoder
+from pellucid.schema import parse
 
 BANDS = ("B02", "B03", "B04")
-PATH = VariancePreserving(beta_schedule("cosine", 20), prediction="image")
 
 
 class Enlarged(nn.Module):
@@ -42,13 +41,16 @@ class Enlarged(nn.Module):
 
 
 def method(**options: Any) -> Generative:
-    settings: dict[str, Any] = {
-        "losses": {"l1": (1.0, LOSSES["l1"])},
-        "scale": 4,
-        "sampling": Sampling(steps=3),
-        **options,
-    }
-    return Generative(Enlarged(), path=PATH, optical=SLICE, radar=SENTINEL1.select(()), **settings)
+    """Return a method of slices; what are no parts of it are options of its config."""
+    losses = options.pop("losses", {"l1": (1.0, l1)})
+    config = {"path": {"num_steps": 20}, "prediction": "image", "scale": 4, "steps": 3, **options}
+    return Generative(
+        Enlarged(),
+        parse(GenerativeConfig, config, where="test"),
+        optical=SLICE,
+        radar=SENTINEL1.select(()),
+        losses=losses,
+    )
 
 
 def batch(size: int = 2) -> Batch:
@@ -63,12 +65,12 @@ def batch(size: int = 2) -> Batch:
 
 def test_a_network_that_sees_through_the_noise_gives_its_image_in_any_number_of_steps() -> None:
     given = batch()
-    for sampling in (Sampling(1), Sampling(7), Sampling(5, eta=1.0), Sampling(4, solver="heun")):
-        restored = method(sampling=sampling).restore(given)
+    for sampling in ({"steps": 1}, {"steps": 7}, {"steps": 5, "eta": 1.0}, {"steps": 4, "solver": "heun"}):
+        restored = method(**sampling).restore(given)
         torch.testing.assert_close(restored, enlarge(given.degraded, 4).clamp(0, 1), rtol=0, atol=1e-5)
 
 
-def test_image_terms_judge_the_estimate_in_the_range_of_images() -> None:
+def test_image_terms_compare_the_estimate_in_the_range_of_images() -> None:
     given = batch()
     wanted = (enlarge(given.degraded, 4).clamp(0, 1) - given.target).abs().mean()
     terms = method().loss(given, torch.Generator().manual_seed(1))
@@ -76,7 +78,7 @@ def test_image_terms_judge_the_estimate_in_the_range_of_images() -> None:
     torch.testing.assert_close(terms["total"], wanted)
 
 
-def test_denoise_judges_what_the_network_says() -> None:
+def test_denoise_compares_what_the_network_returns() -> None:
     given = batch()
     found = method(losses={"denoise": (2.0, None)}).loss(given, torch.Generator().manual_seed(1))
     wanted = 2 * (2 * (enlarge(given.degraded, 4).clamp(0, 1) - given.target)).square().mean()
@@ -85,7 +87,7 @@ def test_denoise_judges_what_the_network_says() -> None:
 
 def test_times_drawn_by_importance_leave_the_expected_loss_as_it_is() -> None:
     given = batch(8)
-    even, drawn = method(), method(learning=Learning(importance=0.9))
+    even, drawn = method(), method(importance=0.9)
     wanted = even.loss(given)["total"]
     generator = torch.Generator().manual_seed(0)
     found = torch.stack([drawn.loss(given, generator)["total"].detach() for _ in range(40)]).mean()
@@ -96,7 +98,7 @@ def test_times_drawn_by_importance_leave_the_expected_loss_as_it_is() -> None:
 
 def test_validation_weighs_times_drawn_by_importance_and_learns_nothing_from_them() -> None:
     given, generator = batch(8), torch.Generator().manual_seed(0)
-    even, drawn = method(), method(learning=Learning(importance=0.9))
+    even, drawn = method(), method(importance=0.9)
     even.network, drawn.network = Late(), Late()
     drawn.times.squares = torch.linspace(0.1, 4, len(drawn.times.squares)) ** 2
     before = drawn.times.squares.clone()
@@ -116,7 +118,7 @@ def test_gradients_reach_the_network() -> None:
 
 
 def test_noise_follows_from_the_key_alone() -> None:
-    noisy = method(sampling=Sampling(1, eta=0.0))
+    noisy = method(steps=1, eta=0.0)
     seen: list[Tensor] = []
 
     def remember(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -166,20 +168,32 @@ def coder(*, optical: tuple[str, ...] = (), radar: tuple[str, ...] = ()) -> Late
     sizes = {"width": 8, "multipliers": (1, 2), "num_blocks": 1, "groups": 4, "attention": False}
     network = autoencoder.build(autoencoder.Config(bands=len(optical or radar), latent_channels=3, **sizes))
     return Latents(
-        Autoencoding(network, optical=SENTINEL2.select(optical), radar=SENTINEL1.select(radar), losses={})
+        Autoencoding(
+            network,
+            AutoencodingConfig(),
+            optical=SENTINEL2.select(optical),
+            radar=SENTINEL1.select(radar),
+            losses={},
+        )
     )
 
 
 def latent(**options: Any) -> Generative:
-    settings: dict[str, Any] = {
+    """Return a method of latents; what are no parts of it are options of its config."""
+    parts: dict[str, Any] = {
         "losses": {"denoise": (1.0, None)},
-        "sampling": Sampling(steps=2),
         "space": coder(optical=BANDS),
         "sar_space": coder(radar=("VV", "VH")),
-        **options,
     }
-    path = RectifiedFlow(prediction="image")
-    return Generative(Straight(), path=path, optical=SENTINEL2.select(BANDS), radar=SENTINEL1, **settings)
+    parts |= {name: options.pop(name) for name in (*parts, "texts") if name in options}
+    config = {"path": {"name": "rectified_flow"}, "prediction": "image", "steps": 2, **options}
+    return Generative(
+        Straight(),
+        parse(GenerativeConfig, config, where="test"),
+        optical=SENTINEL2.select(BANDS),
+        radar=SENTINEL1,
+        **parts,
+    )
 
 
 def cloudy(size: int = 2) -> Batch:
@@ -201,8 +215,8 @@ def last_seen(method: Generative) -> tuple[Tensor, Condition]:
 
 def test_latent_images_come_back_as_images() -> None:
     given = cloudy()
-    for start_noise in (None, 0.1):
-        method = latent(start_noise=start_noise)
+    for start in ("noise", "degraded"):
+        method = latent(start=start)
         with torch.no_grad():
             wanted = method.space.decode(method.space.encode(given.degraded)).clamp(0, 1)
         torch.testing.assert_close(method.restore(given), wanted)
@@ -210,7 +224,7 @@ def test_latent_images_come_back_as_images() -> None:
 
 
 def test_a_degraded_start_is_the_degraded_latents_plus_a_little_noise() -> None:
-    given, method = cloudy(), latent(start_noise=0.25, sampling=Sampling(steps=1))
+    given, method = cloudy(), latent(start="degraded", start_noise=0.25, steps=1)
     noise = keyed_noise(given.key, 8, 12)
     method.restore(given, noise)
     x, condition = last_seen(method)
@@ -219,8 +233,8 @@ def test_a_degraded_start_is_the_degraded_latents_plus_a_little_noise() -> None:
 
 def test_training_goes_the_way_that_sampling_comes_back() -> None:
     given = cloudy()
-    for start_noise, wanted in ((None, 0.0), (1e-6, 1.0)):
-        method = latent(start_noise=start_noise)
+    for start, wanted in (("noise", 0.0), ("degraded", 1.0)):
+        method = latent(start=start, start_noise=1e-6)
         encoded = method.encode(given)
         method.times.draw = lambda count, generator: (torch.ones(count), torch.ones(count))  # type: ignore[method-assign]
         method.loss(given, torch.Generator().manual_seed(0))
@@ -229,8 +243,8 @@ def test_training_goes_the_way_that_sampling_comes_back() -> None:
         assert abs(likeness - wanted) < 0.2
 
 
-def test_the_estimate_is_judged_as_an_image_and_moves_the_network_alone() -> None:
-    given, method = cloudy(), latent(losses={"l1": (1.0, LOSSES["l1"])})
+def test_the_estimate_is_compared_as_an_image_and_moves_the_network_alone() -> None:
+    given, method = cloudy(), latent(losses={"l1": (1.0, l1)})
     terms = method.loss(given, torch.Generator().manual_seed(0))
     with torch.no_grad():
         wanted = (method.space.decode(method.space.encode(given.degraded)) - given.target).abs().mean()
@@ -274,7 +288,7 @@ def test_clouds_are_looked_for_where_there_is_no_map() -> None:
 def test_the_condition_is_dropped_in_training_alone() -> None:
     given = cloudy(1)
     many = Batch.cat([replace(given, key=(f"patch {i}",)) for i in range(200)])
-    method = latent(learning=Learning(drop_condition=0.3), sar_space=Pixels(2), space=Pixels(3))
+    method = latent(drop_condition=0.3, sar_space=Pixels(2), space=Pixels(3))
     method.loss(many, torch.Generator().manual_seed(0))
     _, condition = last_seen(method)
     lost = condition.degraded.flatten(1).eq(0).all(1)
@@ -294,7 +308,7 @@ def test_clouds_weigh_more_and_invalid_pixels_nothing() -> None:
     valid = given.valid.clone()
     valid[..., 4:6, :] = False
     given = replace(given, cloud=cloud, valid=valid)
-    method = latent(learning=Learning(cloud_weight=2.0))
+    method = latent(cloud_weight=2.0)
     encoded = method.encode(given)
     error = (encoded.degraded - encoded.x0).square().mean(1)  # (1, 4, 6)
     error = error[:, [0, 1, 3]]
@@ -305,14 +319,14 @@ def test_clouds_weigh_more_and_invalid_pixels_nothing() -> None:
 def test_encoded_samples_cost_what_their_images_do() -> None:
     given = cloudy()
     for importance in (0.0, 0.5):
-        first, second = (
-            latent(learning=Learning(importance=importance, drop_condition=0.5)) for _ in range(2)
-        )
+        first, second = (latent(importance=importance, drop_condition=0.5) for _ in range(2))
         terms = first.loss(given, torch.Generator().manual_seed(4))
         encoded = second.encode(given)
         assert second.loss(encoded, torch.Generator().manual_seed(4))["total"].equal(terms["total"])
-    with pytest.raises(ValueError, match="patch 0 is encoded, so only denoise can judge it"):
-        latent(losses={"l1": (1.0, LOSSES["l1"])}).loss(encoded)
+    with pytest.raises(
+        ValueError, match="patch 0 is encoded, so only the loss denoise can be computed of it"
+    ):
+        latent(losses={"l1": (1.0, l1)}).loss(encoded)
 
 
 def test_times_are_moved_for_the_number_of_tokens() -> None:
@@ -330,13 +344,15 @@ def test_times_are_moved_for_the_number_of_tokens() -> None:
 
 def test_parts_that_contradict_each_other_are_refused_before_training() -> None:
     with pytest.raises(InputError, match=r"eta is 0\.5, but .* Heun's method.*leave out method\.eta"):
-        method(sampling=Sampling(3, eta=0.5, solver="heun"))
-    with pytest.raises(InputError, match=r"eta is 1, but .* starts from the degraded .* method\.eta"):
-        latent(start_noise=0.1, sampling=Sampling(3, eta=1.0))
+        method(steps=3, eta=0.5, solver="heun")
+    with pytest.raises(
+        InputError, match=r"start is degraded, which needs .* eta 0, found rectified_flow and 1"
+    ):
+        latent(start="degraded", steps=3, eta=1.0)
     with pytest.raises(InputError, match=r"method\.residual is 12, but .* whole ones; set it to 0"):
-        method(residual=12.0, start_noise=0.1)
+        latent(residual=12.0, start="degraded")
 
 
 def test_more_steps_than_the_path_has_are_refused_before_training() -> None:
     with pytest.raises(InputError, match=r"method\.steps: .*21"):
-        method(sampling=Sampling(steps=21))
+        method(steps=21)

@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
-from pellucid.losses import LOSSES
-from pellucid.methods.regression import NO_RADAR, Regression
+from pellucid.losses.l1 import l1
+from pellucid.losses.l2 import l2
+from pellucid.methods.regression import NO_RADAR, Regression, RegressionConfig
 
 
 class Recorder(nn.Module):
@@ -33,11 +34,10 @@ def make_batch() -> Batch:
 def make_method(*, residual: bool = False, radar_optional: bool = False) -> Regression:
     return Regression(
         Recorder(),
+        RegressionConfig(residual=residual, radar_optional=radar_optional),
         optical=SENTINEL2,
         radar=SENTINEL1,
-        losses={"l1": (2.0, LOSSES["l1"]), "l2": (1.0, LOSSES["l2"])},
-        residual=residual,
-        radar_optional=radar_optional,
+        losses={"l1": (2.0, l1), "l2": (1.0, l2)},
     )
 
 

@@ -1,5 +1,4 @@
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from pellucid.data.resample import enlarge
 from pellucid.errors import InputError
 from pellucid.generative.noise import keyed_noise
 from pellucid.generative.path import RectifiedFlow, VariancePreserving, beta_schedule
-from pellucid.methods.generative import Generative, Learning
-from pellucid.methods.regression import Regression
+from pellucid.methods.generative import Generative
+from pellucid.methods.regression import Regression, RegressionConfig
 from pellucid.methods.sampling import Sampling, with_sampling
 
 BETAS = beta_schedule("quad", 1000, linear_start=8.5e-4, linear_end=0.012)
@@ -29,7 +28,7 @@ class Halved(Enlarged):
         return super().forward(x_t, c_noise, condition) / 2
 
 
-class Told(Enlarged):
+class Distilled(Enlarged):
     """Says its condition as many times as the guidance that it is told, and so much by itself."""
 
     guidance = 0.25
@@ -40,10 +39,10 @@ class Told(Enlarged):
         return said * told
 
 
-def told(**learning: float) -> Generative:
-    options: dict[str, Any] = {"scale": 4, "sampling": Sampling(3), "learning": Learning(**learning)}
-    path = VariancePreserving(beta_schedule("cosine", 20), prediction="image")
-    return Generative(Told(), path=path, optical=SLICE, radar=SENTINEL1.select(()), losses={}, **options)
+def distilled(**options: Any) -> Generative:
+    made = method(losses={}, **options)
+    config = made.config
+    return Generative(Distilled(), config, optical=SLICE, radar=SENTINEL1.select(()), losses={})
 
 
 def scaled(given: Batch, factor: float) -> Tensor:
@@ -53,7 +52,7 @@ def scaled(given: Batch, factor: float) -> Tensor:
 
 def test_guidance_follows_the_condition_so_many_times_as_far() -> None:
     given = batch()
-    plain = method(learning=Learning(drop_condition=0.1))
+    plain = method(drop_condition=0.1)
     plain.network = Halved()
     changed = with_sampling(plain, guidance=2.0)
     torch.testing.assert_close(changed.restore(given), scaled(given, 1), rtol=0, atol=1e-5)
@@ -67,11 +66,11 @@ def test_guidance_of_a_model_that_never_lacked_its_condition_is_warned_of() -> N
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with_sampling(method(), guidance=1.0, steps=2)
-        with_sampling(method(learning=Learning(drop_condition=0.1)), guidance=2.5)
+        with_sampling(method(drop_condition=0.1), guidance=2.5)
 
 
 def test_a_network_that_learnt_a_guidance_is_told_another_in_one_call() -> None:
-    given, plain = batch(), told()
+    given, plain = batch(), distilled()
     torch.testing.assert_close(plain.restore(given), scaled(given, 0.25), rtol=0, atol=1e-5)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -82,14 +81,16 @@ def test_a_network_that_learnt_a_guidance_is_told_another_in_one_call() -> None:
 
 
 def test_a_network_that_learnt_to_do_without_its_condition_is_guided_by_two_calls() -> None:
-    given, plain = batch(), told(drop_condition=0.1)
+    given, plain = batch(), distilled(drop_condition=0.1)
     followed = with_sampling(plain, guidance=2.0).restore(given)
     torch.testing.assert_close(followed, scaled(given, 0.5), rtol=0, atol=1e-5)
     assert len(plain.network.levels) == 2 * plain.sampling.steps
 
 
 def test_a_method_without_steps_names_the_options_to_leave_out() -> None:
-    regression = Regression(Enlarged(), optical=SLICE, radar=SENTINEL1.select(()), losses={})
+    regression = Regression(
+        Enlarged(), RegressionConfig(), optical=SLICE, radar=SENTINEL1.select(()), losses={}
+    )
     assert with_sampling(regression) is regression
     with pytest.raises(InputError, match="takes no steps; leave out --steps and --guidance or choose"):
         with_sampling(regression, steps=4, guidance=2.0)
@@ -97,8 +98,8 @@ def test_a_method_without_steps_names_the_options_to_leave_out() -> None:
 
 def test_strength_skips_the_times_above_as_published(golden_folder: Path) -> None:
     timesteps = golden.arrays(golden_folder, "sar_ddpm")["timesteps"]
-    path = VariancePreserving(BETAS, tells="step", spacing="leading")
-    times = Sampling(50, strength=0.8).times(path)
+    path = VariancePreserving(BETAS, time_input="step", spacing="leading")
+    times = Sampling(steps=50, strength=0.8).step_times(path)
     torch.testing.assert_close(path.noise_level(times[:-1]), timesteps.double())
     assert times[-1] == 0
 
@@ -106,14 +107,14 @@ def test_strength_skips_the_times_above_as_published(golden_folder: Path) -> Non
 def test_the_time_of_the_strength_itself_is_kept() -> None:
     for path in (RectifiedFlow(), VariancePreserving(BETAS)):
         for strength in (0.8, 0.3, 0.7):
-            times = Sampling(10, strength=strength).times(path)
+            times = Sampling(steps=10, strength=strength).step_times(path)
             assert times[0].item() == pytest.approx(strength)
             assert len(times) == round(10 * strength) + 1
-        assert Sampling(10).times(path).equal(path.times(10))
+        assert Sampling(steps=10).step_times(path).equal(path.times(10))
 
 
 def test_less_than_full_strength_begins_with_the_input_under_noise() -> None:
-    given, sampler = cloudy(), latent(sampling=Sampling(steps=4, strength=0.25))
+    given, sampler = cloudy(), latent(steps=4, strength=0.25)
     noise = keyed_noise(given.key, 8, 12)
     sampler.restore(given, noise)
     x, condition = last_seen(sampler)
@@ -123,7 +124,7 @@ def test_less_than_full_strength_begins_with_the_input_under_noise() -> None:
 
 
 def test_less_than_full_strength_of_what_the_input_lacks_begins_with_nothing() -> None:
-    given, sampler = batch(), method(residual=2.0, sampling=Sampling(steps=20, strength=0.05))
+    given, sampler = batch(), method(residual=2.0, steps=20, strength=0.05)
     begun: list[Tensor] = []
     sampler.network.register_forward_hook(lambda _, inputs, __: begun.append(inputs[0]))
     noise = keyed_noise(given.key, 16, 24)
@@ -135,30 +136,30 @@ def test_less_than_full_strength_of_what_the_input_lacks_begins_with_nothing() -
 @pytest.mark.parametrize(
     ("strength", "message"),
     [
-        (0.0, r"method\.strength: strength is 0, must be above 0 and at most 1"),
-        (1.5, r"method\.strength: strength is 1\.5, must be above 0"),
-        (0.1, r"method\.strength: strength is 0\.1, which leaves none of 3 steps; raise one of them"),
+        (0.0, r"--strength: strength is 0, must be above 0 and at most 1"),
+        (1.5, r"--strength: strength is 1\.5, must be above 0"),
+        (0.1, r"--strength: strength is 0\.1, which leaves none of 3 steps; raise one of them"),
     ],
 )
 def test_a_strength_that_cannot_be_is_refused(strength: float, message: str) -> None:
+    with pytest.raises(InputError, match=r"strength.* is 0\.0|strength.* is 1\.5|method\.strength: .*0\.1"):
+        method(steps=3, strength=strength)
     with pytest.raises(InputError, match=message):
-        method(sampling=Sampling(3, strength=strength))
-    with pytest.raises(InputError, match=message.replace(r"method\.", "--")):
         with_sampling(method(), strength=strength)
 
 
 def test_a_sampling_that_contradicts_the_model_names_the_option() -> None:
     with pytest.raises(InputError, match="Heun's method, which needs 0; leave out --eta"):
-        with_sampling(method(sampling=Sampling(3, solver="heun")), eta=0.5)
+        with_sampling(method(steps=3, solver="heun"), eta=0.5)
     with pytest.raises(InputError, match=r"eta is 0\.5, but this model starts from the degraded image"):
-        with_sampling(latent(start_noise=0.1), eta=0.5)
+        with_sampling(latent(start="degraded"), eta=0.5)
     with pytest.raises(InputError, match=r"--steps: .*21"):
         with_sampling(method(), steps=21)
 
 
 def test_what_is_not_said_stays() -> None:
-    plain = method(sampling=Sampling(5, eta=0.5, guidance=1.0))
+    plain = method(steps=5, eta=0.5, guidance=1.0)
     changed = with_sampling(plain, strength=0.6, steps=10)
     assert isinstance(changed, Generative)
-    assert changed.sampling == replace(plain.sampling, steps=10, strength=0.6)
+    assert changed.sampling == plain.sampling.model_copy(update={"steps": 10, "strength": 0.6})
     assert changed.network is plain.network

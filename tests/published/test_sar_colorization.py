@@ -87,7 +87,7 @@ def test_an_imported_colorizer_is_one_run_that_samples_as_published(run: Path, c
     method = load(run, device="cpu")
     assert isinstance(method, Generative)
     assert method.takes_text
-    assert method.sampling.times(method.path)[:-1].mul(1000).sub(1).round().tolist() == list(
+    assert method.sampling.step_times(method.path)[:-1].mul(1000).sub(1).round().tolist() == list(
         range(980, -1, -20)
     )
     weights = torch.load(checkpoint, weights_only=True)["model_state_dict"]

@@ -1,4 +1,4 @@
-"""End to end, for a colorizer that starts from Stable Diffusion and is trained in parts, with a judge."""
+"""End to end, for a colorizer that starts from Stable Diffusion: trained in parts, with a discriminator."""
 
 import sys
 from pathlib import Path
@@ -20,7 +20,7 @@ from pellucid.train.run_training import run_training, start_method
 TINY = Path(__file__).parents[2] / "configs" / "colorize_tiny.yaml"
 PART = ("train.freeze=['*', '!unet.conv_in.*']", "train.lora_rank=2")
 SHORT = ("train.num_steps=4", "train.validate_every=2", "train.checkpoint_every=2", "train.batch=2")
-JUDGED = ("losses.adversarial=0.01", "data.val=[]", "train.schedule=constant")
+ADVERSARIAL = ("losses.adversarial=0.01", "data.val=[]", "train.schedule=constant")
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +93,8 @@ def test_a_tuned_run_needs_no_peft(run: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_was_validated_is_what_was_saved(folder: Path, run: Path) -> None:
     checkpoint = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
-    assert any(name.startswith("judges.adversarial.") for name in checkpoint)
-    assert not any("judge" in name or "lora" in name for name in read_run(run)[1])
+    assert any(name.startswith("discriminators.adversarial.") for name in checkpoint)
+    assert not any("discriminator" in name or "lora" in name for name in read_run(run)[1])
     method: Any = start_method(tuned(folder))
     of_network = {
         name.removeprefix("network."): value
@@ -111,7 +111,7 @@ def test_a_resumed_run_is_the_run_with_judge_and_all(folder: Path, tmp_path: Pat
     torch.set_num_threads(1)
     for name, steps in (("whole", (4,)), ("parts", (2, 4))):
         for number, num_steps in enumerate(steps):
-            config = tuned(folder, *JUDGED, f"train.num_steps={num_steps}")
+            config = tuned(folder, *ADVERSARIAL, f"train.num_steps={num_steps}")
             run_training(config, tmp_path / name, resume=number > 0)
     whole, parts = (
         torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
@@ -119,9 +119,9 @@ def test_a_resumed_run_is_the_run_with_judge_and_all(folder: Path, tmp_path: Pat
     )
     assert whole.keys() == parts.keys()
     assert all(whole[name].equal(parts[name]) for name in whole)
-    judge = build_method(tuned(folder, *JUDGED)).losses["adversarial"][1].judge
-    trained = whole["judges.adversarial.layers.0.weight"]
-    assert not judge.state_dict()["layers.0.weight"].equal(trained)
+    untrained = build_method(tuned(folder, *ADVERSARIAL)).losses["adversarial"][1].discriminator
+    trained = whole["discriminators.adversarial.layers.0.weight"]
+    assert not untrained.state_dict()["layers.0.weight"].equal(trained)
 
 
 def test_a_colorizer_gives_its_parts_to_another(folder: Path, run: Path, tmp_path: Path) -> None:

@@ -46,9 +46,9 @@ def test_texts_find_pictures_of_places_that_were_not_learnt(run: Path) -> None:
     assert isinstance(method, Contrastive)
     data = build_training_data(tiny()).val
     batch = Batch.cat([data[i] for i in range(9)])
-    figures = method.judge(batch)
+    figures = method.validate(batch)
     assert figures["found"] == 1
-    untrained = start_method(tiny()).judge(batch)
+    untrained = start_method(tiny()).validate(batch)
     assert figures["total"] < 0.7 * untrained["total"]
 
 

@@ -297,7 +297,9 @@ def test_accumulated_micro_batches_have_the_gradient_of_one_batch(tmp_path: Path
 
 
 def test_two_processes_have_the_gradients_of_one_with_the_same_global_batch(tmp_path: Path) -> None:
-    train_tiny(tmp_path / "one", method=tiny_method(dropout=0, judged=True), batch=4, **distributed_options())
+    train_tiny(
+        tmp_path / "one", method=tiny_method(dropout=0, adversarial=True), batch=4, **distributed_options()
+    )
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -305,7 +307,9 @@ def test_two_processes_have_the_gradients_of_one_with_the_same_global_batch(tmp_
     start_processes(train_as_one_of_two, args=(port, tmp_path / "two"), nprocs=2, start_method="forkserver")
     for one, two in zip(gradients(tmp_path / "one"), gradients(tmp_path / "two"), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-8)
-    rows = [read_checkpoint(tmp_path / name)["callbacks"]["Judge"]["history"][0] for name in ("one", "two")]
+    rows = [
+        read_checkpoint(tmp_path / name)["callbacks"]["BestWeights"]["history"][0] for name in ("one", "two")
+    ]
     for name in ("train_l1", "val_l1", "val_psnr"):
         assert rows[0][name] == pytest.approx(rows[1][name], rel=1e-5)
 
@@ -318,7 +322,7 @@ def train_as_one_of_two(rank: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
     os.environ["LOCAL_RANK"] = str(rank)
-    method = tiny_method(dropout=0, judged=True)
+    method = tiny_method(dropout=0, adversarial=True)
     train_tiny(folder, method=method, batch=2, num_devices=2, **distributed_options())
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny import tiny_config
 
-from pellucid.train.checkpoints import Judge, Means, best_row, link, write_history
+from pellucid.train.checkpoints import BestWeights, Means, best_row, link, write_history
 
 
 def test_means_are_of_the_finite_values() -> None:
@@ -31,20 +31,20 @@ def test_without_images_the_best_row_has_the_lowest_loss() -> None:
 
 @pytest.mark.parametrize(("patience", "stalled"), [(0, False), (2, True), (3, False)])
 def test_a_run_has_stalled_when_the_best_row_is_too_long_ago(patience: int, stalled: bool) -> None:
-    judge = Judge(Path(), tiny_config(early_stopping=patience).train, Means(), list)
-    judge.history = [{"val_psnr": psnr} for psnr in (20.0, 25.0, 24.0, 23.0)]
-    assert judge.has_stalled() == stalled
+    best_weights = BestWeights(Path(), tiny_config(early_stopping=patience).train, Means(), list)
+    best_weights.history = [{"val_psnr": psnr} for psnr in (20.0, 25.0, 24.0, 23.0)]
+    assert best_weights.has_stalled() == stalled
 
 
 def test_a_judge_goes_on_from_its_state() -> None:
-    judges = [Judge(Path(), tiny_config().train, Means(), list) for _ in range(2)]
-    judges[0].history = [{"step": 4, "val_psnr": 20.0}]
-    judges[0].means.add("train_l1", torch.tensor(0.5))
-    judges[0].seconds = 100.0
-    judges[1].load_state_dict(judges[0].state_dict())
-    assert judges[1].history == judges[0].history
-    assert judges[1].elapsed() == pytest.approx(judges[0].elapsed(), abs=1)
-    assert judges[1].means.take() == {"train_l1": 0.5}
+    pair = [BestWeights(Path(), tiny_config().train, Means(), list) for _ in range(2)]
+    pair[0].history = [{"step": 4, "val_psnr": 20.0}]
+    pair[0].means.add("train_l1", torch.tensor(0.5))
+    pair[0].seconds = 100.0
+    pair[1].load_state_dict(pair[0].state_dict())
+    assert pair[1].history == pair[0].history
+    assert pair[1].elapsed() == pytest.approx(pair[0].elapsed(), abs=1)
+    assert pair[1].means.take() == {"train_l1": 0.5}
 
 
 def test_the_history_is_a_table_with_every_column(tmp_path: Path) -> None:

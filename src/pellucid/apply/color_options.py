@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pellucid.data.ranges import PICTURE
 from pellucid.errors import InputError
 from pellucid.generative.sampler import Solver
 from pellucid.methods.method import Method
@@ -57,9 +56,9 @@ def choose_sampling(method: Method, options: ColorizeOptions) -> Method:
     Raises:
         InputError: if it cannot be sampled so.
     """
-    if options.sampler and getattr(method, "sampling", None) is None:
+    if options.sampler and method.sampling is None:
         raise InputError("this model takes no steps; leave out --sampler or choose another --model")
-    if options.sampler == "ddpm" and getattr(method, "start_noise", None) is not None:
+    if options.sampler == "ddpm" and method.start_noise is not None:
         raise InputError(
             "this model starts from the radar image, which takes no fresh noise; choose another --sampler "
             "than ddpm"
@@ -81,12 +80,12 @@ def check_colorizer(method: Method) -> None:
     Raises:
         InputError: saying so.
     """
-    if method.optical.bands != PICTURE.bands or not method.radar.bands or method.scale != 1:
+    if method.optical.kind != "picture" or not method.radar.bands or method.scale != 1:
         raise InputError(
             "this model does not turn radar into pictures in colour (red, green and blue); choose another "
             "--model"
         )
-    if method.takes_text and getattr(method, "tokenizer", None) is None:
+    if method.takes_text and method.tokenizer is None:
         raise InputError(
             "this model takes text, but has no tokenizer; put the tokenizer.json of its training into the run"
         )
@@ -106,7 +105,7 @@ def check_takes_text(method: Method) -> None:
 
 def warn_of_unknown(method: Method, prompts: Iterable[str]) -> None:
     """Say which words of the prompts a model never saw: to it, they are all one."""
-    tokenizer: Any = getattr(method, "tokenizer", None)
+    tokenizer: Any = method.tokenizer
     if not method.takes_text or tokenizer is None:
         return
     words = dict.fromkeys(word for prompt in dict.fromkeys(prompts) for word in tokenizer.unknown(prompt))

@@ -269,7 +269,7 @@ class Colorizer:
     @contextmanager
     def _counted(self, report: Callable[[float], None], num_tiles: int) -> Iterator[None]:
         """Report each call of the network as its share of so many tiles, and at last that they are done."""
-        sampling = getattr(self.method, "sampling", None)
+        sampling = self.method.sampling
         calls, left = sampling.num_calls if sampling else 1, float(num_tiles)
 
         def count(_: object, inputs: tuple[Any, ...], __: object) -> None:
@@ -303,7 +303,7 @@ class Colorizer:
         return height, width
 
     def _check_guesses(self) -> None:
-        sampling = getattr(self.method, "sampling", None)
+        sampling = self.method.sampling
         if any(job.guess for job in self.jobs) and (sampling is None or sampling.strength == 1):
             raise InputError(
                 "--guess has no effect where sampling starts from noise alone; add --strength 0.8, or leave "

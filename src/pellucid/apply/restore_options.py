@@ -5,8 +5,6 @@ from typing import Literal
 
 from pellucid.data.raster import Offset
 from pellucid.errors import InputError
-from pellucid.methods.autoencoding import Autoencoding
-from pellucid.methods.contrastive import Contrastive
 from pellucid.methods.inference import check_samples
 from pellucid.methods.method import Method
 
@@ -70,9 +68,9 @@ def check_options(method: Method, options: RestoreOptions, *, wants_spread: bool
     Raises:
         InputError: saying which, and what to change.
     """
-    if isinstance(method, Autoencoding):
+    if method.task == "reconstruct":
         raise InputError("this model is an autoencoder, it takes no clouds off; choose another --model")
-    if isinstance(method, Contrastive):
+    if method.task == "embed":
         raise InputError("this model is a text encoder, it takes no clouds off; choose another --model")
     if method.scale > 1:
         raise InputError(

@@ -127,7 +127,7 @@ class Scene:
         stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.files]
         ranges = (self.method.optical, self.method.radar)
         weights = digest_method(self.method)
-        sampling = getattr(self.method, "sampling", None)
+        sampling = self.method.sampling
         has_spread = self.uncertainty is not None
         values = (settings, stamps, type(self.method).__name__, ranges, weights, sampling, has_spread)
         return hashlib.sha256(repr(values).encode()).hexdigest()

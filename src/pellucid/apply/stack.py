@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.data.files import check_folder, check_writable
-from pellucid.data.ranges import SLICE
 from pellucid.data.slice_file import TIFF, WHITE, SliceInfo, find_files, read_info, read_slices, to_unit
 from pellucid.data.slice_writer import WRITABLE, check_output
 from pellucid.data.tiles import TileGrid
@@ -149,7 +148,7 @@ class Stack:
     def key(self) -> str:
         """Return a digest of everything on which a result depends, but for its own file."""
         settings = replace(self.options, preview=True, resume=True, batch=0, device="", factor=None)
-        method = (type(self.method).__name__, self.method.scale, getattr(self.method, "sampling", None))
+        method = (type(self.method).__name__, self.method.scale, self.method.sampling)
         values = (
             settings,
             method,
@@ -247,7 +246,7 @@ class Stack:
 
 def _check_method(method: Method, options: UpscaleOptions) -> None:
     """Refuse a model that does not enlarge slices, or not as asked."""
-    if method.optical.bands != SLICE.bands:
+    if method.optical.kind != "slice":
         raise InputError(
             f"the model restores {', '.join(result_range(method).bands)}, a slice has grey values alone; "
             "choose a model for slices with --model"
@@ -265,7 +264,7 @@ def _check_method(method: Method, options: UpscaleOptions) -> None:
 
 def _warn_of_one_step(method: Method, options: UpscaleOptions) -> None:
     """Say that samples of one step are alike: the network has not yet seen an image that it could vary."""
-    sampling = getattr(method, "sampling", None)
+    sampling = method.sampling
     if options.samples > 1 and sampling is not None and sampling.steps == 1:
         warnings.warn(
             "one step gives nearly the same image for every sample, so their spread says little; "

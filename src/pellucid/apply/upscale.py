@@ -160,7 +160,7 @@ class _Sampler:
         self.stack, self.method, self.progress = stack, stack.method, progress
         self.method.network.to(stack.device).eval()
         self.noise = NoiseField(stack.options.seed)
-        sampling = getattr(self.method, "sampling", None)
+        sampling = self.method.sampling
         self.calls = sampling.num_calls if sampling else 1
         self.done = 0
         self.total = sum(_num_tiles(file, stack) for file in files) * self.calls

@@ -2,13 +2,12 @@
 
 import importlib
 import pkgutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pellucid import networks
 from pellucid.build.parts import Parts, Spaces, read_parts, read_spaces, read_texts
@@ -16,30 +15,23 @@ from pellucid.build.run import Metadata, find_run, part_of, read_run
 from pellucid.build.starting import load_weights
 from pellucid.build.weights_file import load_vgg19
 from pellucid.config import Config, MethodConfig
-from pellucid.data.batch import Batch
 from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2, SLICE, ValueRange
 from pellucid.data.tokenizer import Tokenizer
 from pellucid.errors import InputError
-from pellucid.generative.path import PathConfig, RectifiedFlow, VariancePreserving, beta_schedule
-from pellucid.losses import LOSSES, AdversarialLoss, PerceptualLoss
+from pellucid.losses._shelf import Loss, Needs, build_term
 from pellucid.methods.autoencoding import Autoencoding, AutoencodingConfig
 from pellucid.methods.contrastive import Contrastive, ContrastiveConfig
-from pellucid.methods.generative import DENOISE, Generative, GenerativeConfig, Learning
+from pellucid.methods.generative import DENOISE, Generative, GenerativeConfig
 from pellucid.methods.inference import choose_device
 from pellucid.methods.method import Method
 from pellucid.methods.regression import Regression, RegressionConfig
-from pellucid.methods.sampling import Sampling
 from pellucid.methods.space import Latents, Texts
-from pellucid.networks import _patch_discriminator, text_encoder
+from pellucid.networks import text_encoder
 from pellucid.networks.autoencoder import Autoencoder
 from pellucid.networks.text_encoder import TextEncoder
 from pellucid.schema import parse
 
-AnyMethod: TypeAlias = Regression | Generative | Autoencoding | Contrastive
-
-# A term of the loss: (estimated image, batch) -> scalar.
-Loss: TypeAlias = Callable[[Tensor, Batch], Tensor]
-PERCEPTUAL, ADVERSARIAL, CLOUD_ADAPTIVE = "perceptual", "adversarial", "cloud_adaptive"
+Losses: TypeAlias = dict[str, tuple[float, Loss | None]]
 
 NETWORK = "text_encoder"
 
@@ -99,13 +91,13 @@ def known_networks() -> tuple[str, ...]:
     return tuple(sorted(name for name in names if not name.startswith("_")))
 
 
-def build_method(config: Config, metadata: Metadata | None = None, parts: Parts | None = None) -> AnyMethod:
+def build_method(config: Config, metadata: Metadata | None = None, parts: Parts | None = None) -> Method:
     """Return the method, with random weights but for those of its autoencoders and text encoder.
 
     Args:
         config: of the run.
-        metadata: value ranges and mean spectrum of a saved run, which will not be trained, so that its
-            losses are left out; None: the sensors' ranges, mean unknown.
+        metadata: value ranges and means of a saved run, which will not be trained, so that its losses are
+            left out; None: the sensors' ranges, means unknown.
         parts: autoencoders and text encoder of a saved run; else they are read from the runs that the config
             names.
 
@@ -113,61 +105,37 @@ def build_method(config: Config, metadata: Metadata | None = None, parts: Parts 
         InputError: if the config's parts do not fit together, or an autoencoder or text encoder is missing.
     """
     optical, radar = (metadata.optical, metadata.radar) if metadata else _ranges(config.method)
-    if isinstance(config.method, ContrastiveConfig):
-        return build_contrastive(config, optical, parts)
-    losses = {} if metadata else build_losses(config)
-    match config.method:
-        case GenerativeConfig() as options:
-            return _build_generative(config, options, (optical, radar), losses, parts)
-        case RegressionConfig() as options:
-            return Regression(
-                _draw_network(config),
-                optical=optical,
-                radar=radar,
-                losses=_terms(losses),
-                residual=options.residual,
-                radar_optional=options.radar_optional,
-                caution=options.caution,
-                mean_spectrum=metadata.mean_spectrum if metadata else None,
-            )
-        case AutoencodingConfig() as options:
-            return Autoencoding(
-                _as_autoencoder(_draw_network(config), config),
-                optical=optical,
-                radar=radar,
-                losses=_terms(losses),
-                kl_weight=options.kl_weight,
-                sample=options.sample,
-                smooth=options.smooth,
-            )
+    method = _build_method(config, (optical, radar), {} if metadata else build_losses(config), parts)
+    if metadata:
+        method.mean_spectrum, method.mean_colors = metadata.mean_spectrum, metadata.mean_colors
+    return method
 
 
-def _build_generative(
-    config: Config,
-    options: GenerativeConfig,
-    ranges: tuple[ValueRange, ValueRange],
-    losses: dict[str, tuple[float, Loss | None]],
-    parts: Parts | None,
-) -> Generative:
-    """Return a generative method; `ranges` are of the images and of the radar."""
+def _build_method(
+    config: Config, ranges: tuple[ValueRange, ValueRange], losses: Losses, parts: Parts | None
+) -> Method:
     optical, radar = ranges
-    spaces, texts = read_spaces(options, optical, radar, parts), read_texts(options, parts)
-    return Generative(
-        _draw_network(config, spaces, texts),
-        path=build_path(options.path, options.prediction),
-        optical=optical,
-        radar=radar,
-        losses=losses,
-        scale=options.scale,
-        sampling=_sampling(options),
-        learning=_learning(options, config),
-        space=spaces.optical,
-        sar_space=spaces.sar,
-        radar_optional=options.radar_optional,
-        start_noise=options.start_noise if options.start == "degraded" else None,
-        residual=options.residual,
-        texts=texts,
-    )
+    match config.method:
+        case ContrastiveConfig():
+            return build_contrastive(config, optical, parts)
+        case GenerativeConfig() as options:
+            spaces, texts = read_spaces(options, optical, radar, parts), read_texts(options, parts)
+            return Generative(
+                _draw_network(config, spaces, texts),
+                options,
+                optical=optical,
+                radar=radar,
+                losses=losses,
+                space=spaces.optical,
+                sar_space=spaces.sar,
+                texts=texts,
+            )
+        case RegressionConfig() as options:
+            network = _draw_network(config)
+            return Regression(network, options, optical=optical, radar=radar, losses=_terms(losses))
+        case AutoencodingConfig() as options:
+            coder = _as_autoencoder(_draw_network(config), config)
+            return Autoencoding(coder, options, optical=optical, radar=radar, losses=_terms(losses))
 
 
 def _draw_network(config: Config, spaces: Spaces | None = None, texts: Texts | None = None) -> nn.Module:
@@ -176,34 +144,7 @@ def _draw_network(config: Config, spaces: Spaces | None = None, texts: Texts | N
     return build_network(config, spaces, texts)
 
 
-def _sampling(options: GenerativeConfig) -> Sampling:
-    if options.start == "degraded" and (options.path.name != "rectified_flow" or options.eta):
-        raise InputError(
-            f"method.start is degraded, which needs the path rectified_flow and eta 0, found "
-            f"{options.path.name} and {options.eta:g}; change them, or start from noise"
-        )
-    return Sampling(options.steps, options.eta, options.solver, options.guidance, options.strength)
-
-
-def _learning(options: GenerativeConfig, config: Config) -> Learning:
-    if options.importance and options.times != "even":
-        raise InputError(f"method.importance is {options.importance:g}, which needs even times; set it to 0")
-    others = [name for name, weight in config.losses.items() if weight and name != DENOISE]
-    if config.data.num_cached and others:
-        raise InputError(
-            f"data.num_cached is {config.data.num_cached}, but encoded samples have no images for the loss "
-            f"{', '.join(others)}; train with losses.denoise alone, or set num_cached to 0"
-        )
-    return Learning(
-        importance=options.importance,
-        times=options.times,
-        drop_condition=options.drop_condition,
-        dropped=options.dropped,
-        cloud_weight=options.cloud_weight,
-    )
-
-
-def _terms(losses: dict[str, tuple[float, Loss | None]]) -> dict[str, tuple[float, Loss]]:
+def _terms(losses: Losses) -> dict[str, tuple[float, Loss]]:
     """Return the terms that compare images: all that there are but for a generative method."""
     return {name: (weight, term) for name, (weight, term) in losses.items() if term}
 
@@ -215,33 +156,6 @@ def _as_autoencoder(network: nn.Module, config: Config) -> Autoencoder:
             "'autoencoder'"
         )
     return network
-
-
-def build_path(
-    options: PathConfig, prediction: Literal["noise", "image", "velocity"]
-) -> RectifiedFlow | VariancePreserving:
-    """Return the way from the image to the noise.
-
-    Raises:
-        InputError: if the prediction or a number does not fit it.
-    """
-    try:
-        if options.name == "rectified_flow":
-            for key, usual in (("tells", "level"), ("spacing", "even")):
-                if (found := getattr(options, key)) != usual:
-                    raise ValueError(f"{key} is {found}, which is for variance_preserving; leave it out")
-            return RectifiedFlow(prediction=prediction, shift=options.shift)
-        if options.shift:
-            raise ValueError(f"shift is {options.shift}, which is for rectified_flow; leave it out")
-        betas = beta_schedule(
-            options.schedule,
-            options.num_steps,
-            linear_start=options.linear_start,
-            linear_end=options.linear_end,
-        )
-        return VariancePreserving(betas, prediction=prediction, tells=options.tells, spacing=options.spacing)
-    except ValueError as error:
-        raise InputError(f"method.path: {error}") from error
 
 
 def _ranges(method: MethodConfig) -> tuple[ValueRange, ValueRange]:
@@ -269,54 +183,31 @@ def load(run_or_name: str | Path, *, device: str = "auto") -> Method:
     config, state, metadata = read_run(folder)
     method = build_method(config, metadata, read_parts(folder, state, metadata))
     load_weights(method.network, part_of(state), run_or_name)
-    method.mean_spectrum, method.mean_colors = metadata.mean_spectrum, metadata.mean_colors
     method.network.to(choose_device(device)).eval()
     return method
 
 
-def build_losses(config: Config) -> dict[str, tuple[float, Loss | None]]:
+def build_losses(config: Config) -> Losses:
     """Return weight and function of each loss term whose weight is not 0; `denoise` has no function.
 
     Raises:
-        InputError: if a term does not fit the method, or the perceptual loss has no weights.
+        InputError: if a term does not fit the method, or lacks what it needs.
     """
-    losses: dict[str, tuple[float, Loss | None]] = {}
-    for name, weight in config.losses.items():
-        if not weight:
-            continue
-        if name == DENOISE and not isinstance(config.method, GenerativeConfig):
-            raise InputError(f"losses.{name} is for generative methods, set it to 0 for {config.method.name}")
-        if name == CLOUD_ADAPTIVE and isinstance(config.method, AutoencodingConfig):
-            raise InputError(f"losses.{name} is for restored clouds, set it to 0 for an autoencoder")
-        losses[name] = (weight, None if name == DENOISE else _loss(name, config))
-    return losses
-
-
-def _loss(name: str, config: Config) -> Loss:
-    bands = config.method.optical or config.method.radar
-    if name == PERCEPTUAL:
-        return _perceptual(len(bands), config.perceptual_weights)
-    return _adversarial(len(bands), config.train.seed) if name == ADVERSARIAL else LOSSES[name]
-
-
-def _perceptual(bands: int, weights: str) -> PerceptualLoss:
-    if bands not in (1, 3):
-        raise InputError(
-            f"losses.perceptual sees grey or three bands, the method has {bands}; set it to 0, or "
-            "change the bands"
-        )
-    if not weights:
-        raise InputError(
-            "losses.perceptual needs the weights of VGG19, name a file or URL in `perceptual_weights`, "
-            "or set the loss to 0 (--set losses.perceptual=0)"
-        )
-    return PerceptualLoss(load_vgg19(weights))
-
-
-def _adversarial(bands: int, seed: int) -> AdversarialLoss:
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)  # layers draw their weights from the global state
-        return AdversarialLoss(_patch_discriminator.build(_patch_discriminator.Config(bands)))
+    method = config.method
+    needs = Needs(
+        bands=len(method.optical or method.radar),
+        has_clouds=not isinstance(method, AutoencodingConfig),
+        seed=config.train.seed,
+        perceptual_weights=config.perceptual_weights,
+        load_vgg=load_vgg19,
+    )
+    weights = {name: weight for name, weight in config.losses.items() if weight}
+    if DENOISE in weights and not isinstance(method, GenerativeConfig):
+        raise InputError(f"losses.{DENOISE} is for generative methods, set it to 0 for {method.name}")
+    return {
+        name: (weight, None if name == DENOISE else build_term(name, needs))
+        for name, weight in weights.items()
+    }
 
 
 def build_contrastive(config: Config, optical: ValueRange, parts: Parts | None) -> Contrastive:

@@ -193,7 +193,9 @@ def _build(entry: dict[str, Any], state: dict[str, Tensor], metadata: Metadata) 
     if values["bands"] != bands:
         raise InputError(f"it is for {values['bands']} bands, its images have {bands}; name another")
     network = _load(autoencoder, parse(autoencoder.Config, values, where="network"), state)
-    return Autoencoding(network, optical=metadata.optical, radar=metadata.radar, losses={})
+    return Autoencoding(
+        network, AutoencodingConfig(), optical=metadata.optical, radar=metadata.radar, losses={}
+    )
 
 
 def _load(module: Any, config: Any, state: Mapping[str, Tensor]) -> Any:

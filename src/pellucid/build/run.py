@@ -82,7 +82,7 @@ def save_run(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / CONFIG, lambda path: save_config(config, path))
-        tokenizer: Tokenizer | None = getattr(method, "tokenizer", None)
+        tokenizer = method.tokenizer
         if tokenizer is not None:
             text = tokenizer.to_json()
             write_atomically(folder / TOKENIZER, lambda path: _write(path, text))
@@ -251,9 +251,9 @@ def describe(folder: Path) -> tuple[str, str, str]:
 
 
 def _save_weights(path: Path, method: Method, *, half: bool) -> None:
-    autoencoders: Mapping[str, nn.Module] = getattr(method, "autoencoders", {})
-    tokenizer: Tokenizer | None = getattr(method, "tokenizer", None)
-    text: nn.Module | None = getattr(method, "text_encoder", None)
+    autoencoders = method.autoencoders
+    tokenizer = method.tokenizer
+    text = method.text_encoder
     weights = plain_state(method.network)
     for kind, network in autoencoders.items():
         weights |= network.state_dict(prefix=f"{AUTOENCODERS}{kind}.")
@@ -276,9 +276,8 @@ def _save_weights(path: Path, method: Method, *, half: bool) -> None:
         metadata["autoencoders"] = json.dumps(entries)
     if text is not None:
         metadata["text"] = json.dumps(_entry(text))
-    colors: Mapping[str, tuple[float, ...]] | None = getattr(method, "mean_colors", None)
-    if colors is not None:
-        metadata["mean_colors"] = json.dumps(dict(colors))
+    if method.mean_colors is not None:
+        metadata["mean_colors"] = json.dumps(dict(method.mean_colors))
     if tokenizer is not None:
         metadata["tokenizer"] = json.dumps(_digest(tokenizer.to_json()))
     write_atomically(path, lambda partial: save_file(state, partial, metadata))

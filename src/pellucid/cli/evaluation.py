@@ -108,7 +108,7 @@ def evaluate_command(
         from pellucid.build.run import CONFIG, find_run
         from pellucid.build.weights_file import load_lpips
         from pellucid.config import load_config
-        from pellucid.evaluation.evaluate import evaluate
+        from pellucid.evaluation.evaluate import Extras, evaluate
         from pellucid.evaluation.fid import load_features
         from pellucid.evaluation.figures import baseline_spectrum
         from pellucid.evaluation.reference import read_reference
@@ -141,13 +141,13 @@ def evaluate_command(
                 name=name or Path(model).name,
                 notes=notes,
                 out=folder,
-                legacy=legacy_metrics,
+                extras=Extras(
+                    legacy_metrics, load_lpips(lpips) if lpips else None, load_features(fid) if fid else None
+                ),
                 mean_spectrum=baseline_spectrum(method),
                 pictures=pictures,
                 crop=crop,
                 samples=samples,
-                lpips=load_lpips(lpips) if lpips else None,
-                fid=load_features(fid) if fid else None,
                 words=images.words,
                 device=device,
                 precision=precision,

@@ -170,7 +170,7 @@ def _read_wishes(
             raise InputError("--prompt says all that is to be seen; leave it out, or the regions and seasons")
         return [Wish(prompt)], ""
     template = find_template(load_config(find_run(run) / CONFIG))
-    wishes = Prompts(template, getattr(method, "mean_colors", None) or ()).combine(regions, seasons)
+    wishes = Prompts(template, method.mean_colors or ()).combine(regions, seasons)
     return wishes, "" if is_asked else template
 
 

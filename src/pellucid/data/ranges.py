@@ -1,10 +1,12 @@
 """Physical units <-> [0, 1], band by band."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeAlias
 
 import torch
 from torch import Tensor
+
+Kind: TypeAlias = Literal["sentinel2", "sentinel1", "picture", "slice"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,7 @@ class ValueRange:
         bands: names, in the order of the channels.
         low: the value that becomes 0, per band, in `unit`.
         high: the value that becomes 1, per band, in `unit`.
-        unit: "reflectance" or "dB".
+        unit: "reflectance", "dB" or, of pictures and slices, "full scale".
         source: where the range comes from.
 
     Raises:
@@ -56,6 +58,17 @@ class ValueRange:
         at = [self.bands.index(band) for band in bands]
         low, high = (tuple(values[i] for i in at) for values in (self.low, self.high))
         return type(self)(bands, low, high, self.unit, self.source)
+
+    @property
+    def kind(self) -> Kind | None:
+        """What the images are; None without bands."""
+        if not self.bands:
+            return None
+        if self.unit == SENTINEL1.unit:
+            return "sentinel1"
+        if self.unit != PICTURE.unit:
+            return "sentinel2"
+        return "slice" if self.bands == SLICE.bands else "picture"
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

@@ -1,4 +1,4 @@
-"""Judging a method: it against two baselines, over all, cloudy and clear pixels, by cloud cover and place.
+"""Evaluation of a method against two baselines: all, cloudy and clear pixels, by cloud cover and place.
 
 The baselines are the untouched input and the mean spectrum of the training set, the same for every pixel. Of
 radar that is given colours these are the grey radar, and the mean colour of the training images with the same
@@ -7,9 +7,8 @@ is to give back.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +16,6 @@ from torch import Tensor
 from pellucid.data.batch import Batch, Images
 from pellucid.data.drawing import spread
 from pellucid.data.files import make_folder
-from pellucid.data.ranges import PICTURE
 from pellucid.errors import InputError
 from pellucid.evaluation.fid import FeatureDistances
 from pellucid.evaluation.figures import (
@@ -30,9 +28,27 @@ from pellucid.evaluation.figures import (
 )
 from pellucid.evaluation.table import Evaluation, ScoreSheet, summarise, write_evaluation
 from pellucid.generative.noise import keyed_noise
-from pellucid.methods.autoencoding import Autoencoding
-from pellucid.methods.inference import check_samples, choose_device
+from pellucid.methods.inference import Precision, check_samples, choose_device
 from pellucid.methods.method import Method, result_range
+
+
+@dataclass(frozen=True)
+class Extras:
+    """Figures beside the usual ones.
+
+    Attributes:
+        legacy: PSNR and SSIM as the published GLF-CR code has them, over all pixels.
+        lpips: perceptual distance of two images.
+        fid: features of an image, (1, C, H, W) -> (1, D), for the Fréchet distance between their
+            distributions over all images.
+    """
+
+    legacy: bool = False
+    lpips: Callable[[Tensor, Tensor], Tensor] | None = None
+    fid: Callable[[Tensor], Tensor] | None = None
+
+
+NO_EXTRAS = Extras()
 
 
 def evaluate(
@@ -42,50 +58,39 @@ def evaluate(
     name: str,
     notes: str = "",
     out: Path | None = None,
-    legacy: bool = False,
+    extras: Extras = NO_EXTRAS,
     mean_spectrum: tuple[float, ...] | None = None,
     pictures: int = 8,
     crop: int = 0,
     samples: int = 1,
-    lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
-    fid: Callable[[Tensor], Tensor] | None = None,
     words: Sequence[Mapping[str, str]] = (),
     device: str = "auto",
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Precision = "fp32",
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Return how well a method restores, image by image, next to both baselines, which autoencoders lack.
-
-    With `out`, that folder gets metrics.json, per_image.csv, sheet.png and a new row in evaluations.csv.
 
     Args:
         method: restores patches of any size; those its stride does not divide are padded by reflection.
         data: patches with targets.
         name: of the model, for the run history.
         notes: a remark for the run history.
-        out: folder to write; None writes nothing.
-        legacy: also PSNR and SSIM as the published GLF-CR code has them, over all pixels.
-        mean_spectrum: (C,) baseline in [0, 1]; None: the method's own, and if it has none, no such baseline.
-            The method's mean colours go before.
+        out: folder that gets metrics.json, per_image.csv, sheet.png and a new row in evaluations.csv, if any.
+        extras: figures beside the usual ones.
+        mean_spectrum: (C,) baseline in [0, 1] of a method without mean colours; None: the method's own.
         pictures: patches on the picture sheet, spread evenly over the data.
         crop: side in pixels of the centre that is cut out first, 128 in the published code; 0: no cut.
-        samples: of a generative method, whose mean is judged; their noise follows from the image's key.
-        lpips: perceptual distance of two images, a further column.
-        fid: features of an image, between whose distributions over all images the Fréchet distance is a
-            further column; (1, C, H, W) -> (1, D).
+        samples: of a generative method, whose mean is evaluated; their noise follows from the image's key.
         words: what is known of each image's place, by which the figures are told apart; alike in their keys.
         device: "auto" is the GPU where there is one.
         precision: of the network; the figures are always computed in fp32.
         progress: called with (images done, images).
 
     Raises:
-        InputError: if the data has no images, no targets, other bands, or lacks radar that is needed, or the
-            method cannot be judged so.
+        InputError: if the data does not suit the method, or the method has no such figures.
     """
-    _check_wishes(method, samples, {"--legacy-metrics": legacy, "--lpips": lpips, "--fid": fid})
-    if not len(data):
-        raise InputError("there are no images to evaluate on, give data with at least one")
-    distances = FeatureDistances(fid, len(data)) if fid else None
+    _check(method, data, samples, extras)
+    distances = FeatureDistances(extras.fid, len(data)) if extras.fid else None
     if out is not None:
         make_folder(out)
     spectrum = mean_spectrum if mean_spectrum is not None else method.mean_spectrum
@@ -94,7 +99,7 @@ def evaluate(
     scores = []
     for i, (batch, restored) in enumerate(_restore_each(data, apply, crop, progress)):
         baseline = pick_color(method.mean_colors, batch, spectrum)
-        score = _score(method, batch, restored, baseline, legacy=legacy, lpips=lpips)
+        score = _score(method, batch, restored, baseline, extras)
         scores.append(replace(score, words=words[i] if words else {}))
         drawn.add(i, batch, restored, scores[-1])
         if distances:
@@ -123,28 +128,35 @@ def _score(
     batch: Batch,
     restored: Tensor,
     spectrum: tuple[float, ...] | None,
-    *,
-    legacy: bool,
-    lpips: Callable[[Tensor, Tensor], Tensor] | None,
+    extras: Extras,
 ) -> ImageScore:
-    if isinstance(method, Autoencoding):
+    if method.task == "reconstruct":
         return score_reconstruction(batch, restored, result_range(method))
-    is_colored = _is_colored(method)
-    return score_image(batch, restored, spectrum, is_colored=is_colored, legacy=legacy, lpips=lpips)
+    return score_image(
+        batch,
+        restored,
+        spectrum,
+        is_colored=_is_colored(method),
+        legacy=extras.legacy,
+        lpips=extras.lpips,
+    )
 
 
 def _is_colored(method: Method) -> bool:
     """Return whether the method gives radar colours: pictures have no other input."""
-    return method.optical.bands == PICTURE.bands
+    return method.optical.kind == "picture"
 
 
-def _check_wishes(method: Method, samples: int, wished: Mapping[str, object]) -> None:
-    """Refuse figures that would say nothing of the method; those that are true or given are wished for."""
+def _check(method: Method, data: Images, samples: int, extras: Extras) -> None:
+    """Refuse an evaluation of nothing, and figures that do not apply to the results of the method."""
+    if not len(data):
+        raise InputError("there are no images to evaluate on, give data with at least one")
     check_samples(method, samples)
-    options = [option for option, wish in wished.items() if wish]
-    if isinstance(method, Autoencoding) and options:
+    wanted = {"--legacy-metrics": extras.legacy, "--lpips": extras.lpips, "--fid": extras.fid}
+    options = [option for option, is_wanted in wanted.items() if is_wanted]
+    if method.task == "reconstruct" and options:
         raise InputError(
-            f"an autoencoder is judged by PSNR, SSIM and errors alone; leave out {' and '.join(options)}"
+            f"an autoencoder is evaluated by PSNR, SSIM and errors alone; leave out {' and '.join(options)}"
         )
     bands = result_range(method).bands
     for option in ("--lpips", "--fid"):

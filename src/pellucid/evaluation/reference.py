@@ -8,7 +8,6 @@ from pellucid.config import Source
 from pellucid.datasets._listing import Patches, SingleImages, Wanted
 from pellucid.datasets._shelf import find_layout, folder_layouts, recognise
 from pellucid.errors import InputError
-from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.method import Method
 from pellucid.schema import parse
 
@@ -60,7 +59,7 @@ def read_reference(
     if like is not None and hasattr(layout, "as_trained"):
         config = layout.as_trained(config, like)
     patches = layout.build(config, Wanted(method.optical.bands, method.radar.bands, method.scale))
-    if isinstance(method, Autoencoding):
+    if method.task == "reconstruct":
         return SingleImages(patches, method.optical.bands)
     if patches.is_clear:
         raise InputError(f"{root} holds clear images alone, of layout {name}; give pairs of cloudy and clear")

@@ -19,9 +19,7 @@ from torch import Tensor
 from pellucid.data.batch import Batch
 from pellucid.data.drawing import gray_to_rgb, radar_to_rgb, save_picture, sheet, to_picture
 from pellucid.data.files import write_text
-from pellucid.data.ranges import PICTURE
 from pellucid.evaluation.figures import BASELINES, MODEL, REGIONS, ImageScore
-from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.method import Method, result_range
 
 # Lower limits of the cloud-cover bins.
@@ -46,8 +44,8 @@ COLUMNS = {
 _DECIMALS = {"psnr": 2, "sam": 2, "legacy_psnr": 4, "consistency": 2, FID: 3}
 
 # Not history.csv, which a training run of the same folder writes.
-HISTORY = "evaluations.csv"
-HISTORY_COLUMNS = ("timestamp", "model", "psnr", "ssim", "num_images", "notes")
+EVALUATIONS = "evaluations.csv"
+EVALUATION_COLUMNS = ("timestamp", "model", "psnr", "ssim", "num_images", "notes")
 
 # Mean absolute error over bands, in [0, 1], that the sheet shows as white; of an autoencoder; of colours.
 ERROR_SHOWN, CODING_ERROR_SHOWN, COLOR_ERROR_SHOWN = 0.1, 0.05, 0.5
@@ -80,7 +78,7 @@ class Mean:
 
 
 @dataclass(frozen=True)
-class Row:
+class FigureRow:
     """The figures of one image source over one region.
 
     Attributes:
@@ -116,7 +114,7 @@ class Evaluation:
     name: str
     notes: str
     timestamp: str
-    rows: tuple[Row, ...]
+    rows: tuple[FigureRow, ...]
     gains: Mapping[str, Mean]
     images: tuple[ImageScore, ...]
     bands: Mapping[str, Mean] = field(default_factory=dict)
@@ -126,7 +124,7 @@ class Evaluation:
         """Return the gain over all pixels of all images, in dB."""
         return self.gains["all"]
 
-    def row(self, source: str = MODEL, region: str = "all") -> Row:
+    def row(self, source: str = MODEL, region: str = "all") -> FigureRow:
         """Return one row.
 
         Raises:
@@ -218,7 +216,7 @@ def summarise(
             }
             if fid:
                 means[FID] = Mean(fid[source], math.nan, len(images)) if label == "all" else Mean.of([])
-            rows.append(Row(source, label, len(images), means))
+            rows.append(FigureRow(source, label, len(images), means))
     timestamp = datetime.now(UTC).isoformat(timespec="seconds")
     bands = {
         band: Mean.of([image.values[MODEL, band, "psnr"] for image in scores])
@@ -273,8 +271,8 @@ def write_evaluation(result: Evaluation, out: Path) -> None:
         "num_images": best.num_images,
         "notes": result.notes,
     }
-    path = out / HISTORY
-    before = path.read_text(encoding="utf-8") if path.is_file() else ",".join(HISTORY_COLUMNS) + "\n"
+    path = out / EVALUATIONS
+    before = path.read_text(encoding="utf-8") if path.is_file() else ",".join(EVALUATION_COLUMNS) + "\n"
     write_text(path, before + _csv([new]).partition("\n")[2])
 
 
@@ -303,7 +301,7 @@ class ScoreSheet:
     """Pictures of some of the images.
 
     Args:
-        method: that is judged.
+        method: that is evaluated.
         shown: positions of those that are drawn.
     """
 
@@ -326,9 +324,9 @@ class ScoreSheet:
 
 def _titles(method: Method) -> tuple[str, ...]:
     """Return what the panels of a row show."""
-    if isinstance(method, Autoencoding):
+    if method.task == "reconstruct":
         return CODING_PANELS
-    if method.optical.bands == PICTURE.bands:
+    if method.optical.kind == "picture":
         return COLOR_PANELS
     return PANELS if method.radar.bands else tuple(title for title in PANELS if title != RADAR)
 
@@ -336,11 +334,11 @@ def _titles(method: Method) -> tuple[str, ...]:
 def _panels(batch: Batch, restored: Tensor, method: Method) -> list[Any]:
     target, valid, bands = batch.reference()[0], batch.valid[0], result_range(method).bands
     error = (restored[0] - target).abs().mean(0, keepdim=True).where(valid, torch.nan)
-    if isinstance(method, Autoencoding):
+    if method.task == "reconstruct":
         pictures = [to_picture(image, bands, valid) for image in (target, restored[0])]
         return [*pictures, gray_to_rgb(error, CODING_ERROR_SHOWN)]
     optical = [to_picture(image, bands, valid) for image in (batch.enlarged()[0], restored[0], target)]
-    if bands == PICTURE.bands:
+    if method.optical.kind == "picture":
         return [*optical, gray_to_rgb(error, COLOR_ERROR_SHOWN)]  # the input is the radar, in grey
     shown = gray_to_rgb(error, ERROR_SHOWN)
     if not method.radar.bands:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Side of the squares, in pixels, that are drawn whole: a window's seams are then none of the generator's.
+# Side of the squares, in pixels, that are drawn whole, so that a value depends on its place alone.
 BLOCK = 64
 
 
@@ -103,11 +103,9 @@ class JoinedNoise:
         return torch.cat([part(step, channels, factor) for part in self.parts])
 
 
-def keyed_noise(
-    batch_keys: Sequence[str], height: int, width: int, *, seed: int = 0, sample: int = 0
-) -> TileNoise:
+def keyed_noise(batch_keys: Sequence[str], height: int, width: int, *, sample: int = 0) -> TileNoise:
     """Return the noise of the images of these names: the same in any batch and order."""
-    digests = (hashlib.sha256(f"{seed} {key}".encode()).digest() for key in batch_keys)
+    digests = (hashlib.sha256(f"0 {key}".encode()).digest() for key in batch_keys)
     fields = tuple(NoiseField(int.from_bytes(digest[:8])) for digest in digests)
     corner = (0,) * len(fields)
     return TileNoise(fields, corner, corner, height, width, sample)

@@ -16,14 +16,15 @@ from collections.abc import Callable
 from typing import Literal, Protocol, get_args
 
 import torch
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from torch import Tensor
 
+from pellucid.errors import InputError
 from pellucid.schema import Strict
 
 Prediction = Literal["noise", "image", "velocity"]
 Shift = float | Literal["auto"]
-Tells = Literal["level", "step"]
+TimeInput = Literal["level", "step"]
 Spacing = Literal["even", "leading"]
 
 # (number of tokens, shift) at the ends of the line along which Flux moves its times towards the noise.
@@ -41,8 +42,10 @@ COSINE_MAX_BETA = 0.999
 class PathConfig(Strict):
     """How an image turns into noise."""
 
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
     name: Literal["variance_preserving", "rectified_flow"] = "variance_preserving"
-    schedule: Literal["linear", "quad", "warmup10", "warmup50", "const", "jsd", "cosine"] = "cosine"
+    schedule: Schedule = "cosine"
     """Of the noise variances of a variance-preserving path."""
     num_steps: int = Field(2000, gt=0)
     """Steps into which a variance-preserving path is divided."""
@@ -50,13 +53,13 @@ class PathConfig(Strict):
     """First variance; the cosine schedule has its own."""
     linear_end: float = Field(1e-2, gt=0, lt=1)
     """Last variance."""
-    shift: float | Literal["auto"] = 0.0
+    shift: Shift = 0.0
     """Of a straight path's times towards its source: the odds t / (1 - t) are multiplied by exp(shift).
     "auto" takes Flux's shift for the number of the network's tokens."""
-    tells: Literal["level", "step"] = "level"
-    """What the network is told of the noise of a variance-preserving path: its level, as by SR3, or the
-    number of the step, as by Stable Diffusion."""
-    spacing: Literal["even", "leading"] = "even"
+    time_input: TimeInput = Field("level", alias="tells")
+    """The time input of the network on a variance-preserving path: the noise level, as in SR3, or the number
+    of the step, as in Stable Diffusion. Its key is `tells`."""
+    spacing: Spacing = "even"
     """Of the sampling times of a variance-preserving path: from its very end on, or from the start of each
     stretch, as in Stable Diffusion: steps 980, 960, ..., 0 of 1000."""
 
@@ -71,15 +74,15 @@ class Path(Protocol):
         """Return the share of the source at times `t` in [0, 1], in their shape."""
 
     def noise_level(self, t: Tensor) -> Tensor:
-        """Return what the network is told about `t`, in its shape."""
+        """Return the time input of the network at `t`, in its shape."""
 
     def sample(self, x0: Tensor, source: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the point x_t and what the network should say there, both like `x0`; `t` is (B,)."""
+        """Return the point x_t and what the network should return there, both like `x0`; `t` is (B,)."""
 
     def split(self, x_t: Tensor, output: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return x0_hat and source_hat that the network's output at x_t means, both like `x_t`; `t` is (B,).
 
-        Where an end has left no trace in x_t and the output does not say it either, it is 0: the source at
+        Where an end has left no trace in x_t and the output does not give it either, it is 0: the source at
         t = 0 if the image is predicted, the image at t = 1 if the noise is.
         """
 
@@ -107,7 +110,7 @@ class _TwoEnds(ABC):
         self.prediction = prediction
 
     def sample(self, x0: Tensor, source: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the point x_t and what the network should say there, both like `x0`; `t` is (B,)."""
+        """Return the point x_t and what the network should return there, both like `x0`; `t` is (B,)."""
         alpha, sigma, p, q = self._shares(x0, t)
         x_t = alpha * x0 + sigma * source
         if self.prediction == "noise":
@@ -142,15 +145,15 @@ class VariancePreserving(_TwoEnds):
     Args:
         schedule: (T,) variance that each step adds, above 0 and at most 1.
         prediction: what the network estimates.
-        tells: what the network is told of t: "level" is alpha, as SR3; "step", as Stable Diffusion, the
+        time_input: of the network at t: "level" is alpha, as in SR3; "step", as in Stable Diffusion, the
             step's number t T - 1: T - 1 at the source, 0 at the first step and -1 at the data.
         spacing: of the times of n sampling steps: "even" from 1 on, or "leading", as Stable Diffusion, with
             the first trained step of each nth part, 980, 960, ..., 0 of 1000; sampling then begins a little
             below 1, where noise is almost all there is.
 
     Raises:
-        ValueError: if the schedule is empty or out of bounds, or what is predicted or told, or the spacing,
-            unknown.
+        ValueError: if the schedule is empty or out of bounds, or the prediction, the time input or the
+            spacing is unknown.
     """
 
     def __init__(
@@ -158,14 +161,14 @@ class VariancePreserving(_TwoEnds):
         schedule: Tensor,
         prediction: Prediction = "noise",
         *,
-        tells: Tells = "level",
+        time_input: TimeInput = "level",
         spacing: Spacing = "even",
     ) -> None:
         super().__init__(prediction)
-        for name, value, known in (("tells", tells, Tells), ("spacing", spacing, Spacing)):
+        for name, value, known in (("time_input", time_input, TimeInput), ("spacing", spacing, Spacing)):
             if value not in get_args(known):
                 raise ValueError(f"{name} is {value}, must be one of {', '.join(get_args(known))}")
-        self.tells, self.spacing = tells, spacing
+        self.time_input, self.spacing = time_input, spacing
         if schedule.ndim != 1 or not len(schedule) or not ((schedule > 0) & (schedule <= 1)).all():
             raise ValueError(f"a schedule is a row of variances in ]0, 1], got {schedule}")
         # 1 - alpha, from logarithms: near the data alpha itself would leave no digits for sigma.
@@ -186,8 +189,8 @@ class VariancePreserving(_TwoEnds):
         return _sigma(self._fading_at(t)).to(t)
 
     def noise_level(self, t: Tensor) -> Tensor:
-        """Return what the network is told about `t`: alpha or the step, as `tells` says."""
-        if self.tells == "level":
+        """Return the time input of the network at `t`: alpha, or the number of the step."""
+        if self.time_input == "level":
             return self.alpha(t)
         return (t.to(torch.float64) * self.num_steps - 1).to(t)
 
@@ -206,8 +209,8 @@ class VariancePreserving(_TwoEnds):
         return torch.cat([firsts, left[-1:]])
 
     def move(self, t: Tensor, num_tokens: int) -> Tensor:  # noqa: ARG002
-        """Return the times as they are, or the steps that they belong to where the network is told these."""
-        return t if self.tells == "level" else (t * self.num_steps).ceil().clamp(min=1) / self.num_steps
+        """Return the times as they are, or the steps that they belong to where these are the time input."""
+        return t if self.time_input == "level" else (t * self.num_steps).ceil().clamp(min=1) / self.num_steps
 
     def _fading_at(self, t: Tensor) -> Tensor:
         """Return 1 - alpha in float64."""
@@ -223,7 +226,7 @@ class VariancePreserving(_TwoEnds):
 
 
 class RectifiedFlow(_TwoEnds):
-    """The straight path x_t = (1 - t) x0 + t source of arXiv:2209.03003; the network is told t.
+    """The straight path x_t = (1 - t) x0 + t source of arXiv:2209.03003; the time input is t.
 
     Args:
         prediction: what the network estimates.
@@ -248,7 +251,7 @@ class RectifiedFlow(_TwoEnds):
         return t
 
     def noise_level(self, t: Tensor) -> Tensor:
-        """Return what the network is told: `t`, 0 at the data."""
+        """Return the time input of the network: `t`, 0 at the data."""
         return t
 
     def times(self, num_steps: int, num_tokens: int = FEW_TOKENS) -> Tensor:
@@ -284,6 +287,34 @@ def _sigma(fading: Tensor) -> Tensor:
 def _divide(values: Tensor, share: Tensor) -> Tensor:
     """Return what a share of in `values` came from; 0 where the share drowns in rounding."""
     return values / share.where(share > torch.finfo(share.dtype).eps, torch.inf)
+
+
+def build_path(options: PathConfig, prediction: Prediction) -> RectifiedFlow | VariancePreserving:
+    """Return the way from the image to the noise.
+
+    Raises:
+        InputError: if the prediction or a number does not fit it.
+    """
+    try:
+        if options.name == "rectified_flow":
+            own = (("tells", options.time_input, "level"), ("spacing", options.spacing, "even"))
+            for key, found, usual in own:
+                if found != usual:
+                    raise ValueError(f"{key} is {found}, which is for variance_preserving; leave it out")
+            return RectifiedFlow(prediction=prediction, shift=options.shift)
+        if options.shift:
+            raise ValueError(f"shift is {options.shift}, which is for rectified_flow; leave it out")
+        betas = beta_schedule(
+            options.schedule,
+            options.num_steps,
+            linear_start=options.linear_start,
+            linear_end=options.linear_end,
+        )
+        return VariancePreserving(
+            betas, prediction=prediction, time_input=options.time_input, spacing=options.spacing
+        )
+    except ValueError as error:
+        raise InputError(f"method.path: {error}") from error
 
 
 def beta_schedule(

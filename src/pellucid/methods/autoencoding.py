@@ -18,7 +18,8 @@ from pellucid.data.batch import Batch
 from pellucid.data.ranges import ValueRange
 from pellucid.errors import InputError
 from pellucid.generative.noise import Noise
-from pellucid.losses import teach
+from pellucid.losses.adversarial import discriminator_losses
+from pellucid.methods.method import Method
 from pellucid.networks.autoencoder import Autoencoder, smooth
 from pellucid.schema import Strict
 
@@ -29,21 +30,23 @@ PUBLISHED_PIXELS = 256 * 256
 class AutoencodingConfig(Strict):
     """The network turns images, optical or radar, into latents of fewer pixels and back."""
 
-    name: Literal["autoencoding"]
+    name: Literal["autoencoding"] = "autoencoding"
     optical: tuple[str, ...] = ()
     """Bands of the images, in the order of the channels; none where they are radar."""
     radar: tuple[str, ...] = ()
     """Polarisations of the images, in the order of the channels; none where they are optical."""
     kl_weight: float = Field(1e-5, ge=0)
-    """Of the divergence of the code from a standard normal: per pixel, times 256 * 256."""
+    """Weight of the KL divergence of the code from a standard normal: per pixel, times 256 * 256."""
     sample: bool = True
     """Decode, in training, a code drawn from its distribution instead of the mean."""
     smooth: float = Field(0.0, ge=0, le=1)
-    """Share of the training batches whose codes are averaged before they are decoded, so that a mean of
-    codes means a mean of images; networks that work on the latents learn better from it."""
+    """Share of the training batches in which codes are averaged over squares, from 2 latent pixels to the
+    whole image, and decoded to images that were averaged alike. Then the mean of codes, which a network
+    returns where it is uncertain, is decoded to the mean of images instead of something dark; after EQ-VAE
+    (arXiv:2502.09509)."""
 
 
-class Autoencoding:
+class Autoencoding(Method):
     """The method of the autoencoders under a latent model; an image is its own target.
 
     Training minimises error / exp(logvar) + logvar + kl_weight KL, with a logvar that is learned. The KL
@@ -53,37 +56,26 @@ class Autoencoding:
 
     Args:
         network: of as many bands as the images.
+        config: the options.
         optical: bands and value range of the images, or no bands.
         radar: polarisations and value range of the images, where they are radar; otherwise no bands.
         losses: weight and function of each term of the error; a function takes (restored, batch).
-        kl_weight: of the KL divergence.
-        sample: decode, in training, a code drawn from its distribution instead of the mean.
-        smooth: share of the training batches in which codes are averaged over squares, from 2 latent pixels
-            to the whole image, and decoded to images that were averaged alike. The mean of codes, which a
-            network returns where it cannot know, is then decoded to the mean of images; otherwise, as a
-            rule, to something dark. After EQ-VAE (arXiv:2502.09509).
 
     Raises:
         ValueError: unless either `optical` or `radar` has bands.
     """
 
-    scale = 1
-    is_random = False
-    takes_text = False
-    radar_optional = True
-    mean_spectrum: tuple[float, ...] | None = None
-    mean_colors: Mapping[str, tuple[float, ...]] | None = None
+    task = "reconstruct"
+    network: Autoencoder
 
     def __init__(
         self,
         network: Autoencoder,
+        config: AutoencodingConfig,
         *,
         optical: ValueRange,
         radar: ValueRange,
         losses: Mapping[str, tuple[float, Callable[[Tensor, Batch], Tensor]]],
-        kl_weight: float = 1e-5,
-        sample: bool = True,
-        smooth: float = 0.0,
     ) -> None:
         if bool(optical.bands) == bool(radar.bands):
             found = "both" if optical.bands else "neither"
@@ -94,9 +86,7 @@ class Autoencoding:
         self.stride = network.stride
         self.optical, self.radar = optical, radar
         self.losses = losses
-        self.kl_weight = kl_weight
-        self.sample = sample
-        self.smooth = smooth
+        self.config = config
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Return the terms that are minimised, and their sum as `total`.
@@ -110,7 +100,7 @@ class Autoencoding:
             raise ValueError(f"{batch.key[0]} has no target, a loss compares with one")
         target = batch.target.where(batch.valid, 0)
         image = to_model(target, batch.valid)
-        noise = self._noise(image, generator) if self.sample and generator is not None else None
+        noise = self._noise(image, generator) if self.config.sample and generator is not None else None
         side = self._side(batch, generator)
         decoded, mean, logvar = self.network(image, noise, side=side)
         batch = replace(batch, target=smooth(target, side * self.network.factor) if side > 1 else target)
@@ -119,9 +109,9 @@ class Autoencoding:
         terms = {
             name: weight * precision * term(restored, batch) for name, (weight, term) in self.losses.items()
         }
-        terms |= teach(self.losses, restored, batch)
+        terms |= discriminator_losses(self.losses, restored, batch)
         terms["logvar"] = self.network.error_logvar
-        terms["kl"] = self.kl_weight * PUBLISHED_PIXELS * divergence(mean, logvar, batch.valid)
+        terms["kl"] = self.config.kl_weight * PUBLISHED_PIXELS * divergence(mean, logvar, batch.valid)
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
     @torch.no_grad()
@@ -157,12 +147,12 @@ class Autoencoding:
 
     def _side(self, batch: Batch, generator: torch.Generator | None) -> int:
         """Return over squares of how many latent pixels the code is averaged, 1 for not at all."""
-        if not (self.smooth and self.network.training and generator and batch.valid.all()):
+        if not (self.config.smooth and self.network.training and generator and batch.valid.all()):
             return 1
         whole = math.gcd(*batch.valid.shape[-2:]) // self.network.factor
         sides = [side for side in range(2, whole + 1) if whole % side == 0]
         share, choice = torch.rand(2, device=generator.device, generator=generator).tolist()
-        return sides[int(choice * len(sides))] if sides and share < self.smooth else 1
+        return sides[int(choice * len(sides))] if sides and share < self.config.smooth else 1
 
     def _noise(self, image: Tensor, generator: torch.Generator) -> Tensor:
         height, width = (side // self.network.factor for side in image.shape[-2:])

@@ -4,7 +4,6 @@ The training of CLIP (Radford et al. 2021, arXiv:2103.00020) for data whose text
 are matches of each other, as by Yang et al. 2022, arXiv:2204.03610.
 """
 
-from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -16,6 +15,7 @@ from pellucid.data.ranges import PICTURE, ValueRange
 from pellucid.data.tokenizer import Tokenizer, check_length, check_size
 from pellucid.errors import InputError
 from pellucid.generative.noise import Noise
+from pellucid.methods.method import Method
 from pellucid.networks.text_encoder import TextEncoder
 from pellucid.schema import Strict
 
@@ -26,7 +26,7 @@ NO_DATA = 0.5
 class ContrastiveConfig(Strict):
     """The network learns texts by telling apart the images that they describe; it makes no images."""
 
-    name: Literal["contrastive"]
+    name: Literal["contrastive"] = "contrastive"
     optical: tuple[str, ...] = PICTURE.bands
     """Bands of the images, in the order of the channels."""
     tokenizer: str = ""
@@ -35,7 +35,7 @@ class ContrastiveConfig(Strict):
     radar: ClassVar[tuple[str, ...]] = ()
 
 
-class Contrastive:
+class Contrastive(Method):
     """The method of text encoders: no images come of it, only a network that understands texts.
 
     The loss compares the places of a batch with one another; each process of several has a batch of its own.
@@ -49,13 +49,10 @@ class Contrastive:
         InputError: if the tokenizer has ids, or texts of a length, that the network does not know.
     """
 
-    stride = 1
-    scale = 1
-    is_random = False
+    task = "embed"
     takes_text = True
-    radar_optional = True
-    mean_spectrum: tuple[float, ...] | None = None
-    mean_colors: Mapping[str, tuple[float, ...]] | None = None
+    network: TextEncoder
+    tokenizer: Tokenizer
 
     def __init__(self, network: TextEncoder, tokenizer: Tokenizer, *, optical: ValueRange) -> None:
         check_size(tokenizer, network.config.vocab_size)
@@ -75,7 +72,7 @@ class Contrastive:
         return {"contrast": loss, "total": loss}
 
     @torch.no_grad()
-    def judge(self, batch: Batch) -> dict[str, Tensor]:
+    def validate(self, batch: Batch) -> dict[str, Tensor]:
         """Return the loss, and `found`: for which share of the images the nearest text is their own.
 
         Only the different texts of the batch are to choose from; `chance` is the share that naming the most

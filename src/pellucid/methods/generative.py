@@ -1,11 +1,11 @@
 """Generation: the network leads from noise, or the degraded image, to the restored one, along a path."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal, cast
+from dataclasses import replace
+from typing import Literal, Self, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
@@ -13,26 +13,26 @@ from pellucid.data.batch import Batch, Condition, Encoded
 from pellucid.data.cloud_score import cloud_map
 from pellucid.data.ranges import SLICE, ValueRange
 from pellucid.data.resample import all_inside
-from pellucid.data.tokenizer import Tokenizer
 from pellucid.errors import InputError
 from pellucid.generative.guidance import guided
 from pellucid.generative.noise import Noise, keyed_noise
-from pellucid.generative.path import Path, PathConfig
+from pellucid.generative.path import PathConfig, Prediction, build_path
 from pellucid.generative.sampler import sample
 from pellucid.generative.times import Spread, TrainingTimes
-from pellucid.losses import teach
+from pellucid.losses.adversarial import discriminator_losses
+from pellucid.methods.method import Method
 from pellucid.methods.sampling import Sampling, check_sampling
 from pellucid.methods.space import Latents, Pixels, Space, SpaceConfig, Texts
 from pellucid.schema import Strict
 
-# The term that compares what the network returns with what it is meant to return; all others see images.
+# The term that compares what the network returns with what it should return; all others see images.
 DENOISE = "denoise"
 
 
-class GenerativeConfig(Strict):
-    """The network leads from noise, or the degraded image, to the restored one, step by step."""
+class Learning(Strict):
+    """What a generative network learns, and how."""
 
-    name: Literal["generative"]
+    name: Literal["generative"] = "generative"
     optical: tuple[str, ...] = SLICE.bands
     """Bands of the images, in the order of the channels."""
     radar: tuple[str, ...] = ()
@@ -44,167 +44,122 @@ class GenerativeConfig(Strict):
     space: SpaceConfig = SpaceConfig()
     text: str = ""
     """The text encoder that makes tokens of prompts: a run folder, a model that ships, or a folder of
-    transformers. Of a run that heeds texts itself, its own is meant. Empty: no texts."""
+    transformers. Of a run that is conditioned on texts itself, its own is meant. Empty: no texts."""
     path: PathConfig = PathConfig()
     start: Literal["noise", "degraded"] = "noise"
     """Where sampling begins; "degraded" takes few steps, on a straight path."""
     start_noise: float = Field(0.1, gt=0)
     """Standard deviation of the noise that is added to a degraded start, in the network's space."""
-    prediction: Literal["noise", "image", "velocity"] = "noise"
+    prediction: Prediction = "noise"
     """What the network returns."""
     residual: float = Field(0.0, ge=0)
-    """0: whole images are generated; otherwise what the enlarged input lacks, times this."""
-    times: Literal["even", "logit_normal"] = "even"
+    """0: whole images are generated; otherwise what the enlarged input lacks (SRDiff, arXiv:2104.14951),
+    multiplied by this, which should bring its spread near 0.5; pixels only."""
+    times: Spread = "even"
     """How training times are spread, before the path's shift."""
     importance: float = Field(0.0, ge=0, le=1)
     """Share of the training times drawn where the loss is largest; the rest are drawn evenly."""
     drop_condition: float = Field(0.0, ge=0, lt=1)
     """Share of the images that are learnt without their condition, which guidance needs."""
     dropped: Literal["all", "prompt"] = "all"
-    """What these images are learnt without, and guidance leads away from: all that is known, or the text."""
+    """What these images are learnt without, and guidance leads away from: "all" that is known, zeros in its
+    place, or the "prompt", the empty text in its place."""
     cloud_weight: float = Field(0.0, ge=0)
     """The loss `denoise` counts each pixel 1 + this * cloud, brought to 1 on average over the image."""
-    steps: int = Field(50, gt=0)
-    """Sampling steps; may be fewer than the path has."""
-    eta: float = Field(0.0, ge=0, le=1)
-    """Fresh noise per sampling step: 0 is deterministic, 1 the reverse process that was trained."""
-    solver: Literal["euler", "heun", "dpm++"] = "euler"
-    guidance: float = Field(1.0, ge=0)
-    """How many times as far the condition is followed; other than 1, each step takes two calls. A network
-    that was taught by being told a guidance, and never without its condition, is told this one instead,
-    where it is not 1."""
-    strength: float = Field(1.0, gt=0, le=1)
-    """Time at which sampling begins: at 1 from the source, earlier from the degraded image under as much
-    noise as there is then."""
 
 
-@dataclass(frozen=True)
-class Learning:
-    """How a generative network is trained.
+class GenerativeConfig(Sampling, Learning):
+    """The network leads from noise, or the degraded image, to the restored one, step by step."""
 
-    Attributes:
-        importance: share of the training times that are drawn where the loss is largest.
-        times: how the others are spread, before the path moves them.
-        drop_condition: share of the images that are learnt without their condition, for guidance.
-        dropped: what these are learnt without, and guidance leads away from: "all" that is known, zeros in
-            its place, or the "prompt", with the empty text in its place.
-        cloud_weight: the error of the network's output counts 1 + this * cloud, brought to 1 on average.
-    """
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Refuse options that contradict each other."""
+        if self.start == "degraded" and (self.path.name != "rectified_flow" or self.eta):
+            raise InputError(
+                f"method.start is degraded, which needs the path rectified_flow and eta 0, found "
+                f"{self.path.name} and {self.eta:g}; change them, or start from noise"
+            )
+        if self.start == "degraded" and self.residual:
+            raise InputError(
+                f"method.residual is {self.residual:g}, but the way from the degraded image leads to whole "
+                "ones; set it to 0, or start from noise"
+            )
+        if self.importance and self.times != "even":
+            raise InputError(f"method.importance is {self.importance:g}, which needs even times; set it to 0")
+        return self
 
-    importance: float = 0.0
-    times: Spread = "even"
-    drop_condition: float = 0.0
-    dropped: Literal["all", "prompt"] = "all"
-    cloud_weight: float = 0.0
 
-
-class Generative:
+class Generative(Method):
     """The method of SR3 and of rectified flow: images, or their latents, and a source, joined by a path.
 
     Args:
         network: `net(x_t, c_noise, condition) -> (B, Z, h, w)`, with a `stride`.
-        path: from the image to the source.
+        config: the options.
         optical: bands and value range of the images.
         radar: polarisations and value range of the backscatter; without bands where there is none.
         losses: weight and function of each term; a function takes (estimated image, batch). The weight of
             `denoise`, the mean square error of the network's own output, has no function.
-        scale: how many times larger the result is than the degraded image.
-        sampling: how images are sampled.
-        learning: how the network is trained.
         space: what the network makes images in; None: pixels.
         sar_space: what it sees radar in, with the factor of `space`; None: pixels.
-        radar_optional: accept batches without radar.
-        start_noise: None to begin at noise; otherwise the source is the degraded image plus so much noise.
-        residual: 0 to generate whole images; otherwise what the enlarged input lacks is generated (SRDiff,
-            arXiv:2104.14951), multiplied by this, which should bring its spread near 0.5; pixels only.
-        texts: what makes tokens of the prompts; None: the network is told none.
+        texts: what makes tokens of the prompts; None: the network is not conditioned on texts.
 
     Attributes:
-        is_told_guidance: whether the network takes guidance by being told, instead of a second call: it has
-            a place for it, and never learnt to do without its condition.
+        is_guidance_distilled: whether the network takes the guidance scale as an input, in place of a second
+            call: it has one, and was never trained without its condition.
 
     Raises:
-        InputError: if the sampling contradicts itself or the start, or the start what is generated, or there
-            is no prompt to be dropped.
+        InputError: if the sampling does not fit the path or the start, or there is no prompt to be dropped.
     """
 
     is_random = True
-    mean_spectrum: tuple[float, ...] | None = None
-    mean_colors: Mapping[str, tuple[float, ...]] | None = None
+    sampling: Sampling
+    times: TrainingTimes
 
     def __init__(
         self,
         network: nn.Module,
+        config: GenerativeConfig,
         *,
-        path: Path,
         optical: ValueRange,
         radar: ValueRange,
         losses: Mapping[str, tuple[float, Callable[[Tensor, Batch], Tensor] | None]],
-        scale: int = 1,
-        sampling: Sampling | None = None,
-        learning: Learning | None = None,
         space: Space | None = None,
         sar_space: Space | None = None,
-        radar_optional: bool = False,
-        start_noise: float | None = None,
-        residual: float = 0.0,
         texts: Texts | None = None,
     ) -> None:
-        self.network = network
-        self.path = path
+        self.network, self.config = network, config
+        self.path = build_path(config.path, config.prediction)
         self.optical, self.radar = optical, radar
         self.losses = losses
-        self.scale = scale
-        self.sampling = sampling or Sampling()
-        self.learning = learning or Learning()
-        self.times = TrainingTimes(self.learning.importance, self.learning.times)
+        self.scale, self.residual = config.scale, config.residual
+        self.sampling = Sampling(**{name: getattr(config, name) for name in Sampling.model_fields})
+        self.times = TrainingTimes(config.importance, config.times)
         self.space = space or Pixels(len(optical.bands))
         self.sar_space = sar_space or Pixels(len(radar.bands))
-        self.radar_optional = radar_optional or not radar.bands
-        self.start_noise = start_noise
-        self.residual = residual
+        self.autoencoders = _autoencoders(self.space, self.sar_space)
+        self.radar_optional = config.radar_optional or not radar.bands
+        self.start_noise = config.start_noise if config.start == "degraded" else None
         self.stride: int = network.stride * self.space.factor  # type: ignore[assignment, operator]
-        self._limit = residual or self.space.limit  # largest absolute value of x0
-        self._is_noise = getattr(path, "prediction", None) == "noise"
-        self.texts = texts
+        self._limit = self.residual or self.space.limit  # largest absolute value of x0
+        self.texts, self.takes_text = texts, texts is not None
+        if texts is not None:
+            self.tokenizer, self.text_encoder = texts.tokenizer, texts.network
+        elif config.dropped == "prompt":
+            raise InputError(
+                "method.dropped is prompt, but no text encoder is named; name one in method.text, or drop all"
+            )
         own: float | None = getattr(network, "guidance", None)
-        self.is_told_guidance = own is not None and not self.learning.drop_condition
-        if own is not None and self.is_told_guidance and self.sampling.guidance == 1:
-            self.sampling = replace(self.sampling, guidance=own)
+        self.is_guidance_distilled = own is not None and not config.drop_condition
+        if own is not None and self.is_guidance_distilled and self.sampling.guidance == 1:
+            self.sampling = self.sampling.model_copy(update={"guidance": own})
         check_sampling(self, "method.")
-        self._check()
-
-    @property
-    def takes_text(self) -> bool:
-        """Whether it heeds the prompts of a batch."""
-        return self.texts is not None
-
-    @property
-    def tokenizer(self) -> Tokenizer | None:
-        """What makes ids of the prompts, if it heeds them."""
-        return self.texts.tokenizer if self.texts else None
-
-    @property
-    def text_encoder(self) -> nn.Module | None:
-        """The frozen network that makes tokens of the prompts, if it heeds them."""
-        return self.texts.network if self.texts else None
-
-    @property
-    def autoencoders(self) -> dict[str, nn.Module]:
-        """The frozen networks without which this one is of no use, by the images that they encode.
-
-        One that encodes both is that of the "optical" images.
-        """
-        spaces = (("sar", self.sar_space), ("optical", self.space))
-        found = {space.network: name for name, space in spaces if isinstance(space, Latents)}
-        return {name: network for network, name in reversed(found.items())}
 
     def loss(self, batch: Batch | Encoded, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Return each term times its weight, and their sum as `total`; all but `denoise` judge x0_hat.
+        """Return each term times its weight, and their sum as `total`; all but `denoise` compare images.
 
         Raises:
-            ValueError: if the batch has no target, or no image for a term that judges one, or lacks radar
-                that the model needs.
+            ValueError: if the batch has no target, or lacks radar that the model needs, or if a term compares
+                images and the batch is encoded.
         """
         given = batch if isinstance(batch, Encoded) else self.encode(batch)
         drawn, weights = self.times.draw(len(given), generator)
@@ -213,8 +168,9 @@ class Generative:
         condition = self._drop(self._with_tokens(given.condition, given), given, generator)
         x_t, wanted = self.path.sample(given.x0, self._source(given.degraded, noise), times)
         output = self.network(x_t, self.path.noise_level(times), condition).float()
-        image = self._estimate(x_t, output, times, batch) if any(map(_judges_images, self.losses)) else None
-        error = (output - wanted).square() * _weigh_pixels(given, self.learning.cloud_weight)
+        needs_image = any(name != DENOISE for name in self.losses)
+        image = self._estimate(x_t, output, times, batch) if needs_image else None
+        error = (output - wanted).square() * _weigh_pixels(given, self.config.cloud_weight)
         return self._weigh(image, error, batch, drawn, weights)
 
     @torch.no_grad()
@@ -258,7 +214,7 @@ class Generative:
         )
         condition = self._with_tokens(condition, batch)
         scale = self.sampling.guidance
-        if self.is_told_guidance:
+        if self.is_guidance_distilled:
             condition, scale = replace(condition, guidance=degraded.new_full((len(batch),), scale)), 1.0
 
         def draw(step: int) -> Tensor:
@@ -267,7 +223,7 @@ class Generative:
         def denoise(x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
             return self.network(x_t, self.path.noise_level(t), condition).float()
 
-        times = self.sampling.times(self.path, self._num_tokens(degraded))
+        times = self.sampling.step_times(self.path, self._num_tokens(degraded))
         x0 = sample(
             guided(denoise, condition, scale, self._null(condition)),
             self.path,
@@ -279,18 +235,6 @@ class Generative:
             solver=self.sampling.solver,
         )
         return self._image(x0, base).clamp(0, 1)
-
-    def _check(self) -> None:
-        """Refuse what is generated, or dropped, where the rest does not allow it."""
-        if self.residual and self.start_noise is not None:
-            raise InputError(
-                f"method.residual is {self.residual:g}, but the way from the degraded image leads to whole "
-                "ones; set it to 0, or start from noise"
-            )
-        if self.learning.dropped == "prompt" and self.texts is None:
-            raise InputError(
-                "method.dropped is prompt, but no text encoder is named; name one in method.text, or drop all"
-            )
 
     def _sar(self, batch: Batch) -> Tensor | None:
         """Return the radar as the network sees it: 0, as in `Condition.null`, where there is none."""
@@ -320,22 +264,22 @@ class Generative:
         return x.shape[-2] * x.shape[-1] * self.space.factor**2 // self.stride**2
 
     def _with_tokens(self, condition: Condition, batch: Batch | Encoded) -> Condition:
-        """Return the condition with the tokens of the prompts; without any, of the text that says nothing."""
+        """Return the condition with the tokens of the prompts; without any, of the empty text."""
         if self.texts is None:
             return condition
         prompts = batch.prompt or ("",) * len(batch)
         return replace(condition, tokens=self.texts.encode(prompts, batch.valid.device))
 
     def _null(self, condition: Condition) -> Condition:
-        """Return what guidance leads away from: the condition that says nothing, or the empty text's."""
-        if self.learning.dropped == "all" or self.texts is None or condition.tokens is None:
+        """Return what guidance leads away from: no condition at all, or that with the empty text."""
+        if self.config.dropped == "all" or self.texts is None or condition.tokens is None:
             return condition.null()
         empty = self.texts.encode(("",), condition.tokens.device)
         return replace(condition, tokens=empty.expand_as(condition.tokens))
 
     def _drop(self, condition: Condition, images: Encoded, generator: torch.Generator | None) -> Condition:
         """Return the condition, in training at times without what is dropped, image by image."""
-        share = self.learning.drop_condition
+        share = self.config.drop_condition
         if not share or not self.network.training:
             return condition
         kept = torch.rand(len(images), device=images.x0.device, generator=generator) >= share
@@ -344,10 +288,10 @@ class Generative:
     def _estimate(self, x_t: Tensor, output: Tensor, times: Tensor, batch: Batch | Encoded) -> Tensor:
         """Return the image that the network's output means."""
         if isinstance(batch, Encoded):
-            raise ValueError(f"{batch.key[0]} is encoded, so only {DENOISE} can judge it")
+            raise ValueError(f"{batch.key[0]} is encoded, so only the loss {DENOISE} can be computed of it")
         x0_hat, _ = self.path.split(x_t, output, times)
         # Near t = 1 a small error in the noise is a huge one in the image: there, only its sign would count.
-        if self._is_noise and self._limit is not None:
+        if self.config.prediction == "noise" and self._limit is not None:
             x0_hat = x0_hat.clamp(-self._limit, self._limit)
         return self._image(x0_hat, batch.enlarged())
 
@@ -382,12 +326,18 @@ class Generative:
             else:
                 terms[name] = weight * term(cast("Tensor", image), cast("Batch", batch))
         if image is not None:
-            terms |= teach(self.losses, image, cast("Batch", batch))
+            terms |= discriminator_losses(self.losses, image, cast("Batch", batch))
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
 
-def _judges_images(term: str) -> bool:
-    return term != DENOISE
+def _autoencoders(space: Space, sar_space: Space) -> dict[str, nn.Module]:
+    """Return the frozen networks of the spaces, by the images that they encode.
+
+    One that encodes both is that of the "optical" images.
+    """
+    spaces = (("sar", sar_space), ("optical", space))
+    found = {space.network: name for name, space in spaces if isinstance(space, Latents)}
+    return {name: network for network, name in reversed(found.items())}
 
 
 def _weigh_pixels(given: Encoded, cloud_weight: float) -> Tensor:

@@ -1,8 +1,8 @@
 """Running a method over the tiles of something large: what scenes and stacks of slices share."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from pellucid.data.batch import Batch
 from pellucid.errors import InputError
 from pellucid.generative.noise import JoinedNoise, Noise, NoiseField, TileNoise
 from pellucid.methods.method import Method
+
+Precision: TypeAlias = Literal["fp32", "bf16"]
 
 # Tiles that a GPU restores at once, if not said otherwise; a CPU gains nothing from more than one.
 GPU_BATCH = 8
@@ -22,14 +24,10 @@ def tiles_at_once(batch: int, device: torch.device) -> int:
 
 
 def check_samples(method: Method, samples: int) -> None:
-    """Refuse to draw several samples of a result that knows no chance.
-
-    Raises:
-        InputError: saying so.
-    """
+    """Refuse to draw several samples of a deterministic method."""
     if samples > 1 and not method.is_random:
         raise InputError(
-            f"{samples} samples are asked for, but this model knows no chance: all would be alike; "
+            f"{samples} samples are asked for, but this model is deterministic, so all would be identical; "
             "use --samples 1 or choose another --model"
         )
 
@@ -48,9 +46,7 @@ def place_noise(field: NoiseField, places: Sequence[tuple[int, int, int]], heigh
     )
 
 
-def run_method(
-    method: Method, batch: Batch, *, precision: Literal["fp32", "bf16"], noise: Noise | None = None
-) -> Tensor:
+def run_method(method: Method, batch: Batch, *, precision: Precision, noise: Noise | None = None) -> Tensor:
     """Return (B, C, H, W) float32 in [0, 1] on the batch's device.
 
     Raises:
@@ -74,10 +70,8 @@ def run_method(
 
 def digest_method(method: Method) -> str:
     """Return a digest of all weights on which a method's results depend, those of its helpers too."""
-    autoencoders: Mapping[str, nn.Module] = getattr(method, "autoencoders", {})
-    text: nn.Module | None = getattr(method, "text_encoder", None)
-    networks = (method.network, *autoencoders.values(), *((text,) if text else ()))
-    return " ".join(map(digest_weights, networks))
+    text = (method.text_encoder,) if method.text_encoder else ()
+    return " ".join(map(digest_weights, (method.network, *method.autoencoders.values(), *text)))
 
 
 def digest_weights(network: nn.Module) -> str:

@@ -1,57 +1,87 @@
-"""What trainer, evaluator and predictor know of a model."""
+"""What the rest of the package knows of a model."""
 
-from collections.abc import Mapping
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import ValueRange
+from pellucid.data.tokenizer import Tokenizer
 from pellucid.generative.noise import Noise
+from pellucid.generative.times import TrainingTimes
+
+if TYPE_CHECKING:
+    from pellucid.methods.sampling import Sampling
+
+Task: TypeAlias = Literal["restore", "reconstruct", "embed"]
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
-class Method(Protocol):
+class Method(ABC):
     """A network together with how it is trained and how it restores.
 
     Attributes:
-        stride: sides of the result must divide by it, in pixels.
-        scale: how many times larger the result is than the degraded image.
-        is_random: whether the result depends on noise.
+        task: "restore" makes better images of degraded ones, "reconstruct" encodes images and decodes them
+            again, "embed" makes features of images and texts, but no images.
+        network: the plain module, whose parameters are trained.
         optical: bands and value range of `degraded` and of the result; without bands where these are radar.
         radar: polarisations and value range of `sar`; without bands where radar plays no part.
         radar_optional: whether `sar` may be NaN or missing.
+        stride: sides of the result must divide by it, in pixels.
+        scale: how many times larger the result is than the degraded image.
+        is_random: whether the result depends on noise.
+        takes_text: whether the result is conditioned on the prompts of a batch.
         mean_spectrum: the training set's mean per optical band in [0, 1], where known: a baseline.
         mean_colors: the same per prompt, and under "" of all images, where radar is given colours.
+        losses: weight and function of each loss term.
+        times: draws the training times of a generative network, and is saved with the state of a run.
+        sampling: how images are sampled; None where one call of the network restores.
+        start_noise: standard deviation of the noise on a degraded start; None where there is no such start.
+        autoencoders: frozen networks that are saved with the network, by what they encode.
+        text_encoder: frozen network of the prompts, saved too.
+        tokenizer: of the prompts, saved too.
     """
 
-    stride: int
-    scale: int
-    is_random: bool
+    task: ClassVar[Task] = "restore"
+    network: nn.Module
     optical: ValueRange
     radar: ValueRange
-    radar_optional: bool
-    mean_spectrum: tuple[float, ...] | None
-    mean_colors: Mapping[str, tuple[float, ...]] | None
+    radar_optional: bool = True
+    stride: int = 1
+    scale: int = 1
+    is_random: bool = False
+    takes_text: bool = False
+    mean_spectrum: tuple[float, ...] | None = None
+    mean_colors: Mapping[str, tuple[float, ...]] | None = None
+    losses: Mapping[str, tuple[float, Any]] = _NONE
+    times: TrainingTimes | None = None
+    sampling: "Sampling | None" = None
+    start_noise: float | None = None
+    autoencoders: Mapping[str, nn.Module] = _NONE
+    text_encoder: nn.Module | None = None
+    tokenizer: Tokenizer | None = None
 
-    @property
-    def network(self) -> nn.Module:
-        """Return the plain module, whose parameters are trained."""
-
-    @property
-    def takes_text(self) -> bool:
-        """Return whether the prompts of a batch are heeded."""
-
+    @abstractmethod
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Return the weighted loss terms by name; their sum, `total`, is what is minimised."""
-        ...
 
+    @abstractmethod
     def restore(self, batch: Batch, noise: Noise | None = None) -> Tensor:
         """Return the restored images, (B, C, H, W) in [0, 1]; sides must divide by `stride`.
 
         The same noise gives the same images; without it, that of each image follows from its key.
         """
-        ...
+
+    def validate(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the loss terms, and whatever else is measured of a validation batch, by name."""
+        return self.loss(batch)
+
+    def measure(self, samples: Iterable[Batch]) -> None:  # noqa: B027
+        """Set what a trained network needs to know of its training samples: nothing, by default."""
 
 
 def result_range(method: Method) -> ValueRange:

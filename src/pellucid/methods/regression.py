@@ -11,7 +11,8 @@ from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import cloud_map
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.generative.noise import Noise
-from pellucid.losses import teach
+from pellucid.losses.adversarial import discriminator_losses
+from pellucid.methods.method import Method
 from pellucid.schema import Strict
 
 # What the network sees where there is no radar: backscatter lies in [0, 1], so it cannot be mistaken.
@@ -33,56 +34,43 @@ class RegressionConfig(Strict):
     radar_optional: bool = False
     """Accept scenes without radar; the network then sees -1 in place of backscatter."""
     caution: float = Field(0.0, ge=0, lt=1)
-    """Share by which a result is drawn towards the mean spectrum of its clear ground."""
+    """Share by which a result is drawn towards the mean spectrum of its own clear ground, or of the training
+    set where little of it is clear: less contrast, but a smaller squared error over places unlike those of
+    the training. Without effect where the training set's mean is unknown."""
 
 
-class Regression:
+class Regression(Method):
     """The method of GLF-CR and of cross-attention cloud removal.
 
     Args:
         network: `net(degraded, sar) -> (B, C, H, W)`, with a `stride`.
+        config: the options.
         optical: bands and value range of the images.
         radar: polarisations and value range of the backscatter.
         losses: weight and function of each term; a function takes (restored, batch).
-        residual: add the degraded image to the network's output.
-        radar_optional: accept batches without radar.
-        caution: share by which a result is drawn towards the mean spectrum of its own clear ground, or to
-            `mean_spectrum` where little of it is clear: less contrast, but a smaller squared error over
-            places unlike those of the training. Nothing happens where `mean_spectrum` is not known.
-        mean_spectrum: the training set's mean per band, in [0, 1].
     """
-
-    scale = 1
-    is_random = False
-    takes_text = False
-    mean_colors: Mapping[str, tuple[float, ...]] | None = None
 
     def __init__(
         self,
         network: nn.Module,
+        config: RegressionConfig,
         *,
         optical: ValueRange,
         radar: ValueRange,
         losses: Mapping[str, tuple[float, Callable[[Tensor, Batch], Tensor]]],
-        residual: bool = False,
-        radar_optional: bool = False,
-        caution: float = 0.0,
-        mean_spectrum: tuple[float, ...] | None = None,
     ) -> None:
         self.network = network
         self.stride: int = network.stride  # type: ignore[assignment]
         self.optical, self.radar = optical, radar
         self.losses = losses
-        self.residual = residual
-        self.radar_optional = radar_optional
-        self.caution = caution
-        self.mean_spectrum = mean_spectrum
+        self.radar_optional = config.radar_optional
+        self.residual, self.caution = config.residual, config.caution
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:  # noqa: ARG002
         """Return each term times its weight, and their sum as `total`."""
         restored = self._apply(batch)
         terms = {name: weight * term(restored, batch) for name, (weight, term) in self.losses.items()}
-        terms |= teach(self.losses, restored, batch)
+        terms |= discriminator_losses(self.losses, restored, batch)
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
     @torch.no_grad()

@@ -2,46 +2,43 @@
 
 import copy
 import warnings
-from dataclasses import dataclass, replace
 from typing import Any
 
+from pydantic import Field
 from torch import Tensor
 
 from pellucid.errors import InputError
 from pellucid.generative.path import FEW_TOKENS, Path
 from pellucid.generative.sampler import Solver
 from pellucid.methods.method import Method
+from pellucid.schema import Strict
 
 # Two times that differ by less are one: 0.8 as a share of 1000 steps, and as it is written.
 SAME_TIME = 1e-9
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How an image is sampled.
+class Sampling(Strict):
+    """How an image is sampled."""
 
-    Attributes:
-        steps: of the sampler, over the whole path; may be fewer than the path has.
-        eta: fresh noise per step: 0 is deterministic, 1 the reverse process that was trained.
-        solver: "heun" calls the network twice per step; it and "dpm++" need eta 0.
-        guidance: how many times as far the condition is followed; other than 1, each step takes a second
-            call of the network, without the condition, unless the network takes being told instead.
-        strength: time at which sampling begins, in ]0, 1]: below 1 with the degraded image under as much
-            noise as there is then; the steps before are left out.
-    """
-
-    steps: int = 50
-    eta: float = 0.0
+    steps: int = Field(50, gt=0)
+    """Sampling steps over the whole path; may be fewer than the path has."""
+    eta: float = Field(0.0, ge=0, le=1)
+    """Fresh noise per sampling step: 0 is deterministic, 1 the reverse process that was trained."""
     solver: Solver = "euler"
-    guidance: float = 1.0
-    strength: float = 1.0
+    """"heun" calls the network twice per step; it and "dpm++" need eta 0."""
+    guidance: float = Field(1.0, ge=0)
+    """Classifier-free guidance scale; other than 1, each step calls the network twice. A guidance-distilled
+    network takes the scale as an input instead, and this one replaces its own where it is not 1."""
+    strength: float = Field(1.0, gt=0, le=1)
+    """Time at which sampling begins: at 1 from the source, earlier from the degraded image under as much
+    noise as there is then; the steps before are left out."""
 
     @property
     def num_calls(self) -> int:
         """Calls of the network per image, at most."""
         return self.steps * (2 if self.solver == "heun" else 1) * (1 if self.guidance == 1 else 2)
 
-    def times(self, path: Path, num_tokens: int = FEW_TOKENS) -> Tensor:
+    def step_times(self, path: Path, num_tokens: int = FEW_TOKENS) -> Tensor:
         """Return the times of the steps that are taken, falling to 0, float64.
 
         Args:
@@ -73,7 +70,7 @@ def with_sampling(
 ) -> Method:
     """Return the method, or, where there are changes, a copy that samples so.
 
-    Guidance of a model that was never trained without its condition, and takes no being told, is warned of.
+    Warns of guidance for a model that is neither guidance-distilled nor trained without its condition.
 
     Raises:
         InputError: if the method takes no steps, or its path not so many, or no fresh noise.
@@ -82,11 +79,11 @@ def with_sampling(
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if not changes:
         return method
-    if getattr(method, "sampling", None) is None:
+    if method.sampling is None:
         options = " and ".join(f"--{name}" for name in changes)
         raise InputError(f"this model takes no steps; leave out {options} or choose another --model")
     changed: Any = copy.copy(method)
-    changed.sampling = replace(changed.sampling, **changes)
+    changed.sampling = method.sampling.model_copy(update=changes)
     check_sampling(changed, "--")
     _warn_of_guidance(changed, guidance)
     return changed
@@ -99,8 +96,6 @@ def check_sampling(method: Any, where: str) -> None:
         method: with `sampling`, `path` and `start_noise`.
         where: what comes before the names of the options: "method." in a config, "--" for commands.
 
-    Raises:
-        InputError: saying which, and what to change.
     """
     sampling, eta = method.sampling, method.sampling.eta
     if eta and sampling.solver != "euler":
@@ -108,20 +103,20 @@ def check_sampling(method: Any, where: str) -> None:
         raise InputError(
             f"eta is {eta:g}, but this model is sampled by {way}, which needs 0; leave out {where}eta"
         )
-    if eta and getattr(method, "start_noise", None) is not None:
+    if eta and method.start_noise is not None:
         raise InputError(
             f"eta is {eta:g}, but this model starts from the degraded image, which needs 0; "
             f"leave out {where}eta"
         )
     try:
-        sampling.times(method.path)
+        sampling.step_times(method.path)
     except ValueError as error:
         option = "strength" if str(error).startswith("strength") else "steps"
         raise InputError(f"{where}{option}: {error}") from error
 
 
 def _warn_of_guidance(method: Any, guidance: float | None) -> None:
-    if guidance in (None, 1) or method.learning.drop_condition or getattr(method, "is_told_guidance", False):
+    if guidance in (None, 1) or method.config.drop_condition or method.is_guidance_distilled:
         return
     warnings.warn(
         f"guidance is {guidance:g}, but this model was never trained without its condition "

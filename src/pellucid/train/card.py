@@ -8,7 +8,7 @@ import yaml
 
 from pellucid.config import Config
 from pellucid.methods.method import Method
-from pellucid.train.checkpoints import HISTORY, Row, best_row
+from pellucid.train.checkpoints import HISTORY, HistoryRow, best_row
 
 # Rows of the history that the card shows, about.
 CARD_ROWS = 20
@@ -18,7 +18,7 @@ def write_card(
     name: str,
     config: Config,
     method: Method,
-    history: Sequence[Row],
+    history: Sequence[HistoryRow],
     *,
     val_keys: Sequence[str] = (),
     command: str = "",
@@ -62,7 +62,7 @@ def _describe_validation(keys: Sequence[str]) -> str:
     return f"Validation: {len(keys)} images; SHA-256 of their sorted names, one per line: `{digest}`."
 
 
-def _describe_figures(history: Sequence[Row]) -> str:
+def _describe_figures(history: Sequence[HistoryRow]) -> str:
     rows = [row for row in history if "val_psnr" in row or "val_total" in row]
     best = best_row(rows)
     if best is None:

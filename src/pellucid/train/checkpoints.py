@@ -1,7 +1,7 @@
 """What a training run leaves behind: its history, the weights that were chosen, checkpoints to resume from.
 
-The callbacks stand in the order in which `trainer` must list them, with weight averaging between `Judge`
-and `Checkpoints`.
+The callbacks stand in the order in which `trainer` must list them, with weight averaging between
+`BestWeights` and `Checkpoints`.
 """
 
 import csv
@@ -28,7 +28,7 @@ from pellucid.schema import parse
 
 CHECKPOINTS, LAST, BEST, HISTORY = "checkpoints", "last.ckpt", "best.ckpt", "history.csv"
 
-Row: TypeAlias = dict[str, float]
+HistoryRow: TypeAlias = dict[str, float]
 Status: TypeAlias = Literal["done", "stopped early", "interrupted", "was done", "dry run"]
 
 # What a resumed run may change: how far and how it goes on, not what it would have been until here.
@@ -58,7 +58,7 @@ class TrainReport:
     best_step: int | None
     best_psnr: float | None
     seconds: float
-    history: tuple[Row, ...]
+    history: tuple[HistoryRow, ...]
 
 
 class Means:
@@ -74,7 +74,7 @@ class Means:
             total, count = self.sums.get(name, (0.0, 0))
             self.sums[name] = total + number, count + 1
 
-    def take(self) -> Row:
+    def take(self) -> HistoryRow:
         """Return the means by name, sorted, and start again; every process must call it."""
         shares = [self.sums]
         if torch.distributed.is_initialized():
@@ -88,7 +88,7 @@ class Means:
         return means
 
 
-class Judge(Callback):
+class BestWeights(Callback):
     """Turns each validation into a row of the history, and has the best weights saved.
 
     It stands before weight averaging in the list of callbacks: that one's hook takes the averaged weights
@@ -102,10 +102,10 @@ class Judge(Callback):
     """
 
     def __init__(
-        self, folder: Path, options: TrainConfig, means: Means, save: Callable[[list[Row]], None]
+        self, folder: Path, options: TrainConfig, means: Means, save: Callable[[list[HistoryRow]], None]
     ) -> None:
         self.folder, self.options, self.means, self.save = folder, options, means, save
-        self.history: list[Row] = []
+        self.history: list[HistoryRow] = []
         self.seconds = 0.0
         self.started = time.monotonic()
 
@@ -121,7 +121,7 @@ class Judge(Callback):
         if self.has_stalled():
             trainer.should_stop = True
 
-    def best(self) -> Row | None:
+    def best(self) -> HistoryRow | None:
         """Return the row whose weights are saved; None before the first validation."""
         return best_row(self.history)
 
@@ -176,8 +176,13 @@ class Checkpoints(Callback):
     It stands after weight averaging in the list of callbacks, so that a step is complete when it is saved.
     """
 
-    def __init__(self, folder: Path, config: Config, judge: Judge, stop: StopRequest) -> None:
-        self.folder, self.config, self.judge, self.stop = folder / CHECKPOINTS, config, judge, stop
+    def __init__(self, folder: Path, config: Config, best_weights: BestWeights, stop: StopRequest) -> None:
+        self.folder, self.config, self.best_weights, self.stop = (
+            folder / CHECKPOINTS,
+            config,
+            best_weights,
+            stop,
+        )
 
     def on_train_batch_end(
         self,
@@ -202,7 +207,7 @@ class Checkpoints(Callback):
             self._save(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save once the judgement is in."""
+        """Save once the validation is done."""
         self._save(trainer)
 
     def on_save_checkpoint(
@@ -220,14 +225,14 @@ class Checkpoints(Callback):
         if not trainer.is_global_zero:
             return
         partial.replace(last)
-        step, best = trainer.global_step, self.judge.best()
+        step, best = trainer.global_step, self.best_weights.best()
         if step % self.config.train.checkpoint_every == 0:
             link(last, self.folder / f"step-{step:07d}.ckpt")
         if best is not None and best["step"] == step:
             link(last, self.folder / BEST)
 
 
-def best_row(history: Sequence[Row]) -> Row | None:
+def best_row(history: Sequence[HistoryRow]) -> HistoryRow | None:
     """Return the row with the highest PSNR, the first of several; None if there are no rows.
 
     Where there are no images to measure, it is the row with the lowest loss of the validation.
@@ -237,7 +242,7 @@ def best_row(history: Sequence[Row]) -> Row | None:
     return min(history, key=lambda row: row.get("val_total", math.inf), default=None)
 
 
-def write_history(path: Path, rows: list[Row]) -> None:
+def write_history(path: Path, rows: list[HistoryRow]) -> None:
     """Write the rows as CSV, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
 

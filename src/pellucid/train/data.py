@@ -139,7 +139,9 @@ def _read_validation(source: Source, config: Config) -> Patches:
 
 
 def mean_colors(data: Images) -> dict[str, tuple[float, ...]]:
-    """Return the mean spectrum of the images of each prompt, and of all of them under `ANY_PROMPT`.
+    """Return the mean of each band over the valid pixels of the targets, in [0, 1], by prompt.
+
+    That of all images is under `ANY_PROMPT`.
 
     Raises:
         InputError: if there is no valid pixel, or no target.

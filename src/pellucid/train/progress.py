@@ -19,7 +19,7 @@ from rich.progress import (
 from pellucid.config import TrainConfig
 from pellucid.data.batch import Batch
 from pellucid.data.drawing import to_picture
-from pellucid.train.checkpoints import Judge, Row
+from pellucid.train.checkpoints import BestWeights, HistoryRow
 
 # Optimiser steps between points of the loss curve in TensorBoard and on the progress bar.
 REPORT_EVERY = 10
@@ -33,8 +33,8 @@ RATES = {"val_found": "images that find their text", "val_chance": "by chance"}
 class Board(Callback):
     """Writes TensorBoard scalars of every tenth step and every validation, and pictures of validations."""
 
-    def __init__(self, folder: Path, judge: Judge, bands: tuple[str, ...]) -> None:
-        self.folder, self.judge, self.bands = folder, judge, bands
+    def __init__(self, folder: Path, best_weights: BestWeights, bands: tuple[str, ...]) -> None:
+        self.folder, self.best_weights, self.bands = folder, best_weights, bands
         self.writer: Any = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -78,7 +78,7 @@ class Board(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the row of the history."""
         if self.writer is not None:
-            for name, value in self.judge.history[-1].items():
+            for name, value in self.best_weights.history[-1].items():
                 if name.startswith(("train_", "val_")):
                     self.writer.add_scalar(f"history/{name}", value, trainer.global_step)
             self.writer.flush()
@@ -92,8 +92,8 @@ class Board(Callback):
 class ProgressBar(Callback):
     """Shows steps, loss, best PSNR and the time left on standard error, and a line per validation."""
 
-    def __init__(self, options: TrainConfig, judge: Judge) -> None:
-        self.judge, self.options = judge, options
+    def __init__(self, options: TrainConfig, best_weights: BestWeights) -> None:
+        self.best_weights, self.options = best_weights, options
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -127,10 +127,10 @@ class ProgressBar(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the row of the history."""
-        best = self.judge.best()
+        best = self.best_weights.best()
         if best is None or not trainer.is_global_zero:
             return
-        text = f"{describe_row(self.judge.history[-1])}; best at step {best['step']:.0f}"
+        text = f"{describe_row(self.best_weights.history[-1])}; best at step {best['step']:.0f}"
         self.bar.console.print(text, highlight=False, soft_wrap=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -142,7 +142,7 @@ class ProgressBar(Callback):
         self.bar.stop()
 
 
-def describe_row(row: Row) -> str:
+def describe_row(row: HistoryRow) -> str:
     """Return what a row of the history says of its validation: the PSNRs, or else loss and texts found."""
     psnrs = ", ".join(f"{label} {row[name]:.2f}" for name, label in PSNRS.items() if name in row)
     if psnrs:

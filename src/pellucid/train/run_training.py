@@ -5,14 +5,14 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from pellucid.build.method import AnyMethod, build_method
+from pellucid.build.method import build_method
 from pellucid.build.parts import Parts, read_parts
 from pellucid.build.run import WEIGHTS, read_run, save_run
 from pellucid.build.starting import prepare_network
 from pellucid.config import Config
 from pellucid.data.batch import Batch
-from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.contrastive import ContrastiveConfig
+from pellucid.methods.method import Method
 from pellucid.train.checkpoints import TrainReport
 from pellucid.train.data import build_training_data, choose_tokenizer, in_steps, keep_encoded
 from pellucid.train.trainer import train
@@ -21,7 +21,7 @@ from pellucid.train.trainer import train
 NUM_MEASURED = 128
 
 
-def start_method(config: Config, resumed: Path | None = None) -> AnyMethod:
+def start_method(config: Config, resumed: Path | None = None) -> Method:
     """Return the method that training starts with: random weights, or those of `train.init_from`.
 
     Args:
@@ -67,8 +67,7 @@ def run_training(
         samples = keep_encoded(config, method, data.stream)
 
     def save(*, card: str, metrics: dict[str, Any]) -> None:
-        if isinstance(method, Autoencoding):
-            method.measure(data.stream[i] for i in range(min(NUM_MEASURED, len(data.stream))))
+        method.measure(data.stream[i] for i in range(min(NUM_MEASURED, len(data.stream))))
         save_run(folder, config=config, method=method, card=card, metrics=metrics)
 
     return train(

@@ -8,12 +8,12 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -27,8 +27,7 @@ from torch.utils.data import ConcatDataset, Dataset
 from pellucid.config import Config, TrainConfig
 from pellucid.data.batch import Batch
 from pellucid.errors import InputError
-from pellucid.losses import judges
-from pellucid.methods.contrastive import Contrastive
+from pellucid.losses.adversarial import discriminators
 from pellucid.methods.inference import choose_device
 from pellucid.methods.method import Method, result_range
 from pellucid.metrics import psnr
@@ -36,10 +35,10 @@ from pellucid.train.card import write_card
 from pellucid.train.checkpoints import (
     BEST,
     CHECKPOINTS,
+    BestWeights,
     Checkpoints,
-    Judge,
+    HistoryRow,
     Means,
-    Row,
     Status,
     StopRequest,
     TrainReport,
@@ -54,13 +53,6 @@ from pellucid.train.progress import Board, ProgressBar
 Data: TypeAlias = tuple[Dataset[Batch], Dataset[Batch] | None]
 
 
-class SaveRun(Protocol):
-    """Writes the run folder with the weights that the method's network has at the moment."""
-
-    def __call__(self, *, card: str, metrics: dict[str, Any]) -> None:
-        """Write `card` and `metrics` beside the weights."""
-
-
 def train(
     config: Config,
     method: Method,
@@ -68,7 +60,7 @@ def train(
     val_data: Dataset[Batch] | None,
     folder: Path,
     *,
-    save: SaveRun,
+    save: Callable[..., None],
     resume: bool = False,
     dry_run: bool = False,
     command: str = "",
@@ -82,8 +74,8 @@ def train(
             num_steps * batch * accumulate * num_devices items.
         val_data: whole images, B = 1, of any size; None trains without validation.
         folder: the run folder, for checkpoints/, history.csv and TensorBoard events.
-        save: called whenever validation finds better weights, and at the end with the best (without
-            validation: the last).
+        save: writes the run folder, given `card` and `metrics`. It is called whenever validation finds better
+            weights, and at the end with the best (without validation: the last).
         resume: continue the run in `folder` exactly where it stopped; on a CPU, bit for bit.
         dry_run: one training and one validation step, nothing written, the weights left as they were.
         command: what the user typed, for the card.
@@ -101,20 +93,22 @@ def train(
         return _try_one_step(module, (train_data, val_data))
     last = last_checkpoint(folder, config, resume=resume)
 
-    def keep(history: Sequence[Row]) -> None:
+    def keep(history: Sequence[HistoryRow]) -> None:
         card = write_card(folder.name, config, method, history, val_keys=_keys(val_data), command=command)
         save(card=card, metrics=best_row(history) or {})
 
-    judge = Judge(folder, config.train, module.means, keep)
-    if last is not None and _is_over(last, judge):
-        return judge.report("was done", read_checkpoint(last)["global_step"])
+    best_weights = BestWeights(folder, config.train, module.means, keep)
+    if last is not None and _is_over(last, best_weights):
+        return best_weights.report("was done", read_checkpoint(last)["global_step"])
     _make_folder(folder / CHECKPOINTS)
-    trainer, status = _fit(module, config, folder, (train_data, val_data), judge=judge, checkpoint=last)
+    trainer, status = _fit(
+        module, config, folder, (train_data, val_data), best_weights=best_weights, checkpoint=last
+    )
     if trainer.is_global_zero:
-        if judge.history:
+        if best_weights.history:
             module.load_state_dict(read_checkpoint(folder / CHECKPOINTS / BEST)["state_dict"])
-        keep(judge.history)
-    return judge.report(status, trainer.global_step)
+        keep(best_weights.history)
+    return best_weights.report(status, trainer.global_step)
 
 
 def rate_factor(options: TrainConfig, step: int, steps_per_epoch: int) -> float:
@@ -147,8 +141,8 @@ class Training(LightningModule):
         super().__init__()
         self.method = method
         self.network = method.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.times = getattr(method, "times", None)  # its state belongs to the run's
-        self.judges = judges(getattr(method, "losses", {}))
+        self.times = method.times  # its state belongs to the run's
+        self.discriminators = discriminators(method.losses)
         self.options = config.train
         self.samples_per_epoch = samples_per_epoch
         self.means = Means()
@@ -190,13 +184,11 @@ class Training(LightningModule):
         """Take PSNR and loss terms of whole images into the means; return the restored images, if any."""
         if batch.target is None:
             raise InputError(f"{batch.key[0]} has no clear image, it cannot serve for validation")
-        if isinstance(self.method, Contrastive):
-            for name, value in self.method.judge(batch).items():
-                self.means.add(f"val_{name}", value)
-            return None
         padded, target = batch.pad(self.method.stride), batch.target
-        for name, value in self.method.loss(padded).items():
+        for name, value in self.method.validate(padded).items():
             self.means.add(f"val_{name}", value)
+        if self.method.task == "embed":
+            return None
         height, width = batch.valid.shape[-2:]
         restored = self.method.restore(padded)[..., :height, :width]
         results = {"val_psnr": restored, "val_psnr_input": batch.enlarged()}
@@ -268,30 +260,30 @@ def _fit(
     folder: Path,
     data: Data,
     *,
-    judge: Judge,
+    best_weights: BestWeights,
     checkpoint: Path | None,
 ) -> tuple[Trainer, Status]:
     """Run Lightning from the checkpoint, or from the start, and say how it ended."""
     options, stop = config.train, StopRequest()
     callbacks: list[Callback] = [
         stop,
-        judge,
+        best_weights,
         *_averaging(options),
-        Checkpoints(folder, config, judge, stop),
-        Board(folder, judge, result_range(module.method).bands),
-        ProgressBar(options, judge),
+        Checkpoints(folder, config, best_weights, stop),
+        Board(folder, best_weights, result_range(module.method).bands),
+        ProgressBar(options, best_weights),
     ]
     with _quiet(), torch.random.fork_rng(devices=()):
         trainer = _make_trainer(options, callbacks, max_steps=options.num_steps)
         _run(trainer, module, data, checkpoint)
     if trainer.global_step >= options.num_steps:
         return trainer, "done"
-    return trainer, "stopped early" if judge.has_stalled() else "interrupted"
+    return trainer, "stopped early" if best_weights.has_stalled() else "interrupted"
 
 
 def _run(trainer: Trainer, module: Training, data: Data, checkpoint: Path | None = None) -> None:
     train_data, val_data = data
-    is_joined = isinstance(module.method, Contrastive)  # whose images are compared with one another
+    is_joined = module.method.task == "embed"  # its images are compared with one another
     trainer.fit(
         module,
         train_loader(trainer, train_data, module.options),
@@ -318,11 +310,11 @@ def _make_folder(folder: Path) -> None:
         raise InputError(f"cannot write to {folder} ({error.strerror}), choose another run folder") from error
 
 
-def _is_over(last: Path, judge: Judge) -> bool:
-    """Return whether nothing is left to do after a checkpoint; give its history to the judge."""
+def _is_over(last: Path, best_weights: BestWeights) -> bool:
+    """Return whether nothing is left to do after a checkpoint; set its history."""
     checkpoint = read_checkpoint(last)
-    judge.load_state_dict(checkpoint["callbacks"][judge.state_key])
-    return checkpoint["global_step"] >= judge.options.num_steps or judge.has_stalled()
+    best_weights.load_state_dict(checkpoint["callbacks"][best_weights.state_key])
+    return checkpoint["global_step"] >= best_weights.options.num_steps or best_weights.has_stalled()
 
 
 def _samples_per_step(options: TrainConfig) -> int:

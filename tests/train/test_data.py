@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.tiny import TinyData
 
 from pellucid.data.batch import ANY_PROMPT, Batch
 from pellucid.errors import InputError
@@ -51,3 +52,15 @@ def test_a_prompt_that_was_not_trained_on_has_the_colour_of_all() -> None:
     assert pick_color(colors, item((0.0,), "ice"), None) == (0.5,)
     assert pick_color(colors, item((0.0,)), None) == (0.5,)
     assert pick_color(None, item((0.0,), "snow"), (0.2,)) == (0.2,)
+
+
+def test_the_mean_of_all_images_is_that_of_all_valid_pixels() -> None:
+    first, second = (TinyData(1, size=size, seed=seed)[0] for seed, size in ((0, (32, 32)), (1, (16, 16))))
+    valid = first.valid.clone()
+    valid[..., :20, :] = False
+    first = replace(first, valid=valid)
+    assert first.target is not None
+    assert second.target is not None
+    pixels = torch.cat([first.target[0, :, 20:].flatten(1), second.target[0].flatten(1)], dim=1)
+    colors = mean_colors([first, second])
+    assert colors[ANY_PROMPT] == pytest.approx(pixels.mean(1).tolist(), abs=1e-6)
