@@ -2,8 +2,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
-from pellucid.config import Config, load_config, save_config
+from pellucid.config import Config, DataConfig, load_config, save_config
+from pellucid.datasets import synthetic
 from pellucid.errors import InputError
 from pellucid.schema import parse
 
@@ -30,8 +32,21 @@ def test_a_saved_config_loads_as_itself(file: Path) -> None:
     assert config.losses == {"l2": 0.5}
 
 
+def test_the_saved_config_is_complete(file: Path) -> None:
+    save_config(load_config(file), file)
+    (source,) = yaml.safe_load(file.read_text())["data"]["train"]
+    assert source == {"name": "synthetic", "num_scenes": 2, "size": 256, "seed": 0, "weight": 1.0}
+    assert list(source) == list(synthetic.Config.model_fields)
+
+
+def test_a_source_may_be_given_as_its_config(file: Path) -> None:
+    source = synthetic.Config(num_scenes=2)
+    data = DataConfig(train=(source,))
+    assert data.train == (source,) == load_config(file).data.train
+
+
 def test_a_change_steps_into_lists(file: Path) -> None:
-    assert load_config(file, ("data.train.0.num_scenes=5",)).data.train[0].num_scenes == 5  # type: ignore[union-attr]
+    assert load_config(file, ("data.train.0.num_scenes=5",)).data.train[0].num_scenes == 5
 
 
 def test_environment_variables_are_filled_in(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +54,7 @@ def test_environment_variables_are_filled_in(file: Path, monkeypatch: pytest.Mon
     file.write_text(
         MINIMAL.replace("{name: synthetic, num_scenes: 2}", "{name: sen12ms_cr, root: '${SOME_DATA}/x'}")
     )
-    assert load_config(file).data.train[0].root == Path("somewhere/x")  # type: ignore[union-attr]
+    assert load_config(file).data.train[0].root == Path("somewhere/x")
 
 
 @pytest.mark.parametrize(
@@ -51,6 +66,12 @@ def test_environment_variables_are_filled_in(file: Path, monkeypatch: pytest.Mon
         ("data.tile", "has no '='"),
         ("data.train.3.seed=1", "does not fit the config"),
         ("losses.l3=1", "losses.l3 is not a known term; did you mean 'l"),
+        ("data.train.0.nam_scenes=1", "unknown key 'data.train.0.nam_scenes'; did you mean 'num_scenes'"),
+        ("data.train.0.name=syntetic", "no layout of data is called 'syntetic'; did you mean 'synthetic'"),
+        ("data.train.0.num_scenes=0", "'data.train.0.num_scenes' is 0, input should be greater than 0"),
+        ("data.train.0={num_scenes: 2}", "key 'data.train.0.name' is missing"),
+        ("data.val=[{name: sen12ms_cr}]", "key 'data.val.0.root' is missing"),
+        ("data.train.0=synthetic", "'data.train.0' is 'synthetic', input should be a valid dictionary"),
     ],
 )
 def test_a_wrong_change_is_explained(file: Path, change: str, message: str) -> None:

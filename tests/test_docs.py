@@ -294,9 +294,9 @@ def check_layout(module: ModuleType, root: Path) -> None:
     assert module.recognise(root)
     torch.testing.assert_close(module.Toy(root)[1].target, batch.target)
     values = {
-        "network": {"name": "toy"},
-        "method": {"optical": ["B02", "B03", "B04"], "radar": [], "radar_optional": True},
-        "data": {"train": [{"name": "toy", "root": str(root)}], "tile": 8},
+        "network": {"name": "cross_attention", "width": 8},
+        "method": {"optical": ["B02", "B03", "B04"], "radar_optional": True},
+        "data": {"train": [{"name": "toy", "root": str(root)}], "tile": 16},
         "train": {"num_steps": 2, "batch": 1, "device": "cpu"},
     }
     config, run = root.parent / "toy.yaml", root.parent / "run"

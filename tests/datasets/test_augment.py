@@ -1,33 +1,43 @@
+import colorsys
 from dataclasses import replace
-from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageEnhance
 from scipy.ndimage import gaussian_filter
+from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import cloud_score
 from pellucid.data.ranges import SENTINEL2
-from pellucid.datasets import _listing
 from pellucid.datasets._augment import (
     AugmentConfig,
     LowResolutionAugment,
+    PictureAugment,
     change_clouds,
     change_low_resolution,
+    change_pair,
     cloud_over,
+    jitter_color,
     random_crop,
     random_gain,
     random_radar,
     random_turn,
+    shift_hue,
+    turn,
 )
-from pellucid.errors import InputError
 from pellucid.simulate.clouds import CloudOptions
-from pellucid.train import stream as stream_module
-from pellucid.train.stream import Centres, Change, TrainingStream
 
 STRONG = AugmentConfig(scale=0.4, gain=0.3, simulate=0.5, drop_radar=0.3, radar_shift=0.05)
+
+ENHANCERS = {
+    "brightness": ImageEnhance.Brightness,
+    "contrast": ImageEnhance.Contrast,
+    "saturation": ImageEnhance.Color,
+}
 
 
 def make_batch(name: str = "a", size: int = 48) -> Batch:
@@ -55,92 +65,8 @@ def make_slice(name: str = "s", size: int = 48, scale: int = 4) -> Batch:
     )
 
 
-def keep(batch: Batch, _: torch.Generator) -> Batch:
-    return batch
-
-
-class Patches(_listing.Patches):
-    def __init__(self, *groups: str) -> None:
-        self.groups = groups
-        self.keys = tuple(f"{group}_{i}" for i, group in enumerate(groups))
-        self.num_read = 0
-
-    def __getitem__(self, index: int) -> Batch:
-        self.num_read += 1
-        return make_batch(self.keys[index])
-
-
-class SlicePatches(Patches):
-    def __getitem__(self, index: int) -> Batch:
-        return make_slice(self.keys[index])
-
-
-def make_stream(
-    *, seed: int = 0, hold_out: tuple[str, ...] = (), augment: AugmentConfig = STRONG
-) -> TrainingStream:
-    change = partial(change_clouds, augment=augment, bands=SENTINEL2.bands)
-    sources: list[tuple[Patches, float, Change]] = [
-        (Patches("x", "x", "y"), 1.0, partial(change, is_clear=False)),
-        (Patches("clear"), 1.0, partial(change, is_clear=True)),
-    ]
-    return TrainingStream(sources, length=64, tile=32, augment=augment, seed=seed, hold_out=hold_out)
-
-
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-@pytest.mark.parametrize("index", [0, 17, 63])
-def test_a_sample_depends_on_seed_and_number_alone(index: int) -> None:
-    first, second = make_stream(), make_stream()
-    for i in range(5):
-        second[i]
-    a, b = first[index], second[index]
-    assert a.key == b.key
-    for name, image in a.images().items():
-        torch.testing.assert_close(image, b.images()[name], rtol=0, atol=0, equal_nan=True)
-
-
-def test_another_seed_gives_other_samples() -> None:
-    assert not torch.equal(make_stream(seed=0)[3].degraded, make_stream(seed=1)[3].degraded)
-
-
-def test_a_place_that_is_held_out_never_appears() -> None:
-    stream = make_stream(hold_out=("x",))
-    assert stream.places == {"y", "clear"}
-    assert {stream[i].key[0].split("_")[0] for i in range(40)} == {"y", "clear"}
-
-
-def test_holding_out_everything_is_refused() -> None:
-    with pytest.raises(ValueError, match="no patch left"):
-        make_stream(hold_out=("clear",))
-
-
-def test_a_patch_smaller_than_the_tile_is_refused() -> None:
-    stream = TrainingStream([(Patches("x"), 1.0, keep)], length=1, tile=64, augment=STRONG, seed=0)
-    with pytest.raises(InputError, match=r"48 x 48 pixels, data\.tile needs 64"):
-        stream[0]
-
-
-def test_the_middle_of_a_patch_is_cut_out_of_all_its_images() -> None:
-    centres = Centres(Patches("x", "y"), 20)
-    assert (len(centres), centres.keys, centres.groups) == (2, ("x_0", "y_1"), ("x", "y"))
-    for name, image in centres[1].images().items():
-        torch.testing.assert_close(image, make_batch().images()[name][..., 14:34, 14:34])
-    small = Centres(SlicePatches("x"), 24)[0]
-    torch.testing.assert_close(avg_pool2d(small.target, 4), small.degraded)
-    torch.testing.assert_close(small.target, make_slice().target[..., 12:36, 12:36])
-    with pytest.raises(InputError, match=r"x_0 has 48 x 48 pixels, data.tile needs 49; lower it"):
-        Centres(Patches("x"), 49)[0]
-
-
-def test_clear_sources_always_lie_under_simulated_clouds() -> None:
-    stream = make_stream(augment=AugmentConfig(flip=False, turn=False))
-    for i in range(30):
-        sample = stream[i]
-        assert sample.target is not None
-        changed = not torch.equal(sample.degraded, sample.target)
-        assert changed == sample.key[0].startswith("clear")
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -189,20 +115,6 @@ def test_clouds_may_be_told_as_the_score_sees_them(share: float) -> None:
     assert is_scored == bool(share)
 
 
-def test_patches_that_are_kept_in_memory_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = sum(image.nbytes for image in make_batch().images().values())
-    for limit, expected in ((10 * one, 3), (2 * one, 64), (0, 64)):
-        monkeypatch.setattr(stream_module, "CACHED", limit)
-        patches = Patches("x", "y", "z")
-        stream = TrainingStream([(patches, 1.0, keep)], length=64, tile=32, augment=STRONG, seed=0)
-        for i in range(64):
-            stream[i]
-        kept = stream.kept[0]
-        assert kept.num_bytes == len(kept.kept) * one <= max(limit, one)
-        assert patches.num_read <= expected
-        assert patches.num_read >= min(expected, 20)
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_both_images_of_a_slice_move_together(seed: int) -> None:
     batch = random_crop(make_slice(), 24, 0.0, generator(seed))
@@ -225,12 +137,6 @@ def test_a_zoomed_slice_keeps_its_scale() -> None:
     assert batch.target is not None
     assert (batch.target.shape, batch.degraded.shape) == ((1, 1, 24, 24), (1, 1, 6, 6))
     torch.testing.assert_close(batch.target.mean(), batch.degraded.mean(), rtol=0.02, atol=0)
-
-
-def test_a_tile_that_does_not_divide_by_the_scale_is_refused() -> None:
-    stream = TrainingStream([(SlicePatches("s"), 1.0, keep)], length=1, tile=30, augment=STRONG, seed=0)
-    with pytest.raises(InputError, match=r"data\.tile is 30, must be a multiple of method\.scale, 4"):
-        stream[0]
 
 
 def change(batch: Batch, seed: int = 0, **options: object) -> Batch:
@@ -289,17 +195,95 @@ def test_each_change_comes_as_often_as_asked() -> None:
         assert sum(changed) / 500 == pytest.approx(share, abs=0.06)
 
 
-def test_a_sample_of_slices_depends_on_seed_and_number_alone() -> None:
-    options = LowResolutionAugment(noise=0.5, blur=0.5, intensity=0.5)
+def make_pair(side: int = 24) -> Batch:
+    sar = torch.rand(1, 1, side, side, generator=generator())
+    target = torch.rand(1, 3, side, side, generator=generator(1))
+    valid = torch.ones(1, 1, side, side, dtype=torch.bool)
+    return Batch(
+        degraded=sar.repeat(1, 3, 1, 1), sar=sar, target=target, valid=valid, key=("a",), prompt=("",)
+    )
 
-    def make(seed: int) -> TrainingStream:
-        sources = [(SlicePatches("s", "t"), 1.0, partial(change_low_resolution, augment=options))]
-        return TrainingStream(sources, length=64, tile=24, augment=AugmentConfig(), seed=seed)
 
-    first, second, other = make(0), make(0), make(1)
-    second[3]
-    samples = [(first[i], second[i], other[i]) for i in (0, 17, 63)]
-    for a, b, c in samples:
-        assert a.key == b.key
-        assert all(torch.equal(image, b.images()[name]) for name, image in a.images().items())
-        assert not torch.equal(a.degraded, c.degraded)
+def change_colors(seed: int = 0, **keys: Any) -> Batch:
+    return change_pair(make_pair(), generator(seed), augment=PictureAugment(**keys))
+
+
+def target_of(batch: Batch) -> Tensor:
+    assert batch.target is not None
+    return batch.target
+
+
+@pytest.mark.parametrize("name", list(ENHANCERS))
+def test_a_change_of_color_is_that_of_pillow(name: str) -> None:
+    stored = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    image = torch.from_numpy(stored / np.float32(255)).permute(2, 0, 1)[None]
+    factor = 1 + 0.5 * (2 * float(torch.rand((), generator=generator(7))) - 1)
+    changed = jitter_color(image, generator(7), augment=PictureAugment(**{name: 0.5}))
+    pillow = np.asarray(
+        ImageEnhance.__dict__[ENHANCERS[name].__name__](Image.fromarray(stored)).enhance(factor)
+    )
+    # Pillow rounds to 8 bit, grey included.
+    np.testing.assert_allclose(changed[0].permute(1, 2, 0) * 255, pillow, atol=2)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.05, -0.3, 0.5])
+def test_hues_turn_as_in_colorsys(shift: float) -> None:
+    image = torch.rand(1, 3, 4, 5, generator=generator())
+    image[..., 0, 0] = 0.3  # grey has no hue
+    image[..., 0, 1] = 0
+    shifted = shift_hue(image, shift)
+    for y in range(4):
+        for x in range(5):
+            hue, saturation, value = colorsys.rgb_to_hsv(*image[0, :, y, x].tolist())
+            expected = colorsys.hsv_to_rgb((hue + shift) % 1, saturation, value)
+            np.testing.assert_allclose(shifted[0, :, y, x], expected, atol=1e-5)
+
+
+def test_nothing_changes_where_nothing_is_wanted() -> None:
+    pair, same = make_pair(), change_colors()
+    assert all(torch.equal(image, same.images()[name]) for name, image in pair.images().items())
+
+
+def test_colors_change_the_picture_alone_and_noise_the_radar_alone() -> None:
+    pair = make_pair()
+    colored = change_colors(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1)
+    assert torch.equal(colored.degraded, pair.degraded)
+    assert not torch.allclose(target_of(colored), target_of(pair), atol=0.01)
+    noisy = change_colors(radar_noise=0.05)
+    assert torch.equal(target_of(noisy), target_of(pair))
+    assert noisy.sar is not None
+    assert pair.sar is not None
+    assert torch.equal(noisy.degraded, noisy.sar.repeat(1, 3, 1, 1))
+    inside = (pair.sar > 0.2) & (pair.sar < 0.8)
+    assert float((noisy.sar - pair.sar)[inside].std()) == pytest.approx(0.05, rel=0.1)
+
+
+def test_the_same_seed_makes_the_same_change() -> None:
+    keys = {"rotation": 10, "hue": 0.05, "radar_noise": 0.01}
+    first, again, other = change_colors(3, **keys), change_colors(3, **keys), change_colors(4, **keys)
+    assert torch.equal(target_of(first), target_of(again))
+    assert torch.equal(first.degraded, again.degraded)
+    assert not torch.equal(target_of(first), target_of(other))
+
+
+def test_a_quarter_turn_is_exact_and_a_small_one_turns_all_images_alike() -> None:
+    pair = make_pair()
+    quarter = turn(pair, 90)
+    torch.testing.assert_close(target_of(quarter), target_of(pair).rot90(1, (-2, -1)), atol=1e-5, rtol=0)
+    small = turn(pair, 8)
+    assert torch.equal(small.degraded[:, 0], small.degraded[:, 1])
+    assert not small.valid[0, 0, 0, 0]
+    assert small.valid[0, 0, 4:-4, 4:-4].all()
+    assert target_of(small).isfinite().all()
+
+
+def test_a_turn_moves_a_point_about_the_centre_counterclockwise_by_its_angle() -> None:
+    side, at = 41, (5, 20)
+    image = torch.zeros(1, 1, side, side)
+    image[0, 0, at[0] - 1 : at[0] + 2, at[1] - 1 : at[1] + 2] = 1
+    valid = torch.ones(1, 1, side, side, dtype=torch.bool)
+    turned = turn(Batch(degraded=image, valid=valid, key=("a",)), 30).degraded[0, 0]
+    where = torch.arange(side, dtype=torch.float32)
+    y, x = ((turned.sum(dim) * where).sum() / turned.sum() for dim in (1, 0))
+    assert float(x) == pytest.approx(20 - 15 * 0.5, abs=0.2)
+    assert float(y) == pytest.approx(20 - 15 * 0.866, abs=0.2)

@@ -6,7 +6,7 @@ import torch
 
 from pellucid.data.batch import Batch
 from pellucid.datasets._augment import AugmentConfig, change_image
-from pellucid.datasets._listing import Patches, SingleImages
+from pellucid.datasets._listing import COMPANION, Patches, Selected, SingleImages, Wanted
 from pellucid.errors import InputError
 
 BANDS = ("B02", "B03", "B04")
@@ -107,3 +107,24 @@ def test_radar_is_shifted_as_a_whole_and_never_clouded() -> None:
     difference = change(replace(image, degraded=middle), (), radar_shift=0.02).degraded - middle
     for band in difference[0]:
         assert band.nan_to_num(nan=float(band.nanmean())).std() < 1e-6
+
+
+def test_scenes_have_the_bands_of_their_satellites() -> None:
+    assert Wanted(BANDS, ("VV",)).of_scenes() == {"bands": BANDS, "radar": ("VV",)}
+    assert Wanted((), ("VV", "VH")).of_scenes() == {"bands": COMPANION, "radar": ("VV", "VH")}
+    with pytest.raises(
+        InputError, match="scenes have bands of Sentinel-2 and Sentinel-1, the method names R, VV"
+    ):
+        Wanted(("R",), ("VV",)).of_scenes()
+
+
+def test_selected_patches_keep_their_names_and_texts() -> None:
+    class Three(Patches):
+        keys, groups, prompts = ("a", "b", "c"), ("x", "y", "x"), ("one", "two", "three")
+
+        def __getitem__(self, index: int, /) -> Batch:
+            return make_pair(key=(self.keys[index],))
+
+    kept = Selected(Three(), without=("x",))
+    assert (len(kept), kept.keys, kept.groups, kept.prompts) == (1, ("b",), ("y",), ("two",))
+    assert kept[0].key == ("b",)

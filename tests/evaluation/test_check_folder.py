@@ -186,6 +186,13 @@ def test_slices_are_paired_by_name_and_scale(tmp_path: Path) -> None:
     assert check(tmp_path / "hr", lr=tmp_path / "lr").num_unusable == 2
 
 
+def test_slices_of_one_name_are_found(tmp_path: Path) -> None:
+    noise(tmp_path / "a.png", 8, 8)
+    noise(tmp_path / "a.bmp", 8, 8, seed=1)
+    report = check(tmp_path)
+    assert (kinds(report, fatal=True), report.num_unusable) == (["one name, two files"], 1)
+
+
 def test_pages_of_a_stack_are_slices(tmp_path: Path) -> None:
     stack = np.random.default_rng(0).integers(0, 65536, (5, 12, 10), dtype=np.uint16)
     tifffile.imwrite(tmp_path / "core.tif", stack, photometric="minisblack")
@@ -220,6 +227,18 @@ def test_folders_of_no_known_layout_are_refused(tmp_path: Path) -> None:
     make_folder(tmp_path / "pairs", 0, (("arctic", "fall"),))
     with pytest.raises(InputError, match="--lr is for slices"):
         check(tmp_path / "pairs", lr=tmp_path)
+    with pytest.raises(
+        InputError, match="--splits is for sar_optical and sen12ms_cr, this folder is of slices"
+    ):
+        check(tmp_path / "pairs" / "r_000" / "s1_000", splits=tmp_path / "splits.json")
+    with pytest.raises(
+        InputError, match="--bands is for optical scenes, this folder, of sar_optical, has none"
+    ):
+        check(tmp_path / "pairs", bands=("B02",))
+    with pytest.raises(
+        InputError, match="--kind is 'synthetic', known are clear_scenes, sar_optical, sen12ms_cr"
+    ):
+        check(tmp_path / "pairs", kind="synthetic")
 
 
 def test_the_real_pairs_and_patches(data_folder: Path) -> None:

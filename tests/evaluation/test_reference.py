@@ -2,14 +2,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tests.datasets.test_sar_optical import make_folder
+from tests.datasets.test_slices import make_slices
+from tests.rasters import write_raster
 
 from pellucid.apply.color_jobs import trained_pictures
 from pellucid.config import Config
-from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2
-from pellucid.datasets import sar_optical
+from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2, SLICE
+from pellucid.datasets import sar_optical, slices, synthetic
 from pellucid.datasets._listing import SingleImages
 from pellucid.datasets.sar_optical import SarOptical
 from pellucid.errors import InputError
@@ -106,3 +110,22 @@ def test_the_pictures_of_a_training_are_its_first(tmp_path: Path) -> None:
     assert found.size == 64
     values = {"network": {"name": "tiny"}, "data": {"train": sources[:1]}}
     assert trained_pictures(parse(Config, values, where="test")) is None
+
+
+def test_the_layout_of_a_folder_is_recognised_or_that_of_the_training(tmp_path: Path) -> None:
+    upscaler = cast("Method", SimpleNamespace(optical=SLICE, radar=SENTINEL1.select(()), scale=2))
+    assert len(read_reference(upscaler, make_slices(tmp_path, "a_1.png", "a_2.png"), numbers=(2, 3))) == 1
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "a_0.png")
+    with pytest.raises(InputError, match="is in colour, but slices are grey"):
+        read_reference(upscaler, tmp_path, numbers=(2, 3))
+    sources = [synthetic.Config(), slices.Config(hr=tmp_path)]
+    assert read_reference(upscaler, tmp_path, numbers=(2, 3), trained=sources).keys == ("a_2",)
+
+
+def test_clear_scenes_are_no_reference_but_for_autoencoders(tmp_path: Path) -> None:
+    write_raster(tmp_path / "a.tif", np.full((13, 16, 16), 500, np.uint16), SENTINEL2.bands)
+    method = cast("Method", SimpleNamespace(optical=SENTINEL2, radar=SENTINEL1, scale=1))
+    with pytest.raises(InputError, match="holds clear images alone, of layout clear_scenes; give pairs"):
+        read_reference(method, tmp_path)
+    of_scenes = read_reference(autoencoding(optical=SENTINEL2, radar=SENTINEL1.select(())), tmp_path)
+    assert of_scenes[0].target.mean() == pytest.approx(0.05)

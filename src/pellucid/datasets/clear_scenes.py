@@ -75,7 +75,7 @@ class ClearScenes(Patches):
     level 2A (no B10) where all 13 of level 1C are wanted.
 
     Args:
-        config: where the scenes lie and which of them are meant.
+        config: where the scenes lie and which of them are selected.
         bands: optical bands of the images.
         radar: polarisations of `sar`.
 

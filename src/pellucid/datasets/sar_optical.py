@@ -53,13 +53,13 @@ class Config(Strict):
     shares: tuple[NotNegative, NotNegative, NotNegative] = (0.8, 0.1, 0.1)
     """Of the pairs in train, val and test, relative to their sum."""
     seed: int = 0
-    """Another one divides the folders otherwise."""
+    """Decides which folders are in which split."""
     splits: Path | None = None
     """JSON with exact folder names per split, in place of `shares` and `seed`."""
     folders: tuple[str, ...] = ()
     """Region folders to take; none: all."""
     exclude: tuple[str, ...] = ()
-    """Pairs or region folders to leave out."""
+    """Pairs or region folders left out."""
     prompt: str = "Colorise image, Region: {region}, Season: {season}"
     """Text of a pair, with {columns} of the lists; a clause (up to a comma) with an empty one is left out."""
     size: int = Field(0, ge=0)
@@ -98,6 +98,10 @@ class Pair:
         """Return what the pair may be called: its key, its key without s1_NNN, and its region folder."""
         return self.key, f"{self.group}/{PurePosixPath(self.key).name}", self.group
 
+    def known(self) -> dict[str, str]:
+        """Return region and season."""
+        return {column: self.words[column] for column in COLUMNS}
+
     def missing(self) -> tuple[Path, ...]:
         """Return which of its files do not exist."""
         return tuple(path for path in (self.sar, self.optical) if not path.is_file())
@@ -106,15 +110,15 @@ class Pair:
 class SarOptical(Patches):
     """Whole pairs, each a `Batch` with B = 1: `sar` (1, 1, H, W), `target` in colour, and `prompt`.
 
-    There is no degraded image to colorize but the radar, so that `degraded` is it, in three equal channels:
-    what a model has to beat. Pairs whose files are missing are left out, counted and warned of.
+    `degraded` is the radar in three equal channels, which a model has to beat. Pairs whose files are missing
+    are left out with a warning.
 
     Args:
-        config: where the pairs lie and which of them are meant.
+        config: where the pairs lie and which of them are selected.
 
     Attributes:
         pairs: what the lists say of each pair.
-        missing: pairs that are meant, but whose files are missing.
+        missing: selected pairs whose files are missing.
 
     Raises:
         InputError: if a list cannot be read, the prompt names no column, or no pair is left.
@@ -133,17 +137,13 @@ class SarOptical(Patches):
         self.keys = tuple(pair.key for pair in self.pairs)
         self.groups = tuple(pair.group for pair in self.pairs)
         self.prompts = tuple(fill_prompt(config.prompt, pair.words) for pair in self.pairs)
-        self.words = tuple(
-            {"folder": pair.group, **{column: pair.words[column] for column in COLUMNS}}
-            for pair in self.pairs
-        )
+        self.words = tuple({"folder": pair.group, **pair.known()} for pair in self.pairs)
 
     def __getitem__(self, index: int) -> Batch:
         """Return pair `index`.
 
         Raises:
-            InputError: naming the file that is damaged, or not grey, or not in colour, or the two that
-                differ in size.
+            InputError: if a file is damaged, not grey or not in colour, or the two differ in size.
         """
         pair = self.pairs[index]
         sar, target = read_gray(pair.sar)[None], read_color(pair.optical)[None]
@@ -202,7 +202,7 @@ def recognise(root: Path) -> bool:
 
 
 def list_samples(config: Config) -> Listing:
-    """Return both images of every listed pair, whether or not the config means it.
+    """Return both images of every listed pair, whether or not the config selects it.
 
     Raises:
         InputError: if there is no list, none names a pair, or the splits cannot be read.
@@ -318,11 +318,7 @@ def _parse_row(path: Path, header: list[str], row: list[str], where: str) -> Pai
 
 
 def check_prompt(template: str, columns: Iterable[str]) -> None:
-    """Refuse a template that is no format string, or names something else than a column.
-
-    Raises:
-        InputError: naming it, and the columns.
-    """
+    """Refuse a template that is no format string, or names something else than a column."""
     try:
         names = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
     except ValueError as error:
@@ -337,7 +333,7 @@ def check_prompt(template: str, columns: Iterable[str]) -> None:
 def fill_prompt(template: str, words: Mapping[str, str]) -> str:
     """Return the template with its {columns} filled in, without the clauses of which a column is not known.
 
-    Clauses are parted by commas. Where nothing is left, "" is the prompt that says nothing.
+    Clauses are separated by commas; where none is left, the prompt is "".
     """
     clauses = [clause.strip() for clause in template.split(",")]
     known = [clause for clause in clauses if all(words.get(name) for name in _columns(clause))]
@@ -345,9 +341,7 @@ def fill_prompt(template: str, words: Mapping[str, str]) -> str:
 
 
 def divide_folders(pairs: Iterable[Pair], config: Config) -> Splits:
-    """Return the region folders of each split.
-
-    It follows from what is listed, so that it stays when files get lost, or pairs are excluded.
+    """Return the region folders of each split, which do not change when files are lost or pairs excluded.
 
     Raises:
         InputError: if the file of splits cannot be read, or names a folder that is not listed.
@@ -366,11 +360,7 @@ def _columns(clause: str) -> list[str]:
 
 
 def _select(pairs: list[Pair], config: Config) -> list[Pair]:
-    """Return the pairs that the config means.
-
-    Raises:
-        InputError: if a name fits none, or none is left.
-    """
+    """Return the pairs that the config selects."""
     if config.folders and config.split != "all":
         raise InputError(
             f"folders of {config.root} names the region folders, and so does split: {config.split}; leave out"

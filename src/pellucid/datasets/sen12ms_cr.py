@@ -88,7 +88,7 @@ class Sen12MsCr(Patches):
     leaves out what it needs (B02 and B04).
 
     Args:
-        config: where the patches lie and which of them are meant.
+        config: where the patches lie and which of them are selected.
         bands: optical bands of the images.
         radar: polarisations of `sar`.
 

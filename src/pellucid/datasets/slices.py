@@ -1,4 +1,4 @@
-"""Slices of tomograms for training and evaluation: of high resolution, with their low resolution."""
+"""Slices of tomograms, of high resolution and of low resolution."""
 
 import re
 from collections.abc import Mapping
@@ -106,7 +106,7 @@ class Slices(Patches):
     each other: split by `numbers`, and leave a gap.
 
     Args:
-        config: where the slices lie and which of them are meant.
+        config: where the slices lie and which of them are selected.
         scale: how many times smaller the low resolution is.
 
     Raises:
@@ -244,7 +244,7 @@ def _find_pages(folder: Path, pattern: str, problems: list[Problem] | None = Non
 
 
 def _select(pages: dict[str, Page], config: Config, folder: Path) -> dict[str, Page]:
-    """Return the slices that the config means."""
+    """Return the slices that the config selects."""
     kept = {key: page for key, page in pages.items() if not is_named(page.names(), config.exclude)}
     if config.numbers is not None:
         first, last = config.numbers
