@@ -92,7 +92,7 @@ def _points(path: Path, times: Tensor) -> list[_Point]:
 def _ends(denoiser: Denoiser, path: Path, x: Tensor, at: _Point, clip: float | None) -> tuple[Tensor, Tensor]:
     """Return x0_hat and source_hat of the denoiser at x."""
     t = at.t.expand(len(x))
-    # Half precision would tell neighbouring times apart no more.
+    # Half precision would make neighbouring times equal.
     output = denoiser(x, t.to(x.device, torch.promote_types(x.dtype, torch.float32)))
     x0_hat, source_hat = path.split(x, output, t)
     if clip is None:

@@ -1,7 +1,7 @@
-"""Tells images that were made from real ones, patch by patch: the judge of the adversarial loss.
+"""The discriminator of the adversarial loss: tells restored images from real ones, patch by patch.
 
 The PatchGAN of Isola et al. 2017, arXiv:1611.07004, with fewer channels, and norms that leave the images of a
-batch apart. It is trained beside the network that it judges, and not needed afterwards.
+batch apart. It is trained beside the network that restores, and not needed afterwards.
 """
 
 from dataclasses import dataclass
