@@ -78,7 +78,9 @@ def test_the_loss_is_that_of_all_images_at_once() -> None:
 
 
 def test_images_that_tell_no_texts_apart_are_refused() -> None:
-    with pytest.raises(InputError, match="the images have one text, 'Region: sea', so that finding it says"):
+    with pytest.raises(
+        InputError, match="the images have one text, 'Region: sea', so that every image finds it"
+    ):
         evaluate_texts(method(), [DATA[0], DATA[3]], name="m", device="cpu")
     with pytest.raises(InputError, match="there are no images"):
         evaluate_texts(method(), [], name="m", device="cpu")

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from pellucid.apply.remove_clouds import restore_scene
 from pellucid.apply.restore_options import RestoreOptions
-from pellucid.build.method import AnyMethod, build_method, build_network, load
+from pellucid.build.method import build_method, build_network, load
 from pellucid.build.run import save_run
 from pellucid.config import Config, load_config
 from pellucid.data.batch import Batch
@@ -21,6 +21,7 @@ from pellucid.errors import InputError
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.contrastive import Contrastive
 from pellucid.methods.generative import Generative, GenerativeConfig
+from pellucid.methods.method import Method
 from pellucid.networks import flux, text_encoder
 from pellucid.schema import parse
 from pellucid.simulate.pairs import simulate_pairs
@@ -63,7 +64,7 @@ def run(coders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "flow"
 
 
-def weights(method: AnyMethod) -> dict[str, torch.Tensor]:
+def weights(method: Method) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in method.network.state_dict().items()}
 
 

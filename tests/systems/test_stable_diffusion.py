@@ -44,8 +44,8 @@ def tuned(folder: Path, *changes: str) -> Config:
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "tuned"
     rows = run_training(tuned(folder, "losses.adversarial=0.01"), run).history
-    assert {"train_adversarial", "train_adversarial_judge", "val_adversarial"} <= rows[-1].keys()
-    assert "val_adversarial_judge" not in rows[-1]
+    assert {"train_adversarial", "train_adversarial_discriminator", "val_adversarial"} <= rows[-1].keys()
+    assert "val_adversarial_discriminator" not in rows[-1]
     return run
 
 
@@ -107,7 +107,7 @@ def test_what_was_validated_is_what_was_saved(folder: Path, run: Path) -> None:
     torch.testing.assert_close(loaded.restore(radar()), method.restore(radar()), rtol=0, atol=1e-4)
 
 
-def test_a_resumed_run_is_the_run_with_judge_and_all(folder: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_is_the_run_with_its_discriminator(folder: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     for name, steps in (("whole", (4,)), ("parts", (2, 4))):
         for number, num_steps in enumerate(steps):

@@ -1,8 +1,9 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from tiny import TinyData, tiny_config, tiny_method
+from tiny import TinyData, tiny_config, tiny_method, train_tiny
 
 from pellucid.config import TrainConfig
 from pellucid.errors import InputError
@@ -118,3 +119,13 @@ def test_an_image_without_truth_cannot_serve_for_validation() -> None:
     module = Training(tiny_method(), tiny_config(), samples_per_epoch=1)
     with pytest.raises(InputError, match="image 0 has no clear image"):
         module.validation_step(replace(TinyData(1)[0], target=None), 0)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    train_tiny(tmp_path / "run", num_steps=2)
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    checkpoint["callbacks"] = {}
+    torch.save(checkpoint, last)
+    with pytest.raises(InputError, match=r"last\.ckpt was saved by an earlier version"):
+        train_tiny(tmp_path / "run", num_steps=4, resume=True)

@@ -42,7 +42,7 @@ def build_network(config: Config, spaces: Spaces | None = None, texts: Texts | N
     Args:
         config: of the run.
         spaces: of a generative method; None reads those that the config names.
-        texts: that the network is told; None: none.
+        texts: that the network is conditioned on; None: none.
 
     Raises:
         InputError: if there is no such network, or a key or size does not fit it.

@@ -77,11 +77,6 @@ def read_spaces(
     first = _space("optical", named.optical, optical, parts)
     shared = first.coder if isinstance(first, Latents) and named.sar == named.optical else None
     spaces = Spaces(first, _space("sar", named.sar, radar, parts, shared))
-    if options.residual and named.optical:
-        raise InputError(
-            f"method.residual is {options.residual:g}, which is for pixels; "
-            "set it to 0, or leave method.space.optical out"
-        )
     if radar.bands and spaces.sar.factor != spaces.optical.factor:
         raise InputError(
             f"the images become {spaces.optical.factor} times smaller, the radar {spaces.sar.factor} times; "

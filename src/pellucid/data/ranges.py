@@ -6,7 +6,7 @@ from typing import Any, Literal, Self, TypeAlias
 import torch
 from torch import Tensor
 
-Kind: TypeAlias = Literal["sentinel2", "sentinel1", "picture", "slice"]
+ImageKind: TypeAlias = Literal["sentinel2", "sentinel1", "picture", "slice"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class ValueRange:
         return type(self)(bands, low, high, self.unit, self.source)
 
     @property
-    def kind(self) -> Kind | None:
+    def kind(self) -> ImageKind | None:
         """What the images are; None without bands."""
         if not self.bands:
             return None

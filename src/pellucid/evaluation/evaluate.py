@@ -81,7 +81,7 @@ def evaluate(
         pictures: patches on the picture sheet, spread evenly over the data.
         crop: side in pixels of the centre that is cut out first, 128 in the published code; 0: no cut.
         samples: of a generative method, whose mean is evaluated; their noise follows from the image's key.
-        words: what is known of each image's place, by which the figures are told apart; alike in their keys.
+        words: what is known of each image's place, by which the figures are grouped; alike in their keys.
         device: "auto" is the GPU where there is one.
         precision: of the network; the figures are always computed in fp32.
         progress: called with (images done, images).

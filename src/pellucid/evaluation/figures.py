@@ -9,7 +9,7 @@ from torch.nn.functional import max_pool2d
 
 from pellucid.build.run import find_run, read_metadata, shipped_runs
 from pellucid.data.batch import ANY_PROMPT, Batch
-from pellucid.data.ranges import SENTINEL2, ValueRange
+from pellucid.data.ranges import ValueRange
 from pellucid.errors import InputError
 from pellucid.methods.method import Method
 from pellucid.metrics import (
@@ -132,7 +132,7 @@ def score_reconstruction(batch: Batch, restored: Tensor, images: ValueRange) -> 
         images: bands and value range of the images.
     """
     target = batch.reference()
-    has_angle = images.unit == SENTINEL2.unit and len(images.bands) > 1
+    has_angle = images.kind == "sentinel2" and len(images.bands) > 1
     found = _compare(restored, target, _regions(batch), has_angle=has_angle)
     for at, band in enumerate(images.bands):
         one = slice(at, at + 1)

@@ -1,4 +1,4 @@
-"""Judging a text encoder: whether images find their own texts among all that there are."""
+"""Evaluation of a text encoder: whether images find their own texts among all that there are."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class TextScore:
     """How well the images of one text find it.
 
     Attributes:
-        text: the first of those that the tokenizer does not tell apart.
+        text: the first of those with the same token ids.
         num_images: that have it.
         found: share of these whose nearest text it is.
     """
@@ -84,7 +84,7 @@ def evaluate_texts(
     """Return how well whole images find their texts; with `out`, that folder gets metrics.json.
 
     Args:
-        method: judged.
+        method: the text encoder.
         data: images with prompts.
         name: of the model.
         notes: a remark.
@@ -107,7 +107,7 @@ def evaluate_texts(
         if progress is not None:
             progress(i + 1, len(data))
     images, texts = (torch.cat([each[part] for each in seen]) for part in ("image", "text"))
-    result = _judge(method, images, texts, [each["prompt"] for each in seen], name=name, notes=notes)
+    result = _summarise(method, images, texts, [each["prompt"] for each in seen], name=name, notes=notes)
     if out is not None:
         write_text(out / "metrics.json", json.dumps(asdict(result), indent=1) + "\n")
     return result
@@ -121,7 +121,7 @@ def _see(method: Contrastive, batch: Batch) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _judge(
+def _summarise(
     method: Contrastive, images: Tensor, texts: Tensor, prompts: list[str], *, name: str, notes: str
 ) -> TextEvaluation:
     """Return the figures of features, (N, D) each."""
@@ -129,7 +129,7 @@ def _judge(
     counts = groups.bincount()
     if len(counts) == 1:
         raise InputError(
-            f"the images have one text, {prompts[0]!r}, so that finding it says nothing; judge by others too"
+            f"the images have one text, {prompts[0]!r}, so that every image finds it; evaluate on others too"
         )
     hits = finds(images, texts, groups)
     scores = [

@@ -1,4 +1,4 @@
-"""Classifier-free guidance: away from what the network would say without the condition."""
+"""Classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598)."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ def guided(
     scale: float,
     null: Condition | None = None,
 ) -> Denoiser:
-    """Return the denoiser that follows the condition `scale` times as far, Eq. 6 of arXiv:2207.12598.
+    """Return the denoiser with a guidance scale, Eq. 6 of arXiv:2207.12598.
 
     Its output is null + scale (conditioned - null), where null is that under the condition `null`; the
     paper's weight w is scale - 1.
@@ -24,7 +24,7 @@ def guided(
         denoise: takes x_t, t and a condition.
         condition: what the images are made for.
         scale: 1 is the condition alone, without a second call; 0 ignores it.
-        null: what is led away from; None: `condition.null()`.
+        null: the condition that guidance leads away from; None: `condition.null()`.
     """
 
     def plain(x_t: Tensor, t: Tensor) -> Tensor:

@@ -326,7 +326,7 @@ def beta_schedule(
         name: "linear" and "quad" rise from start to end, in the variance or in its root; "warmup10" and
             "warmup50" rise linearly over the first 10 or 50 % of the steps and then stay; "const" is the end
             throughout; "jsd" is 1 / num_steps, 1 / (num_steps - 1), ..., 1; "cosine" is that of
-            arXiv:2102.09672. The last two know no start and end.
+            arXiv:2102.09672. The last two do not depend on start and end.
         num_steps: T, the number of steps from data to noise.
         linear_start: first variance, above 0 and not above `linear_end`.
         linear_end: last variance, below 1.

@@ -35,7 +35,7 @@ def sample(
 
     Args:
         denoiser: takes x_t, like `source`, and t, (B,) float32 or of the images' type where that is finer;
-            returns the output that `path.split` understands. Gradients are tracked unless the caller says
+            returns the output that `path.split` takes. Gradients are tracked unless the caller uses
             `torch.no_grad`.
         path: between data and source.
         source: (B, ...), where the way begins, at the first of the times.
@@ -43,10 +43,9 @@ def sample(
         eta: share of the noise that is drawn afresh, in [0, 1].
         draw: returns the standard normal z of step 1, 2, ..., like `source`; needed where eta is above 0.
         clip: x0_hat is clamped to [-clip, clip], and source_hat made to agree with it and x_t.
-        solver: "heun" averages over both ends of each step that does not reach the data; that is a second
-            call of the denoiser and second order. "dpm++" is second order by what it found one step before,
-            DPM-Solver++(2M) of arXiv:2211.01095, at one call; its first step and that to the data are
-            Euler's. The eta of both is 0.
+        solver: "heun" averages over both ends of each step but that to the data, by a second call;
+            "dpm++" uses the step before, DPM-Solver++(2M) of arXiv:2211.01095, in all but the first step
+            and that to the data. Both are of second order and need eta 0.
         progress: called after each step with how many are done, and n.
 
     Returns:
@@ -92,7 +91,7 @@ def _points(path: Path, times: Tensor) -> list[_Point]:
 def _ends(denoiser: Denoiser, path: Path, x: Tensor, at: _Point, clip: float | None) -> tuple[Tensor, Tensor]:
     """Return x0_hat and source_hat of the denoiser at x."""
     t = at.t.expand(len(x))
-    # Half precision would tell neighbouring times apart no more.
+    # Half precision would make neighbouring times equal.
     output = denoiser(x, t.to(x.device, torch.promote_types(x.dtype, torch.float32)))
     x0_hat, source_hat = path.split(x, output, t)
     if clip is None:

@@ -1,7 +1,7 @@
 """Autoencoding: the network turns an image into latents of fewer pixels, and these into the image again.
 
 The first stage of latent diffusion (Rombach et al. 2022, arXiv:2112.10752): a variational autoencoder
-(Kingma and Welling 2014, arXiv:1312.6114) whose code is hardly held back.
+(Kingma and Welling 2014, arXiv:1312.6114) with a small weight of the KL divergence.
 """
 
 import math
@@ -132,7 +132,7 @@ class Autoencoding(Method):
         """Set the network's scale and shift by the latents of these images, whole ones if there are any.
 
         Raises:
-            InputError: if their latents do not vary, so that nothing can be told from them.
+            InputError: if their latents do not vary.
         """
         batches = list(samples)
         batches = [batch for batch in batches if batch.valid.all()] or batches

@@ -1,4 +1,4 @@
-"""Contrast: what a text's tokens mean is learnt by telling apart the images that texts describe.
+"""Contrastive learning: a text encoder learns to match texts with the images that they describe.
 
 The training of CLIP (Radford et al. 2021, arXiv:2103.00020) for data whose texts repeat: pairs that share one
 are matches of each other, as by Yang et al. 2022, arXiv:2204.03610.
@@ -24,7 +24,7 @@ NO_DATA = 0.5
 
 
 class ContrastiveConfig(Strict):
-    """The network learns texts by telling apart the images that they describe; it makes no images."""
+    """The network learns to match texts with the images that they describe; it makes no images."""
 
     name: Literal["contrastive"] = "contrastive"
     optical: tuple[str, ...] = PICTURE.bands
@@ -36,7 +36,7 @@ class ContrastiveConfig(Strict):
 
 
 class Contrastive(Method):
-    """The method of text encoders: no images come of it, only a network that understands texts.
+    """The method of text encoders, which make features of texts, and no images.
 
     The loss compares the places of a batch with one another; each process of several has a batch of its own.
 
@@ -46,7 +46,7 @@ class Contrastive(Method):
         optical: bands and value range of the images that texts describe.
 
     Raises:
-        InputError: if the tokenizer has ids, or texts of a length, that the network does not know.
+        InputError: if the tokenizer has ids, or texts of a length, that the network does not take.
     """
 
     task = "embed"
@@ -61,7 +61,7 @@ class Contrastive(Method):
         self.optical, self.radar = optical, optical.select(())
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:  # noqa: ARG002
-        """Return how badly texts and images of the batch find each other: `contrast`, alike `total`.
+        """Return the contrastive loss of texts and images of the batch, as `contrast` and as `total`.
 
         It cannot fall below the mean logarithm of the number of pairs that share a text.
 
@@ -118,7 +118,7 @@ class Contrastive(Method):
 def contrastive_loss(
     image_features: Tensor, text_features: Tensor, groups: Tensor, temperature: Tensor | float
 ) -> Tensor:
-    """Return how badly each image finds its texts among all, and each text its images: their mean, ().
+    """Return the contrastive loss, (): the mean of that of images among texts, and of texts among images.
 
     Eq. 3 to 5 of Yang et al. 2022, arXiv:2204.03610: CLIP's loss where every pair of the same group is a
     match, and all matches of one image, or text, are to be equally likely. It cannot fall below the mean
@@ -142,7 +142,7 @@ def group(ids: Tensor) -> tuple[Tensor, Tensor]:
     """Return the different texts among these, (N, L), and which of them each is, (B,).
 
     Args:
-        ids: (B, L) as a tokenizer gives them: texts that it does not tell apart are the same.
+        ids: (B, L) as a tokenizer gives them: texts with the same ids are the same.
     """
     return ids.unique(dim=0, return_inverse=True)
 

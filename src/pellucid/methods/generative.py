@@ -79,6 +79,11 @@ class GenerativeConfig(Sampling, Learning):
                 f"method.start is degraded, which needs the path rectified_flow and eta 0, found "
                 f"{self.path.name} and {self.eta:g}; change them, or start from noise"
             )
+        if self.residual and self.space.optical:
+            raise InputError(
+                f"method.residual is {self.residual:g}, which is for pixels; "
+                "set it to 0, or leave method.space.optical out"
+            )
         if self.start == "degraded" and self.residual:
             raise InputError(
                 f"method.residual is {self.residual:g}, but the way from the degraded image leads to whole "
@@ -244,8 +249,8 @@ class Generative(Method):
             raise ValueError(f"{batch.key[0]} has pixels without radar, and this model needs it everywhere")
         if batch.sar is None:
             return None
-        heard = batch.sar.isfinite().all(1, keepdim=True)
-        return self.sar_space.encode(batch.sar) * all_inside(heard, self.sar_space.factor)
+        has_radar = batch.sar.isfinite().all(1, keepdim=True)
+        return self.sar_space.encode(batch.sar) * all_inside(has_radar, self.sar_space.factor)
 
     def _source(self, degraded: Tensor, noise: Tensor) -> Tensor:
         """Return where sampling begins."""

@@ -14,7 +14,7 @@ from pellucid.methods.method import Method
 
 Precision: TypeAlias = Literal["fp32", "bf16"]
 
-# Tiles that a GPU restores at once, if not said otherwise; a CPU gains nothing from more than one.
+# Default number of tiles that a GPU restores at once; a CPU gains nothing from more than one.
 GPU_BATCH = 8
 
 

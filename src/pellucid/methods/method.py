@@ -1,4 +1,4 @@
-"""What the rest of the package knows of a model."""
+"""The interface of a model to the rest of the package."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -81,7 +81,7 @@ class Method(ABC):
         return self.loss(batch)
 
     def measure(self, samples: Iterable[Batch]) -> None:  # noqa: B027
-        """Set what a trained network needs to know of its training samples: nothing, by default."""
+        """Set what a trained network keeps of its training samples: nothing, by default."""
 
 
 def result_range(method: Method) -> ValueRange:

@@ -109,13 +109,13 @@ class Texts:
 
     Args:
         network: is frozen here; it follows the images to their device.
-        tokenizer: whose ids the network knows.
+        tokenizer: of the ids that the network takes.
 
     Attributes:
         width: D, of a token.
 
     Raises:
-        InputError: if the tokenizer has ids, or texts of a length, that the network does not know.
+        InputError: if the tokenizer has ids, or texts of a length, that the network does not take.
     """
 
     def __init__(self, network: TextEncoder, tokenizer: Tokenizer) -> None:

@@ -91,5 +91,5 @@ def _explain_baselines(names: Sequence[str]) -> str:
         "val_found": "the share of the images of a batch that find their own text among its different ones",
         "val_chance": "the share that always naming the most frequent of these texts finds",
     }
-    told = [f"`{name}` is {meaning}" for name, meaning in known.items() if name in names]
-    return f" {'; '.join(told)}." if told else ""
+    meanings = [f"`{name}` is {meaning}" for name, meaning in known.items() if name in names]
+    return f" {'; '.join(meanings)}." if meanings else ""

@@ -12,7 +12,7 @@ from pellucid.data.batch import Batch
 
 
 class Position(Protocol):
-    """How far a run is, and which of its processes this is; a Lightning Trainer knows, once it runs."""
+    """How far a run is, and which of its processes this is; a Lightning Trainer has both, once it runs."""
 
     @property
     def global_step(self) -> int:

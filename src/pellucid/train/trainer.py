@@ -313,6 +313,8 @@ def _make_folder(folder: Path) -> None:
 def _is_over(last: Path, best_weights: BestWeights) -> bool:
     """Return whether nothing is left to do after a checkpoint; set its history."""
     checkpoint = read_checkpoint(last)
+    if best_weights.state_key not in checkpoint["callbacks"]:
+        raise InputError(f"{last} was saved by an earlier version, resume it with that one")
     best_weights.load_state_dict(checkpoint["callbacks"][best_weights.state_key])
     return checkpoint["global_step"] >= best_weights.options.num_steps or best_weights.has_stalled()
 
