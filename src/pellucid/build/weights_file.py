@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import torch
-import torchmetrics.functional.image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -129,6 +128,8 @@ def load_lpips(vgg16: Path | str, heads: Path | str | None = None) -> Lpips:
     Raises:
         InputError: if a file cannot be fetched or read, or is not what it should be.
     """
+    import torchmetrics.functional.image
+
     network = _load(VGG16, VGG16_TAPS, vgg16, "VGG16")
     source = heads or Path(torchmetrics.functional.image.__file__).parent / "lpips_models" / "vgg.pth"
     expected = {f"lin{level}.model.1.weight": (1, count, 1, 1) for level, count in enumerate(VGG_CHANNELS)}

@@ -6,18 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
-from torch import Tensor
 
 from pellucid.data.files import flush, temporary_beside
 from pellucid.data.geotiff import Raster, first_line, open_raster
 from pellucid.data.ranges import ValueRange
 from pellucid.data.raster import FAINTEST_DB
-from pellucid.data.resample import fill_gaps
 from pellucid.data.slice_file import TIFF, errors_named, to_unit
 from pellucid.data.working_file import explain_write_error, write_cog
 from pellucid.errors import InputError
@@ -83,7 +80,7 @@ def read_radar_picture(path: Path, radar: ValueRange) -> RadarPicture:
             f"{path} is a picture of one polarisation, the model needs {', '.join(radar.bands)}; "
             "give a GeoTIFF with these bands"
         )
-    sar = read_gray(path).numpy()
+    sar = read_gray(path)
     return RadarPicture(sar, np.ones(sar.shape[1:], np.bool_))
 
 
@@ -95,7 +92,7 @@ def read_color_picture(path: Path) -> NDArray[np.float32]:
     """
     _check_suffix(path)
     if path.suffix.lower() not in TIFF:
-        return read_color(path).numpy()
+        return read_color(path)
     with Raster(path, "picture") as raster:
         values, valid = _read_bands(raster)
         if values.dtype != np.uint8 or len(values) not in (1, 3):
@@ -172,6 +169,10 @@ def _check_suffix(path: Path) -> None:
 
 
 def _read_tiff(path: Path, radar: ValueRange) -> RadarPicture:
+    import torch
+
+    from pellucid.data.resample import fill_gaps
+
     with Raster(path, "radar image") as raster:
         values, valid = _read_bands(raster)
         values = _choose(raster, values, radar)
@@ -278,22 +279,22 @@ def read_picture(path: Path) -> NDArray[Any]:
     return values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
 
 
-def read_gray(path: Path) -> Tensor:
+def read_gray(path: Path) -> NDArray[np.float32]:
     """Return a grey picture, (1, H, W) float32 in [0, 1], also one that is stored in three equal channels.
 
     Raises:
         InputError: see `read_picture`; or if the channels differ.
     """
-    return torch.from_numpy(to_unit(as_gray(path, read_picture(path))))
+    return to_unit(as_gray(path, read_picture(path)))
 
 
-def read_color(path: Path) -> Tensor:
+def read_color(path: Path) -> NDArray[np.float32]:
     """Return a picture in colour, (3, H, W) float32 in [0, 1].
 
     Raises:
         InputError: see `read_picture`; or if it is grey.
     """
-    return torch.from_numpy(to_unit(as_color(path, read_picture(path))))
+    return to_unit(as_color(path, read_picture(path)))
 
 
 def as_gray(path: Path, values: NDArray[Any]) -> NDArray[Any]:

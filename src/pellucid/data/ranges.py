@@ -1,10 +1,10 @@
 """Physical units <-> [0, 1], band by band."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class ValueRange:
         if not all(high > low for low, high in zip(self.low, self.high, strict=True)):
             raise ValueError(f"high must exceed low in every band, got low={self.low}, high={self.high}")
 
-    def to_unit(self, values: Tensor) -> Tensor:
+    def to_unit(self, values: "Tensor") -> "Tensor":
         """Map (..., C, H, W) in `unit` to [0, 1]; values outside are clipped, NaN stays NaN."""
         low, high = self._limits(values)
         return ((values - low) / (high - low)).clamp(0, 1)
 
-    def from_unit(self, values: Tensor) -> Tensor:
+    def from_unit(self, values: "Tensor") -> "Tensor":
         """Map (..., C, H, W) in [0, 1] back to `unit`, without clipping."""
         low, high = self._limits(values)
         return low + values * (high - low)
@@ -63,10 +63,10 @@ class ValueRange:
         lists = {name: tuple(values[name]) for name in ("bands", "low", "high")}
         return cls(**lists, unit=values["unit"], source=values["source"])
 
-    def _limits(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def _limits(self, values: "Tensor") -> tuple["Tensor", "Tensor"]:
         if values.shape[-3] != len(self.bands):
             raise ValueError(f"values has {values.shape[-3]} bands, the range describes {len(self.bands)}")
-        low, high = (torch.tensor(x, dtype=values.dtype, device=values.device) for x in (self.low, self.high))
+        low, high = (values.new_tensor(limits) for limits in (self.low, self.high))
         return low.view(-1, 1, 1), high.view(-1, 1, 1)
 
 

@@ -9,7 +9,6 @@ from torch.utils.data import Dataset
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.schema import Strict
-from pellucid.simulate.landscape import make_scene
 
 
 class SyntheticSource(Strict):
@@ -53,6 +52,8 @@ class SyntheticScenes(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         """Return scene `index`, always the same."""
+        from pellucid.simulate.landscape import make_scene
+
         scene = make_scene(self.source.size, self.source.seed + range(len(self))[index])
         clear = scene.optical[None, self.optical]
         return Batch(
