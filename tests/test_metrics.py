@@ -139,15 +139,6 @@ def test_legacy_psnr_pools_the_batch_and_calls_identical_images_100_db() -> None
     assert legacy_psnr(target, target).item() == 100
 
 
-def test_legacy_psnr_counts_masked_pixels_alone() -> None:
-    target = torch.zeros(1, 2, 4, 4)
-    restored = torch.ones(1, 2, 4, 4)
-    restored[..., :2] = 0.1
-    mask = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
-    mask[..., :2] = True
-    torch.testing.assert_close(legacy_psnr(restored, target, mask), torch.tensor(20.0))
-
-
 def step(height: float, side: int = 12) -> torch.Tensor:
     """An edge that rises by `height` after half of the columns, (1, 1, side, side)."""
     return height * (torch.arange(side) >= side // 2).float().expand(1, 1, side, side)
@@ -193,16 +184,3 @@ def test_an_image_brought_down_to_its_input_but_for_a_tenth_is_consistent_to_20_
     degraded = reduce(restored, 4)
     assert consistency(restored, degraded, 4).tolist() == [math.inf, math.inf]
     torch.testing.assert_close(consistency(restored, degraded + 0.1, 4), torch.tensor([20.0, 20.0]))
-
-
-@pytest.mark.parametrize("factor", [2, 3, 4])
-def test_consistency_does_not_see_what_lies_outside_the_mask(factor: int) -> None:
-    generator = torch.Generator().manual_seed(0)
-    restored = torch.rand(2, 1, 48, 48, generator=generator)
-    degraded = (reduce(restored, factor) + 0.1).clone()
-    mask = torch.zeros(2, 1, 48, 48, dtype=torch.bool)
-    mask[0, ..., :36] = True
-    restored[..., 36:] = torch.nan
-    first, second = consistency(restored, degraded, factor, mask)
-    assert first.item() == pytest.approx(20, abs=1e-3)
-    assert second.isnan()

@@ -18,7 +18,7 @@ from rasterio.windows import Window
 
 from pellucid.errors import InputError
 
-# Pixels by which two grids may differ and still count as one.
+# Pixels by which the corners of equal grids may differ.
 GRID_TOLERANCE = 0.01
 # Side in pixels of the decimated image whose values show the unit.
 SAMPLE = 256
@@ -30,7 +30,7 @@ class Grid:
     """Where the pixels of a raster lie.
 
     Attributes:
-        crs: coordinate reference system; None where the file names none.
+        crs: coordinate reference system; None if the file names none.
         transform: pixel (column, row) to coordinates.
         width: columns.
         height: rows.

@@ -88,7 +88,7 @@ SENTINEL1 = ValueRange(
     source="Sentinel-1 GRD; Meraner et al. 2020, doi:10.1016/j.isprsjprs.2020.05.013",
 )
 
-# Pictures: red, green and blue, stretched by whoever made them, from 0 to the largest of the file's type.
+# Pictures: red, green and blue, from 0 to the largest value of the file's type.
 PICTURE = ValueRange(
     bands=("R", "G", "B"),
     low=(0.0,) * 3,
@@ -97,5 +97,5 @@ PICTURE = ValueRange(
     source="the file's data type",
 )
 
-# Slices of a tomogram: grey values, from 0 to the largest of the file's type.
+# Slices of a tomogram: grey values, from 0 to the largest value of the file's type.
 SLICE = ValueRange(bands=("gray",), low=(0.0,), high=(1.0,), unit="full scale", source="the file's data type")
