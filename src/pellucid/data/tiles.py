@@ -29,8 +29,8 @@ class TileGrid:
         margin: pixels along the sides of a tile with weight 0, except along the edge of the scene.
 
     Raises:
-        ValueError: if `tile` or `overlap` is not a multiple of `stride`, the overlap reaches the tile, or it is
-            shorter than two margins.
+        ValueError: if `tile` or `overlap` is not a multiple of `stride`, or the overlap reaches the tile or
+            is shorter than two margins.
     """
 
     height: int
