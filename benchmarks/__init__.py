@@ -1,1 +1,1 @@
-"""Speed, memory and skill, measured side by side in one run: `python -m benchmarks.NAME`."""
+"""Speed, memory and quality, compared in one run: `python -m benchmarks.NAME`."""

@@ -1,10 +1,10 @@
-r"""Leave one place out, train, judge the patches of that place, for every place.
+r"""Leave-one-place-out cross-validation: train without a place, evaluate on its patches; for every place.
 
     python -m benchmarks.cross_validation configs/cross_attention_shipped.yaml \
         --set data.train.0.split=all --set data.val=[] --out runs/cross_validation
 
-Each fold is judged at several values of `method.caution`, so that it can be chosen. A fold that is done is
-not done again: the command may be stopped, called once more, and shared between processes with --places.
+Each fold is evaluated at several values of `method.caution`, so that one can be chosen. Finished folds are
+kept: the command can be stopped and called again, and --places divides the folds among processes.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from pellucid.methods.regression import RegressionConfig
 from pellucid.train.run_training import run_training
 
 CAUTIONS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
-# A patch counts as cloudy from this share of cloudy pixels on.
+# Share of cloudy pixels from which a patch counts as cloudy.
 CLOUDY = 0.05
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/cross_validation"))
     parser.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--places", nargs="*", help="only these folds, to share the work between processes")
+    parser.add_argument("--places", nargs="*", help="only these folds, to divide them among processes")
     options = parser.parse_args()
     config = load_config(options.config, tuple(options.changes))
     rows = []
@@ -69,11 +69,11 @@ def run_fold(config: Config, place: str, folder: Path) -> list[dict[str, Any]]:
         run_training(fold, folder)
     sources = [read_source(source, config) for source in _pairs(config)]
     held = [patches[i] for patches in sources for i, group in enumerate(patches.groups) if group == place]
-    judged = load(folder, device=config.train.device)
+    method = load(folder, device=config.train.device)
     rows = []
     for caution in CAUTIONS:
-        judged.caution = caution  # type: ignore[attr-defined]
-        result = evaluate(judged, held, name=place, pictures=0)
+        method.caution = caution  # type: ignore[attr-defined]
+        result = evaluate(method, held, name=place, pictures=0)
         rows += [
             {
                 "place": place,
@@ -103,7 +103,7 @@ def by_place(rows: list[dict[str, Any]], caution: float) -> Table:
 
 
 def by_caution(rows: list[dict[str, Any]]) -> Table:
-    """Return mean and spread of the gain over cloudy patches, patch by patch and place by place."""
+    """Return mean and standard deviation of the gain over cloudy patches, by patches and by places."""
     title = "PSNR above the better baseline over cloudy patches, dB"
     table = Table("caution", "patches", "mean over patches", "places", "mean over places", title=title)
     for caution in sorted({row["caution"] for row in rows}):

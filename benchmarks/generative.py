@@ -1,13 +1,14 @@
-r"""How the number of sampling steps trades quality for time: a table, a CSV file and a plot.
+r"""Quality and time by the number of sampling steps: a table, a CSV file and a plot.
 
     python -m benchmarks.generative sr3_ct_x4 --data ../shared/data/soil_ct --numbers 310 345 \
         --images 2 --out runs/steps
     python -m benchmarks.generative runs/from_cloudy runs/from_noise --data ../shared/data/sen12mscr \
         --split val --size 256 --steps 1 2 4 8 30 --out runs/starts
 
-Deterministic sampling with few steps; where a model can be sampled with fresh noise, also the mean of a few
-samples and the reference, ancestral sampling with every step of the path; else its most steps are the
-reference. All in one run, on the same images, from the same noise.
+Each model is sampled deterministically with few steps. Diffusion models are also sampled with fresh noise:
+the mean of a few samples, and ancestral sampling with every step of the path, which is the reference for the
+time. Without it, the largest number of steps is the reference. All variants run on the same images, from the
+same noise.
 """
 
 import argparse
@@ -39,7 +40,7 @@ from pellucid.methods.sampling import Sampling
 from pellucid.metrics import gmsd, psnr, ssim
 
 STEPS = (1, 2, 4, 10, 50, 250)
-# Of the mean over samples.
+# Number of samples whose mean is taken, and their steps.
 SAMPLES, SAMPLE_STEPS = 4, 10
 BASELINES = ("input", "mean spectrum")
 COLUMNS = ("model", "sampler", "calls", "PSNR dB", "SSIM", "GMSD", "s per image", "faster", "peak MiB")
@@ -52,7 +53,7 @@ class Variant:
     Attributes:
         label: its name in the table.
         sampling: steps and noise.
-        samples: of which the mean is taken.
+        samples: number of samples whose mean is taken.
     """
 
     label: str
@@ -62,17 +63,17 @@ class Variant:
 
 @dataclass(frozen=True)
 class Result:
-    """What one variant reaches, mean over the images.
+    """Quality and cost of one variant, mean over the images.
 
     Attributes:
         model: its name.
         label: of the variant.
         calls: of the network, per image.
-        psnr_db: against the truth.
-        ssim: against the truth.
-        gmsd: gradient magnitude similarity deviation from the truth, 0 for the same image.
+        psnr_db: against the reference image.
+        ssim: against the reference image.
+        gmsd: gradient magnitude similarity deviation from the reference image; 0 if identical.
         seconds: per image.
-        memory_mib: the most that the process held meanwhile.
+        memory_mib: peak memory of the process.
     """
 
     model: str
@@ -143,28 +144,30 @@ def variants(method: Method, steps: Sequence[int], reference: int) -> list[Varia
 
 
 def baselines(images: list[Batch], method: Method) -> Iterator[Result]:
-    """Yield what costs nothing: the input, bicubic where it is smaller, and the mean spectrum."""
+    """Yield the baselines: the input, enlarged if it is smaller, and the mean spectrum."""
     inputs = [batch.enlarged() for batch in images]
-    yield _judge("input", "bicubic" if images[0].scale > 1 else "untouched", inputs, images)
+    yield _measure_quality("input", "bicubic" if images[0].scale > 1 else "untouched", inputs, images)
     if method.mean_spectrum is not None:
         spectrum = torch.tensor(method.mean_spectrum).view(1, -1, 1, 1)
-        yield _judge("mean spectrum", "", [spectrum.expand_as(image) for image in inputs], images)
+        yield _measure_quality("mean spectrum", "", [spectrum.expand_as(image) for image in inputs], images)
 
 
 def measure(name: str, method: Method, variant: Variant, images: list[Batch], *, half: bool) -> Result:
-    """Return what the variant reaches on the images, and at what cost."""
+    """Return quality and cost of the variant."""
     warm_up = Variant("", Sampling(steps=1))
-    restore_mean(method, images[0], warm_up, half=half)  # what a first call sets up is not counted
+    restore_mean(method, images[0], warm_up, half=half)  # not measured
     restart_peak()
     start = time.perf_counter()
     restored = [restore_mean(method, batch, variant, half=half) for batch in images]
     seconds = (time.perf_counter() - start) / len(images)
     calls = variant.samples * variant.sampling.steps
-    return _judge(name, variant.label, restored, images, calls=calls, seconds=seconds, memory_mib=peak_mib())
+    return _measure_quality(
+        name, variant.label, restored, images, calls=calls, seconds=seconds, memory_mib=peak_mib()
+    )
 
 
 def restore_mean(method: Method, batch: Batch, variant: Variant, *, half: bool) -> Tensor:
-    """Return the mean of the variant's samples, each from noise of its own."""
+    """Return the mean of the variant's samples, each from its own noise."""
     if isinstance(method, Generative):
         method.sampling = variant.sampling
     padded = batch.pad(method.stride)
@@ -178,7 +181,7 @@ def restore_mean(method: Method, batch: Batch, variant: Variant, *, half: bool) 
 
 
 def table(results: Sequence[Result], title: str) -> Table:
-    """Return the results, with how much faster each is than the last of its model, the reference."""
+    """Return the results as a table; `faster` is relative to the last variant of the model."""
     slowest = {result.model: result.seconds for result in results}
     shown = Table(title=title)
     for column in COLUMNS:
@@ -236,7 +239,7 @@ def _plot_model(axes: Any, results: list[Result], name: str) -> None:
         axes.plot(result.seconds, value, marker, color=line.get_color(), label=result.label)
 
 
-def _judge(
+def _measure_quality(
     model: str,
     label: str,
     restored: list[Tensor],

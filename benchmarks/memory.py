@@ -1,13 +1,13 @@
-"""How much memory this process has held."""
+"""Peak memory of this process."""
 
 import resource
 from pathlib import Path
 
 
 def peak_mib() -> float:
-    """Return the most memory that this process has held so far.
+    """Return the peak memory of this process.
 
-    Linux counts what the parent held as the child's in `getrusage`, hence its own file comes first.
+    On Linux, `getrusage` also counts what the parent held before the fork, so /proc is read instead.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -17,7 +17,7 @@ def peak_mib() -> float:
 
 
 def restart_peak() -> None:
-    """Forget the peak so far, where Linux allows it."""
+    """Reset the peak, on Linux only."""
     clear = Path("/proc/self/clear_refs")
     if clear.exists():
         clear.write_text("5")

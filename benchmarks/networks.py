@@ -2,8 +2,8 @@
 
     python -m benchmarks.networks [--size 128] [--threads 2] [--repeats 15]
 
-Both hold the same weights. The variants are timed in turns, so that whatever else the machine does meets all
-of them, and a speed-up is the median of each turn's ratio. Memory is the growth of a process of its own.
+Both have the same weights. The variants take turns, so that other work on the machine affects all of them,
+and the speed-up is the median of the ratios of all turns. Memory is the growth of a separate process.
 """
 
 import argparse
@@ -32,20 +32,20 @@ PLAIN, FP32, BF16 = "plain fp32", "ours fp32", "ours bf16"
 VARIANTS = (PLAIN, FP32, BF16)
 NETWORKS = ("glf_cr", "cross_attention")
 COLUMNS = ("network", "variant", "time", "speed-up", "extra memory", "of plain", "PSNR", "largest error")
-# Random weights are scaled so that the output differs from the input by as much as a cloud does (standard
-# deviation), and judged against a truth that they miss by as much as a very good model would.
+# Random weights are scaled so that the standard deviation of output minus input is that of a cloud; the
+# reference image is the output plus noise, at the PSNR of a very good model.
 CORRECTION, TRUTH_DB = 0.1, 35.0
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured of one variant.
+    """The measurements of one variant.
 
     Attributes:
-        milliseconds: of each turn.
-        memory_mib: largest growth of the process while it ran.
-        psnr_db: of the output against the truth.
-        deviation: largest difference of the output from that of the plain formulation.
+        milliseconds: time of each turn.
+        memory_mib: peak growth of the process.
+        psnr_db: of the output, against the reference image.
+        deviation: largest difference from the output of the plain formulation.
     """
 
     milliseconds: list[float]
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def measure(name: str, size: int, threads: int, repeats: int) -> dict[str, Result]:
-    """Return what each variant of the network `name` takes and yields."""
+    """Return the measurements of each variant of the network `name`."""
     degraded, sar = scene(size)
     network = random_network(name)
     calibrate(network, degraded, sar)
@@ -121,7 +121,7 @@ def add_rows(table: Table, name: str, results: dict[str, Result]) -> None:
 
 
 def variants(network: nn.Module, size: int) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
-    """Return a function per variant that restores an image, all with the weights of `network`."""
+    """Return a function per variant that restores an image with the weights of `network`."""
     return {PLAIN: Restore(plain(network, size)), FP32: Restore(network), BF16: Restore(network, half=True)}
 
 
@@ -147,7 +147,7 @@ def random_network(name: str) -> nn.Module:
 
 
 def calibrate(network: Any, degraded: Tensor, sar: Tensor) -> None:
-    """Scale the last layer to a correction of `CORRECTION`."""
+    """Scale the last layer so that the standard deviation of the correction is `CORRECTION`."""
     is_residual = isinstance(network, glf_cr.GlfCrNet)
     last = network.UPNet[2] if is_residual else network.decoder.final_conv
     with torch.no_grad():
@@ -156,14 +156,14 @@ def calibrate(network: Any, degraded: Tensor, sar: Tensor) -> None:
 
 
 def scene(size: int) -> tuple[Tensor, Tensor]:
-    """Return a made-up scene under clouds, (1, 13, size, size), and its radar, (1, 2, size, size)."""
+    """Return a simulated cloudy scene, (1, 13, size, size), and its radar, (1, 2, size, size)."""
     clear = make_scene(size, seed=0)
     cloudy, _ = add_clouds(clear.optical, SENTINEL2.bands, torch.Generator().manual_seed(0))
     return cloudy[None], SENTINEL1.to_unit(clear.radar_db)[None]
 
 
 def memory_mib(name: str, variant: str, size: int) -> float:
-    """Return by how much this process grows at most while the variant restores an image twice."""
+    """Return the peak growth of this process while the variant restores an image twice."""
     run = variants(random_network(name), size)[variant]
     degraded, sar = scene(size)
     before = peak_mib()

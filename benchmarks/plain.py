@@ -1,7 +1,7 @@
-"""The plain published formulation of each network, on the same weights: what ours is measured against.
+"""The plain published formulation of each network, with the same weights, as the baseline for speed.
 
-Contiguous layout, windows cut by rolling and copying, attention with materialised logits and softmax, and
-all kernels of the dynamic filter beside the unfolded image.
+The layout is contiguous, windows are cut by rolling and copying, attention keeps its logits in memory, and
+the dynamic filter keeps all kernels and the unfolded image in memory.
 """
 
 import copy
@@ -16,7 +16,7 @@ from pellucid.networks import glf_cr
 from pellucid.networks.cross_attention import CrossAttention, CrossAttentionNet
 from pellucid.networks.glf_cr import DenseLayer, FilterGenerator, WindowAttention
 
-# Of two pixels that meet in a window only because the image was rolled, as published.
+# Logit of two pixels that share a window only because the image was rolled, as published.
 FORBIDDEN = -100.0
 
 
@@ -30,7 +30,7 @@ def plain(network: nn.Module, side: int) -> nn.Module:
 
 
 class PlainCrossAttention(CrossAttention):
-    """Attention of every optical pixel to every radar pixel that holds all pairs of both."""
+    """Attention of every optical to every radar pixel, with all pairs in memory."""
 
     def forward(self, optical: Tensor, radar: Tensor) -> Tensor:
         """Return (B, D, h, w)."""
@@ -115,7 +115,7 @@ class PlainGlfCr(nn.Module):
 
 
 def dynamic_filter(image: Tensor, generator: FilterGenerator, both: Tensor) -> Tensor:
-    """Return (B, C, h, w) filtered by kernels, (B, C*K*K, h, w), that stand in memory."""
+    """Return (B, C, h, w) filtered by kernels, (B, C*K*K, h, w), that are kept in memory."""
     kernels = F.leaky_relu(generator.fac_warp(both), glf_cr.SLOPE)
     batch, channels, height, width = image.shape
     taps = kernels.shape[1] // channels

@@ -13,7 +13,7 @@ from pellucid.data.resample import reduce
 # Wang et al. 2004, doi:10.1109/TIP.2003.819861: 11 x 11 Gaussian of 1.5 px, K1 = 0.01, K2 = 0.03, range 1.
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
-# Keeps flat regions from dividing by 0; Xue et al. 2014, doi:10.1109/TIP.2013.2293423, for a range of 1.
+# Prevents a division by 0 in flat regions; Xue et al. 2014, doi:10.1109/TIP.2013.2293423, for a range of 1.
 GMSD_C = 0.0026
 # The published GLF-CR code centres its 11 taps on 11 / 2, half a pixel off; identical images have 100 dB.
 LEGACY_CENTRE = 5.5
@@ -23,7 +23,7 @@ _SAM_MIN_NORM = 1e-8
 
 
 def psnr(restored: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return the peak signal-to-noise ratio in dB for a peak of 1; identical images have infinity."""
+    """Return the peak signal-to-noise ratio in dB for a peak of 1; infinity for identical images."""
     return -10 * torch.log10(mean_inside((restored - target).square(), mask))
 
 
@@ -65,9 +65,9 @@ def ssim_map(restored: Tensor, target: Tensor) -> Tensor:
 def gmsd(restored: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the gradient magnitude similarity deviation, mean over bands: 0 if identical, more is worse.
 
-    Xue et al. 2014: how unevenly Prewitt gradients agree, on images averaged over 2 x 2 pixels. It is
-    a perceptual distance without weights. Only gradients that lie inside the image and the mask count, so
-    sides must be at least 6 pixels.
+    Xue et al. 2014: the standard deviation of the similarity of Prewitt gradients, on images averaged over
+    2 x 2 pixels; a perceptual distance without weights. Only gradients inside the image and the mask count,
+    so sides must be at least 6 pixels.
     """
     first, second = (_gradient(avg_pool2d(image, 2)).flatten(0, 1)[:, None] for image in (restored, target))
     similarity = (2 * first * second + GMSD_C) / (first.square() + second.square() + GMSD_C)
@@ -80,29 +80,20 @@ def gmsd(restored: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor
 
 
 def consistency(restored: Tensor, degraded: Tensor, factor: int) -> Tensor:
-    """Return the PSNR in dB of the restored image, brought down again, against the input of low resolution.
-
-    Args:
-        restored: (B, C, H, W).
-        degraded: (B, C, H / factor, W / factor).
-        factor: how many times larger the restored image is.
-
-    Raises:
-        ValueError: if a side does not divide by the factor.
-    """
+    """Return the PSNR in dB of the restored image, reduced by `factor`, against the low-resolution input."""
     return psnr(reduce(restored, factor), degraded)
 
 
 def legacy_psnr(restored: Tensor, target: Tensor) -> Tensor:
-    """Return the PSNR in dB as the published GLF-CR code has it: () for the whole batch, 100 if identical."""
+    """Return the PSNR in dB as in the published GLF-CR code: () for the whole batch, 100 if identical."""
     mse = (restored - target).square().mean()
     return torch.where(mse == 0, LEGACY_IDENTICAL_DB, -10 * torch.log10(mse))
 
 
 def legacy_ssim(restored: Tensor, target: Tensor) -> Tensor:
-    """Return the SSIM as the published GLF-CR code has it: () for the whole batch.
+    """Return the SSIM as in the published GLF-CR code: () for the whole batch.
 
-    Its window is half a pixel off centre, so the value changes when both images are flipped, and the
+    Its window is half a pixel off centre, so that the value changes when both images are flipped, and the
     images are padded with 0.
     """
     window = gaussian_window(LEGACY_CENTRE).to(restored)

@@ -196,7 +196,7 @@ def test_opacity_tells_where_data_is(tmp_path: Path) -> None:
 def test_names_are_checked(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has the suffix '.gif', pictures are written as .png"):
         check_picture_output(tmp_path / "out.gif")
-    with pytest.raises(InputError, match="is no folder; name a folder of radar pictures"):
+    with pytest.raises(InputError, match="is not a folder; name a folder of radar pictures"):
         find_pictures(tmp_path / "none")
     with pytest.raises(InputError, match="no picture"):
         find_pictures(tmp_path)

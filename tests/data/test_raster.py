@@ -73,9 +73,9 @@ def test_a_model_without_b10_reads_both_product_levels_by_position(tmp_path: Pat
 
 
 def test_a_window_is_that_part_of_the_whole(tmp_path: Path) -> None:
-    path = write(tmp_path / "s2.tif", digital_numbers(size=40))
-    whole, _ = read_optical(path, BANDS)
-    part, valid = read_optical(path, BANDS, window=Window(3, 5, 20, 10))
+    with OpticalRaster(write(tmp_path / "s2.tif", digital_numbers(size=40)), BANDS) as raster:
+        whole, _ = raster.read()
+        part, valid = raster.read(Window(3, 5, 20, 10))
     assert torch.equal(part, whole[:, 5:15, 3:23])
     assert valid.shape == (1, 10, 20)
 
@@ -137,6 +137,18 @@ def test_metadata_that_the_values_contradict_is_warned_of(
     path = write(tmp_path / "s2.tif", digital_numbers(), tags={"PROCESSING_BASELINE": "05.09"})
     read_optical(path, BANDS)
     assert "the offset -1000 seems taken off already; try --offset none" in caplog.text
+
+
+def test_the_doubts_of_a_file_are_logged_on_request_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "s2.tif", digital_numbers() + np.uint16(1000))
+    with OpticalRaster(path, BANDS) as doubtful, OpticalRaster(path, BANDS, offset=-1000) as sure:
+        assert not caplog.records
+        assert not sure.doubts
+        doubtful.log_doubts()
+    assert caplog.messages == doubtful.doubts
+    assert str(path) in caplog.text
 
 
 def test_scale_and_offset_of_the_file_are_obeyed(tmp_path: Path) -> None:
@@ -279,9 +291,9 @@ def test_files_are_readable_together_with_a_log(caplog: pytest.LogCaptureFixture
 
 def test_the_published_test_patch_has_the_published_statistics(data_folder: Path) -> None:
     root, name = data_folder / "sen12mscr", "ROIs1970_fall_139_p839.tif"
-    window = Window(64, 64, 128, 128)
-    cloudy, valid = read_optical(root / "s2_cloudy" / name, BANDS, window=window)
+    part = (slice(None), slice(64, 192), slice(64, 192))
+    cloudy, valid = (image[part].double() for image in read_optical(root / "s2_cloudy" / name, BANDS))
     assert cloudy.mean().item() == pytest.approx(0.27315109, abs=1e-7)
     assert cloudy.std(correction=0).item() == pytest.approx(0.18463519, abs=1e-6)
-    assert read_radar(root / "s1" / name, window).mean().item() == pytest.approx(0.47170283, abs=1e-7)
+    assert read_radar(root / "s1" / name)[part].double().mean().item() == pytest.approx(0.47170283, abs=1e-7)
     assert valid.all()

@@ -231,7 +231,7 @@ def test_a_folder_gives_its_slices_in_order_and_nothing_else(tmp_path: Path) -> 
     assert [path.name for path in find_files(tmp_path, "**/*")] == ["a.tif", "b.png"]
     with pytest.raises(InputError, match=r"no slice .* fits 'c\*'; change the folder or the pattern"):
         find_files(tmp_path, "c*")
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         find_files(tmp_path / "none")
 
 

@@ -97,7 +97,7 @@ def test_what_reads_back_otherwise_replaces_nothing(tmp_path: Path, monkeypatch:
         return iter(STACK + 1)
 
     monkeypatch.setattr(slice_writer, "read_slices", read_others)
-    with pytest.raises(InputError, match="reads back otherwise than it was written"):
+    with pytest.raises(InputError, match="did not read back as written"):
         write_all(tmp_path / "x.tif", INFO, STACK)
     assert not list(tmp_path.iterdir())
 

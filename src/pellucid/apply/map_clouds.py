@@ -178,7 +178,9 @@ def _scorer(name: ScorerName, threads: int) -> Scorer:
 
 def _open(job: Job, scorer: Scorer) -> OpticalRaster:
     optional = tuple(band for band in job.options.bands if band in scorer.optional)
-    return OpticalRaster(job.source, job.options.bands, offset=job.options.offset, allow_missing=optional)
+    raster = OpticalRaster(job.source, job.options.bands, offset=job.options.offset, allow_missing=optional)
+    raster.log_doubts()
+    return raster
 
 
 def _write_map(job: Job, scorer: Scorer, progress: Callable[[float], None]) -> None:
@@ -273,7 +275,7 @@ def _draw(jobs: Sequence[Job]) -> Image.Image:
     rows, captions = [], []
     for job in (jobs[i * len(jobs) // count] for i in range(count)):
         bands = job.options.bands
-        with OpticalRaster(job.source, bands, offset=_told_offset(job), allow_missing=bands) as raster:
+        with OpticalRaster(job.source, bands, offset=_offset_used(job), allow_missing=bands) as raster:
             reflectance, valid = raster.read(size=SHEET_SIDE)
         maps = [_read_small(path) for path in (job.out, job.mask) if path]
         rows.append([to_rgb(reflectance, bands, valid), *(_to_grey(values) for values in maps)])
@@ -284,11 +286,11 @@ def _draw(jobs: Sequence[Job]) -> Image.Image:
     return sheet(rows, columns, captions, side=SHEET_SIDE)
 
 
-def _told_offset(job: Job) -> Offset:
-    """Return the DN that were added to the scene, so that what is doubtful in them is warned of but once."""
+def _offset_used(job: Job) -> Offset:
+    """Return the DN that were added to the scene when its map was made."""
     with open_raster(job.out) as file:
-        told = file.tags().get("OFFSET")
-    return int(told) if told else job.options.offset
+        used = file.tags().get("OFFSET")
+    return int(used) if used else job.options.offset
 
 
 def _read_small(path: Path) -> NDArray[np.float32]:

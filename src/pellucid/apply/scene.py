@@ -107,8 +107,10 @@ class Scene:
             )
             self.radar = self._open_radar(sar, stack)
             self.cloud = stack.enter_context(CloudRaster(cloud)) if cloud else None
+            self.optical.log_doubts()
             for raster in (self.radar, self.cloud):
                 if raster:
+                    raster.log_doubts()
                     raster.align(self.optical.grid, allowed=options.align)
             self._check_score()
             _refuse_empty(self.optical)

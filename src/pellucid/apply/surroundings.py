@@ -8,7 +8,6 @@ doi:10.1109/CVPR.1993.341081); a prior of no difference makes it fade away from 
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 # Side in pixels of the cells in which differences are summed up; 10 980 pixels are 687 cells.
 CELL = 16
@@ -57,6 +56,8 @@ class Surroundings:
 
     def smooth(self) -> "Correction":
         """Return what to add to restored pixels, from all that was added."""
+        from scipy.ndimage import gaussian_filter
+
         near = gaussian_filter(self.sums, (0, SIGMA / CELL, SIGMA / CELL), mode="reflect") / CELL**2
         return Correction(near[:-1] / (near[-1] + PRIOR))
 

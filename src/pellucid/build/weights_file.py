@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import torch
-import torchmetrics.functional.image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -155,6 +154,8 @@ def load_lpips(vgg16: Path | str) -> Lpips:
     Raises:
         InputError: if it cannot be fetched or read, or is no VGG16.
     """
+    import torchmetrics.functional.image
+
     network = _load_vgg(VGG16, VGG16_TAPS, vgg16, "VGG16")
     heads = read_state_dict(Path(torchmetrics.functional.image.__file__).parent / "lpips_models" / "vgg.pth")
     return Lpips(network, [heads[f"lin{level}.model.1.weight"] for level in range(len(VGG_CHANNELS))])

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from pellucid.errors import InputError
@@ -44,11 +45,13 @@ def said_plainly() -> Iterator[None]:
     """Turn what the user can mend into one sentence and exit code 2; warnings into one line each."""
     with warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)
-        warnings.showwarning = lambda message, *_, **__: err.print(f"[yellow]warning:[/] {message}")
+        warnings.showwarning = lambda message, *_, **__: err.print(
+            f"[yellow]warning:[/] {escape(str(message))}"
+        )
         try:
             yield
         except InputError as error:
-            err.print(f"[red]error:[/] {' '.join(str(error).split())}", soft_wrap=True)
+            err.print(f"[red]error:[/] {escape(' '.join(str(error).split()))}", soft_wrap=True)
             raise typer.Exit(2) from error
 
 

@@ -72,8 +72,8 @@ class Batch(Samples):
         sar: (B, P, H, W) backscatter scaled from dB; NaN where there is no radar.
         cloud: (B, 1, H, W) cloud probability.
         target: (B, C, H, W) reference image.
-        valid: (B, 1, H, W) bool, pixels that hold data in `degraded` (and in `target`, where given); its size
-            is that of the result.
+        valid: (B, 1, H, W) bool, pixels that hold data in `degraded` and `target`; its size is that of the
+            result.
         key: B names, for instance `ROIs1970_fall_139_p839`.
         prompt: B text prompts.
     """
@@ -102,14 +102,14 @@ class Batch(Samples):
             InputError: if there are none.
         """
         if self.target is None:
-            raise InputError(f"{self.key[0]} has no reference image, an evaluation needs one")
+            raise InputError(f"{self.key[0]} has no reference image, which an evaluation needs")
         return self.target
 
     def pad(self, stride: int) -> Self:
         """Return the batch padded by reflection, right and below, to sides that divide by `stride`.
 
-        What is added is not `valid`. A degraded image K times smaller is padded by K times less, to sides
-        of the result that divide by K too.
+        The added pixels are not `valid`. A degraded image K times smaller is padded by K times less, and the
+        sides of the result are divisible by K too.
         """
         height, width = self.valid.shape[-2:]
         scale = self.scale
@@ -151,7 +151,7 @@ class Condition:
         )
 
     def where(self, kept: Tensor, other: Self) -> Self:
-        """Return the condition, with the `other` for the images where `kept`, (B,) bool, is False."""
+        """Return the condition, or `other` for the images where `kept`, (B,) bool, is False."""
         values = {
             field.name: (getattr(self, field.name), getattr(other, field.name)) for field in fields(self)
         }

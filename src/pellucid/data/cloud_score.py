@@ -1,9 +1,9 @@
-"""A simple cloud and shadow score, for scenes that come without a cloud map.
+"""A simple cloud and shadow score, for scenes without a cloud map.
 
 Clouds and haze are brighter in blue than red surfaces of the same brightness (Zhang et al. 2002,
 doi:10.1016/S0034-4257(02)00034-2), cirrus shines in B10, snow is dark in B11, and a shadow is a spot near
-a cloud that is much darker in B08 and B11 than its surroundings, and no water. The limits are midpoints
-that suit the pairs of SEN12MS-CR at the top of the atmosphere; on Level 2A haze is found less often.
+a cloud that is much darker in B08 and B11 than its surroundings and is not water. The limits were chosen on
+pairs of SEN12MS-CR, which are top-of-atmosphere reflectance; on Level 2A, haze is found less often.
 """
 
 import torch
@@ -23,16 +23,16 @@ SNOW, SNOW_BRIGHT = (0.5, 0.65), 0.25
 SHADOW_B08, SHADOW_B11 = (0.6, 0.8), (0.68, 0.88)
 # Reflectance in B11: water lies below, land in shadow above.
 WATER = (0.015, 0.045)
-# Pixels (of 10 m) around a shadow in which its cloud and its clear surroundings are looked for; its half
+# Pixels (of 10 m) around a shadow within which its cloud and clear surroundings are searched; half of this
 # is the radius of the two box filters that average the surroundings.
 NEAR = 80
-# Share of these surroundings that must be cloud; a few bright roofs throw no shadow (26 pixels).
+# Share of these surroundings that must be cloud (26 pixels), so that a few bright roofs throw no shadow.
 ENOUGH = 0.001
-# Radius in pixels of the filter that calms the score.
-CALM = 2
-# Pixels around a place on which its score depends: cut windows wider by this.
-REACH_PX = NEAR + 2 * CALM
-# Bands without which clouds cannot be told.
+# Radius in pixels of the box filter that smooths the score.
+SMOOTH = 2
+# The score of a pixel depends on pixels up to this distance: cut windows wider by it.
+REACH_PX = NEAR + 2 * SMOOTH
+# Bands without which there is no score.
 NEEDED = frozenset({"B02", "B04"})
 
 
@@ -41,12 +41,12 @@ def cloud_score(optical: Tensor, bands: tuple[str, ...]) -> Tensor:
 
     Args:
         optical: (..., C, H, W) reflectance in [0, 1]; pixels that are 0 in all bands hold no data.
-        bands: names of the channels. B02 and B04 are needed; without B10, B03, B08 or B11 what they tell
-            (cirrus, snow, shadow) is left out.
+        bands: names of the channels. B02 and B04 are needed; without B10, cirrus is not found, without B03 or
+            B11 snow counts as cloud, and without B08 or B11 shadows are not found.
 
     Returns:
-        (..., 1, H, W) in [0, 1]; above 0.5 is cloud or shadow. It depends on nothing farther than
-        `REACH_PX`, so that windows with that margin give the score of the whole scene.
+        (..., 1, H, W) in [0, 1]; above 0.5 is cloud or shadow. Windows cut with a margin of `REACH_PX` have
+        the score of the whole scene.
 
     Raises:
         ValueError: if B02 or B04 is missing.
@@ -61,16 +61,16 @@ def cloud_score(optical: Tensor, bands: tuple[str, ...]) -> Tensor:
         score = torch.minimum(score, 1 - _rise(ratio, SNOW) * (band["B02"] > SNOW_BRIGHT))
     if "B10" in band:
         score = torch.maximum(score, _rise(band["B10"], CIRRUS))
-    score = box_mean(score, CALM)
+    score = box_mean(score, SMOOTH)
     if {"B08", "B11"} <= band.keys():
         score = torch.maximum(score, _shadow(band["B08"], band["B11"], score, (optical != 0).any(-3, True)))
     return score
 
 
 def cloud_map(batch: Batch, bands: tuple[str, ...]) -> Tensor | None:
-    """Return the batch's cloud map, or else its cloud score, (B, 1, H, W); None where `bands` are too few.
+    """Return the batch's cloud map, or else its cloud score, (B, 1, H, W); None if `bands` are too few.
 
-    Zeros in its place would say that all is clear, and ones that the image is of no use.
+    It is None because zeros would mean that all is clear, and ones that all is cloud.
     """
     if batch.cloud is None and NEEDED.issubset(bands):
         return cloud_score(batch.degraded, bands)
@@ -85,7 +85,7 @@ def _shadow(b08: Tensor, b11: Tensor, cloud: Tensor, valid: Tensor) -> Tensor:
     weight = _surroundings(clear).clamp(min=1e-3)
     dark = 1 - _rise(b08 / (_surroundings(b08 * clear) / weight).clamp(min=1e-6), SHADOW_B08)
     dark = dark * (1 - _rise(b11 / (_surroundings(b11 * clear) / weight).clamp(min=1e-6), SHADOW_B11))
-    return box_mean(dark * _rise(b11, WATER) * (box_mean((cloud > 0.5).float(), NEAR) > ENOUGH), CALM)
+    return box_mean(dark * _rise(b11, WATER) * (box_mean((cloud > 0.5).float(), NEAR) > ENOUGH), SMOOTH)
 
 
 def _rise(values: Tensor, limits: tuple[float, float]) -> Tensor:
@@ -99,7 +99,7 @@ def _surroundings(values: Tensor) -> Tensor:
 
 
 def box_mean(values: Tensor, radius: int) -> Tensor:
-    """Return the mean over a square, as fast for large ones; at the edges, over what is inside."""
+    """Return the mean over a square, at the edges over its part inside; as fast for a large radius."""
     for dim, border in ((-2, (0, 0, radius + 1, radius)), (-1, (radius + 1, radius))):
         size, side = values.shape[dim], 2 * radius + 1
         at = torch.arange(size, device=values.device)

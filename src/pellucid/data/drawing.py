@@ -1,4 +1,4 @@
-"""Pictures to look at: fixed stretches, so that two pictures can be compared, and captioned sheets."""
+"""Images as pictures, with fixed stretches so that pictures can be compared, and captioned sheets."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,21 +13,21 @@ from pellucid.data.files import temporary_beside
 from pellucid.data.ranges import PICTURE, SENTINEL1, SLICE
 
 RGB = ("B04", "B03", "B02")
-# Reflectance shown as black, B04, B03, B02: a little less than the air alone reflects at the top of the
-# atmosphere (darkest water of SEN12MS-CR, ROIs1868_summer_135), so that no blue veil lies over the picture.
+# Reflectance shown as black, B04, B03, B02: a little less than that of the atmosphere alone (darkest water of
+# SEN12MS-CR, ROIs1868_summer_135), so that pictures have no blue veil.
 BLACK = (0.015, 0.03, 0.055)
-# Reflectance shown as white; land reflects less, and thick clouds of 0.4 and more may saturate.
+# Reflectance shown as white; land reflects less, thick clouds may saturate.
 WHITE = 0.4
-# Shown value = ((reflectance - BLACK) / (WHITE - BLACK)) ** GAMMA, so that forest and water keep detail.
+# Shown value = ((reflectance - BLACK) / (WHITE - BLACK)) ** GAMMA, which keeps detail in forest and water.
 GAMMA = 1 / 1.6
-# Drawn where there is no data.
+# Grey level of missing data.
 NO_DATA = 128
 # Pixels around and between the panels of a sheet, and the height of a line of text.
 MARGIN, LINE = 6, 16
 
 
 def to_rgb(optical: Tensor, bands: tuple[str, ...], valid: Tensor | None = None) -> NDArray[np.uint8]:
-    """Return (H, W, 3) uint8: B04, B03, B02 from `BLACK` to `WHITE`, gamma 1.6, alike for every image.
+    """Return (H, W, 3) uint8: B04, B03, B02 from `BLACK` to `WHITE`, gamma 1.6, the same for every image.
 
     Args:
         optical: (C, H, W) reflectance.
@@ -56,12 +56,7 @@ def to_picture(image: Tensor, bands: tuple[str, ...], valid: Tensor | None = Non
 
 
 def color_to_rgb(image: Tensor, valid: Tensor | None = None) -> NDArray[np.uint8]:
-    """Return (H, W, 3) uint8 of a picture, (3, H, W) red, green and blue in [0, 1], as it is.
-
-    Args:
-        image: the picture.
-        valid: (1, H, W) bool; the other pixels are drawn grey.
-    """
+    """Return (H, W, 3) uint8 of (3, H, W) red, green and blue in [0, 1]; pixels not `valid` are grey."""
     picture = (image.detach().float().cpu().clamp(0, 1) * 255).round()
     if valid is not None:
         picture = torch.where(valid.cpu(), picture, float(NO_DATA))
@@ -69,10 +64,9 @@ def color_to_rgb(image: Tensor, valid: Tensor | None = None) -> NDArray[np.uint8
 
 
 def radar_to_rgb(sar: Tensor) -> NDArray[np.uint8]:
-    """Return (H, W, 3) uint8: red VV, green VH, blue their difference; grey where there is no radar.
+    """Return (H, W, 3) uint8 of VV and VH, (2, H, W) in [0, 1]: red VV, green VH, blue their difference.
 
-    Args:
-        sar: (2, H, W) VV and VH in [0, 1], NaN where there is none.
+    Pixels without radar, NaN, are grey.
     """
     vv, vh = sar.detach().float().cpu()
     picture = torch.stack([vv, vh, (vv - vh + 0.5).clamp(0, 1)], dim=2) * 255
@@ -102,7 +96,7 @@ def sheet(
         side: the longer side of a panel, in pixels; pictures are shrunk or enlarged to it.
 
     Raises:
-        ValueError: if a row has not one picture per column, or the captions not one per row.
+        ValueError: if a row lacks a picture, or a row has no caption.
     """
     if any(len(row) != len(columns) for row in rows) or (captions and len(captions) != len(rows)):
         raise ValueError(f"{len(columns)} titles need as many panels in every row, and a caption per row")
@@ -124,16 +118,12 @@ def sheet(
 
 
 def spread(count: int, length: int) -> list[int]:
-    """Return `count` positions, fewer where some coincide, spread evenly over `length` items."""
+    """Return up to `count` different positions, spread evenly over `length` items."""
     return sorted({round(i * (length - 1) / max(1, count - 1)) for i in range(count)})
 
 
 def save_picture(picture: Image.Image | NDArray[np.uint8], path: Path) -> None:
-    """Write a picture, whole or not at all; the format follows the suffix.
-
-    Raises:
-        InputError: if the folder cannot be written to.
-    """
+    """Write a picture, whole or not at all; the suffix names the format."""
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     with temporary_beside(path) as temporary:
         image.save(temporary)
@@ -141,7 +131,7 @@ def save_picture(picture: Image.Image | NDArray[np.uint8], path: Path) -> None:
 
 
 def _fit(picture: NDArray[np.uint8], side: int) -> Image.Image:
-    """Return the picture with its longer side `side`: averaged if shrunk, plain pixels if enlarged."""
+    """Return the picture with its longer side `side`: averaged if smaller, with repeated pixels if larger."""
     image = Image.fromarray(picture)
     factor = side / max(image.size)
     size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))

@@ -1,4 +1,4 @@
-"""Files and folders that are written: whole or not at all, and refused before any work is done."""
+"""Output files and folders: checked before any work is done, and written whole or not at all."""
 
 import os
 import tempfile
@@ -8,16 +8,12 @@ from pathlib import Path
 
 from pellucid.errors import InputError
 
-# Permissions of every file that is written: all may read, the owner may write.
+# Permissions of every file that is written: everyone may read, the owner may write.
 MODE = 0o644
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write(temporary path)` in the folder of `path`, flush, and rename the result to `path`.
-
-    Raises:
-        InputError: if the folder cannot be written to; nothing is left then.
-    """
+    """Call `write` with a temporary path in the folder of `path`, flush, and rename the result to `path`."""
     with temporary_beside(path) as temporary:
         write(temporary)
         temporary.chmod(MODE)  # safetensors makes files that only their owner can read
@@ -27,7 +23,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextmanager
 def temporary_beside(path: Path) -> Iterator[Path]:
-    """Give the name of an empty file in the folder of `path` that is gone afterwards, unless renamed.
+    """Yield an empty temporary file in the folder of `path`; it is deleted afterwards unless it was renamed.
 
     Raises:
         InputError: if `path` is a folder, or its folder is missing or cannot be written to.
@@ -46,11 +42,7 @@ def temporary_beside(path: Path) -> Iterator[Path]:
 
 
 def check_writable(path: Path) -> None:
-    """Refuse an output path that is a folder or whose folder cannot be written to.
-
-    Raises:
-        InputError: saying which.
-    """
+    """Refuse an output path that is a folder, or whose folder is missing or read-only."""
     if path.is_dir():
         raise InputError(f"cannot write {path}: it is a folder; name a file in it")
     if not path.parent.is_dir():
@@ -69,11 +61,7 @@ def flush(path: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those above it, unless it is there.
-
-    Raises:
-        InputError: if that is not possible.
-    """
+    """Make a folder and those above it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -81,15 +69,12 @@ def make_folder(folder: Path) -> None:
 
 
 def check_folder(folder: Path, source: Path, *, reason: str) -> None:
-    """Refuse a folder that cannot be made or written to, or that is the input.
+    """Refuse an output folder that cannot be made or written to, or that is the input folder.
 
     Args:
-        folder: of the results; nothing is made here.
+        folder: of the results; it is not made here.
         source: folder of the input.
-        reason: why a folder is needed, for who named a file.
-
-    Raises:
-        InputError: saying which.
+        reason: why a folder is needed, for the message if `folder` is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"cannot write {folder}: it is a file, and {reason}; name a folder")

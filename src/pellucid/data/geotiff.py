@@ -1,5 +1,6 @@
-"""GeoTIFF files: where their pixels lie, reading with named errors, and writing whole or not at all."""
+"""GeoTIFF files: the grid of their pixels, and reading with errors that name the file."""
 
+import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,11 @@ from rasterio.windows import Window
 
 from pellucid.errors import InputError
 
-# Pixels by which two grids may differ and still count as one.
+# Pixels by which the corners of equal grids may differ.
 GRID_TOLERANCE = 0.01
-# Side of the decimated image from which units are told.
+# Side in pixels of the decimated image whose values show the unit.
 SAMPLE = 256
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Grid:
     """Where the pixels of a raster lie.
 
     Attributes:
-        crs: coordinate reference system; None where the file names none.
+        crs: coordinate reference system; None if the file names none.
         transform: pixel (column, row) to coordinates.
         width: columns.
         height: rows.
@@ -66,12 +68,16 @@ class Raster:
         path: the file.
         what: what it is to the user, for messages, for instance "optical scene".
 
+    Attributes:
+        doubts: sentences about what seems wrong with the file, though it can be read.
+
     Raises:
-        InputError: if it cannot be opened.
+        InputError: if the file cannot be opened.
     """
 
     def __init__(self, path: Path, what: str) -> None:
         self.path, self.what = path, what
+        self.doubts: list[str] = []
         if not path.exists():
             raise InputError(f"the {what} {path} does not exist, check the path")
         try:
@@ -95,11 +101,16 @@ class Raster:
             self.source.close()
         self.dataset.close()
 
+    def log_doubts(self) -> None:
+        """Log each doubt as a warning."""
+        for doubt in self.doubts:
+            log.warning("%s", doubt)
+
     def align(self, grid: Grid, *, allowed: bool) -> None:
-        """Make every later read use `grid`, warping if `allowed` and needed.
+        """Make every later read use `grid`, by warping where the grids differ.
 
         Raises:
-            InputError: if the grids differ and warping is not allowed, not possible, or finds no overlap.
+            InputError: if the grids differ and warping is not `allowed`, not possible, or finds no overlap.
         """
         if self.grid.matches(grid):
             return
@@ -126,10 +137,10 @@ class Raster:
     def read_array(
         self, indices: list[int] | None = None, window: Window | None = None, size: int | None = None
     ) -> NDArray[Any]:
-        """Return (C, H, W) as stored, of `window`; decimated to at most `size` pixels a side, if given.
+        """Return (C, H, W) as stored, of `window`; decimated to at most `size` pixels a side.
 
         Raises:
-            InputError: if the file is damaged there.
+            InputError: if the file is damaged.
         """
         height, width = (window.height, window.width) if window else (self.grid.height, self.grid.width)
         bands = indices or list(range(1, self.source.count + 1))
@@ -144,12 +155,12 @@ class Raster:
 
 
 def open_raster(path: Path, mode: str = "r", **profile: Any) -> Any:
-    """Return the dataset that rasterio opens, without its warning about files that lie nowhere."""
+    """Return the dataset that rasterio opens, without its warning about files that are not georeferenced."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         return rasterio.open(path, mode, **profile)
 
 
 def first_line(error: Exception) -> str:
-    """Return what a library complains about, short enough for a sentence."""
+    """Return the first line of a library's error, for a sentence."""
     return str(error.__cause__ or error).strip().splitlines()[0].rstrip(".")

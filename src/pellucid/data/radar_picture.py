@@ -1,4 +1,4 @@
-"""Radar to be turned into a picture in colour, and that picture: PNG, JPEG and TIFF, georeferenced or not."""
+"""Radar pictures and the colour pictures made from them: PNG, JPEG and TIFF, georeferenced or not."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,18 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
-from torch import Tensor
 
 from pellucid.data.files import flush, temporary_beside
 from pellucid.data.geotiff import Raster, first_line, open_raster
 from pellucid.data.ranges import ValueRange
 from pellucid.data.raster import FAINTEST_DB
-from pellucid.data.resample import fill_gaps
 from pellucid.data.slice_file import TIFF, errors_named, to_unit
 from pellucid.data.working_file import explain_write_error, write_cog
 from pellucid.errors import InputError
@@ -25,10 +22,10 @@ from pellucid.errors import InputError
 JPEG = (".jpg", ".jpeg")
 WRITABLE = (".png", *JPEG, *TIFF)
 READABLE = (*WRITABLE, ".bmp")
-# Of JPEG, from 1 to 95: what is drawn is not to be spoilt.
+# Quality of a JPEG, from 1 to 95: the highest, to keep fine detail.
 QUALITY = 95
 
-# Pillow's names of pixels with opacity, and of a palette.
+# Pillow's modes with opacity, and what each becomes without it; the modes that are read as they are.
 _SEE_THROUGH = {"LA": "L", "PA": "RGB", "RGBA": "RGB"}
 _PLAIN = ("L", "RGB", "I;16", "I;16B", "I;16L")
 OPAQUE = 255
@@ -40,7 +37,7 @@ class Place:
 
     Attributes:
         profile: coordinate reference system and transform, for rasterio.
-        points: ground control points with their reference system; none where the transform says it all.
+        points: ground control points and their reference system; empty if the transform suffices.
     """
 
     profile: dict[str, Any]
@@ -49,12 +46,12 @@ class Place:
 
 @dataclass(frozen=True)
 class RadarPicture:
-    """A radar image as a model sees it.
+    """A radar image as the input of a model.
 
     Attributes:
-        sar: (P, H, W) float32 in [0, 1]; where there is no data, the nearest pixel that has some.
+        sar: (P, H, W) float32 in [0, 1]; pixels without data are filled from the nearest ones with data.
         valid: (H, W) bool, pixels that hold data.
-        place: where they lie; None where the file does not say.
+        place: where they lie; None if the file does not state it.
     """
 
     sar: NDArray[np.float32]
@@ -63,17 +60,17 @@ class RadarPicture:
 
 
 def read_radar_picture(path: Path, radar: ValueRange) -> RadarPicture:
-    """Return the radar of a grey picture, or of a GeoTIFF of 8 bit or in dB.
+    """Return the radar image in a grey picture, or in a GeoTIFF of 8 bit or in dB.
 
-    8 bit (in a PNG also 16) is taken from 0 to the full scale of its type, dB by the range of `radar`.
+    Values of 8 bit (in a PNG also 16) are scaled by the full scale of their type, dB by the range of `radar`.
 
     Args:
         path: the file.
         radar: polarisations and value range of the model.
 
     Raises:
-        InputError: if it cannot be read, holds no data, is in colour, has other polarisations, or its values
-            are neither.
+        InputError: if the file cannot be read, holds no data, is in colour, has other polarisations, or holds
+            other values.
     """
     _check_suffix(path)
     if path.suffix.lower() in TIFF:
@@ -83,19 +80,19 @@ def read_radar_picture(path: Path, radar: ValueRange) -> RadarPicture:
             f"{path} is a picture of one polarisation, the model needs {', '.join(radar.bands)}; "
             "give a GeoTIFF with these bands"
         )
-    sar = read_gray(path).numpy()
+    sar = read_gray(path)
     return RadarPicture(sar, np.ones(sar.shape[1:], np.bool_))
 
 
 def read_color_picture(path: Path) -> NDArray[np.float32]:
-    """Return a picture in colour of 8 bit, (3, H, W) in [0, 1]; pixels of a GeoTIFF without data are 0.
+    """Return a colour picture of 8 bit, (3, H, W) in [0, 1]; pixels of a GeoTIFF without data are 0.
 
     Raises:
-        InputError: if it cannot be read, or is none.
+        InputError: if it cannot be read or is not a colour picture.
     """
     _check_suffix(path)
     if path.suffix.lower() not in TIFF:
-        return read_color(path).numpy()
+        return read_color(path)
     with Raster(path, "picture") as raster:
         values, valid = _read_bands(raster)
         if values.dtype != np.uint8 or len(values) not in (1, 3):
@@ -106,18 +103,15 @@ def read_color_picture(path: Path) -> NDArray[np.float32]:
 
 
 def write_color_picture(path: Path, picture: NDArray[np.uint8], like: RadarPicture) -> None:
-    """Write a picture where the radar lies, whole or not at all; the format follows the suffix.
+    """Write a picture with the georeference of the radar, whole or not at all; the suffix names the format.
 
-    A TIFF is a Cloud-Optimized GeoTIFF. Where the radar has no data, it is 0 in all bands, which a TIFF then
-    declares to be no data, and what is darker than 1 elsewhere is 1.
+    A TIFF is a Cloud-Optimized GeoTIFF. If the radar lacks data somewhere, all bands are 0 there, a TIFF
+    declares 0 as nodata, and zeros elsewhere become 1.
 
     Args:
         path: the file.
         picture: (H, W, 3).
         like: the radar.
-
-    Raises:
-        InputError: if the folder cannot be written to.
     """
     if not like.valid.all():
         picture = np.where(like.valid[..., None], picture.clip(min=1), 0).astype(np.uint8)
@@ -135,11 +129,7 @@ def write_color_picture(path: Path, picture: NDArray[np.uint8], like: RadarPictu
 
 
 def check_picture_output(path: Path) -> None:
-    """Refuse the name of a file of another format than pictures are written in.
-
-    Raises:
-        InputError: listing the formats.
-    """
+    """Refuse a file name whose suffix is not one of `WRITABLE`."""
     if path.suffix.lower() not in WRITABLE:
         raise InputError(
             f"{path} has the suffix {path.suffix!r}, pictures are written as {', '.join(WRITABLE)}"
@@ -147,13 +137,13 @@ def check_picture_output(path: Path) -> None:
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """Return the pictures in a folder, sorted; hidden files and further folders are left out.
+    """Return the pictures in a folder, sorted, without hidden files and subfolders.
 
     Raises:
-        InputError: if there is no such folder, or none in it.
+        InputError: if the folder is missing or holds no picture.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; name a folder of radar pictures")
+        raise InputError(f"{folder} is not a folder; name a folder of radar pictures")
     found = [
         path
         for path in sorted(folder.iterdir())
@@ -172,6 +162,10 @@ def _check_suffix(path: Path) -> None:
 
 
 def _read_tiff(path: Path, radar: ValueRange) -> RadarPicture:
+    import torch
+
+    from pellucid.data.resample import fill_gaps
+
     with Raster(path, "radar image") as raster:
         values, valid = _read_bands(raster)
         values = _choose(raster, values, radar)
@@ -188,11 +182,11 @@ def _read_tiff(path: Path, radar: ValueRange) -> RadarPicture:
 
 
 def _read_bands(raster: Raster) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return every band but opacity, (C, H, W) as stored, and where they hold data, (H, W)."""
+    """Return every band except opacity, (C, H, W) as stored, and where they hold data, (H, W)."""
     colors = raster.dataset.colorinterp
     indices = [at for at, kind in enumerate(colors, start=1) if kind != ColorInterp.alpha]
     if not indices:
-        raise InputError(f"the {raster.what} {raster.path} has no band but opacity, give another")
+        raise InputError(f"the {raster.what} {raster.path} has only a band of opacity, give another")
     values = raster.read_array(indices)
     try:
         valid = raster.dataset.dataset_mask() > 0
@@ -204,16 +198,12 @@ def _read_bands(raster: Raster) -> tuple[NDArray[Any], NDArray[np.bool_]]:
 
 
 def _choose(raster: Raster, values: NDArray[Any], radar: ValueRange) -> NDArray[Any]:
-    """Return the bands of the model's polarisations, (P, H, W): by their names, or all where they fit.
-
-    Raises:
-        InputError: if there are others, or three different ones where there should be one.
-    """
+    """Return the bands of the model's polarisations, (P, H, W): by their names, or by their number."""
     names = [(name or "").upper() for name in raster.dataset.descriptions][: len(values)]
     if set(radar.bands) <= set(names):
         return values[[names.index(band) for band in radar.bands]]
     if len(radar.bands) == 1 and len(values) == 3:
-        return as_gray(raster.path, np.nan_to_num(values))  # unknown in one band is so in all
+        return as_gray(raster.path, np.nan_to_num(values))  # what is missing in one band is so in all
     if len(values) == len(radar.bands):
         return values
     raise InputError(
@@ -223,11 +213,7 @@ def _choose(raster: Raster, values: NDArray[Any], radar: ValueRange) -> NDArray[
 
 
 def _to_db(path: Path, values: NDArray[Any], dataset: Any, valid: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return values in dB; NaN where they are none.
-
-    Raises:
-        InputError: if they are no dB.
-    """
+    """Return the values in dB, NaN where there is no data; refuse values in another unit."""
     scale, offset = dataset.scales[0], dataset.offsets[0]
     if values.dtype.kind != "f" and scale == 1 and offset == 0:
         raise InputError(
@@ -266,10 +252,10 @@ def _write_tiff(path: Path, picture: NDArray[np.uint8], like: RadarPicture) -> N
 
 
 def read_picture(path: Path) -> NDArray[Any]:
-    """Return (C, H, W) as stored, uint8 or uint16; C is 1 of a grey picture and 3 of one in colour.
+    """Return (C, H, W) as stored, uint8 or uint16; C is 1 for a grey picture and 3 for a colour picture.
 
     Raises:
-        InputError: if the file is missing, damaged, partly transparent or of another kind.
+        InputError: if the file is missing, damaged, partly transparent, or of another kind.
     """
     with errors_named(path, "picture"), Image.open(path) as image:
         plain = _to_plain(path, image)
@@ -278,30 +264,18 @@ def read_picture(path: Path) -> NDArray[Any]:
     return values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
 
 
-def read_gray(path: Path) -> Tensor:
-    """Return a grey picture, (1, H, W) float32 in [0, 1], also one that is stored in three equal channels.
-
-    Raises:
-        InputError: see `read_picture`; or if the channels differ.
-    """
-    return torch.from_numpy(to_unit(as_gray(path, read_picture(path))))
+def read_gray(path: Path) -> NDArray[np.float32]:
+    """Return a grey picture, (1, H, W) float32 in [0, 1]; see `read_picture` and `as_gray`."""
+    return to_unit(as_gray(path, read_picture(path)))
 
 
-def read_color(path: Path) -> Tensor:
-    """Return a picture in colour, (3, H, W) float32 in [0, 1].
-
-    Raises:
-        InputError: see `read_picture`; or if it is grey.
-    """
-    return torch.from_numpy(to_unit(as_color(path, read_picture(path))))
+def read_color(path: Path) -> NDArray[np.float32]:
+    """Return a colour picture, (3, H, W) float32 in [0, 1]; see `read_picture` and `as_color`."""
+    return to_unit(as_color(path, read_picture(path)))
 
 
 def as_gray(path: Path, values: NDArray[Any]) -> NDArray[Any]:
-    """Return (1, H, W) of what `read_picture` gave of `path`.
-
-    Raises:
-        InputError: if the channels differ.
-    """
+    """Return the first of equal channels, (1, H, W); refuse the picture at `path` if they differ."""
     if not (values == values[:1]).all():
         raise InputError(
             f"{path} has three different channels, a radar picture is grey; give the radar, not the optical"
@@ -311,25 +285,21 @@ def as_gray(path: Path, values: NDArray[Any]) -> NDArray[Any]:
 
 
 def as_color(path: Path, values: NDArray[Any]) -> NDArray[Any]:
-    """Return (3, H, W) of what `read_picture` gave of `path`.
-
-    Raises:
-        InputError: if it is grey.
-    """
+    """Return the three channels; refuse the picture at `path` if it is grey."""
     if len(values) == 1:
         raise InputError(
-            f"{path} is grey, an optical picture in colour is needed; give one, or exchange it with the radar"
+            f"{path} is grey, an optical picture in colour is needed; give one, or swap it with the radar"
         )
     return values
 
 
 def _to_plain(path: Path, image: Image.Image) -> Image.Image:
-    """Return the picture without palette, and without an opacity that is full everywhere."""
+    """Return the picture without palette and opacity; refuse it if it is transparent somewhere."""
     if image.mode == "P":
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     if image.mode in _SEE_THROUGH:
         if image.getchannel("A").getextrema() != (OPAQUE, OPAQUE):
-            raise InputError(f"{path} is transparent in places, which no part of a picture may be; fill them")
+            raise InputError(f"{path} is transparent in places; fill them")
         image = image.convert(_SEE_THROUGH[image.mode])
     if image.mode not in _PLAIN or (image.mode == "RGB" and ";16" in str(getattr(image, "tile", ""))):
         raise InputError(

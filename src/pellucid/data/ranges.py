@@ -1,10 +1,10 @@
 """Physical units <-> [0, 1], band by band."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ImageKind: TypeAlias = Literal["sentinel2", "sentinel1", "picture", "slice"]
 
@@ -36,12 +36,12 @@ class ValueRange:
         if not all(high > low for low, high in zip(self.low, self.high, strict=True)):
             raise ValueError(f"high must exceed low in every band, got low={self.low}, high={self.high}")
 
-    def to_unit(self, values: Tensor) -> Tensor:
+    def to_unit(self, values: "Tensor") -> "Tensor":
         """Map (..., C, H, W) in `unit` to [0, 1]; values outside are clipped, NaN stays NaN."""
         low, high = self._limits(values)
         return ((values - low) / (high - low)).clamp(0, 1)
 
-    def from_unit(self, values: Tensor) -> Tensor:
+    def from_unit(self, values: "Tensor") -> "Tensor":
         """Map (..., C, H, W) in [0, 1] back to `unit`, without clipping."""
         low, high = self._limits(values)
         return low + values * (high - low)
@@ -76,10 +76,10 @@ class ValueRange:
         lists = {name: tuple(values[name]) for name in ("bands", "low", "high")}
         return cls(**lists, unit=values["unit"], source=values["source"])
 
-    def _limits(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def _limits(self, values: "Tensor") -> tuple["Tensor", "Tensor"]:
         if values.shape[-3] != len(self.bands):
             raise ValueError(f"values has {values.shape[-3]} bands, the range describes {len(self.bands)}")
-        low, high = (torch.tensor(x, dtype=values.dtype, device=values.device) for x in (self.low, self.high))
+        low, high = (values.new_tensor(limits) for limits in (self.low, self.high))
         return low.view(-1, 1, 1), high.view(-1, 1, 1)
 
 
@@ -101,7 +101,7 @@ SENTINEL1 = ValueRange(
     source="Sentinel-1 GRD; Meraner et al. 2020, doi:10.1016/j.isprsjprs.2020.05.013",
 )
 
-# Pictures: red, green and blue, stretched by whoever made them, from 0 to the largest of the file's type.
+# Pictures: red, green and blue, from 0 to the largest value of the file's type.
 PICTURE = ValueRange(
     bands=("R", "G", "B"),
     low=(0.0,) * 3,
@@ -110,5 +110,5 @@ PICTURE = ValueRange(
     source="the file's data type",
 )
 
-# Slices of a tomogram: grey values, from 0 to the largest of the file's type.
+# Slices of a tomogram: grey values, from 0 to the largest value of the file's type.
 SLICE = ValueRange(bands=("gray",), low=(0.0,), high=(1.0,), unit="full scale", source="the file's data type")

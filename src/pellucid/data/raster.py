@@ -1,22 +1,21 @@
 """Sentinel-1 and Sentinel-2 scenes and cloud maps: files in, tensors in physical units out, by windows."""
 
-import logging
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rasterio.windows import Window
-from torch import Tensor
 
 from pellucid.data.geotiff import SAMPLE, Raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.errors import InputError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Offset = Literal["auto", "none"] | int
-log = logging.getLogger(__name__)
 
 # Reflectance = (DN + offset) / 10000; the offset is -1000 from processing baseline 04.00 on, 2022-01-25
 # (Sentinel-2 product specification, RADIO_ADD_OFFSET and BOA_ADD_OFFSET).
@@ -38,17 +37,18 @@ class OpticalRaster(Raster):
 
     Args:
         path: GeoTIFF of digital numbers or reflectance.
-        bands: names wanted, matched by band description; by position where no band has one.
-        offset: DN to add before dividing by 10000; "none" is 0; "auto" asks the metadata, then the values.
-        allow_missing: bands that may lack; they are read as 0.
+        bands: names of the bands to read, matched by band description; by position if no band has one.
+        offset: DN to add before the division by 10000; "none" is 0; "auto" takes it from the metadata, or
+            else from the values.
+        allow_missing: bands that may be missing; they are read as 0.
 
     Attributes:
-        indices: the file's band, from 1, of each wanted one; None where it lacks.
+        indices: number in the file, from 1, of each band; None if it is missing.
         quantification: reflectance = (stored + add) / quantification.
         add: see `quantification`.
 
     Raises:
-        InputError: if it cannot be opened, lacks a band, is 8-bit, or is not in the order that it claims.
+        InputError: if the file cannot be opened, lacks a band, is 8-bit, or has its bands in another order.
     """
 
     def __init__(
@@ -65,21 +65,19 @@ class OpticalRaster(Raster):
             self.indices = match_bands(self.dataset, bands, path, allow_missing)
             self.bands = bands
             _check_depth(self.dtype, path)
-            self._settle_units(offset)
+            self._find_units(offset)
         except InputError:
             self.close()
             raise
 
-    def read(self, window: Window | None = None, size: int | None = None) -> tuple[Tensor, Tensor]:
-        """Return reflectance (C, H, W) float32, not clipped, and valid (1, H, W) bool; invalid pixels are 0.
-
-        Raises:
-            InputError: if the file is damaged there.
-        """
+    def read(self, window: Window | None = None, size: int | None = None) -> tuple["Tensor", "Tensor"]:
+        """Return reflectance (C, H, W) float32, not clipped, 0 if invalid; and valid (1, H, W) bool."""
         return self.to_reflectance(self.read_array(window=window, size=size))
 
-    def to_reflectance(self, stored: NDArray[Any]) -> tuple[Tensor, Tensor]:
-        """Return what `read` does, from every band of the file as stored, (bands of the file, H, W)."""
+    def to_reflectance(self, stored: NDArray[Any]) -> tuple["Tensor", "Tensor"]:
+        """Return what `read` does, from all bands as stored, (bands of the file, H, W)."""
+        import torch
+
         valid = self.find_valid(stored)
         values = np.zeros((len(self.bands), *stored.shape[1:]), dtype=np.float32)
         for i, index in enumerate(self.indices):
@@ -95,8 +93,8 @@ class OpticalRaster(Raster):
     def find_valid(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
         """Return (H, W): where every wanted band holds data.
 
-        NaN, infinite and declared nodata values do not, except that 0 is nodata only where all bands are 0
-        (single bands of dark water are 0 too), then even undeclared (Sentinel-2 product specification).
+        Invalid are NaN, infinity, the declared nodata value, and 0 in all bands, declared or not (Sentinel-2
+        product specification); 0 in some bands is dark water.
         """
         wanted = stored[[index - 1 for index in self.indices if index is not None]]
         valid: NDArray[np.bool_] = (wanted != 0).any(axis=0)
@@ -107,8 +105,8 @@ class OpticalRaster(Raster):
             valid &= (wanted != nodata).all(axis=0)
         return valid
 
-    def _settle_units(self, offset: Offset) -> None:
-        """Find `quantification` and `add`, and refuse unnamed bands whose order is visibly another."""
+    def _find_units(self, offset: Offset) -> None:
+        """Set `quantification` and `add`, and check the order of unnamed bands."""
         stored = self.read_array(size=SAMPLE)
         valid = self.find_valid(stored)
         sample = stored[[index - 1 for index in self.indices if index is not None]][:, valid]
@@ -120,12 +118,30 @@ class OpticalRaster(Raster):
         elif self.dtype.kind == "f" and not (sample.size and np.median(sample) > BRIGHTEST):
             self.quantification = 1.0
         else:
-            self.add = float(_find_offset(self.dataset, stored[self._known()][:, valid], offset, self.path))
+            self.add = float(self._find_offset(stored[self._sentinel2_bands()][:, valid], offset))
         if sample.size and not any(self.dataset.descriptions):
             self._check_order(np.median(sample, axis=1) + self.add)
 
-    def _known(self) -> list[int]:
-        """Return every Sentinel-2 band of the file, from 0: without the dark ones, cloud seems an offset."""
+    def _find_offset(self, sample: NDArray[Any], offset: Offset) -> int:
+        """Return the DN to add; where the values contradict it, that is a doubt."""
+        darkest = float(np.percentile(sample, 0.1, axis=1).min()) if sample.size else 0.0
+        seems_offset = OFFSET_STARTS[0] <= darkest <= OFFSET_STARTS[1]
+        found = f"{self.path}: values start at {darkest:.0f}"
+        stated = _offset_in_metadata(self.dataset, self.path) if offset == "auto" else offset
+        if stated is None and seems_offset:
+            self.doubts.append(
+                f"{found}, so the offset of processing baseline 04.00 is taken off; --offset none keeps it"
+            )
+            return BASELINE_OFFSET
+        stated = 0 if stated is None or stated == "none" else stated
+        if stated == 0 and seems_offset:
+            self.doubts.append(f"{found}, as if they carried an offset; try --offset -1000")
+        if stated < 0 and sample.size and darkest < -0.8 * stated:
+            self.doubts.append(f"{found}, so the offset {stated} seems taken off already; try --offset none")
+        return stated
+
+    def _sentinel2_bands(self) -> list[int]:
+        """Return every Sentinel-2 band of the file, from 0; without the dark ones, cloud seems an offset."""
         names = [_band_name(text or "") for text in self.dataset.descriptions]
         if not any(names):
             return list(range(self.dataset.count))
@@ -144,7 +160,7 @@ class OpticalRaster(Raster):
 
 
 class RadarRaster(Raster):
-    """A Sentinel-1 scene, VV and VH, in dB or in linear power, which is converted after saying so.
+    """A Sentinel-1 scene, VV and VH, in dB or in linear power, which is converted and counts as a doubt.
 
     Args:
         path: GeoTIFF of two bands, or with bands described as VV and VH.
@@ -158,15 +174,20 @@ class RadarRaster(Raster):
         try:
             self.indices = _match_radar(self.dataset, path)
             self.is_linear = False
-            self.is_linear = self._tell_linear(self.read_db(size=4 * SAMPLE).numpy())
+            self.is_linear = self._holds_power(self._read_db(size=4 * SAMPLE))
         except InputError:
             self.close()
             raise
         if self.is_linear:
-            log.warning("%s holds linear power, not dB: it is converted", path)
+            self.doubts.append(f"{path} holds linear power, not dB: it is converted")
 
-    def read_db(self, window: Window | None = None, size: int | None = None) -> Tensor:
+    def read_db(self, window: Window | None = None, size: int | None = None) -> "Tensor":
         """Return backscatter (2, H, W) float32 in dB, VV and VH; NaN where there is none."""
+        import torch
+
+        return torch.from_numpy(self._read_db(window, size))
+
+    def _read_db(self, window: Window | None = None, size: int | None = None) -> NDArray[np.float32]:
         values = self.read_array(self.indices, window, size).astype(np.float32)
         nodata = self.dataset.nodata
         if nodata is not None:
@@ -175,10 +196,9 @@ class RadarRaster(Raster):
         if self.is_linear:
             values = 10 * np.log10(np.where(values > 0, values, np.nan))
         values[~np.isfinite(values) | (values < FAINTEST_DB)] = np.nan
-        return torch.from_numpy(values)
+        return values
 
-    def _tell_linear(self, sample: NDArray[np.float32]) -> bool:
-        """Whether the values are linear power."""
+    def _holds_power(self, sample: NDArray[np.float32]) -> bool:
         found = sample[np.isfinite(sample)]
         if not found.size or not found.any():
             raise InputError(f"the radar scene {self.path} holds no data, give another")
@@ -207,21 +227,25 @@ class CloudRaster(Raster):
         try:
             if self.dataset.count != 1:
                 raise InputError(f"the cloud map {path} has {self.dataset.count} bands, must have one")
-            self.high = 1.0
-            sample = self.read(size=4 * SAMPLE, clip=False)
+            sample = self._read_known(size=4 * SAMPLE)
             self.high = self._find_high(float(sample.min()), float(sample.max()))
         except InputError:
             self.close()
             raise
 
-    def read(self, window: Window | None = None, size: int | None = None, *, clip: bool = True) -> Tensor:
+    def read(self, window: Window | None = None, size: int | None = None) -> "Tensor":
         """Return (1, H, W) float32 in [0, 1]; 0 where the map holds no data."""
+        import torch
+
+        return (torch.from_numpy(self._read_known(window, size)) / self.high).clamp(0, 1)
+
+    def _read_known(self, window: Window | None = None, size: int | None = None) -> NDArray[np.float32]:
+        """Return (1, H, W) as stored; 0 where the map holds no data."""
         stored = self.read_array([1], window, size).astype(np.float32)
         nodata = self.dataset.nodata
         if nodata:
             stored[stored == nodata] = 0
-        values = torch.from_numpy(stored).nan_to_num(0, 0, 0) / self.high
-        return values.clamp(0, 1) if clip else values
+        return np.nan_to_num(stored, copy=False, nan=0, posinf=0, neginf=0)
 
     def _find_high(self, lowest: float, highest: float) -> float:
         """Return the value that means certainly cloud."""
@@ -235,52 +259,34 @@ class CloudRaster(Raster):
         )
 
 
-def read_optical(
-    path: Path, bands: tuple[str, ...], *, offset: Offset = "auto", window: Window | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return reflectance clipped to [0, 1], (C, H, W) float32, and valid, (1, H, W) bool.
-
-    Args:
-        path: GeoTIFF, matched by band description, or by position where no band has one.
-        bands: names, for instance `SENTINEL2.bands`.
-        offset: DN to add before dividing by 10000; "none" is 0; "auto" asks the metadata, then the values.
-        window: the part to read; None for all.
-
-    Raises:
-        InputError: if the file cannot be read, lacks a band, or is 8-bit.
-    """
+def read_optical(path: Path, bands: tuple[str, ...], *, offset: Offset = "auto") -> tuple["Tensor", "Tensor"]:
+    """Return reflectance in [0, 1], (C, H, W) float32, and valid, (1, H, W) bool; see `OpticalRaster`."""
     with OpticalRaster(path, bands, offset=offset) as raster:
-        values, valid = raster.read(window)
+        raster.log_doubts()
+        values, valid = raster.read()
     return SENTINEL2.select(bands).to_unit(values), valid
 
 
-def read_radar(path: Path, window: Window | None = None) -> Tensor:
-    """Return backscatter scaled to [0, 1] by `SENTINEL1`, (2, H, W) float32, NaN where there is none.
-
-    Raises:
-        InputError: if the file cannot be read, lacks VV or VH, or is no backscatter.
-    """
+def read_radar(path: Path) -> "Tensor":
+    """Return backscatter scaled to [0, 1] by `SENTINEL1`, (2, H, W) float32, NaN where there is none."""
     with RadarRaster(path) as raster:
-        return SENTINEL1.to_unit(raster.read_db(window))
+        raster.log_doubts()
+        return SENTINEL1.to_unit(raster.read_db())
 
 
-def read_cloud(path: Path, window: Window | None = None) -> Tensor:
-    """Return cloud probability, (1, H, W) float32 in [0, 1]; 0 where the map holds no data.
-
-    Raises:
-        InputError: if the file cannot be read or holds neither a mask, nor probabilities, nor percent.
-    """
+def read_cloud(path: Path) -> "Tensor":
+    """Return cloud probability, (1, H, W) float32 in [0, 1]; 0 where the map holds no data."""
     with CloudRaster(path) as raster:
-        return raster.read(window)
+        return raster.read()
 
 
 def match_bands(
     dataset: Any, bands: tuple[str, ...], path: Path, allow_missing: tuple[str, ...] = ()
 ) -> list[int | None]:
-    """Return the dataset's band, from 1, of each wanted one; None for one that may lack and does.
+    """Return the number in the file, from 1, of each band; None for a missing one that may be missing.
 
     Raises:
-        InputError: naming the bands that lack, or how many there are and should be.
+        InputError: if another band is missing, or the number of unnamed bands fits none of the known orders.
     """
     if not any(dataset.descriptions):
         return _match_positions(dataset.count, bands, path, allow_missing)
@@ -308,7 +314,7 @@ def _check_depth(dtype: np.dtype[Any], path: Path) -> None:
 def _match_positions(
     count: int, bands: tuple[str, ...], path: Path, allow_missing: tuple[str, ...]
 ) -> list[int | None]:
-    """Match unnamed bands: all of Level 1C, or all but B10 (Level 2A), or just the wanted ones, in order."""
+    """Match unnamed bands by their number: those wanted, all of Level 1C, or all but B10 (Level 2A)."""
     level_2a = tuple(band for band in SENTINEL2.bands if band != "B10")
     for names in (bands, SENTINEL2.bands, level_2a):
         if len(names) == count:
@@ -350,36 +356,8 @@ def _match_radar(dataset: Any, path: Path) -> list[int]:
     )
 
 
-def _find_offset(dataset: Any, sample: NDArray[Any], offset: Offset, path: Path) -> int:
-    """Return the DN to add, and warn where the values contradict it."""
-    darkest = float(np.percentile(sample, 0.1, axis=1).min()) if sample.size else 0.0
-    seems_offset = OFFSET_STARTS[0] <= darkest <= OFFSET_STARTS[1]
-    told = _offset_in_metadata(dataset, path) if offset == "auto" else 0 if offset == "none" else offset
-    if told is None:
-        if seems_offset:
-            log.warning(
-                "%s: values start at %.0f, so the offset of processing baseline 04.00 is taken off; "
-                "--offset none keeps it",
-                path,
-                darkest,
-            )
-        return BASELINE_OFFSET if seems_offset else 0
-    if told == 0 and seems_offset:
-        log.warning(
-            "%s: values start at %.0f, as if they carried an offset; try --offset -1000", path, darkest
-        )
-    if told < 0 and sample.size and darkest < -0.8 * told:
-        log.warning(
-            "%s: values start at %.0f, so the offset %d seems taken off already; try --offset none",
-            path,
-            darkest,
-            told,
-        )
-    return told
-
-
 def _offset_in_metadata(dataset: Any, path: Path) -> int | None:
-    """Return the offset that tags or the product's name tell, None where they are silent."""
+    """Return the offset by the tags or the product's name; None if neither states it."""
     tags = {key.upper(): value for key, value in dataset.tags().items()}
     for key in ("RADIO_ADD_OFFSET", "BOA_ADD_OFFSET"):
         if key in tags:

@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, interpolate, max_pool2d
 
@@ -40,12 +39,14 @@ def fill_gaps(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[
     """
     if known.all() or not known.any():
         return np.nan_to_num(values, nan=0.0) if not known.any() else values
+    from scipy.ndimage import distance_transform_edt
+
     nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
     return values[:, nearest[0], nearest[1]]
 
 
 def cells_inside(mask: Tensor, features: Tensor) -> Tensor:
-    """Return which cells of (B, C, h, w) features hold a pixel of the (B, 1, H, W) mask, (B, 1, h, w)."""
+    """Return (B, 1, h, w): the cells of (B, C, h, w) features with a pixel of the (B, 1, H, W) mask."""
     return adaptive_max_pool2d(mask.float(), features.shape[-2:]) > 0
 
 

@@ -1,6 +1,6 @@
-"""Reading image files of grey slices: PNG and TIFF, 8 or 16 bit or floating point, one page or a stack.
+"""Reading grey slices: PNG and TIFF, 8 or 16 bit or floating point, one page or a stack.
 
-TIFF is read page by page, so that a stack may be larger than the memory.
+A TIFF is read page by page, so that a stack may be larger than the memory.
 """
 
 import struct
@@ -23,7 +23,7 @@ from pellucid.errors import InputError
 TIFF = (".tif", ".tiff")
 READABLE = (".png", *TIFF, ".jpg", ".jpeg", ".bmp")
 
-# The value that is white, by data type; of floating point, 1.
+# The value of white by data type; in floating point it is 1.
 WHITE: dict[np.dtype[Any], float] = {np.dtype("uint8"): 255.0, np.dtype("uint16"): 65535.0}
 # Pillow's names of grey pixels.
 _GREY: dict[str, np.dtype[Any]] = {
@@ -33,7 +33,7 @@ _GREY: dict[str, np.dtype[Any]] = {
 }
 # TIFF 6.0, tags 296 (ResolutionUnit) and 262 (PhotometricInterpretation).
 NO_UNIT, INCH, CENTIMETRE = 1, 2, 3
-# What the libraries raise for files that are damaged or none of theirs.
+# What the libraries raise for files that are damaged or in another format.
 _BROKEN: tuple[type[Exception], ...] = (
     OSError,
     SyntaxError,
@@ -50,16 +50,16 @@ _BROKEN: tuple[type[Exception], ...] = (
 
 @dataclass(frozen=True)
 class SliceInfo:
-    """What a file of slices holds, or is to hold.
+    """What a file of slices holds or will hold.
 
     Attributes:
         num_pages: slices in the file.
         height: rows of every page.
         width: columns of every page.
         dtype: uint8, uint16 or floating point.
-        resolution: pixels per unit, along x and y; None where the file says nothing.
-        resolution_unit: TIFF's number for it: 1 none, 2 inch, 3 centimetre.
-        description: the text that came with a TIFF, for instance ImageJ's unit and spacing.
+        resolution: pixels per unit, along x and y; None if the file does not state it.
+        resolution_unit: TIFF's number of the unit: 1 none, 2 inch, 3 centimetre.
+        description: the text in a TIFF, for instance ImageJ's unit and spacing.
     """
 
     num_pages: int
@@ -71,7 +71,7 @@ class SliceInfo:
     description: str = ""
 
     def enlarged(self, factor: int) -> Self:
-        """Return what describes the same slices with `factor` times as many rows and columns."""
+        """Return the description of the same slices with `factor` times as many rows and columns."""
         resolution = self.resolution and (self.resolution[0] * factor, self.resolution[1] * factor)
         return replace(self, height=self.height * factor, width=self.width * factor, resolution=resolution)
 
@@ -80,7 +80,7 @@ def read_info(path: Path) -> SliceInfo:
     """Return what the file holds, from its header alone.
 
     Raises:
-        InputError: if it is missing, damaged, of a format or data type that is not read here.
+        InputError: if the file is missing or damaged, or its format or data type is not supported.
     """
     with errors_named(path):
         if _is_tiff(path):
@@ -91,7 +91,7 @@ def read_info(path: Path) -> SliceInfo:
 
 
 def read_slice(path: Path, page: int = 0) -> NDArray[Any]:
-    """Return (H, W) in the type of the file, of page `page`, counted from 0; larger is brighter.
+    """Return page `page`, counted from 0, (H, W) in the type of the file; larger is brighter.
 
     Raises:
         InputError: if the file cannot be read, the page is in colour or of another size than the first, or
@@ -103,25 +103,22 @@ def read_slice(path: Path, page: int = 0) -> NDArray[Any]:
 
 
 def read_slices(path: Path, *, is_image: bool = True) -> Iterator[NDArray[Any]]:
-    """Give every page as `read_slice` does, one after the other, opening the file once.
+    """Yield every page as `read_slice` returns it, and open the file only once.
 
     Args:
         path: the file.
-        is_image: refuse floating-point values outside [0, 1]; a map of something else may hold them.
-
-    Raises:
-        InputError: see `read_slice`.
+        is_image: refuse floating-point values outside [0, 1]; other maps may hold them.
     """
     return _read(path, None, is_image=is_image)
 
 
 def to_unit(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Map values of a slice to [0, 1] by the full scale of their type: uint8 / 255, uint16 / 65535."""
+    """Map values to [0, 1] by the full scale of their type: uint8 / 255, uint16 / 65535."""
     return np.asarray(values / np.float32(WHITE.get(values.dtype, 1.0)), dtype=np.float32)
 
 
 def from_unit(values: NDArray[np.floating[Any]], dtype: DTypeLike) -> NDArray[Any]:
-    """Map [0, 1] to the full scale of `dtype`: clipped, and rounded to the nearest for integers."""
+    """Map [0, 1] to the full scale of `dtype`, clipped, and rounded if that is an integer type."""
     dtype = np.dtype(dtype)
     white = WHITE.get(dtype)
     values = np.clip(values, 0, 1)
@@ -129,13 +126,13 @@ def from_unit(values: NDArray[np.floating[Any]], dtype: DTypeLike) -> NDArray[An
 
 
 def find_files(folder: Path, pattern: str = "*") -> list[Path]:
-    """Return the slice files in a folder, sorted; hidden files and folders are left out.
+    """Return the slice files in a folder, sorted, without hidden files and folders.
 
     Raises:
-        InputError: if there is no such folder, or nothing in it fits.
+        InputError: if the folder is missing, or no slice in it matches.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; name a folder of slices")
+        raise InputError(f"{folder} is not a folder; name a folder of slices")
     found = [
         path
         for path in sorted(folder.glob(pattern))
@@ -158,11 +155,7 @@ def _is_tiff(path: Path) -> bool:
 
 @contextmanager
 def errors_named(path: Path, what: str = "slice") -> Iterator[None]:
-    """Turn what the libraries raise into an error that names the file.
-
-    Raises:
-        InputError: if the file, which is `what` to the user, is missing or damaged.
-    """
+    """Turn what the libraries raise into an error that names the file, which is a `what` to the user."""
     try:
         yield
     except InputError:
@@ -177,7 +170,6 @@ def errors_named(path: Path, what: str = "slice") -> Iterator[None]:
 
 
 def _read(path: Path, pages: list[int] | None, *, is_image: bool = True) -> Iterator[NDArray[Any]]:
-    """Give the pages, or all of them."""
     with errors_named(path):
         if _is_tiff(path):
             with tifffile.TiffFile(path) as file:
@@ -201,7 +193,9 @@ def _describe_tiff(path: Path, file: tifffile.TiffFile) -> SliceInfo:
     dtype = np.dtype(page.dtype or "void").newbyteorder("=")
     _check_dtype(path, dtype, page.bitspersample)
     _check_whole(path, file)
-    description = "" if page.description[:1] in "{<" else page.description  # JSON and XML repeat the size
+    description = (
+        "" if page.description[:1] in "{<" else page.description
+    )  # JSON and XML would state the old size
     return SliceInfo(
         num_pages=_count_pages(path, file),
         height=page.imagelength,
@@ -221,7 +215,7 @@ def _first(file: tifffile.TiffFile) -> tifffile.TiffPage:
 
 
 def _read_resolution(page: tifffile.TiffPage) -> tuple[float, float] | None:
-    """Return pixels per unit; without a unit only ImageJ's count, whose description has the unit."""
+    """Return pixels per unit; without a unit only for ImageJ, which keeps the unit in its description."""
     if page.resolutionunit == NO_UNIT and not page.is_imagej:
         return None
     x, y = page.get_resolution()
@@ -229,11 +223,7 @@ def _read_resolution(page: tifffile.TiffPage) -> tuple[float, float] | None:
 
 
 def _count_pages(path: Path, file: tifffile.TiffFile) -> int:
-    """Return the slices of the file; ImageJ's stacks above 4 GB describe the first alone.
-
-    Raises:
-        InputError: if such a stack is cut short.
-    """
+    """Return the number of slices in the file; ImageJ's stacks above 4 GB describe only the first."""
     first = _first(file)
     images = int((file.imagej_metadata or {}).get("images", 1))
     if len(file.pages) > 1 or images == 1 or first.compression != tifffile.COMPRESSION.NONE:
@@ -244,7 +234,7 @@ def _count_pages(path: Path, file: tifffile.TiffFile) -> int:
 
 
 def _check_whole(path: Path, file: tifffile.TiffFile) -> None:
-    """Refuse a TIFF that names a further page beyond its end: it would seem a shorter stack."""
+    """Refuse a TIFF whose next page lies beyond the end of the file: it would look like a shorter stack."""
     last = file.pages[len(file.pages) - 1]
     kind, handle = file.tiff, file.filehandle
     handle.seek(last.offset)
@@ -257,7 +247,7 @@ def _check_whole(path: Path, file: tifffile.TiffFile) -> None:
 
 def _read_page(path: Path, file: tifffile.TiffFile, info: SliceInfo, page: int) -> NDArray[Any]:
     first = _first(file)
-    if len(file.pages) <= page < info.num_pages:  # ImageJ: the pixels of all pages in one row
+    if len(file.pages) <= page < info.num_pages:  # ImageJ: the pixels of all pages are stored in one block
         size = info.height * info.width
         start = first.dataoffsets[0] + page * first.nbytes
         flat = file.filehandle.read_array(info.dtype.newbyteorder(file.byteorder), size, start)
@@ -275,12 +265,12 @@ def _read_page(path: Path, file: tifffile.TiffFile, info: SliceInfo, page: int) 
 
 
 def name_shape(shape: tuple[int, ...]) -> str:
-    """Return the sides for a message, `256 x 256`."""
+    """Return the sides as text, `256 x 256`."""
     return " x ".join(map(str, shape))
 
 
 def _decode(path: Path, chosen: tifffile.TiffPage | tifffile.TiffFrame, page: int) -> NDArray[Any]:
-    """Return (H, W) or (H, W, C); GDAL knows compressions (LZW, Zstandard) that tifffile alone does not."""
+    """Return (H, W) or (H, W, C); GDAL reads compressions (LZW, Zstandard) that tifffile alone does not."""
     try:
         values = chosen.asarray()
     except (ValueError, KeyError, ImportError) as error:
@@ -293,7 +283,6 @@ def _decode(path: Path, chosen: tifffile.TiffPage | tifffile.TiffFrame, page: in
 
 
 def _describe_image(path: Path, image: Image.Image) -> SliceInfo:
-    """Return what a file that Pillow opened holds."""
     stored = str(getattr(image, "tile", ""))
     if image.mode != "RGB" and image.mode not in _GREY:
         raise InputError(

@@ -32,17 +32,17 @@ CM_PER_INCH = 2.54
 
 @contextmanager
 def write_slices(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]], None]]:
-    """Give a function that appends a page, (H, W) of `info.dtype`, to the PNG or TIFF at `path`.
+    """Yield a function that appends a page, (H, W) of `info.dtype`, to the PNG or TIFF at `path`.
 
-    The file appears at the end, whole and read back; if anything fails, nothing is left.
+    The file appears at the end, complete and read back; if anything fails, nothing is left.
 
     Args:
         path: its suffix names the format.
-        info: what the file is to hold.
+        info: what the file will hold.
 
     Raises:
-        InputError: if the format cannot hold that, the folder cannot be written to, or the disk returns
-            something else than was written.
+        InputError: if the format cannot hold that, the folder cannot be written to, or the file does not read
+            back as written.
         ValueError: if a page has another shape or type, or pages are missing.
     """
     check_output(path, info)
@@ -63,23 +63,19 @@ def write_slices(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]
             raise ValueError(f"{len(sums)} pages were written, {info.num_pages} announced")
         flush(temporary)
         if [_sum(values) for values in read_slices(temporary, is_image=False)] != sums:
-            raise InputError(f"{path} reads back otherwise than it was written; check the disk")
+            raise InputError(f"{path} did not read back as written, check the disk")
         temporary.replace(path)
 
 
 def check_output(path: Path, info: SliceInfo) -> None:
-    """Refuse a file name whose format cannot hold what `info` describes.
-
-    Raises:
-        InputError: saying what can.
-    """
+    """Refuse a file name whose format cannot hold what `info` describes."""
     suffix = path.suffix.lower()
     if suffix not in WRITABLE:
         raise InputError(f"{path} has the suffix {suffix!r}, slices are written as {', '.join(WRITABLE)}")
     if suffix not in TIFF and (info.num_pages > 1 or info.dtype not in WHITE):
         found = f"{info.num_pages} pages" if info.num_pages > 1 else f"{info.dtype} values"
         raise InputError(f"{path} cannot hold {found}, a PNG has one page of 8 or 16 bit; name a .tif")
-    # Above twice this limit Pillow refuses to read, for fear of files that unpack to fill the memory.
+    # Above twice this limit, Pillow refuses to read a file, as it may be a decompression bomb.
     limit = Image.MAX_IMAGE_PIXELS
     if suffix not in TIFF and limit and info.height * info.width > 2 * limit:
         raise InputError(
@@ -97,7 +93,7 @@ def _check_page(values: NDArray[Any], info: SliceInfo) -> None:
 
 @contextmanager
 def _open_writer(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]], None]]:
-    """Give a function that appends a page, compressed without loss."""
+    """Yield a function that appends a page, compressed without loss."""
     if path.suffix.lower() not in TIFF:
         yield lambda values: Image.fromarray(values).save(path, dpi=_find_dpi(info))
         return
@@ -121,7 +117,7 @@ def _append(writer: tifffile.TiffWriter, values: NDArray[Any], info: SliceInfo) 
 
 
 def _find_dpi(info: SliceInfo) -> tuple[float, float] | None:
-    """Return pixels per inch, which Pillow turns into a PNG's pixels per metre; None without a unit."""
+    """Return pixels per inch, which Pillow converts to a PNG's pixels per metre; None without a unit."""
     inches = {INCH: 1.0, CENTIMETRE: CM_PER_INCH}.get(info.resolution_unit)
     return (info.resolution[0] * inches, info.resolution[1] * inches) if info.resolution and inches else None
 

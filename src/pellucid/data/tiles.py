@@ -1,8 +1,8 @@
-"""How a scene is cut into overlapping tiles and put together again without seams.
+"""Cutting a scene into overlapping tiles, and blending the tiles again without seams.
 
-The weights of a tile are whole numbers that fall linearly towards its sides. All sums are taken in float64,
-where products and sums of such numbers and float32 values are exact: a network that returns its input gives
-it back bit by bit, and the order of the tiles does not matter.
+The weights of a tile are whole numbers that fall linearly towards its sides. Sums are in float64, where
+products and sums of such numbers and float32 values are exact: if a network returns its input, so does the
+blend, bit for bit, and the order of the tiles does not matter.
 """
 
 from collections.abc import Iterator
@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class TileGrid:
-    """Tiles that cover a scene; those in a row share their rows.
+    """Tiles that cover a scene, in rows and columns.
 
-    Starts are multiples of `stride`. The last tile of a row may reach over the edge of the scene by less
-    than `stride`, and a scene smaller than a tile gets tiles of its own size, rounded up to the stride.
+    Tiles start at multiples of `stride`. The last tile of a row may extend beyond the scene by less than
+    `stride`. In a scene smaller than a tile, the tile has the size of the scene, rounded up to the stride.
 
     Args:
         height: rows of the scene.
         width: columns of the scene.
         tile: side of a tile in pixels.
         overlap: pixels that neighbouring tiles share.
-        stride: both must be multiples of it; 1 for none.
-        margin: pixels along the sides of a tile that do not count, except along the edge of the scene.
+        stride: `tile` and `overlap` must be multiples of it.
+        margin: pixels along the sides of a tile with weight 0, except along the edge of the scene.
 
     Raises:
-        ValueError: if `tile` or `overlap` is no multiple of `stride`, the overlap not below the tile, or
-            shorter than the two margins in it.
+        ValueError: if `tile` or `overlap` is not a multiple of `stride`, or the overlap reaches the tile or
+            is shorter than two margins.
     """
 
     height: int
@@ -77,25 +77,22 @@ class TileGrid:
 
     @cached_property
     def row_sums(self) -> NDArray[np.float64]:
-        """(height,) sum of the weights of all tiles, along a column; the sum at a pixel is the product."""
+        """(height,) sums of the weights along a column; at a pixel, the sum is row sum times column sum."""
         return self._sums(self.height, self.tops, self.tile_height)
 
     @cached_property
     def column_sums(self) -> NDArray[np.float64]:
-        """(width,) as `row_sums`, along a row."""
+        """(width,) sums of the weights along a row."""
         return self._sums(self.width, self.lefts, self.tile_width)
 
     def weights(self, top: int, left: int) -> NDArray[np.float64]:
-        """Return (tile_height, tile_width) whole numbers for the tile that starts there.
-
-        They are 0 in the margin, 1 beside it, and largest where no neighbour reaches.
-        """
+        """Return (tile_height, tile_width) whole numbers: 0 in the margin, then growing to the middle."""
         return np.outer(
             self._ramp(top, self.tile_height, self.height), self._ramp(left, self.tile_width, self.width)
         )
 
     def shares(self, top: int, left: int) -> NDArray[np.float64]:
-        """Return (tile_height, tile_width): its weights over the sum of all tiles'; beyond the scene, 0."""
+        """Return (tile_height, tile_width): weights divided by the sum over all tiles; 0 beyond the scene."""
         weights = self.weights(top, left)
         rows, columns = self.row_sums[top:][: self.tile_height], self.column_sums[left:][: self.tile_width]
         weights[: len(rows), : len(columns)] /= np.outer(rows, columns)
@@ -128,7 +125,7 @@ class TileGrid:
 
 
 class Blender:
-    """Sums up the tiles of one row after the other, and gives back rows that no later tile reaches.
+    """Sums up the tiles row by row, and returns pixels that no later tile covers.
 
     Args:
         grid: the tiles.
@@ -141,7 +138,7 @@ class Blender:
         self.sums = np.zeros((bands, grid.tile_height, grid.lefts[-1] + grid.tile_width))
 
     def start_row(self, top: int) -> None:
-        """Move on to the tiles that start at row `top`, dropping the rows above."""
+        """Go on to the tiles that start at row `top`, and drop the rows above."""
         step = min(top - self.top, self.sums.shape[1])
         kept = self.sums.shape[1] - step
         self.sums[:, :kept] = self.sums[:, step:].copy()
@@ -149,19 +146,19 @@ class Blender:
         self.top = top
 
     def add(self, left: int, tile: NDArray[np.float32]) -> None:
-        """Add a tile, (C, tile_height, tile_width), of the row at hand."""
+        """Add a tile, (C, tile_height, tile_width), of the current row."""
         self.sums[:, :, left : left + self.grid.tile_width] += tile * self.grid.weights(self.top, left)
 
     def blend(self, rows: slice, columns: slice) -> NDArray[np.float64]:
-        """Return the blended pixels of the scene, (C, rows, columns); every tile there must be added."""
+        """Return blended pixels of the scene, (C, rows, columns), once every tile there is added."""
         part = self.sums[:, rows.start - self.top : rows.stop - self.top, columns]
         return part / np.outer(self.grid.row_sums[rows], self.grid.column_sums[columns])
 
 
 def reflect(first: int, last: int, size: int) -> NDArray[np.intp]:
-    """Return the pixels, of 0 ... size - 1, to read for first ... last - 1: beyond the edges, mirrored.
+    """Return the pixels, in 0 ... size - 1, to read for first ... last - 1: mirrored beyond the edges.
 
-    The edge pixel itself is not repeated, and far outside the image runs back and forth.
+    The edge pixel is not repeated; far outside, the image is mirrored again and again.
     """
     period = max(1, 2 * (size - 1))
     at = np.arange(first, last) % period

@@ -1,7 +1,7 @@
-"""Texts as numbers that a text encoder takes, in the file format of Hugging Face's tokenizers.
+"""Texts as the numbers that a text encoder takes, in the file format of Hugging Face's tokenizers.
 
-A tokenizer of whole words is learnt from the prompts of a dataset, or taken from a published model. It is one
-file, `tokenizer.json`, kept with the weights, to which other ids would mean other words.
+A tokenizer of whole words is made from the prompts of a dataset; the tokenizer of a published model can be
+used instead. Either is one file, `tokenizer.json`, kept with the weights, which are of no use without it.
 """
 
 import json
@@ -16,16 +16,16 @@ from torch import Tensor
 
 from pellucid.errors import InputError
 
-# The file in a run folder or a folder of transformers; and that folder inside a whole model.
+# Name of the file in a run folder and in a folder of transformers; its folder in a published model.
 TOKENIZER, SUBFOLDER = "tokenizer.json", "tokenizer"
-# The first words of a whole-word vocabulary, with the ids 0 to 3.
+# A whole-word vocabulary begins with these, with the ids 0 to 3.
 SPECIAL = PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "[START]", "[END]"
-# A word, or one sign that is neither part of a word nor a space.
+# A word, or a sign that is neither part of a word nor a space.
 WORDS = r"\w+|[^\w\s]"
 # Ids per text, of CLIP. Radford et al. 2021, arXiv:2103.00020
 LENGTH = 77
 
-# The published vocabulary, in its order: words of prompts, everyday words, and signs.
+# The published vocabulary, in its order: the words of prompts, everyday words, and signs.
 PROMPT_WORDS = """
 colorise image region season tropical temperate arctic winter spring summer autumn fall north south east west
 land water ocean sea coast mountain forest desert urban rural
@@ -37,7 +37,7 @@ might can this that these those i you he she it we they me him her us them my yo
 yours ours theirs
 """
 SIGNS = ", . ! ? : ; ( ) [ ] { } - _"
-# Then come the numbers below the first, and entries that match no text, up to SIZE words.
+# Then follow the numbers below NUM_NUMBERS, and entries that no text uses, up to SIZE.
 NUM_NUMBERS, SIZE = 100, 1000
 
 
@@ -62,11 +62,12 @@ class Tokenizer:
         self.length: int = length
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Return (B, L) int64: start, words, end, padding; of a text that is too long, the beginning.
+        """Return (B, L) int64: start, words, end, padding.
 
-        A tokenizer of whole words then leaves out the end as well, as published; CLIP's keeps it.
+        A text that is too long is cut; a tokenizer of whole words then cuts the end too, as published, and
+        CLIP's keeps it.
         """
-        # One by one: threads of the library's own would bar the workers of a data loader from forking.
+        # One by one: a batch would start threads of the library, after which data loaders cannot fork.
         rows = [self._backend.encode(text).ids[: self.length] for text in texts]
         return torch.tensor(rows, dtype=torch.int64).view(-1, self.length)
 
@@ -82,7 +83,7 @@ class Tokenizer:
         return nothing.ids[sum(nothing.attention_mask) - 1]
 
     def unknown(self, text: str) -> tuple[str, ...]:
-        """Return the parts of a text, as written there, for which there is no id."""
+        """Return the parts of a text that have no id, as they are written."""
         if (nothing := getattr(self._backend.model, "unk_token", None)) is None:
             return ()
         row = self._backend.encode(text, add_special_tokens=False)
@@ -96,7 +97,7 @@ class Tokenizer:
 
 
 def learn_tokenizer(texts: Iterable[str], *, size: int = 1000, length: int = LENGTH) -> Tokenizer:
-    """Return a tokenizer of the words of these texts, the most frequent first, ties by alphabet.
+    """Return a tokenizer of the words of these texts, the most frequent first, then by alphabet.
 
     Args:
         texts: for instance the prompts of all training samples, in any order.
@@ -104,7 +105,7 @@ def learn_tokenizer(texts: Iterable[str], *, size: int = 1000, length: int = LEN
         length: ids per text.
 
     Raises:
-        InputError: if the vocabulary is too small, or a text has more words than the length leaves room for.
+        InputError: if the vocabulary is too small, or a text has too many words for the length.
     """
     split = [_words(text) for text in texts]
     longest = max(split, key=len, default=[])
@@ -141,15 +142,15 @@ def word_tokenizer(vocabulary: Mapping[str, int], *, length: int = LENGTH) -> To
 
 
 def read_tokenizer(path: Path, *, length: int = LENGTH) -> Tokenizer:
-    """Return the tokenizer of a file or folder; nothing is fetched from elsewhere.
+    """Return the tokenizer of a file or folder; nothing is downloaded.
 
     Args:
         path: a run folder or its `tokenizer.json`; a folder of transformers, or the model folder above it;
             or a published vocabulary, a JSON file of words and ids.
-        length: ids per text where the file does not give it; that of a run does.
+        length: ids per text if the file does not state it; the file of a run does.
 
     Raises:
-        InputError: if there is none, it cannot be read, or it is none of these.
+        InputError: if there is no tokenizer, or it cannot be read.
     """
     if path.is_dir():
         return _read_folder(path, length)
@@ -190,7 +191,7 @@ def _splitter() -> pre_tokenizers.PreTokenizer:
 
 
 def _read_json(path: Path) -> dict[str, int]:
-    """Return the content of a file, whose values are ids where it is a vocabulary."""
+    """Return the content of a file; its values are ids if it is a vocabulary."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -212,7 +213,7 @@ def _read_folder(folder: Path, length: int) -> Tokenizer:
 
 
 def _read_pretrained(folder: Path, length: int) -> Tokenizer:
-    """Return the tokenizer of a folder of transformers, which names the padding token in another file."""
+    """Return the tokenizer of a folder of transformers, which keeps its padding token in another file."""
     from transformers import AutoTokenizer
 
     try:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import torch
 from pydantic import Field
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
@@ -155,6 +154,8 @@ def change_low_resolution(
 
     Each has its probability, and is clipped to [0, 1]. Contrast is a factor about black, brightness is added.
     """
+    from scipy.ndimage import gaussian_filter
+
     image = batch.degraded
     if _chance(augment.intensity, generator):
         contrast, brightness = (_between(x, generator) for x in (augment.contrast, augment.brightness))

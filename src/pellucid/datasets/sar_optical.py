@@ -146,7 +146,8 @@ class SarOptical(Patches):
             InputError: if a file is damaged, not grey or not in colour, or the two differ in size.
         """
         pair = self.pairs[index]
-        sar, target = read_gray(pair.sar)[None], read_color(pair.optical)[None]
+        images = read_gray(pair.sar), read_color(pair.optical)
+        sar, target = (torch.from_numpy(image)[None] for image in images)
         if sar.shape[-2:] != target.shape[-2:]:
             found, needed = (" x ".join(map(str, image.shape[-2:])) for image in (sar, target))
             raise InputError(

@@ -10,7 +10,6 @@ from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.datasets._augment import AugmentConfig, change_clouds
 from pellucid.datasets._listing import Patches, Wanted
 from pellucid.schema import Strict
-from pellucid.simulate.landscape import make_scene
 
 
 class Config(Strict):
@@ -49,6 +48,8 @@ class SyntheticScenes(Patches):
 
     def __getitem__(self, index: int) -> Batch:
         """Return scene `index`, always the same."""
+        from pellucid.simulate.landscape import make_scene
+
         scene = make_scene(self.config.size, self.config.seed + range(len(self))[index])
         clear = scene.optical[None, self.optical]
         return Batch(

@@ -1,9 +1,7 @@
 """What one image of a dataset holds: size, bands, type, values, missing pixels, clouds."""
 
 import hashlib
-import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,11 +104,11 @@ def draw(image: ImageFile, bands: tuple[str, ...] = ()) -> NDArray[np.uint8]:
         InputError: see `read_facts`.
     """
     if image.form == "optical":
-        with _captured_warnings(), OpticalRaster(image.path, find_bands(image.path, bands)) as optical:
+        with OpticalRaster(image.path, find_bands(image.path, bands)) as optical:
             values, valid = optical.read(size=PANEL)
             return to_rgb(values, optical.bands, valid)
     if image.form == "radar":
-        with _captured_warnings(), RadarRaster(image.path) as radar:
+        with RadarRaster(image.path) as radar:
             return radar_to_rgb(SENTINEL1.to_unit(radar.read_db(size=PANEL)))
     values = torch.from_numpy(to_unit(_read_stored(image)))
     return color_to_rgb(values) if len(values) == 3 else gray_to_rgb(values[:1])
@@ -168,7 +166,7 @@ class _Tally:
 
 def _read_optical(path: Path, wanted: tuple[str, ...], role: str) -> Facts:
     bands, above = find_bands(path, wanted), 0
-    with _captured_warnings() as messages, OpticalRaster(path, bands) as raster:
+    with OpticalRaster(path, bands) as raster:
         tally = _Tally(len(bands))
         for window in _windows(raster.grid):
             stored = raster.read_array(window=window)
@@ -178,7 +176,7 @@ def _read_optical(path: Path, wanted: tuple[str, ...], role: str) -> Facts:
                 tally.num_cloudy += int(((cloud_score(values.clamp(0, 1), bands) > CLOUDY) & valid).sum())
             tally.add(values.where(valid, torch.nan).numpy())
             above += int((values > 1).sum())
-    doubts = [("offset", message) for message in messages]
+    doubts = [("offset", doubt) for doubt in raster.doubts]
     num_valid = tally.num_pixels - tally.num_missing
     if role != CLOUDY_ROLE and above > MANY_CLIPPED * max(1, num_valid) * len(bands):
         share = above / num_valid / len(bands)
@@ -193,13 +191,13 @@ def _read_optical(path: Path, wanted: tuple[str, ...], role: str) -> Facts:
 
 
 def _read_radar(path: Path) -> Facts:
-    with _captured_warnings() as messages, RadarRaster(path) as raster:
+    with RadarRaster(path) as raster:
         tally = _Tally(len(SENTINEL1.bands))
         for window in _windows(raster.grid):
             backscatter = raster.read_db(window).numpy()
             tally.digest.update(f"{backscatter.shape}".encode() + backscatter.tobytes())
             tally.add(backscatter)
-    doubts = tuple(("linear radar", message) for message in messages)
+    doubts = tuple(("linear radar", doubt) for doubt in raster.doubts)
     return _of_raster(raster, tally, bands=SENTINEL1.bands, unit=SENTINEL1.unit, cloud=np.nan, doubts=doubts)
 
 
@@ -250,20 +248,3 @@ def _windows(grid: Grid) -> Iterator[Window]:
     for top in range(0, grid.height, WINDOW):
         for left in range(0, grid.width, WINDOW):
             yield Window(left, top, min(WINDOW, grid.width - left), min(WINDOW, grid.height - top))
-
-
-@contextmanager
-def _captured_warnings() -> Iterator[list[str]]:
-    """Yield the list of what the reader of scenes warns of, which is not logged elsewhere."""
-    messages: list[str] = []
-    logger = logging.getLogger("pellucid.data.raster")
-    listener = logging.Handler(logging.WARNING)
-    listener.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
-    was = logger.propagate
-    logger.propagate = False
-    logger.addHandler(listener)
-    try:
-        yield messages
-    finally:
-        logger.removeHandler(listener)
-        logger.propagate = was

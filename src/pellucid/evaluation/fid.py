@@ -8,14 +8,16 @@ import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
 
 from pellucid.build.weights_file import load_vgg19
 from pellucid.errors import InputError
+
+if TYPE_CHECKING:
+    from torchmetrics.image.fid import FrechetInceptionDistance
 
 # (B, 1 or 3, H, W) in [0, 1] -> (B, D).
 Features: TypeAlias = Callable[[Tensor], Tensor]
@@ -45,6 +47,8 @@ class FeatureDistances:
     @torch.no_grad()
     def add(self, target: Tensor, images: Mapping[str, Tensor]) -> None:
         """Take in a reference, (1, C, H, W) in [0, 1], and the images of the same place by source."""
+        from torchmetrics.image.fid import FrechetInceptionDistance
+
         real = self.features(target)
         self.num_features = real.shape[1]
         for source, image in images.items():
