@@ -177,10 +177,10 @@ def test_every_condition_and_the_guidance_change_the_result(config: Config) -> N
         changed = dataclasses.replace(condition, **{name: 0.5 * getattr(condition, name)})
         assert (net(x_t, time, changed) - before).abs().max() > 1e-3, name
     assert (net(x_t, 0.5 * time, condition) - before).abs().max() > 1e-3
-    told = net(x_t, time, dataclasses.replace(condition, guidance=torch.full((2,), 4.0)))
-    assert (told - before).abs().max() > 1e-3
+    given = net(x_t, time, dataclasses.replace(condition, guidance=torch.full((2,), 4.0)))
+    assert (given - before).abs().max() > 1e-3
     net.guidance = 4.0
-    assert net(x_t, time, condition).equal(told)
+    assert net(x_t, time, condition).equal(given)
 
 
 @pytest.mark.parametrize("config", [TINY, JOINED, dataclasses.replace(JOINED, blend=True)])
@@ -210,7 +210,7 @@ def test_joined_channels_make_no_further_tokens() -> None:
 
 
 @torch.inference_mode()
-def test_a_fresh_network_says_nothing_or_mixes_what_is_there_with_nothing() -> None:
+def test_an_untrained_network_returns_zeros_or_mixes_its_input_with_zeros() -> None:
     x_t, time, condition = inputs()
     assert not build(TINY)(x_t, time, condition).any()
     blending = build(dataclasses.replace(TINY, blend=True))
@@ -253,7 +253,7 @@ def test_samples_of_a_batch_do_not_touch_each_other(config: Config) -> None:
 
 
 @torch.inference_mode()
-def test_tokens_are_told_apart_by_their_place_alone() -> None:
+def test_tokens_differ_by_their_place_alone() -> None:
     """Image and context in another order, with their places, give the same in that order."""
     net = network().eval()
     x_t, time, condition = inputs()

@@ -5,7 +5,7 @@ from pellucid.networks import _patch_discriminator as patches
 
 
 @pytest.mark.parametrize(("sides", "cells"), [((32, 24), (4, 3)), ((9, 17), (1, 2))])
-def test_each_patch_is_judged(sides: tuple[int, int], cells: tuple[int, int]) -> None:
+def test_each_patch_is_rated(sides: tuple[int, int], cells: tuple[int, int]) -> None:
     network = patches.build(patches.Config(bands=2, width=8))
     assert network(torch.rand(3, 2, *sides)).shape == (3, 1, *cells)
 

@@ -69,7 +69,7 @@ def test_radar_comes_before_the_noised_latents() -> None:
 
 
 @torch.inference_mode()
-def test_everything_that_is_told_matters() -> None:
+def test_every_condition_matters() -> None:
     x_t, step, condition = inputs()
     unet, null = network(), condition.null()
     before = unet(x_t, step, condition)

@@ -51,7 +51,7 @@ def test_imported_flow_gives_the_published_output(
     torch.testing.assert_close(out, known["out"], rtol=1e-4, atol=1e-4)  # see test_flux
 
 
-def test_an_imported_flow_is_told_its_guidance_in_one_call(
+def test_an_imported_flow_is_conditioned_on_its_guidance_in_one_call(
     golden_folder: Path, tmp_path: Path, autoencoders: Hints
 ) -> None:
     path = save(tmp_path / "rf_epoch_30.pth", golden.state_dict(golden_folder, "crrf_flux_small"))

@@ -101,7 +101,7 @@ def test_groups_that_shapes_cannot_tell_are_the_published_ones(
 
 
 @pytest.mark.parametrize("name", [name for name in get_args(Schedule) if name != "jsd"])
-def test_every_published_schedule_is_told_by_its_numbers(
+def test_every_published_schedule_is_recognised_by_its_numbers(
     golden_folder: Path, tmp_path: Path, name: str
 ) -> None:
     betas = golden.arrays(golden_folder, "sr3_beta_schedules_T50")[name]

@@ -214,25 +214,25 @@ def find_shipped(serves: Callable[[Any], bool], wanted: str) -> str:
     Raises:
         InputError: if no model does.
     """
-    for name in shipped_runs():
-        if serves(load_config(SHIPPED / name / CONFIG).method):
+    for name, method in _shipped_methods().items():
+        if serves(method):
             return name
     raise InputError(f"no model that ships {wanted}; name a run with --model")
 
 
+def _shipped_methods() -> dict[str, Any]:
+    return {name: load_config(SHIPPED / name / CONFIG).method for name in shipped_runs()}
+
+
 def find_upscaler(factor: int | None = None) -> str:
     """Return the name of a model that ships and enlarges slices by `factor`; None: by any."""
-    scales = {name: _scale(load_config(SHIPPED / name / CONFIG).method) for name in shipped_runs()}
+    scales = {name: getattr(method, "scale", 1) for name, method in _shipped_methods().items()}
     known = ", ".join(f"{name} ({scale} times)" for name, scale in scales.items() if scale > 1) or "none"
     wanted = "enlarges slices" if factor is None else f"enlarges slices {factor} times"
+    factors = {scale for scale in scales.values() if scale > 1 and factor in (None, scale)}
     return find_shipped(
-        lambda method: _scale(method) > 1 and factor in (None, _scale(method)),
-        f"{wanted} (those that enlarge: {known})",
+        lambda method: getattr(method, "scale", 1) in factors, f"{wanted} (those that enlarge: {known})"
     )
-
-
-def _scale(method: Any) -> int:
-    return getattr(method, "scale", 1)
 
 
 def find_colorizer() -> str:

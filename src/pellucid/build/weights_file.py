@@ -119,17 +119,15 @@ def match(
         InputError: naming the first weight that is missing, of another shape, or unknown to the network.
     """
     expected = network.state_dict()
-    faults = [
-        *(f"{name} is missing" for name in expected if name not in found),
-        *(
-            f"{name} has shape {tuple(value.shape)} instead of {tuple(expected[name].shape)}"
-            for name, value in found.items()
-            if name in expected and value.shape != expected[name].shape
-        ),
-        *(f"{name} is no weight of that network" for name in found if name not in expected),
-    ]
+    faults = [f"{name} is missing" for name in expected if name not in found]
+    for name, value in found.items():
+        if name not in expected:
+            faults.append(f"{name} is no weight of that network")
+        elif value.shape != expected[name].shape:
+            needed = tuple(expected[name].shape)
+            faults.append(f"{name} has shape {tuple(value.shape)} instead of {needed}")
     if faults:
-        raise InputError("; ".join(filter(None, (f"{where}: {faults[0]}", way_out))))
+        raise InputError(f"{where}: {faults[0]}" + (f"; {way_out}" if way_out else ""))
     return dict(found)
 
 
