@@ -11,14 +11,14 @@ import torch
 from rasterio.transform import Affine
 from torch import Tensor, nn
 
-from pellucid.apply.restore_options import RestoreOptions
+from pellucid.apply.options import SceneOptions
 from pellucid.data.batch import Batch
 from pellucid.data.geotiff import open_raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.generative.noise import Noise
 
 BANDS = SENTINEL2.bands
-OPTIONS = RestoreOptions(tile=32, overlap=8, device="cpu", preview=False)
+OPTIONS = SceneOptions(tile=32, overlap=8, device="cpu", preview=False)
 EVERYTHING = replace(OPTIONS, keep_clear=False)
 
 
@@ -40,7 +40,12 @@ class FakeMethod:
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         raise NotImplementedError
 
-    def restore(self, batch: Batch, noise: Noise | None = None) -> Tensor:
+    def restore(
+        self,
+        batch: Batch,
+        noise: Noise | None = None,
+        progress: Callable[[int, int], None] | None = None,  # noqa: ARG002
+    ) -> Tensor:
         self.num_calls += 1
         assert batch.degraded.shape[-1] % self.stride == batch.degraded.shape[-2] % self.stride == 0
         return self.answer(batch, noise)

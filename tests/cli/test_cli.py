@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from scenes import BANDS, ground, nothing_left, write
+from stacks import pattern, save
 from typer.testing import CliRunner, Result
 
 from pellucid.build.method import build_method
@@ -164,19 +166,22 @@ def test_models_lists_what_ships() -> None:
         (["train", str(CONFIG), "--set", "train.bach=3"], "did you mean 'batch'?"),
         (["evaluate", "no_such_model", "--data", "."], "neither a run folder"),
         (["remove-clouds", "none.tif", "-o", "out.tif"], "none.tif"),
-        (["remove-clouds", "none.tif", "-o", "out.tif", "--steps", "4"], "takes no steps; leave out --steps"),
-        (["remove-clouds", "none.tif", "-o", "out.tif", "--uncertainty", "s.tif"], "knows no chance"),
-        (["remove-clouds", "none.tif", "-o", "out.tif", "--prompt", "a lake"], "takes no text"),
         (
-            ["remove-clouds", "none.tif", "-o", "out.tif", "--offset", "much"],
+            ["remove-clouds", "scene.tif", "-o", "out.tif", "--steps", "4"],
+            "takes no steps; leave out --steps",
+        ),
+        (["remove-clouds", "scene.tif", "-o", "out.tif", "--uncertainty", "s.tif"], "deterministic"),
+        (["remove-clouds", "scene.tif", "-o", "out.tif", "--prompt", "a lake"], "takes no text"),
+        (
+            ["remove-clouds", "scene.tif", "-o", "out.tif", "--offset", "much"],
             "must be auto, none or a whole number",
         ),
         (
-            ["upscale", "none.png", "-o", "big.png", "--factor", "77"],
+            ["upscale", "slice.png", "-o", "big.png", "--factor", "77"],
             "no model that ships enlarges slices 77 times",
         ),
         (
-            ["upscale", "none.png", "-o", "big.png", "--model", "cross_attention"],
+            ["upscale", "slice.png", "-o", "big.png", "--model", "cross_attention"],
             "the model restores B01, B02,",
         ),
         (["import", "glf-cr", "none.pth", "run"], "none.pth is no file"),
@@ -185,9 +190,12 @@ def test_models_lists_what_ships() -> None:
 def test_bad_input_gets_one_sentence_and_exit_code_2(
     words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    given = ("scene.tif", "slice.png")
+    write(tmp_path / given[0], ground(32, 32), BANDS)
+    save(tmp_path / given[1], pattern(8, 8))
     monkeypatch.chdir(tmp_path)
     result = call(*words)
     assert result.exit_code == 2, result.output
     assert message in said(result)
     assert "Traceback" not in result.output
-    assert not list(tmp_path.iterdir())
+    assert nothing_left(tmp_path, set(given))

@@ -177,7 +177,7 @@ def test_data_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         evaluate(identity(), [replace(item, degraded=item.degraded[:, :2])], name="m")
     with pytest.raises(InputError, match="patch_0 has pixels without radar and this model needs it"):
         evaluate(identity(radar_optional=False), [item], name="m")
-    with pytest.raises(InputError, match="5 samples are asked for, but this model knows no chance"):
+    with pytest.raises(InputError, match="5 samples are asked for, but this model is deterministic"):
         evaluate(identity(), [item], name="m", samples=5)
     blocked = tmp_path / "file"
     blocked.write_text("")

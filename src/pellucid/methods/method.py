@@ -1,6 +1,6 @@
 """What trainer, evaluator and predictor know of a model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
@@ -46,10 +46,16 @@ class Method(Protocol):
         """Return the weighted loss terms by name; their sum, `total`, is what is minimised."""
         ...
 
-    def restore(self, batch: Batch, noise: Noise | None = None) -> Tensor:
+    def restore(
+        self,
+        batch: Batch,
+        noise: Noise | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
         """Return the restored images, (B, C, H, W) in [0, 1]; sides must divide by `stride`.
 
-        The same noise gives the same images; without it, that of each image follows from its key.
+        The same noise gives the same images; without it, that of each image follows from its key. A method
+        that samples calls `progress` after each step with how many are done, and all.
         """
         ...
 
