@@ -101,7 +101,7 @@ class Engine:
                 least = overlap + stride
                 raise InputError(
                     f"tiles of {tile} px are too small for an overlap of {self.options.overlap} px and "
-                    f"margins of {margin} px, {least} px are needed; use --tile {least} or a smaller --overlap"
+                    f"margins of {margin} px; use --tile {least} or a smaller --overlap"
                 )
         try:
             if self.tiling:

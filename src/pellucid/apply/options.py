@@ -99,8 +99,8 @@ class ApplyOptions:
     strength: Annotated[
         float | None,
         Help(
-            "Time at which sampling begins: below 1, from the input (of radar: its picture, or --guess) under "
-            "so much noise, and with this share of the steps; default: the model's."
+            "Below 1, sampling starts from the input under so much noise, and takes this share of the steps; "
+            "default: the model's."
         ),
     ] = None
     sampler: Annotated[
@@ -110,7 +110,7 @@ class ApplyOptions:
         float | None,
         Help("Fresh noise per step: 0 deterministic, 1 ancestral sampling; default: the model's.", 0, 1),
     ] = None
-    seed: Annotated[int, Help("The same seed makes the same image, whatever its tiles.")] = 0
+    seed: Annotated[int, Help("The same seed makes the same image.")] = 0
     tile: Annotated[int, Help("Side of a tile, in pixels of the result.", min=1)] = 256
     overlap: Annotated[int, Help("Pixels that neighbouring tiles share.", min=0)] = 64
     batch: int = 0
@@ -153,8 +153,8 @@ class SliceOptions(ApplyOptions):
     grey_range: Annotated[
         GreyRange | None,
         Help(
-            "Grey values between which the model works; others are kept. full: all that the type holds; auto: "
-            "the middle 99.8 % of all slices. Default: auto for 16 bit, else full.",
+            "Grey values between which the model works; others are kept. full: all that the type holds; "
+            "auto: the middle 99.8 % of all slices. Default: auto for 16 bit, else full.",
             flags=("--range",),
             metavar="full|auto|LOW,HIGH",
             parse=parse_range,

@@ -91,6 +91,8 @@ def evaluate_command(
     Example: `pellucid evaluate runs/colorize --data Dataset --folders r_006`
     """
     span = _numbers(numbers)
+    if not data.exists():
+        raise InputError(f"{data} does not exist; name a folder of patches, of pictures or of slices")
     from pellucid.apply.color_jobs import trained_pictures
     from pellucid.apply.engine import choose_sampling
     from pellucid.build.method import load

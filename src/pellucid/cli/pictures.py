@@ -70,6 +70,8 @@ def colorize_command(
     """Turn radar into a picture in colour, guided by text.
 
     Example: `pellucid colorize sar.png --region tropical --season summer -o out.png`
+
+    Example: `pellucid colorize pictures --regions tropical,arctic --seasons winter,summer -o colors`
     """
     from pellucid.apply.inputs import check_radar_picture
 
