@@ -136,7 +136,7 @@ def test_what_is_not_known_is_refused_with_what_is(region: str, season: str, mes
 
 
 def test_a_template_without_a_place_for_a_word_is_named() -> None:
-    with pytest.raises(InputError, match=r"--region is 'arctic', but .*'Season: {season}', tell none"):
+    with pytest.raises(InputError, match=r"--region is 'arctic', but .*'Season: {season}', name none"):
         Prompts("Season: {season}").fill("arctic")
 
 

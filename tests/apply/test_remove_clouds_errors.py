@@ -107,7 +107,7 @@ def test_bands_that_do_not_show_clouds_need_a_cloud_map(tmp_path: Path) -> None:
     write(tmp_path / "s2.tif", ground()[:1], ("B08",))
     method = identity()
     method.optical = SENTINEL2.select(("B08",))
-    message = "cannot be told from B08 alone .* give a cloud map with --cloud"
+    message = "cannot be found in B08 alone .* give a cloud map with --cloud"
     refuse(tmp_path, tmp_path / "out.tif", message, method=method, options=OPTIONS)
 
 

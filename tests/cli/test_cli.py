@@ -71,6 +71,23 @@ def test_help_does_not_import_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize("command", ["remove-clouds", "upscale", "colorize", "clouds", "evaluate"])
+@pytest.mark.parametrize("kind", ["missing", "junk"])
+def test_a_wrong_input_is_refused_without_importing_torch(command: str, kind: str, tmp_path: Path) -> None:
+    source = tmp_path / "in.tif"
+    if kind == "junk" and command not in ("clouds", "evaluate"):
+        source.write_text("junk")
+    rest = ["--data", str(source)] if command == "evaluate" else ["-o", str(tmp_path / "out.tif")]
+    first = "cross_attention" if command == "evaluate" else str(source)
+    code = (
+        "import sys; from typer.testing import CliRunner; from pellucid.cli import app;"
+        f"result = CliRunner().invoke(app, {[command, first, *rest]!r});"
+        "assert result.exit_code == 2 and 'in.tif' in result.output.replace(chr(10), ''), result.output;"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_training_leaves_a_run_that_evaluates(run: Path, pairs: Path, tmp_path: Path) -> None:
     result = call("evaluate", run, "--data", pairs, "--split", "all", "-o", tmp_path, "--notes", "first")
     assert result.exit_code == 0, result.output

@@ -20,7 +20,7 @@ from pellucid.errors import InputError
 SHEET = "sheet.png"
 # Why results go to a folder.
 SEVERAL = "several pictures are to be made"
-# Pairs of a dataset, if not said otherwise.
+# Pairs of a dataset, by default.
 NUM_SAMPLES = 10
 
 # Of the published colorization.
@@ -51,7 +51,7 @@ class ColorJob:
     Attributes:
         source: the radar.
         out: the picture in colour.
-        prompt: what is to be seen.
+        prompt: the text.
         label: the prompt, in short, for a sheet.
         name: the place, for a sheet.
         guess: picture in colour that sampling may start from.
@@ -82,7 +82,7 @@ def plan(
     Args:
         source: one of these.
         out: a picture, or, for all but one picture with one prompt, a folder.
-        prompts: what is to be seen; a dataset follows one at most.
+        prompts: of which a dataset takes one at most.
         guess: picture in colour that one picture starts from.
         own_prompts: template of a dataset's own prompts, which they follow instead; "" for none.
         num_samples: pairs of a dataset, at most; None: `NUM_SAMPLES`.
@@ -251,7 +251,7 @@ class Prompts:
             return ""
         if f"{{{column}}}" not in self.template:
             raise InputError(
-                f"--{column} is {word!r}, but the prompts of this model, {self.template!r}, tell none; "
+                f"--{column} is {word!r}, but the prompts of this model, {self.template!r}, name none; "
                 "leave it out, or write a whole --prompt"
             )
         for known in self.known[column]:

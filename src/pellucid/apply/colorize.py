@@ -70,7 +70,7 @@ def colorize_file(
         source: grey picture (PNG, JPEG, TIFF), or GeoTIFF of 8 bit or in dB.
         out: the picture; its suffix names the format, and a TIFF keeps the georeference.
         method: what colorizes.
-        prompt: what is to be seen.
+        prompt: the text on which the picture is conditioned.
         guess: picture in colour of the same size, from which sampling starts at a strength below 1.
         options: see `PictureOptions`; what is at `out` is replaced.
         progress: called with what is done and all there is to do, counted in tiles.
@@ -201,12 +201,12 @@ class Colorizer:
         grid, (height, width) = self.grids[job.source], radar.valid.shape
         rows = reflect(top, top + grid.tile_height, height)
         columns = reflect(left, left + grid.tile_width, width)
-        sar, seen = (
+        sar, start = (
             torch.from_numpy(image[:, rows[:, None], columns])[None]
             for image in (radar.sar, radar.sar if guess is None else guess)
         )
         bands = len(self.method.optical.bands)
-        degraded = seen.mean(1, keepdim=True).expand(-1, bands, -1, -1) if guess is None else seen
+        degraded = start.mean(1, keepdim=True).expand(-1, bands, -1, -1) if guess is None else start
         return Batch(
             degraded=degraded,
             sar=sar,

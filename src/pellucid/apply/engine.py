@@ -23,7 +23,7 @@ from pellucid.methods.inference import check_samples, choose_device, digest_meth
 from pellucid.methods.method import Method, result_range
 from pellucid.methods.sampling import with_sampling
 
-# Tiles that a GPU restores at once, if not said otherwise; a CPU gains nothing from more than one.
+# Tiles that a GPU restores at once by default; a CPU gains nothing from more than one.
 GPU_BATCH = 8
 # Side in pixels of what joint tiles restore as one image; of a larger one memory could not hold all.
 WINDOW = 4096
@@ -260,7 +260,7 @@ def choose_sampling(method: Method, options: ApplyOptions) -> Method:
         raise InputError("this model takes no steps; leave out --sampler or choose another --model")
     if options.sampler == "ddpm" and getattr(method, "start_noise", None) is not None:
         raise InputError(
-            "this model starts from the radar image, which takes no fresh noise; choose another --sampler "
+            "this model starts from its input image, which takes no fresh noise; choose another --sampler "
             "than ddpm"
         )
     eta, solver = SAMPLERS[options.sampler] if options.sampler else (options.eta, None)

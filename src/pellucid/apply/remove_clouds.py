@@ -81,7 +81,7 @@ def restore_scene(
         out: where the result goes, a Cloud-Optimized GeoTIFF; the preview is beside it, as PNG.
         sar: Sentinel-1 scene on the same grid.
         method: what restores.
-        cloud: cloud map on the same grid; without one, `cloud_score` tells clouds, haze and shadows.
+        cloud: cloud map on the same grid; without one, `cloud_score` finds clouds, haze and shadows.
         uncertainty: where the standard deviation of the samples goes: a GeoTIFF of float32 with the bands and
             in the units of the scene; 0 where pixels pass through, NaN where there is no data.
         options: see `SceneOptions`.
@@ -195,8 +195,8 @@ class _Mosaic:
             self.surroundings.add(tile.batch.degraded[0].numpy() - piece.tile, weight, tile.top, tile.left)
         mixed = self.scene.mix(tile, piece.samples.mean(axis=0))
         height, width = mixed.shape[1:]
-        seen = (tile.valid, tile.weight > 0, tile.lacks_radar)
-        self.counts = self.counts + [np.count_nonzero(mask[:height, :width]) for mask in seen]
+        masks = (tile.valid, tile.weight > 0, tile.lacks_radar)
+        self.counts = self.counts + [np.count_nonzero(mask[:height, :width]) for mask in masks]
         layers = {"result": mixed, "weight": tile.weight[None, :height, :width].astype(np.float32)}
         if self.scene.uncertainty:
             layers["std"] = self.scene.spread(tile, piece.samples.std(axis=0, ddof=1))

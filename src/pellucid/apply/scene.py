@@ -22,7 +22,6 @@ from pellucid.data.tiles import reflect
 from pellucid.errors import InputError
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.contrastive import Contrastive
-from pellucid.methods.inference import check_samples
 from pellucid.methods.method import Method
 
 # Longer side in pixels of the decimated image in which valid pixels are looked for first.
@@ -140,10 +139,10 @@ class OpenScene:
         if self.radar:
             sar = self.method.radar.to_unit(self.radar.read_db(window)).numpy()[:, inner[0], inner[1]]
             if not self.method.radar_optional:
-                heard = np.isfinite(sar).all(axis=0)
-                lacks_radar = ~heard & ok & (weight > 0)
-                weight[~heard] = 0
-                sar = fill_gaps(sar, heard)
+                has_radar = np.isfinite(sar).all(axis=0)
+                lacks_radar = ~has_radar & ok & (weight > 0)
+                weight[~has_radar] = 0
+                sar = fill_gaps(sar, has_radar)
         batch = Batch(
             degraded=torch.from_numpy(degraded)[None],
             valid=torch.from_numpy(ok)[None, None],
@@ -236,10 +235,10 @@ class OpenScene:
         )
 
     def _check_score(self) -> None:
-        """Refuse to tell clouds from bands that do not show them."""
+        """Refuse to find clouds in bands that do not show them."""
         if not self.cloud and self.options.keep_clear and not NEEDED.issubset(self.optical.bands):
             raise InputError(
-                f"clouds cannot be told from {', '.join(self.optical.bands)} alone (B02 and B04 are needed), "
+                f"clouds cannot be found in {', '.join(self.optical.bands)} alone (B02 and B04 are needed), "
                 "give a cloud map with --cloud, or restore everything with --no-keep-clear"
             )
 
@@ -287,7 +286,6 @@ def _check_method(method: Method, options: SceneOptions, *, wants_spread: bool) 
             f"this model enlarges slices {method.scale} times, it takes no clouds off; choose another "
             "--model, or use `pellucid upscale`"
         )
-    check_samples(method, options.samples)
     if wants_spread and not method.is_random:
         raise InputError(
             "the uncertainty is asked for, but this model is deterministic, its samples do not differ; leave "

@@ -190,7 +190,7 @@ def _check_method(method: Method, options: SliceOptions) -> None:
 
 
 def _warn_of_one_step(method: Method, options: SliceOptions) -> None:
-    """Say that samples of one step are alike: the network has not yet seen an image that it could vary."""
+    """Warn that samples of one step are nearly identical."""
     sampling = getattr(method, "sampling", None)
     if options.samples > 1 and sampling is not None and sampling.steps == 1:
         warnings.warn(

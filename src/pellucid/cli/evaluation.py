@@ -24,10 +24,10 @@ Data = Annotated[
     ),
 ]
 Split = Annotated[Literal["train", "val", "test", "all"], typer.Option(help="Which patches or pictures.")]
-Splits = Annotated[Path | None, typer.Option(help="JSON of ROIs per split, where no CSV tells.")]
+Splits = Annotated[Path | None, typer.Option(help="JSON of ROIs per split, where no CSV names them.")]
 Folders = Annotated[
     str,
-    typer.Option(metavar="r_006,...", help="Region folders of pictures to judge by, in place of a split."),
+    typer.Option(metavar="r_006,...", help="Region folders of pictures, in place of a split."),
 ]
 Lr = Annotated[Path | None, typer.Option(help="Slices of low resolution, same names; else they are made.")]
 Numbers = Annotated[
@@ -44,7 +44,9 @@ LegacyMetrics = Annotated[
     typer.Option("--legacy-metrics", help="Also the published PSNR and SSIM, to compare with papers."),
 ]
 Pictures = Annotated[int, typer.Option(min=0, help="Patches on the picture sheet.")]
-Crop = Annotated[int, typer.Option(min=0, help="Judge the central square of this side; 0: the whole patch.")]
+Crop = Annotated[
+    int, typer.Option(min=0, help="Evaluate the central square of this side; 0: the whole patch.")
+]
 Lpips = Annotated[
     str, typer.Option(metavar="VGG16", help="Also LPIPS, with VGG16 weights from this file or URL.")
 ]
@@ -117,12 +119,14 @@ def evaluate_command(
     figures = {"legacy": legacy_metrics, "lpips": lpips, "fid": fid}
     about = {"name": name or Path(model).name, "notes": notes}
     if isinstance(method, Contrastive):
-        _judge_texts(method, images, folder, figures, **about, device=options.device)
+        _evaluate_texts(method, images, folder, figures, **about, device=options.device)
     else:
-        _judge_images(method, images, folder, figures, **about, pictures=pictures, crop=crop, options=options)
+        _evaluate_images(
+            method, images, folder, figures, **about, pictures=pictures, crop=crop, options=options
+        )
 
 
-def _judge_images(
+def _evaluate_images(
     method: "Method",
     images: "Patches",
     folder: Path,
@@ -166,7 +170,7 @@ def _judge_images(
     out.print(f"tables and pictures  {folder}", soft_wrap=True)
 
 
-def _judge_texts(
+def _evaluate_texts(
     method: "Contrastive",
     images: "Patches",
     folder: Path,

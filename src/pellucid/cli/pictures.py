@@ -37,7 +37,7 @@ Regions = Annotated[
     str, typer.Option(metavar="A,B,...", help="Several regions: a picture of each, with each season.")
 ]
 Seasons = Annotated[str, typer.Option(metavar="A,B,...", help="Several seasons, as --regions.")]
-Prompt = Annotated[str | None, typer.Option(help="What is to be seen, in place of --region and --season.")]
+Prompt = Annotated[str | None, typer.Option(help="The whole prompt, in place of --region and --season.")]
 NumSamples = Annotated[
     int | None, typer.Option(min=1, help="Pairs of a dataset, spread evenly over it; default 10.")
 ]
@@ -120,7 +120,7 @@ def _read_prompts(
         check_takes_text(method)
     if prompt is not None:
         if regions or seasons:
-            raise InputError("--prompt says all that is to be seen; leave it out, or the regions and seasons")
+            raise InputError("--prompt is the whole prompt; leave it out, or the regions and seasons")
         return [NamedPrompt(prompt)], ""
     template = find_template(load_config(find_run(run) / CONFIG))
     prompts = Prompts(template, getattr(method, "mean_colors", None) or ()).combine(regions, seasons)

@@ -32,7 +32,7 @@ class WorkingFile:
     Args:
         out: final path of the result.
         source: open dataset whose grid, type, nodata, band names, tags and scales are kept.
-        key: tells apart what the rows are made of; a working file with another key is begun anew.
+        key: digest of what the rows are made of; a working file with another key is begun anew.
         resume: go on with a working file that is there.
         std: final path of a standard deviation, float32 in the bands of the source; None: there is none.
         with_weight: keep a share, one band of float32, until the end.
@@ -243,6 +243,6 @@ def _verify(made: Path, written: Path, out: Path) -> None:
 
 
 def explain_write_error(out: Path, error: Exception) -> InputError:
-    """Return what to tell a user about an error of the disk or the library that writes to it."""
+    """Return an error of the disk, or of the library that writes to it, as one for users."""
     reason = first_line(error) if isinstance(error, RasterioError) else getattr(error, "strerror", str(error))
     return InputError(f"cannot write {out}: {reason}; free the disk or choose another folder")
