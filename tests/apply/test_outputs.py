@@ -29,13 +29,17 @@ def test_results_that_replace_something_are_refused(tmp_path: Path) -> None:
         ([Output(a, b)], "a.tif: it is an input; name another file"),
         ([Output(tmp_path / "link.tif", b)], "link.tif: it is an input"),
         (
-            [Output(tmp_path / "c.tif", a), Output(tmp_path / "C.tif", b)],
+            [Output(tmp_path / "c.tif", a), Output(tmp_path / "c.tif", b)],
             "a.tif and .*b.tif would both become",
         ),
         ([Output(tmp_path / "c.tif", a), Output(tmp_path / "c.tif", a, 1)], "c.tif: it is the result itself"),
     ):
         with pytest.raises(InputError, match=message):
             check_outputs(outputs, [a, b])
+    twins = [Output(tmp_path / "c.tif", a), Output(tmp_path / "C.tif", b)]
+    check_outputs(twins, [a, b])
+    with pytest.raises(InputError, match="would both become"):
+        check_outputs(twins, [a, b], ignore_case=True)
 
 
 def test_a_disk_that_is_too_small_is_refused(tmp_path: Path) -> None:

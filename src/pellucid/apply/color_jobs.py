@@ -192,7 +192,8 @@ def is_dataset(source: Path) -> bool:
 def _check_folder_outputs(out: Path, jobs: Sequence[ColorJob]) -> None:
     """Refuse two results of one name, or one that the overview has."""
     outputs = [Output(job.out, job.source) for job in jobs]
-    check_outputs([Output(out / SHEET, Path(SHEET)), *outputs], [job.source for job in jobs], in_folder=True)
+    sources = [job.source for job in jobs]
+    check_outputs([Output(out / SHEET, Path(SHEET)), *outputs], sources, in_folder=True, ignore_case=True)
 
 
 def trained_pictures(config: Config) -> SarOpticalSource | None:

@@ -26,13 +26,20 @@ class Output:
     num_bytes: int = 0
 
 
-def check_outputs(outputs: Sequence[Output], inputs: Iterable[Path], *, in_folder: bool = False) -> None:
+def check_outputs(
+    outputs: Sequence[Output],
+    inputs: Iterable[Path],
+    *,
+    in_folder: bool = False,
+    ignore_case: bool = False,
+) -> None:
     """Refuse results that replace an input or each other, or cannot be written.
 
     Args:
-        outputs: names that differ in case alone count as one, as in some file systems.
+        outputs: all files that are written.
         inputs: all files that are read.
         in_folder: whether their folders are checked already, and perhaps still to be made.
+        ignore_case: whether names that differ in case alone count as one, as in some file systems.
 
     Raises:
         InputError: for the first of them.
@@ -45,7 +52,8 @@ def check_outputs(outputs: Sequence[Output], inputs: Iterable[Path], *, in_folde
             check_writable(path)
         if path.exists() and _identity(path) in read:
             raise InputError(f"cannot write {path}: it is an input; name another file")
-        other = places.setdefault(str(path.resolve()).lower(), output)
+        place = str(path.resolve())
+        other = places.setdefault(place.lower() if ignore_case else place, output)
         if other.source != output.source:
             raise InputError(f"{other.source} and {output.source} would both become {path}; rename one")
         if other is not output:

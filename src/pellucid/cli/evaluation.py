@@ -12,6 +12,7 @@ from pellucid.errors import InputError
 
 if TYPE_CHECKING:
     from pellucid.datasets._listing import Patches
+    from pellucid.datasets.sar_optical import SarOpticalSource
     from pellucid.methods.contrastive import Contrastive
     from pellucid.methods.method import Method
 
@@ -95,11 +96,8 @@ def evaluate_command(
     span = _numbers(numbers)
     if not data.exists():
         raise InputError(f"{data} does not exist; name a folder of patches, of pictures or of slices")
-    from pellucid.apply.color_jobs import trained_pictures
     from pellucid.apply.engine import choose_sampling
     from pellucid.build.method import load
-    from pellucid.build.run import CONFIG, find_run
-    from pellucid.config import load_config
     from pellucid.evaluation.reference import read_reference
     from pellucid.methods.contrastive import Contrastive
 
@@ -113,9 +111,9 @@ def evaluate_command(
         lr=lr,
         numbers=span,
         folders=split_names(folders),
-        trained=trained_pictures(load_config(find_run(model) / CONFIG)),
+        trained=_read_trained(model),
     )
-    folder = output or _evaluation_folder(find_run(model))
+    folder = output or _evaluation_folder(model)
     figures = {"legacy": legacy_metrics, "lpips": lpips, "fid": fid}
     about = {"name": name or Path(model).name, "notes": notes}
     if isinstance(method, Contrastive):
@@ -205,8 +203,18 @@ def _numbers(text: str) -> tuple[int, int] | None:
     return first, last
 
 
-def _evaluation_folder(run: Path) -> Path:
-    """Return where an evaluation goes by default: in the run, unless that ships with the package."""
-    from pellucid.build.run import SHIPPED
+def _read_trained(model: str) -> "SarOpticalSource | None":
+    """Return the pictures that a run was trained on, if any."""
+    from pellucid.apply.color_jobs import trained_pictures
+    from pellucid.build.run import CONFIG, find_run
+    from pellucid.config import load_config
 
+    return trained_pictures(load_config(find_run(model) / CONFIG))
+
+
+def _evaluation_folder(model: str) -> Path:
+    """Return where an evaluation goes by default: in the run, unless that ships with the package."""
+    from pellucid.build.run import SHIPPED, find_run
+
+    run = find_run(model)
     return Path("runs") / run.name / "evaluation" if SHIPPED in run.parents else run / "evaluation"
