@@ -71,7 +71,7 @@ def check_output(path: Path, info: SliceInfo) -> None:
     """Refuse a file name whose format cannot hold what `info` describes.
 
     Raises:
-        InputError: saying what can.
+        InputError: naming a format that can.
     """
     suffix = path.suffix.lower()
     if suffix not in WRITABLE:
