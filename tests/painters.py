@@ -1,5 +1,6 @@
 """A method that paints radar in the colour that the prompt names, for the tests of colorization."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,12 @@ class Painter(Method):
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         raise NotImplementedError
 
-    def restore(self, batch: Batch, noise: Noise | None = None) -> Tensor:
+    def restore(
+        self,
+        batch: Batch,
+        noise: Noise | None = None,
+        progress: Callable[[int, int], None] | None = None,  # noqa: ARG002
+    ) -> Tensor:
         self.seen.append(batch)
         image = self.network(batch.degraded)
         if self.spread and noise:

@@ -11,7 +11,7 @@ import torch
 from rasterio.transform import Affine
 from torch import Tensor, nn
 
-from pellucid.apply.restore_options import RestoreOptions
+from pellucid.apply.options import SceneOptions
 from pellucid.data.batch import Batch
 from pellucid.data.geotiff import open_raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
@@ -19,7 +19,7 @@ from pellucid.generative.noise import Noise
 from pellucid.methods.method import Method
 
 BANDS = SENTINEL2.bands
-OPTIONS = RestoreOptions(tile=32, overlap=8, device="cpu", preview=False)
+OPTIONS = SceneOptions(tile=32, overlap=8, device="cpu", preview=False)
 EVERYTHING = replace(OPTIONS, keep_clear=False)
 
 
@@ -41,7 +41,12 @@ class FakeMethod(Method):
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         raise NotImplementedError
 
-    def restore(self, batch: Batch, noise: Noise | None = None) -> Tensor:
+    def restore(
+        self,
+        batch: Batch,
+        noise: Noise | None = None,
+        progress: Callable[[int, int], None] | None = None,  # noqa: ARG002
+    ) -> Tensor:
         self.num_calls += 1
         assert batch.degraded.shape[-1] % self.stride == batch.degraded.shape[-2] % self.stride == 0
         return self.answer(batch, noise)

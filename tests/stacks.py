@@ -1,6 +1,7 @@
 """Slices in files, and a method that enlarges them, for the tests of the upscaler."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +12,27 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from pellucid.apply.stack import UpscaleOptions
+from pellucid.apply.options import SliceOptions
 from pellucid.data.batch import Batch
-from pellucid.data.ranges import SLICE, ValueRange
+from pellucid.data.ranges import SENTINEL1, SLICE, ValueRange
 from pellucid.data.resample import enlarge
 from pellucid.generative.noise import Noise
 from pellucid.methods.method import Method
 from pellucid.methods.sampling import Sampling
 
-SMALL = UpscaleOptions(tile=32, overlap=8, device="cpu", preview=False)
+SMALL = SliceOptions(tile=32, overlap=8, device="cpu", preview=False)
 
 
 @dataclass
 class Fake(Method):
-    """Enlarges by bicubic interpolation, adds noise where asked to, and lets a network look in passing."""
+    """Enlarges by bicubic interpolation, adds noise where asked to, and says which step it takes."""
 
     scale: int = 4
     stride: int = 8
     spread: float = 0.0
     is_random: bool = True
     optical: ValueRange = SLICE
+    radar: ValueRange = field(default_factory=lambda: SENTINEL1.select(()))
     sampling: Sampling | None = None
     stop_after: int | None = None
 
@@ -41,12 +43,20 @@ class Fake(Method):
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         raise NotImplementedError
 
-    def restore(self, batch: Batch, noise: Noise | None = None) -> Tensor:
+    def restore(
+        self,
+        batch: Batch,
+        noise: Noise | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
         if len(self.seen) == self.stop_after:
             raise KeyboardInterrupt
         self.seen.append(batch.degraded)
-        for _ in range(self.sampling.steps if self.sampling else 1):
-            image = self.network(batch.enlarged())
+        steps = self.sampling.steps if self.sampling else 0
+        for step in range(steps):
+            if progress:
+                progress(step + 1, steps)
+        image = batch.enlarged()
         if self.spread and noise:
             image = image + self.spread * noise(0, 1)
         return image.clamp(0, 1)

@@ -17,9 +17,8 @@ from pellucid.losses._shelf import known_terms
 from pellucid.methods.autoencoding import AutoencodingConfig
 from pellucid.methods.contrastive import ContrastiveConfig
 from pellucid.methods.generative import DENOISE, GenerativeConfig
-from pellucid.methods.inference import Precision
 from pellucid.methods.regression import RegressionConfig
-from pellucid.schema import Share, Strict, nearest, parse
+from pellucid.schema import Precision, Share, Strict, nearest, parse
 
 
 class _Named(BaseModel):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -12,6 +12,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 T = TypeVar("T")
+Precision: TypeAlias = Literal["fp32", "bf16"]
 
 
 class Strict(BaseModel):

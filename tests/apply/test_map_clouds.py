@@ -11,9 +11,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from pellucid.apply import map_clouds as cloud_maps
-from pellucid.apply.cloud_jobs import CloudOptions
 from pellucid.apply.cloud_scorers import MODEL_BANDS, find_scorer, to_mask
 from pellucid.apply.map_clouds import check_clouds, map_clouds
+from pellucid.apply.options import CloudMapOptions
 from pellucid.cli import app
 from pellucid.data.cloud_score import cloud_score
 from pellucid.data.geotiff import Grid, open_raster
@@ -22,7 +22,7 @@ from pellucid.data.raster import CloudRaster
 from pellucid.errors import InputError
 
 BANDS = SENTINEL2.bands
-QUICK = CloudOptions(scorer="built-in", preview=False)
+QUICK = CloudMapOptions(scorer="built-in", preview=False)
 # Reflectance of 13 bands: clear land and a cloud.
 LAND = (0.13, 0.10, 0.09, 0.08, 0.11, 0.20, 0.24, 0.23, 0.27, 0.05, 0.001, 0.18, 0.10)
 CLOUD = (0.45, 0.43, 0.41, 0.42, 0.43, 0.47, 0.50, 0.48, 0.52, 0.15, 0.010, 0.40, 0.30)
@@ -183,7 +183,7 @@ def test_ten_bands_suffice_where_that_is_said(tmp_path: Path) -> None:
     write(tmp_path / "all" / "s.tif", values)
     few = values[[BANDS.index(band) for band in MODEL_BANDS]]
     write(tmp_path / "few" / "s.tif", few, ())
-    options = CloudOptions(preview=False)
+    options = CloudMapOptions(preview=False)
     map_clouds(tmp_path / "all", tmp_path / "maps", options=options)
     report = map_clouds(tmp_path / "few", tmp_path / "few_maps", options=options)
     assert "has 10 bands without names, needed are 13" in report.failures[0].reason
@@ -194,7 +194,7 @@ def test_ten_bands_suffice_where_that_is_said(tmp_path: Path) -> None:
 def test_level_2a_is_for_the_built_in_score_alone(tmp_path: Path) -> None:
     names = tuple(band for band in BANDS if band != "B10")
     write(tmp_path / "s2" / "s.tif", np.delete(cloudy(), BANDS.index("B10"), axis=0), names)
-    report = map_clouds(tmp_path / "s2", tmp_path / "maps", options=CloudOptions(preview=False))
+    report = map_clouds(tmp_path / "s2", tmp_path / "maps", options=CloudMapOptions(preview=False))
     assert "lacks the band B10" in report.failures[0].reason
     assert "give the Level-1C product" in report.failures[0].reason
     assert map_clouds(tmp_path / "s2", tmp_path / "maps", options=QUICK).num_done == 1
@@ -211,11 +211,11 @@ def test_folders_that_cannot_be_used_are_refused(scenes: Path, tmp_path: Path) -
     refuse("does not exist, name a folder", source=tmp_path / "none")
     refuse(r"no scene .* fits 'S2\*', change the folder", pattern="S2*")
     refuse("'/x' is no pattern", pattern="/x")
-    refuse("a.tif would be replaced and is a scene itself", out=scenes)
-    refuse("a.tif would be replaced and is a scene itself", masks=scenes)
+    refuse("a.tif: it is an input; name another file", out=scenes)
+    refuse("a.tif: it is an input; name another file", masks=scenes)
     refuse("masks and maps have the same names", masks=tmp_path / "maps")
     (scenes / "a.vrt").write_bytes((scenes / "a.tif").read_bytes())
-    refuse("would have the same map, rename one", pattern="a.*")
+    refuse("would both become .*; rename one", pattern="a.*")
 
 
 def test_an_unwritable_place_is_named_scene_by_scene(scenes: Path, tmp_path: Path) -> None:
@@ -273,6 +273,6 @@ def test_without_s2cloudless_nothing_begins_and_the_command_offers_the_built_in_
 def test_a_mask_that_came_with_a_real_scene_is_made_again(data_folder: Path, tmp_path: Path) -> None:
     # The masks beside these patches are those of s2cloudless at a threshold of 0.7.
     name, root = "oriolac_5254.tif", data_folder / "sen12mscr"
-    options = CloudOptions(threshold=0.7, preview=False)
+    options = CloudMapOptions(threshold=0.7, preview=False)
     map_clouds(root / "s2_cloudy" / name, tmp_path / "maps", masks=tmp_path / "masks", options=options)
     np.testing.assert_array_equal(read(tmp_path / "masks" / name), read(root / "mask" / name))

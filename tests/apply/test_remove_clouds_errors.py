@@ -52,7 +52,7 @@ def test_a_full_disk_is_refused_before_and_while_writing(
     monkeypatch.setattr("pellucid.data.working_file.WorkingFile.write", full)
     refuse(tmp_path, tmp_path / "out.tif", "No space left on device; free the disk or choose another folder")
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
-    refuse(tmp_path, tmp_path / "out.tif", "has 0.0 GB free, 0.0 GB are needed; free the disk")
+    refuse(tmp_path, tmp_path / "out.tif", "has 0.0 GB free, 0.0 GB may be needed; free the disk")
 
 
 def test_options_that_do_not_fit_are_refused(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_bands_that_do_not_show_clouds_need_a_cloud_map(tmp_path: Path) -> None:
     write(tmp_path / "s2.tif", ground()[:1], ("B08",))
     method = identity()
     method.optical = SENTINEL2.select(("B08",))
-    message = "cannot be told from B08 alone .* give a cloud map with --cloud"
+    message = "cannot be found in B08 alone .* give a cloud map with --cloud"
     refuse(tmp_path, tmp_path / "out.tif", message, method=method, options=OPTIONS)
 
 
@@ -123,7 +123,7 @@ def test_a_model_for_slices_is_refused(tmp_path: Path) -> None:
     ("method", "changes", "uncertainty", "message"),
     [
         (identity(), {"samples": 3}, None, "3 samples .* is deterministic.* use --samples 1"),
-        (identity(), {}, "std.tif", "uncertainty .* knows no chance.* leave out --uncertainty"),
+        (identity(), {}, "std.tif", "uncertainty .* is deterministic.* leave out --uncertainty"),
         (RandomMethod(0.1), {}, "std.tif", "needs several samples, 1 is drawn; add --samples 8"),
         (RandomMethod(0.1), {"samples": 2}, "out.tif", "it is the result itself; name another file"),
         (RandomMethod(0.1), {"samples": 2}, "s2.tif", "it is an input; name another file"),

@@ -142,7 +142,7 @@ def test_all_slices_of_a_folder_have_one_range(tmp_path: Path) -> None:
 
 
 def test_steps_and_eta_change_a_copy_of_the_method(tmp_path: Path) -> None:
-    calls: list[tuple[int, int]] = []
+    calls: list[tuple[float, int]] = []
     method = Fake(sampling=Sampling(steps=50))
     method.path = Steps()
     source = save(tmp_path / "in.png", pattern(8, 8))
@@ -154,7 +154,7 @@ def test_steps_and_eta_change_a_copy_of_the_method(tmp_path: Path) -> None:
         progress=lambda done, total: calls.append((done, total)),
     )
     assert method.sampling == Sampling(steps=50)
-    assert calls == [(n, 8) for n in (1, 2, 3, 4, 4, 5, 6, 7, 8, 8)]
+    assert calls == [(n / 8, 1) for n in (1, 2, 3, 4, 5, 6, 7, 8, 8)]
 
 
 class Steps:

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from scenes import BANDS, ground, nothing_left, write
+from stacks import pattern, save
 from typer.testing import CliRunner, Result
 
 from pellucid.build.method import build_method
@@ -65,6 +67,23 @@ def test_help_does_not_import_torch() -> None:
         "results = [CliRunner().invoke(app, [name, '--help']) for name in ('remove-clouds', 'upscale')];"
         "assert all(result.exit_code == 0 and 'Example' in result.output for result in results), results;"
         "assert 'torch' not in sys.modules and 'rasterio' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("command", ["remove-clouds", "upscale", "colorize", "clouds", "evaluate"])
+@pytest.mark.parametrize("kind", ["missing", "junk"])
+def test_a_wrong_input_is_refused_without_importing_torch(command: str, kind: str, tmp_path: Path) -> None:
+    source = tmp_path / "in.tif"
+    if kind == "junk" and command not in ("clouds", "evaluate"):
+        source.write_text("junk")
+    rest = ["--data", str(source)] if command == "evaluate" else ["-o", str(tmp_path / "out.tif")]
+    first = "cross_attention" if command == "evaluate" else str(source)
+    code = (
+        "import sys; from typer.testing import CliRunner; from pellucid.cli import app;"
+        f"result = CliRunner().invoke(app, {[command, first, *rest]!r});"
+        "assert result.exit_code == 2 and 'in.tif' in result.output.replace(chr(10), ''), result.output;"
+        "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -164,19 +183,22 @@ def test_models_lists_what_ships() -> None:
         (["train", str(CONFIG), "--set", "train.bach=3"], "did you mean 'batch'?"),
         (["evaluate", "no_such_model", "--data", "."], "neither a run folder"),
         (["remove-clouds", "none.tif", "-o", "out.tif"], "none.tif"),
-        (["remove-clouds", "none.tif", "-o", "out.tif", "--steps", "4"], "takes no steps; leave out --steps"),
-        (["remove-clouds", "none.tif", "-o", "out.tif", "--uncertainty", "s.tif"], "knows no chance"),
-        (["remove-clouds", "none.tif", "-o", "out.tif", "--prompt", "a lake"], "takes no text"),
         (
-            ["remove-clouds", "none.tif", "-o", "out.tif", "--offset", "much"],
+            ["remove-clouds", "scene.tif", "-o", "out.tif", "--steps", "4"],
+            "takes no steps; leave out --steps",
+        ),
+        (["remove-clouds", "scene.tif", "-o", "out.tif", "--uncertainty", "s.tif"], "deterministic"),
+        (["remove-clouds", "scene.tif", "-o", "out.tif", "--prompt", "a lake"], "takes no text"),
+        (
+            ["remove-clouds", "scene.tif", "-o", "out.tif", "--offset", "much"],
             "must be auto, none or a whole number",
         ),
         (
-            ["upscale", "none.png", "-o", "big.png", "--factor", "77"],
+            ["upscale", "slice.png", "-o", "big.png", "--factor", "77"],
             "no model that ships enlarges slices 77 times",
         ),
         (
-            ["upscale", "none.png", "-o", "big.png", "--model", "cross_attention"],
+            ["upscale", "slice.png", "-o", "big.png", "--model", "cross_attention"],
             "the model restores B01, B02,",
         ),
         (["import", "glf-cr", "none.pth", "run"], "none.pth is no file"),
@@ -185,9 +207,12 @@ def test_models_lists_what_ships() -> None:
 def test_bad_input_gets_one_sentence_and_exit_code_2(
     words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    given = ("scene.tif", "slice.png")
+    write(tmp_path / given[0], ground(32, 32), BANDS)
+    save(tmp_path / given[1], pattern(8, 8))
     monkeypatch.chdir(tmp_path)
     result = call(*words)
     assert result.exit_code == 2, result.output
     assert message in said(result)
     assert "Traceback" not in result.output
-    assert not list(tmp_path.iterdir())
+    assert nothing_left(tmp_path, set(given))

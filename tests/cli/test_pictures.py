@@ -106,7 +106,7 @@ def test_a_trial_writes_nothing(run: Path, sar: Path, tmp_path: Path) -> None:
     [
         (("--region", "mars"), "--region is 'mars', known are tropical, temperate, arctic; choose one"),
         (("--season", "monsoon"), "known are winter, spring, summer, autumn, fall"),
-        (("--region", "arctic", "--prompt", "snow"), "--prompt says all that is to be seen"),
+        (("--region", "arctic", "--prompt", "snow"), "--prompt is the whole prompt"),
         (("--region", "arctic", "--regions", "tropical"), "--region and --regions are both given"),
         (("--strength", "2"), "--strength: strength is 2, must be above 0 and at most 1"),
         (("--strength", "0.0005"), "strength is 0.0005, which leaves none of 2 steps"),

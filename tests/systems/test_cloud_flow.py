@@ -9,8 +9,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from pellucid.apply.options import SceneOptions
 from pellucid.apply.remove_clouds import restore_scene
-from pellucid.apply.restore_options import RestoreOptions
 from pellucid.build.method import build_method, build_network, load
 from pellucid.build.run import save_run
 from pellucid.config import Config, load_config
@@ -87,7 +87,7 @@ def test_the_same_seed_gives_the_same_scene(run: Path, tmp_path: Path) -> None:
     (scene,), (radar,) = (sorted((tmp_path / folder).iterdir()) for folder in ("s2_cloudy", "s1"))
     found = []
     for seed, sar in ((0, radar), (0, radar), (1, radar), (0, None)):
-        options = RestoreOptions(tile=64, overlap=16, device="cpu", seed=seed, preview=False, steps=1)
+        options = SceneOptions(tile=64, overlap=16, device="cpu", seed=seed, preview=False, steps=1)
         out = tmp_path / f"{len(found)}.tif"
         restore_scene(scene, out, sar=sar, method=load(run, device="cpu"), options=options)
         with rasterio.open(out) as file:
@@ -222,7 +222,7 @@ def test_a_flow_that_heeds_texts_restores_what_a_prompt_says(coders: Path, tmp_p
     (scene,) = (tmp_path / "s2_cloudy").iterdir()
     found = {}
     for prompt in ("lake", "forest", "", None):
-        options = RestoreOptions(tile=64, overlap=16, device="cpu", preview=False, prompt=prompt)
+        options = SceneOptions(tile=64, overlap=16, device="cpu", preview=False, prompt=prompt)
         restore_scene(scene, tmp_path / "out.tif", method=method, options=options)
         found[prompt] = (tmp_path / "out.tif").read_bytes()
     assert found[""] == found[None]
@@ -260,7 +260,7 @@ def test_the_flow_that_ships_leaves_no_seams(tmp_path: Path, seed: int) -> None:
     tile, overlap, size = 96, 32, 160
     simulate_pairs(tmp_path, count=1, size=size, seed=5)
     (scene,), (radar,) = (sorted((tmp_path / folder).iterdir()) for folder in ("s2_cloudy", "s1"))
-    options = RestoreOptions(
+    options = SceneOptions(
         tile=tile, overlap=overlap, device="cpu", seed=seed, preview=False, keep_clear=False, steps=4
     )
     restore_scene(scene, tmp_path / "clear.tif", sar=radar, method=load("cloud_flow"), options=options)

@@ -8,8 +8,8 @@ import rasterio
 import torch
 from scenes import read, write
 
+from pellucid.apply.options import SceneOptions
 from pellucid.apply.remove_clouds import restore_scene
-from pellucid.apply.scene import RestoreOptions
 from pellucid.build.method import load
 from pellucid.config import load_config
 from pellucid.simulate.pairs import simulate_pairs
@@ -33,7 +33,7 @@ def test_the_loss_falls_and_a_saved_run_restores_alike(system: str, tmp_path: Pa
     (scene,), (radar,) = (sorted((tmp_path / folder).iterdir()) for folder in ("s2_cloudy", "s1"))
     for name in ("first.tif", "second.tif"):
         restore_scene(
-            scene, tmp_path / name, sar=radar, method=method, options=RestoreOptions(tile=64, overlap=16)
+            scene, tmp_path / name, sar=radar, method=method, options=SceneOptions(tile=64, overlap=16)
         )
     with rasterio.open(tmp_path / "first.tif") as first, rasterio.open(tmp_path / "second.tif") as second:
         assert (first.read() == second.read()).all()
@@ -53,7 +53,7 @@ def test_tiles_that_see_other_ground_leave_no_seam_under_one_cloud(tmp_path: Pat
     values[10] = 10  # no cirrus
     values[:, 64:192] = 8000
     write(tmp_path / "s2.tif", values)
-    options = RestoreOptions(keep_clear=False)
+    options = SceneOptions(keep_clear=False)
     method = load("cross_attention", device="cpu")
     restore_scene(tmp_path / "s2.tif", tmp_path / "out.tif", method=method, options=options)
     across = read(tmp_path / "out.tif")[:, 112:144, 40:-40].mean((0, 1)) / 10000

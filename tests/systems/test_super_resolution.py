@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 import pellucid
-from pellucid.apply.stack import UpscaleOptions
+from pellucid.apply.options import SliceOptions
 from pellucid.build.method import load
 from pellucid.config import Config, load_config
 from pellucid.evaluation.evaluate import evaluate
@@ -62,7 +62,7 @@ def run(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_loaded_run_gives_the_same_image_for_the_same_seed(run: Path, small: Path, tmp_path: Path) -> None:
     for name, seed in (("first", 0), ("second", 0), ("other", 1)):
-        options = UpscaleOptions(tile=64, overlap=16, device="cpu", seed=seed, eta=1.0, preview=False)
+        options = SliceOptions(tile=64, overlap=16, device="cpu", seed=seed, eta=1.0, preview=False)
         pellucid.upscale(small, tmp_path / f"{name}.png", method=load(run, device="cpu"), options=options)
     first, second, other = (np.array(Image.open(tmp_path / f"{n}.png")) for n in ("first", "second", "other"))
     assert first.shape == (192, 192)
@@ -74,7 +74,7 @@ def test_a_loaded_run_gives_the_same_image_for_the_same_seed(run: Path, small: P
 def test_tiles_give_the_image_of_one_piece(run: Path, small: Path, tmp_path: Path) -> None:
     method = load(run, device="cpu")
     for name, tile in (("tiled", 128), ("whole", 192)):
-        options = UpscaleOptions(tile=tile, overlap=48, device="cpu", preview=False)
+        options = SliceOptions(tile=tile, overlap=48, device="cpu", preview=False)
         pellucid.upscale(small, tmp_path / f"{name}.png", method=method, options=options)
     tiled, whole = (np.array(Image.open(tmp_path / f"{n}.png")).astype(float) for n in ("tiled", "whole"))
     # Group norms see the whole tile, so the two differ a little; noise of its own per tile would differ more.

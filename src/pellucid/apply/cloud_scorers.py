@@ -1,19 +1,18 @@
-"""What tells clouds from reflectance: s2cloudless or the built-in score; and masks from probabilities."""
+"""Cloud probability from reflectance, by s2cloudless or the built-in score; and masks from probabilities."""
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, convolve
 from torch import Tensor
 
+from pellucid.apply.options import ScorerName
 from pellucid.data.cloud_score import NEEDED, REACH_PX, cloud_score
 from pellucid.data.ranges import SENTINEL2
 from pellucid.errors import InputError
-
-ScorerName = Literal["s2cloudless", "built-in"]
 
 # The bands on which s2cloudless was trained (its MODEL_BAND_IDS). Level 1C.
 MODEL_BANDS = ("B01", "B02", "B04", "B05", "B08", "B8A", "B09", "B10", "B11", "B12")
@@ -61,7 +60,7 @@ class BuiltIn:
 
 @dataclass(frozen=True)
 class S2Cloudless:
-    """The gradient-boosted trees of s2cloudless, pixel by pixel; they know no shadows.
+    """The gradient-boosted trees of s2cloudless, pixel by pixel; they do not detect shadows.
 
     Zupanc, Improving cloud detection with machine learning, 2017; the model is under CC BY-SA 4.0.
 
@@ -139,7 +138,7 @@ def to_mask(
 ) -> NDArray[np.uint8]:
     """Return (H, W): 1 where the probability, averaged over a disk, exceeds the threshold, and near it; or 0.
 
-    As `S2PixelCloudDetector.get_mask_from_prob`, and without data there is `NO_DATA`, which no mean heeds.
+    As `S2PixelCloudDetector.get_mask_from_prob`, and without data there is `NO_DATA`, which no mean counts.
 
     Args:
         probability: (H, W) in [0, 1], NaN without data; mirrored at the edges.

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from pellucid.apply.inputs import check_radar_picture
+from pellucid.apply.outputs import Output, check_outputs
 from pellucid.config import Config
 from pellucid.data.drawing import spread
-from pellucid.data.files import check_folder, check_writable
+from pellucid.data.files import check_folder
 from pellucid.data.radar_picture import check_picture_output, find_pictures
 from pellucid.data.slice_file import TIFF
 from pellucid.datasets import sar_optical
@@ -19,7 +21,7 @@ from pellucid.errors import InputError
 SHEET = "sheet.png"
 # Why results go to a folder.
 SEVERAL = "several pictures are to be made"
-# Pairs of a dataset, if not said otherwise.
+# Pairs of a dataset, by default.
 NUM_SAMPLES = 10
 
 # Of the published colorization.
@@ -31,15 +33,15 @@ DEFAULT: str = sar_optical.Config.model_fields["prompt"].default
 
 
 @dataclass(frozen=True)
-class Wish:
-    """A prompt, and what pictures that follow it are called by.
+class NamedPrompt:
+    """A prompt, and the words that name its pictures.
 
     Attributes:
-        prompt: the text.
+        text: the prompt.
         words: its region and season; those that are given.
     """
 
-    prompt: str
+    text: str
     words: tuple[str, ...] = ()
 
 
@@ -50,7 +52,7 @@ class ColorJob:
     Attributes:
         source: the radar.
         out: the picture in colour.
-        prompt: what is to be seen.
+        prompt: the text.
         label: the prompt, in short, for a sheet.
         name: the place, for a sheet.
         guess: picture in colour that sampling may start from.
@@ -70,7 +72,7 @@ def plan(
     source: Path,
     out: Path,
     *,
-    wishes: Sequence[Wish],
+    prompts: Sequence[NamedPrompt],
     guess: Path | None = None,
     own_prompts: str = "",
     num_samples: int | None = None,
@@ -81,7 +83,7 @@ def plan(
     Args:
         source: one of these.
         out: a picture, or, for all but one picture with one prompt, a folder.
-        wishes: prompts; a dataset follows one at most.
+        prompts: of which a dataset takes one at most.
         guess: picture in colour that one picture starts from.
         own_prompts: template of a dataset's own prompts, which they follow instead; "" for none.
         num_samples: pairs of a dataset, at most; None: `NUM_SAMPLES`.
@@ -90,13 +92,12 @@ def plan(
     Raises:
         InputError: if these contradict each other, a file cannot be read or the result not be written.
     """
-    if not source.exists():
-        raise InputError(f"{source} does not exist; name a radar picture, a folder of such, or a dataset")
-    is_single = not source.is_dir() and len(wishes) == 1
+    check_radar_picture(source)
+    is_single = not source.is_dir() and len(prompts) == 1
     if guess and not is_single:
         raise InputError("--guess is for one picture and one prompt; leave it out, or name one picture")
     if is_dataset(source):
-        if len(wishes) > 1:
+        if len(prompts) > 1:
             raise InputError(
                 f"{source} is a dataset, whose pairs are each made once; name one region and season, or none"
             )
@@ -106,29 +107,26 @@ def plan(
             template=own_prompts,
             num_samples=num_samples or NUM_SAMPLES,
             folders=folders,
-            wish=None if own_prompts else wishes[0],
+            prompt=None if own_prompts else prompts[0],
         )
     if num_samples or folders:
         option = "--num-samples" if num_samples else "--folders"
         raise InputError(f"{option} is for datasets, and {source} holds no {LISTS}; leave it out")
-    return plan_file(source, out, wishes[0], guess) if is_single else plan_grid(source, out, wishes)
+    return plan_file(source, out, prompts[0], guess) if is_single else plan_grid(source, out, prompts)
 
 
-def plan_file(source: Path, out: Path, wish: Wish, guess: Path | None = None) -> list[ColorJob]:
+def plan_file(source: Path, out: Path, prompt: NamedPrompt, guess: Path | None = None) -> list[ColorJob]:
     """Return the job of one picture.
 
     Raises:
         InputError: if `out` cannot be written, or is an input.
     """
     check_picture_output(out)
-    check_writable(out)
-    for path in (source, guess):
-        if path and path.exists() and out.exists() and out.samefile(path):
-            raise InputError(f"cannot write {out}: it is an input; name another file")
-    return [ColorJob(source, out, wish.prompt, name=source.name, guess=guess)]
+    check_outputs([Output(out, source)], [path for path in (source, guess) if path])
+    return [ColorJob(source, out, prompt.text, name=source.name, guess=guess)]
 
 
-def plan_grid(source: Path, out: Path, wishes: Sequence[Wish]) -> list[ColorJob]:
+def plan_grid(source: Path, out: Path, prompts: Sequence[NamedPrompt]) -> list[ColorJob]:
     """Return the jobs of a picture, or of all in a folder, each with every prompt, in the folder `out`.
 
     A result is called like its source and the words: `a_tropical_summer.png`; that of a TIFF is one.
@@ -141,15 +139,16 @@ def plan_grid(source: Path, out: Path, wishes: Sequence[Wish]) -> list[ColorJob]
     jobs = [
         ColorJob(
             path,
-            out / f"{'_'.join((path.stem, *wish.words))}{'.tif' if path.suffix.lower() in TIFF else '.png'}",
-            wish.prompt,
-            ", ".join(wish.words) or "result",
+            out
+            / f"{'_'.join((path.stem, *prompt.words))}{'.tif' if path.suffix.lower() in TIFF else '.png'}",
+            prompt.text,
+            ", ".join(prompt.words) or "result",
             path.name,
         )
         for path in files
-        for wish in wishes
+        for prompt in prompts
     ]
-    _refuse_twins(jobs)
+    _check_folder_outputs(out, jobs)
     return jobs
 
 
@@ -160,7 +159,7 @@ def plan_dataset(
     template: str,
     num_samples: int,
     folders: tuple[str, ...] = (),
-    wish: Wish | None = None,
+    prompt: NamedPrompt | None = None,
 ) -> list[ColorJob]:
     """Return the jobs of pairs that are spread evenly over a dataset, each with its own prompt.
 
@@ -170,7 +169,7 @@ def plan_dataset(
         template: of the prompts.
         num_samples: pairs, at most.
         folders: region folders to choose from; none: all.
-        wish: a prompt in place of all their own.
+        prompt: one in place of all their own.
 
     Raises:
         InputError: if the dataset cannot be read, or the folder not be made.
@@ -179,10 +178,10 @@ def plan_dataset(
     check_folder(out, root, reason=SEVERAL)
     jobs = []
     for at in spread(num_samples, len(data)):
-        pair, prompt = data.pairs[at], wish.prompt if wish else data.prompts[at]
+        pair, text = data.pairs[at], prompt.text if prompt else data.prompts[at]
         file = out / f"{pair.group}_{Path(pair.key).name}.png"
-        jobs.append(ColorJob(pair.sar, file, prompt, name=f"{pair.key}: {prompt}", truth=pair.optical))
-    _refuse_twins(jobs)
+        jobs.append(ColorJob(pair.sar, file, text, name=f"{pair.key}: {text}", truth=pair.optical))
+    _check_folder_outputs(out, jobs)
     return jobs
 
 
@@ -191,13 +190,11 @@ def is_dataset(source: Path) -> bool:
     return source.is_dir() and any(source.glob(LISTS))
 
 
-def _refuse_twins(jobs: Sequence[ColorJob]) -> None:
-    """Refuse two results under one name, which in some file systems ignores case."""
-    places: dict[str, ColorJob] = {SHEET: ColorJob(Path(SHEET), Path(SHEET), "")}
-    for job in jobs:
-        other = places.setdefault(job.out.name.lower(), job)
-        if other is not job:
-            raise InputError(f"{other.source} and {job.source} would both become {job.out}; rename one")
+def _check_folder_outputs(out: Path, jobs: Sequence[ColorJob]) -> None:
+    """Refuse two results of one name, or one that the overview has."""
+    outputs = [Output(job.out, job.source) for job in jobs]
+    sources = [job.source for job in jobs]
+    check_outputs([Output(out / SHEET, Path(SHEET)), *outputs], sources, in_folder=True, ignore_case=True)
 
 
 def trained_pictures(config: Config) -> sar_optical.Config | None:
@@ -241,14 +238,14 @@ class Prompts:
             self.template, {column: self._check(column, word) for column, word in words.items()}
         )
 
-    def combine(self, regions: Sequence[str] = (), seasons: Sequence[str] = ()) -> list[Wish]:
+    def combine(self, regions: Sequence[str] = (), seasons: Sequence[str] = ()) -> list[NamedPrompt]:
         """Return each region with each season; without any, the prompt that names none.
 
         Raises:
             InputError: see `fill`.
         """
         pairs = product(dict.fromkeys(regions or [""]), dict.fromkeys(seasons or [""]))
-        return [Wish(self.fill(*pair), tuple(word for word in pair if word)) for pair in pairs]
+        return [NamedPrompt(self.fill(*pair), tuple(word for word in pair if word)) for pair in pairs]
 
     def _check(self, column: str, word: str) -> str:
         """Return the word as it is known."""
@@ -256,7 +253,7 @@ class Prompts:
             return ""
         if f"{{{column}}}" not in self.template:
             raise InputError(
-                f"--{column} is {word!r}, but the prompts of this model, {self.template!r}, tell none; "
+                f"--{column} is {word!r}, but the prompts of this model, {self.template!r}, name none; "
                 "leave it out, or write a whole --prompt"
             )
         for known in self.known[column]:

@@ -1,8 +1,8 @@
 """A generative method on an image larger than its tiles: the tiles agree after every step of sampling.
 
-Bar-Tal et al. 2023, arXiv:2302.08113: the network looks at one tile after the other, and the way back follows
-the mean of what it says where they overlap. So neighbours draw one image, where tiles sampled each on its own
-would come to different colours on either side of a seam.
+Bar-Tal et al. 2023, arXiv:2302.08113: in each step the network is applied to one tile after the other, and
+the sampler follows the mean of its outputs where they overlap. So neighbours draw one image, where tiles
+sampled each on its own would come to different colours on either side of a seam.
 """
 
 import copy
@@ -30,7 +30,7 @@ class Tiling:
     Attributes:
         tile: side of a tile in pixels of the image.
         overlap: pixels that neighbouring tiles share.
-        batch: tiles that are looked at together.
+        batch: tiles that go through the network together.
     """
 
     tile: int
@@ -167,7 +167,7 @@ def _cut(image: Tensor, windows: Sequence[_Window], like: Tensor) -> Tensor:
 
 
 def _cut_condition(condition: Condition, windows: Sequence[_Window], like: Tensor) -> dict[str, Tensor]:
-    """Return what the network is told of each window: of images their part, of all else everything."""
+    """Return the condition of each window: of images their part, of all else the whole."""
     values = {field.name: getattr(condition, field.name) for field in fields(condition)}
     return {
         name: _cut(value, windows, like)
@@ -181,25 +181,25 @@ def _cut_condition(condition: Condition, windows: Sequence[_Window], like: Tenso
 def _blend(
     grid: TileGrid, batch: int, num_images: int, look: Callable[[Sequence[_Window]], Tensor]
 ) -> Tensor:
-    """Return the weighted mean of what is seen in the tiles, (B, C, grid.height, grid.width), in its type."""
+    """Return the weighted mean of the tiles' outputs, (B, C, grid.height, grid.width), in their type."""
     windows = [_Window(top, top + grid.tile_height, left, left + grid.tile_width) for top, left in grid]
     if len(windows) == 1:
         return look(windows)
     pieces = _pieces(windows, batch, num_images, look)
     first = next(pieces)
-    seen = first[1]
-    sums = seen.new_zeros(num_images, seen.shape[1], grid.height, grid.width, dtype=torch.float64)
+    output = first[1]
+    sums = output.new_zeros(num_images, output.shape[1], grid.height, grid.width, dtype=torch.float64)
     for window, part in chain([first], pieces):
         weight = torch.from_numpy(grid.weights(window.top, window.left)).to(part.device)
         window.of(sums, sums).add_(part * weight)
     row_sums, column_sums = (torch.from_numpy(x).to(sums.device) for x in (grid.row_sums, grid.column_sums))
-    return (sums / row_sums[:, None] / column_sums).to(seen.dtype)
+    return (sums / row_sums[:, None] / column_sums).to(output.dtype)
 
 
 def _pieces(
     windows: Sequence[_Window], batch: int, num_images: int, look: Callable[[Sequence[_Window]], Tensor]
 ) -> Iterator[tuple[_Window, Tensor]]:
-    """Yield each window with what is seen there, (B, C, ...)."""
+    """Yield each window with its output, (B, C, ...)."""
     for first in range(0, len(windows), batch):
         chunk = windows[first : first + batch]
         yield from zip(chunk, look(chunk).split(num_images), strict=True)

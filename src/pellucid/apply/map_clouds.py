@@ -17,13 +17,16 @@ from PIL import Image
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from pellucid.apply.cloud_jobs import CloudOptions, Job, list_jobs
-from pellucid.apply.cloud_scorers import NO_DATA, Scorer, ScorerName, find_scorer, to_mask
+from pellucid.apply.cloud_scorers import MODEL_BANDS, NO_DATA, Scorer, find_scorer, to_mask
+from pellucid.apply.inputs import find_scenes
+from pellucid.apply.options import CloudMapOptions, ScorerName
+from pellucid.apply.outputs import Output, check_outputs
 from pellucid.apply.workers import run_jobs
 from pellucid.data.drawing import NO_DATA as GREY
 from pellucid.data.drawing import gray_to_rgb, save_picture, sheet, to_rgb
 from pellucid.data.files import make_folder, temporary_beside
 from pellucid.data.geotiff import Grid, Raster, open_raster
+from pellucid.data.ranges import SENTINEL2
 from pellucid.data.raster import Offset, OpticalRaster
 from pellucid.data.working_file import WORKING_BLOCK, explain_write_error, write_cog
 from pellucid.errors import InputError
@@ -36,6 +39,31 @@ CACHE_BYTES = 128 * 2**20
 SHEET, SHEET_ROWS, SHEET_SIDE = "clouds.png", 12, 256
 # The value that would be white there, so that a map which is 1 all over still shows on white paper.
 WHITE = 1.1
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be made of one scene."""
+
+    source: Path
+    out: Path
+    mask: Path | None
+    options: CloudMapOptions
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the bands that the scene has, or in whose order they stand."""
+        return SENTINEL2.bands if self.options.all_bands else MODEL_BANDS
+
+    @property
+    def needs_map(self) -> bool:
+        """Whether the map is to be made."""
+        return self.options.force or not self.out.exists()
+
+    @property
+    def needs_mask(self) -> bool:
+        """Whether the mask is to be made; from the map, so that this alone is quick."""
+        return self.mask is not None and (self.needs_map or not self.mask.exists())
 
 
 @dataclass(frozen=True)
@@ -72,7 +100,7 @@ def map_clouds(
     out: Path | str,
     *,
     masks: Path | str | None = None,
-    options: CloudOptions | None = None,
+    options: CloudMapOptions | None = None,
     progress: Callable[[float, int], None] | None = None,
 ) -> CloudReport:
     """Write a map of cloud probability for each scene: float32 in [0, 1], NaN without data, on its grid.
@@ -84,13 +112,13 @@ def map_clouds(
         scenes: folder of Sentinel-2 scenes, bands named or in order; or one scene.
         out: folder of the maps; made if it is missing.
         masks: folder for masks of the same names: uint8, 1 cloud, 0 clear, 255 no data.
-        options: see `CloudOptions`.
+        options: see `CloudMapOptions`.
         progress: called with the number of scenes done, a part of one at the end, and of all to do.
 
     Raises:
         InputError: if there is no scene, a result would replace one, or the scorer is not installed.
     """
-    start, options = time.monotonic(), options or CloudOptions()
+    start, options = time.monotonic(), options or CloudMapOptions()
     jobs = list_jobs(Path(scenes), Path(out), Path(masks) if masks else None, options)
     pending = [job for job in jobs if job.needs_map or job.needs_mask]
     if any(job.needs_map for job in pending):
@@ -110,14 +138,14 @@ def check_clouds(
     out: Path | str,
     *,
     masks: Path | str | None = None,
-    options: CloudOptions | None = None,
+    options: CloudMapOptions | None = None,
 ) -> CloudReport:
     """Return what `map_clouds` with the same arguments would do, after opening every scene; write nothing.
 
     Raises:
         InputError: if it would refuse.
     """
-    start, options = time.monotonic(), options or CloudOptions()
+    start, options = time.monotonic(), options or CloudMapOptions()
     jobs = list_jobs(Path(scenes), Path(out), Path(masks) if masks else None, options)
     scorer = find_scorer(options.scorer)
     pending = [job for job in jobs if job.needs_map or job.needs_mask]
@@ -129,6 +157,31 @@ def check_clouds(
             failures.append(Failure(job.source, str(error)))
     counts = len(pending) - len(failures), len(jobs) - len(pending)
     return CloudReport(Path(out), None, *counts, tuple(failures), time.monotonic() - start)
+
+
+def list_jobs(scenes: Path, out: Path, masks: Path | None, options: CloudMapOptions) -> list[Job]:
+    """Return what is to be made of each scene, done or not, sorted by name.
+
+    Args:
+        scenes: folder of scenes, or one scene.
+        out: folder of the maps.
+        masks: folder of the masks, if any.
+        options: see `CloudMapOptions`.
+
+    Raises:
+        InputError: if there is no scene, two would have the same map, or a result would replace a scene.
+    """
+    if masks and masks.resolve() == out.resolve():
+        raise InputError(f"masks and maps have the same names and both go to {out}, name another folder")
+    root, paths = find_scenes(scenes, options.pattern, [folder for folder in (out, masks) if folder])
+    jobs = []
+    for path in paths:
+        name = path.relative_to(root)
+        name = name.with_suffix(".tif") if name.suffix.lower() == ".vrt" else name
+        jobs.append(Job(path, out / name, masks / name if masks else None, options))
+    results = [Output(result, job.source) for job in jobs for result in (job.out, job.mask) if result]
+    check_outputs(results, paths, in_folder=True)
+    return jobs
 
 
 def _run_all(
@@ -177,8 +230,8 @@ def _scorer(name: ScorerName, threads: int) -> Scorer:
 
 
 def _open(job: Job, scorer: Scorer) -> OpticalRaster:
-    optional = tuple(band for band in job.options.bands if band in scorer.optional)
-    raster = OpticalRaster(job.source, job.options.bands, offset=job.options.offset, allow_missing=optional)
+    optional = tuple(band for band in job.bands if band in scorer.optional)
+    raster = OpticalRaster(job.source, job.bands, offset=job.options.offset, allow_missing=optional)
     raster.log_doubts()
     return raster
 
@@ -274,7 +327,7 @@ def _draw(jobs: Sequence[Job]) -> Image.Image:
     count = min(len(jobs), SHEET_ROWS)
     rows, captions = [], []
     for job in (jobs[i * len(jobs) // count] for i in range(count)):
-        bands = job.options.bands
+        bands = job.bands
         with OpticalRaster(job.source, bands, offset=_offset_used(job), allow_missing=bands) as raster:
             reflectance, valid = raster.read(size=SHEET_SIDE)
         maps = [_read_small(path) for path in (job.out, job.mask) if path]

@@ -2,11 +2,10 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,14 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
-from pellucid.apply.restore_options import RestoreOptions
-from pellucid.apply.scene import Scene, Tile
+from pellucid.apply.engine import Piece, Progress
+from pellucid.apply.options import SceneOptions
+from pellucid.apply.scene import OpenScene, Tile
 from pellucid.apply.surroundings import Surroundings
+from pellucid.data.batch import Batch
 from pellucid.data.drawing import save_picture, sheet, to_rgb
 from pellucid.data.geotiff import Raster, open_raster
 from pellucid.data.raster import OpticalRaster
-from pellucid.data.tiles import Blender
 from pellucid.data.working_file import WorkingFile, explain_write_error
 from pellucid.errors import InputError
 from pellucid.methods.method import Method
@@ -66,8 +66,8 @@ def restore_scene(
     method: Method,
     cloud: Path | str | None = None,
     uncertainty: Path | str | None = None,
-    options: RestoreOptions | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    options: SceneOptions | None = None,
+    progress: Progress | None = None,
 ) -> SceneReport:
     """Write the scene without its clouds, with everything else as it was.
 
@@ -81,21 +81,21 @@ def restore_scene(
         out: where the result goes, a Cloud-Optimized GeoTIFF; the preview is beside it, as PNG.
         sar: Sentinel-1 scene on the same grid.
         method: what restores.
-        cloud: cloud map on the same grid; without one, `cloud_score` tells clouds, haze and shadows.
+        cloud: cloud map on the same grid; without one, `cloud_score` finds clouds, haze and shadows.
         uncertainty: where the standard deviation of the samples goes: a GeoTIFF of float32 with the bands and
             in the units of the scene; 0 where pixels pass through, NaN where there is no data.
-        options: see `RestoreOptions`.
+        options: see `SceneOptions`.
         progress: called with the number of tiles done and of all tiles.
 
     Raises:
         InputError: for any input that cannot be used; nothing is at `out` then.
     """
-    start, options = time.monotonic(), options or RestoreOptions()
+    start, options = time.monotonic(), options or SceneOptions()
     optical, out = Path(optical), Path(out)
     sar, cloud, uncertainty = (None if path is None else Path(path) for path in (sar, cloud, uncertainty))
     with (
         rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),
-        Scene(
+        OpenScene(
             optical, out, sar=sar, cloud=cloud, uncertainty=uncertainty, method=method, options=options
         ) as scene,
     ):
@@ -126,64 +126,53 @@ def check_scene(
     method: Method,
     cloud: Path | None = None,
     uncertainty: Path | None = None,
-    options: RestoreOptions | None = None,
+    options: SceneOptions | None = None,
 ) -> str:
     """Return a line about what `restore_scene` with the same arguments would do, after all its checks.
 
     Raises:
         InputError: if it would refuse.
     """
-    options = options or RestoreOptions()
-    with Scene(
+    options = options or SceneOptions()
+    with OpenScene(
         optical, out, sar=sar, cloud=cloud, uncertainty=uncertainty, method=method, options=options
     ) as scene:
         radar = "with radar" if scene.radar else "without radar"
         return f"{optical}: {scene.optical.grid}; {len(scene.tiles)} tiles, {radar}; all checks passed"
 
 
-def _write_scene(scene: Scene, out: Path, progress: Callable[[int, int], None] | None) -> list[int]:
+def _write_scene(scene: OpenScene, out: Path, progress: Progress | None) -> list[int]:
     """Restore row after row of tiles into a working file, finish it, and return what was counted."""
+    tops = scene.tiles.tops
     with _working_file(scene, out) as working:
-        scene.method.network.to(scene.device).eval()
-        tiles, mosaic = scene.tiles, _Mosaic(scene, working.state)
-        ends = (*tiles.tops[1:], tiles.height)
-        for i, (top, end) in enumerate(zip(tiles.tops, ends, strict=True)):
-            is_done = i < working.num_done
-            if is_done and min(top + tiles.tile_height, tiles.height) <= ends[working.num_done - 1]:
-                continue  # reaches no row that is still to be written
-            mosaic.start_row(top)
-            for j, tile in enumerate(_restore_row(scene, top, mosaic, is_done=is_done)):
-                if is_done:
-                    continue
-                layers = mosaic.finish_tile(tile, slice(top, end))
-                working.write({name: layers[name] for name in working.paths}, top, tile.left)
-                if progress:
-                    progress(i * len(tiles.lefts) + j + 1, len(tiles))
-            if not is_done:
-                working.checkpoint(i + 1, mosaic.state)
+        mosaic = _Mosaic(scene, working.state)
+        pieces = scene.engine.run(scene.tiles, mosaic.cut, first_row=working.num_done, progress=progress)
+        for piece in pieces:
+            layers = mosaic.finish(piece)
+            row, column = piece.rows.start, piece.columns.start
+            working.write({name: layers[name] for name in working.paths}, row, column)
+            if piece.columns.stop == scene.tiles.width:
+                working.checkpoint(tops.index(row) + 1, mosaic.state)
         working.finish(partial(_match, scene, mosaic.surroundings) if mosaic.surroundings else None)
     return mosaic.counts.tolist()
 
 
 class _Mosaic:
-    """The tiles of a row of a scene, put together.
+    """The tiles of a row of a scene, from cutting to writing, and what is counted of them.
 
     Args:
         scene: what they are cut from.
         state: counts and differences of an earlier call, to go on with.
     """
 
-    def __init__(self, scene: Scene, state: Mapping[str, NDArray[Any]]) -> None:
-        self.scene, tiles, bands = scene, scene.tiles, len(scene.optical.bands)
-        # The mean of blended samples is the blended mean; only their spread needs each of them.
-        num = scene.options.samples if scene.uncertainty else 1
-        self.blenders = [Blender(tiles, bands) for _ in range(num)]
-        self.ends = dict(pairwise((*tiles.lefts, tiles.width)))
+    def __init__(self, scene: OpenScene, state: Mapping[str, NDArray[Any]]) -> None:
+        self.scene, grid = scene, scene.tiles
+        self.tiles: dict[tuple[int, int], Tile] = {}
         self.counts = state.get("counts", np.zeros(3, np.int64))
         self.surroundings = None
         if scene.options.match_surroundings:
-            sums = state.get("differences")
-            self.surroundings = Surroundings(bands, tiles.height, tiles.width, sums=sums)
+            bands, sums = len(scene.optical.bands), state.get("differences")
+            self.surroundings = Surroundings(bands, grid.height, grid.width, sums=sums)
 
     @property
     def state(self) -> dict[str, NDArray[Any]]:
@@ -191,48 +180,30 @@ class _Mosaic:
         differences = {"differences": self.surroundings.sums} if self.surroundings else {}
         return {"counts": self.counts, **differences}
 
-    def start_row(self, top: int) -> None:
-        """Move on to the tiles that start at row `top`."""
-        for blender in self.blenders:
-            blender.start_row(top)
+    def cut(self, top: int, left: int) -> Batch | None:
+        """Return what the method sees of a tile; None where nothing is to be restored."""
+        if left == 0:
+            self.tiles.clear()  # of a row that is only there for its overlap, none was finished
+        tile = self.tiles[top, left] = self.scene.cut(top, left)
+        return tile.batch if tile.weight.any() else None
 
-    def add(self, tile: Tile, samples: NDArray[np.float32], *, is_done: bool) -> None:
-        """Blend in a tile's samples, (samples, C, tile_height, tile_width); `is_done`: summed up before."""
-        mean = samples[0] if len(samples) == 1 else samples.mean(axis=0, dtype=np.float64)
-        for blender, image in zip(self.blenders, samples if self.scene.uncertainty else [mean], strict=True):
-            blender.add(tile.left, image)
-        if self.surroundings and not is_done:
+    def finish(self, piece: Piece) -> dict[str, NDArray[Any]]:
+        """Return result, standard deviation and weight of a piece, and count its pixels."""
+        tile = self.tiles.pop((piece.rows.start, piece.columns.start))
+        if self.surroundings and piece.tile is not None:
             weight = self.scene.clear(tile) * self.scene.tiles.shares(tile.top, tile.left)
-            self.surroundings.add(tile.batch.degraded[0].numpy() - mean, weight, tile.top, tile.left)
-
-    def finish_tile(self, tile: Tile, rows: slice) -> dict[str, NDArray[Any]]:
-        """Return result, standard deviation and weight of the part of a tile that no later one reaches."""
-        columns = slice(tile.left, self.ends[tile.left])
-        blended = np.stack([blender.blend(rows, columns) for blender in self.blenders])
-        mixed = self.scene.mix(tile, blended.mean(axis=0))
+            self.surroundings.add(tile.batch.degraded[0].numpy() - piece.tile, weight, tile.top, tile.left)
+        mixed = self.scene.mix(tile, piece.samples.mean(axis=0))
         height, width = mixed.shape[1:]
-        seen = (tile.valid, tile.weight > 0, tile.lacks_radar)
-        self.counts = self.counts + [np.count_nonzero(mask[:height, :width]) for mask in seen]
+        masks = (tile.valid, tile.weight > 0, tile.lacks_radar)
+        self.counts = self.counts + [np.count_nonzero(mask[:height, :width]) for mask in masks]
         layers = {"result": mixed, "weight": tile.weight[None, :height, :width].astype(np.float32)}
         if self.scene.uncertainty:
-            layers["std"] = self.scene.spread(tile, blended.std(axis=0, ddof=1))
+            layers["std"] = self.scene.spread(tile, piece.samples.std(axis=0, ddof=1))
         return layers
 
 
-def _restore_row(scene: Scene, top: int, mosaic: _Mosaic, *, is_done: bool) -> Iterator[Tile]:
-    """Put together the tiles of one row; yield each as soon as no later tile of the row reaches it."""
-    lefts = scene.tiles.lefts
-    for first in range(0, len(lefts), scene.batch):
-        cut = [scene.cut(top, left) for left in lefts[first : first + scene.batch]]
-        needed = [tile for tile in cut if tile.weight.any()]
-        results: Iterator[NDArray[np.float32]] = iter(scene.restore(needed) if needed else [])
-        for tile in cut:
-            if tile.weight.any():
-                mosaic.add(tile, next(results), is_done=is_done)
-            yield tile
-
-
-def _match(scene: Scene, surroundings: Surroundings, result: Path, weights: Path) -> None:
+def _match(scene: OpenScene, surroundings: Surroundings, result: Path, weights: Path) -> None:
     """Bring what is restored into line with the clear pixels around it, in place."""
     correction = surroundings.smooth()
     with open_raster(result, "r+") as written, open_raster(weights) as weighted:
@@ -245,7 +216,7 @@ def _match(scene: Scene, surroundings: Surroundings, result: Path, weights: Path
 
 
 @contextmanager
-def _working_file(scene: Scene, out: Path) -> Iterator[WorkingFile]:
+def _working_file(scene: OpenScene, out: Path) -> Iterator[WorkingFile]:
     """Give the working file; afterwards it stays only if the work was interrupted, not refused."""
     working = None
     try:

@@ -1,9 +1,7 @@
 """The open inputs of a restoration, checked against each other, and the tiles cut from them."""
 
-import hashlib
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from itertools import product
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,18 +11,18 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 from torch import Tensor
 
-from pellucid.apply.restore_options import RestoreOptions, check_options
+from pellucid.apply.engine import Engine
+from pellucid.apply.options import SceneOptions
+from pellucid.apply.outputs import check_scene_outputs
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import NEEDED, REACH_PX, box_mean, cloud_score
-from pellucid.data.files import check_writable
 from pellucid.data.raster import CloudRaster, OpticalRaster, RadarRaster
 from pellucid.data.resample import fill_gaps
-from pellucid.data.tiles import TileGrid, reflect
+from pellucid.data.tiles import reflect
 from pellucid.errors import InputError
-from pellucid.generative.noise import NoiseField
-from pellucid.methods.inference import choose_device, digest_method, place_noise, run_method, tiles_at_once
+from pellucid.methods.autoencoding import Autoencoding
+from pellucid.methods.contrastive import Contrastive
 from pellucid.methods.method import Method
-from pellucid.methods.sampling import with_sampling
 
 # Longer side in pixels of the decimated image in which valid pixels are looked for first.
 GLANCE = 1024
@@ -53,7 +51,7 @@ class Tile:
     lacks_radar: NDArray[np.bool_]
 
 
-class Scene:
+class OpenScene:
     """The open inputs, checked against each other and the method, and how to cut tiles from them.
 
     Args:
@@ -63,11 +61,11 @@ class Scene:
         cloud: cloud map, if any.
         uncertainty: where the standard deviation of the samples is to go, if anywhere.
         method: what restores.
-        options: see `RestoreOptions`.
+        options: see `SceneOptions`.
 
     Attributes:
-        method: with the steps, eta and guidance of the options.
-        files: all input.
+        engine: the method with the options' sampling.
+        tiles: the grid.
 
     Raises:
         InputError: for any of them that cannot be used.
@@ -82,20 +80,13 @@ class Scene:
         cloud: Path | None,
         uncertainty: Path | None,
         method: Method,
-        options: RestoreOptions,
+        options: SceneOptions,
     ) -> None:
-        check_options(method, options, wants_spread=uncertainty is not None)
-        self.method = with_sampling(method, steps=options.steps, eta=options.eta, guidance=options.guidance)
-        self.options, self.uncertainty = options, uncertainty
-        self.noise = NoiseField(options.seed)
-        self.device = choose_device(options.device)
-        self.batch = tiles_at_once(options.batch, self.device)
+        _check_method(method, options, wants_spread=uncertainty is not None)
+        self.engine = Engine(method, options, keep_samples=uncertainty is not None)
+        self.method, self.options, self.uncertainty = self.engine.method, options, uncertainty
         self.files = tuple(path for path in (optical, sar, cloud) if path)
-        _check_out(out, self.files)
-        if uncertainty:
-            _check_out(uncertainty, self.files)
-            if uncertainty.resolve() == out.resolve():
-                raise InputError(f"cannot write {uncertainty}: it is the result itself; name another file")
+        check_scene_outputs(out, uncertainty, self.files)
         with ExitStack() as stack:
             self.optical = stack.enter_context(
                 OpticalRaster(
@@ -114,7 +105,8 @@ class Scene:
                     raster.align(self.optical.grid, allowed=options.align)
             self._check_score()
             _refuse_empty(self.optical)
-            self.tiles = self._tiles()
+            grid = self.optical.grid
+            self.tiles = self.engine.grid(grid.height, grid.width)
             self.close = stack.pop_all().close
 
     def __enter__(self) -> Self:
@@ -125,14 +117,8 @@ class Scene:
 
     def key(self) -> str:
         """Return a digest of everything on which the result depends."""
-        settings = replace(self.options, preview=True, resume=True)
         stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.files]
-        ranges = (self.method.optical, self.method.radar)
-        weights = digest_method(self.method)
-        sampling = self.method.sampling
-        has_spread = self.uncertainty is not None
-        values = (settings, stamps, type(self.method).__name__, ranges, weights, sampling, has_spread)
-        return hashlib.sha256(repr(values).encode()).hexdigest()
+        return self.engine.key(stamps, self.uncertainty is not None)
 
     def cut(self, top: int, left: int) -> Tile:
         """Read one tile and weigh its pixels."""
@@ -155,10 +141,10 @@ class Scene:
         if self.radar:
             sar = self.method.radar.to_unit(self.radar.read_db(window)).numpy()[:, inner[0], inner[1]]
             if not self.method.radar_optional:
-                heard = np.isfinite(sar).all(axis=0)
-                lacks_radar = ~heard & ok & (weight > 0)
-                weight[~heard] = 0
-                sar = fill_gaps(sar, heard)
+                has_radar = np.isfinite(sar).all(axis=0)
+                lacks_radar = ~has_radar & ok & (weight > 0)
+                weight[~has_radar] = 0
+                sar = fill_gaps(sar, has_radar)
         batch = Batch(
             degraded=torch.from_numpy(degraded)[None],
             valid=torch.from_numpy(ok)[None, None],
@@ -168,12 +154,6 @@ class Scene:
             prompt=None if self.options.prompt is None else (self.options.prompt,),
         )
         return Tile(top, left, stored[:, inner[0], inner[1]], weight, batch, ok, lacks_radar)
-
-    def restore(self, tiles: list[Tile]) -> NDArray[np.float32]:
-        """Return every sample of each tile, (tiles, samples, C, tile_height, tile_width) in [0, 1]."""
-        work = list(product(tiles, range(self.options.samples)))
-        parts = [self._sample(work[first : first + self.batch]) for first in range(0, len(work), self.batch)]
-        return np.concatenate(parts).reshape(len(tiles), self.options.samples, *parts[0].shape[1:])
 
     def clear(self, tile: Tile) -> NDArray[np.float64]:
         """Return (H, W), from 0 to 1: how surely a pixel of the tile shows clear ground, and stays."""
@@ -239,13 +219,6 @@ class Scene:
                 result[index - 1] = np.where(weight > 0, _round(new, self.optical), stored[index - 1])
         return result
 
-    def _sample(self, work: list[tuple[Tile, int]]) -> NDArray[np.float32]:
-        """Return (len(work), C, tile_height, tile_width) of tiles and the numbers of their samples."""
-        batch = Batch.cat([tile.batch for tile, _ in work]).to(self.device)
-        places = [(sample, tile.top, tile.left) for tile, sample in work]
-        noise = place_noise(self.noise, places, self.tiles.tile_height, self.tiles.tile_width)
-        return run_method(self.method, batch, precision=self.options.precision, noise=noise).cpu().numpy()
-
     def _limits(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return what 0 and 1 are in the units of the file, both (C, 1, 1)."""
         zeros = torch.zeros(len(self.optical.bands), 1, 1, dtype=torch.float64)
@@ -264,19 +237,12 @@ class Scene:
         )
 
     def _check_score(self) -> None:
-        """Refuse to tell clouds from bands that do not show them."""
+        """Refuse to find clouds in bands that do not show them."""
         if not self.cloud and self.options.keep_clear and not NEEDED.issubset(self.optical.bands):
             raise InputError(
-                f"clouds cannot be told from {', '.join(self.optical.bands)} alone (B02 and B04 are needed), "
+                f"clouds cannot be found in {', '.join(self.optical.bands)} alone (B02 and B04 are needed), "
                 "give a cloud map with --cloud, or restore everything with --no-keep-clear"
             )
-
-    def _tiles(self) -> TileGrid:
-        grid, options = self.optical.grid, self.options
-        try:
-            return TileGrid(grid.height, grid.width, options.tile, options.overlap, self.method.stride)
-        except ValueError as error:
-            raise InputError(str(error)) from error
 
     def _around(self, at: NDArray[np.intp], size: int) -> tuple[int, int]:
         """Return the first and last pixel to read, so that weights do not depend on the tiling."""
@@ -311,13 +277,32 @@ def _round(values: NDArray[np.float64], raster: OpticalRaster) -> NDArray[np.flo
     return values
 
 
-def _check_out(out: Path, files: tuple[Path, ...]) -> None:
-    """Refuse an output that cannot be written or would replace an input."""
-    if out.suffix.lower() not in (".tif", ".tiff"):
-        raise InputError(f"cannot write {out}: the result is a GeoTIFF; let its name end in .tif")
-    check_writable(out)
-    if any(path.exists() and out.exists() and path.samefile(out) for path in files):
-        raise InputError(f"cannot write {out}: it is an input; name another file")
+def _check_method(method: Method, options: SceneOptions, *, wants_spread: bool) -> None:
+    """Refuse what the method cannot do, and options that contradict each other."""
+    if isinstance(method, Autoencoding):
+        raise InputError("this model is an autoencoder, it takes no clouds off; choose another --model")
+    if isinstance(method, Contrastive):
+        raise InputError("this model is a text encoder, it takes no clouds off; choose another --model")
+    if method.scale > 1:
+        raise InputError(
+            f"this model enlarges slices {method.scale} times, it takes no clouds off; choose another "
+            "--model, or use `pellucid upscale`"
+        )
+    if wants_spread and not method.is_random:
+        raise InputError(
+            "the uncertainty is asked for, but this model is deterministic, its samples do not differ; leave "
+            "out --uncertainty or choose another --model"
+        )
+    if wants_spread and options.samples < 2:
+        raise InputError("the uncertainty needs several samples, 1 is drawn; add --samples 8")
+    if options.prompt is not None and not method.takes_text:
+        raise InputError(
+            "a prompt is given, but this model takes no text; leave out --prompt or choose another --model"
+        )
+    if options.match_surroundings and not options.keep_clear:
+        raise InputError(
+            "--match-surroundings needs the clear pixels, which --no-keep-clear gives up; leave one out"
+        )
 
 
 def _refuse_empty(optical: OpticalRaster) -> None:

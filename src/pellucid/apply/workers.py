@@ -14,13 +14,13 @@ Job = TypeVar("Job")
 def run_jobs(
     work: Callable[[Job], str | None], jobs: Sequence[Job], *, workers: int
 ) -> Iterator[tuple[int, str | None]]:
-    """Yield the number of each job, in the order in which they end, and what `work` said of it.
+    """Yield the number of each job, in the order in which they end, and what `work` returned.
 
     If a process dies, the jobs that it took along are done again, one at a time, and only that at which
-    a process dies once more is given up: of it, `DIED` is said.
+    a process dies once more is given up, with the reason `DIED`.
 
     Args:
-        work: a function of a module, for it is sent to other processes; says None, or why it failed.
+        work: a function of a module, for it is sent to other processes; returns None, or why it failed.
         jobs: what it is called with.
         workers: number of processes.
     """

@@ -2,12 +2,11 @@
 
 import typer
 
-from pellucid.cli.clouds import clouds_command
 from pellucid.cli.data import data_app
 from pellucid.cli.evaluation import evaluate_command
 from pellucid.cli.pictures import colorize_command
 from pellucid.cli.runs import import_command, models, train_command
-from pellucid.cli.scenes import demo, remove_clouds, simulate
+from pellucid.cli.scenes import clouds, demo, remove_clouds, simulate
 from pellucid.cli.slices import upscale_command
 
 __all__ = ["app", "main"]
@@ -22,7 +21,7 @@ app = typer.Typer(
 )
 for name, command in (
     ("remove-clouds", remove_clouds),
-    ("clouds", clouds_command),
+    ("clouds", clouds),
     ("upscale", upscale_command),
     ("colorize", colorize_command),
     ("train", train_command),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pellucid.cli.terminal import out, progress_bar, said_plainly
+from pellucid.cli.terminal import out, progress_bar, report_errors
 
 data_app = typer.Typer(help="Look at folders of data.", no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -58,7 +58,7 @@ def check_command(
 
     Example: `pellucid data check Dataset --sheet look.png`
     """
-    with said_plainly():
+    with report_errors():
         import json
 
         from pellucid.data.files import check_writable, write_atomically

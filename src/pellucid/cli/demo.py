@@ -1,4 +1,4 @@
-"""The demonstration: a scene whose truth is known, put under clouds, restored and judged."""
+"""The demonstration: a scene whose truth is known, put under clouds, restored and evaluated."""
 
 import json
 from collections.abc import Callable
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
+from pellucid.apply.options import SceneOptions
 from pellucid.apply.remove_clouds import restore_scene
-from pellucid.apply.restore_options import RestoreOptions
 from pellucid.build.method import load
 from pellucid.data.batch import Batch
 from pellucid.data.drawing import radar_to_rgb, save_picture, sheet, to_rgb
@@ -48,7 +48,7 @@ class DemoResult:
 
 
 def run_demo(
-    folder: Path, *, size: int, seed: int, model: str, progress: Callable[[int, int], None] | None = None
+    folder: Path, *, size: int, seed: int, model: str, progress: Callable[[float, int], None] | None = None
 ) -> DemoResult:
     """Make a cloudy scene, restore it, and write result, picture and figures.
 
@@ -75,7 +75,7 @@ def run_demo(
         clear,
         sar=paths.radar,
         method=method,
-        options=RestoreOptions(preview=False),
+        options=SceneOptions(preview=False),
         progress=progress,
     )
     batch, restored = _read_back(paths, clear, method.optical.bands)

@@ -1,18 +1,20 @@
-"""The command on models that judges them."""
+"""The command that evaluates a model."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pellucid.cli.pictures import SamplerOption
-from pellucid.cli.terminal import Device, Guidance, Precision, out, progress_bar, said_plainly, split_names
+from pellucid.apply.options import ApplyOptions
+from pellucid.cli.terminal import out, progress_bar, split_names, takes
 from pellucid.errors import InputError
 
 if TYPE_CHECKING:
+    from pellucid.config import Source
     from pellucid.datasets._listing import Patches
     from pellucid.methods.contrastive import Contrastive
+    from pellucid.methods.method import Method
 
 Model = Annotated[str, typer.Argument(metavar="RUN|NAME", help="A run folder or a model that ships.")]
 Data = Annotated[
@@ -23,10 +25,10 @@ Data = Annotated[
     ),
 ]
 Split = Annotated[Literal["train", "val", "test", "all"], typer.Option(help="Which patches or pictures.")]
-Splits = Annotated[Path | None, typer.Option(help="JSON of ROIs per split, where no CSV tells.")]
+Splits = Annotated[Path | None, typer.Option(help="JSON of ROIs per split, where no CSV names them.")]
 Folders = Annotated[
     str,
-    typer.Option(metavar="r_006,...", help="Region folders of pictures to judge by, in place of a split."),
+    typer.Option(metavar="r_006,...", help="Region folders of pictures, in place of a split."),
 ]
 Lr = Annotated[Path | None, typer.Option(help="Slices of low resolution, same names; else they are made.")]
 Numbers = Annotated[
@@ -43,15 +45,9 @@ LegacyMetrics = Annotated[
     typer.Option("--legacy-metrics", help="Also the published PSNR and SSIM, to compare with papers."),
 ]
 Pictures = Annotated[int, typer.Option(min=0, help="Patches on the picture sheet.")]
-Crop = Annotated[int, typer.Option(min=0, help="Judge the central square of this side; 0: the whole patch.")]
-Steps = Annotated[
-    int | None, typer.Option(min=1, help="Sampling steps of a generative model; default: its own.")
+Crop = Annotated[
+    int, typer.Option(min=0, help="Evaluate the central square of this side; 0: the whole patch.")
 ]
-Strength = Annotated[
-    float | None,
-    typer.Option(help="Below 1, sampling starts from the radar under so much noise; default: the model's."),
-]
-Samples = Annotated[int, typer.Option(min=1, help="Judge the mean of so many samples of a generative model.")]
 Lpips = Annotated[
     str, typer.Option(metavar="VGG16", help="Also LPIPS, with VGG16 weights from this file or URL.")
 ]
@@ -65,6 +61,7 @@ Fid = Annotated[
 ]
 
 
+@takes(ApplyOptions, hide=("eta", "seed", "tile", "overlap"))
 def evaluate_command(
     model: Model,
     data: Data,
@@ -79,22 +76,16 @@ def evaluate_command(
     legacy_metrics: LegacyMetrics = False,
     pictures: Pictures = 8,
     crop: Crop = 0,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    strength: Strength = None,
-    sampler: SamplerOption = None,
-    samples: Samples = 1,
     lpips: Lpips = "",
     fid: Fid = "",
-    device: Device = "auto",
-    precision: Precision = "fp32",
+    *,
+    options: ApplyOptions,
 ) -> None:
-    """Judge a model against its baselines: the input (or bicubic) and the mean spectrum.
+    """Evaluate a model against its baselines: the input (or bicubic) and the mean spectrum.
 
-    Of radar that is given colours these are the grey radar, and the mean colour of the training images with
-    the same prompt; figures are told apart by region and season. An autoencoder has no baselines; of its
-    reconstructions the PSNR of each band is told too. Of a text encoder it is told how many images find
-    their own text.
+    Of colorized radar these are the grey radar, and the mean colour of the training images with the same
+    prompt; figures are also given by region and season. An autoencoder has no baselines, but a PSNR per band.
+    Of a text encoder: how many images find their own text.
 
     Example: `pellucid evaluate cross_attention --data data/sen12mscr --split test`
 
@@ -102,81 +93,97 @@ def evaluate_command(
 
     Example: `pellucid evaluate runs/colorize --data Dataset --folders r_006`
     """
-    with said_plainly():
-        from pellucid.apply.color_options import ColorizeOptions, choose_sampling
-        from pellucid.build.method import load
-        from pellucid.build.run import CONFIG, find_run
-        from pellucid.build.weights_file import load_lpips
-        from pellucid.config import load_config
-        from pellucid.evaluation.evaluate import Extras, evaluate
-        from pellucid.evaluation.fid import load_features
-        from pellucid.evaluation.figures import baseline_spectrum
-        from pellucid.evaluation.reference import read_reference
-        from pellucid.methods.contrastive import Contrastive
+    span = _numbers(numbers)
+    if not data.exists():
+        raise InputError(f"{data} does not exist; name a folder of patches, of pictures or of slices")
+    from pellucid.apply.engine import choose_sampling
+    from pellucid.build.method import load
+    from pellucid.evaluation.reference import read_reference
+    from pellucid.methods.contrastive import Contrastive
 
-        sampling = ColorizeOptions(steps=steps, guidance=guidance, strength=strength, sampler=sampler)
-        method = choose_sampling(load(model, device=device), sampling)
-        images = read_reference(
-            method,
-            data,
-            split=split,
-            splits=splits,
-            legacy_fill=legacy_metrics,
-            lr=lr,
-            numbers=_numbers(numbers),
-            folders=split_names(folders),
-            trained=load_config(find_run(model) / CONFIG).data.train,
+    method = choose_sampling(load(model, device=options.device), options)
+    images = read_reference(
+        method,
+        data,
+        split=split,
+        splits=splits,
+        legacy_fill=legacy_metrics,
+        lr=lr,
+        numbers=span,
+        folders=split_names(folders),
+        trained=_read_trained(model),
+    )
+    folder = output or _evaluation_folder(model)
+    figures = {"legacy": legacy_metrics, "lpips": lpips, "fid": fid}
+    about = {"name": name or Path(model).name, "notes": notes}
+    if isinstance(method, Contrastive):
+        _evaluate_texts(method, images, folder, figures, **about, device=options.device)
+    else:
+        _evaluate_images(
+            method, images, folder, figures, **about, pictures=pictures, crop=crop, options=options
         )
-        folder = output or _evaluation_folder(find_run(model))
-        if isinstance(method, Contrastive):
-            given = {"--legacy-metrics": legacy_metrics, "--lpips": lpips, "--fid": fid}
-            _judge_texts(
-                method, images, folder, given, name=name or Path(model).name, notes=notes, device=device
-            )
-            return
-        with progress_bar("evaluating") as advance:
-            result = evaluate(
-                method,
-                images,
-                name=name or Path(model).name,
-                notes=notes,
-                out=folder,
-                extras=Extras(
-                    legacy_metrics, load_lpips(lpips) if lpips else None, load_features(fid) if fid else None
-                ),
-                mean_spectrum=baseline_spectrum(method),
-                pictures=pictures,
-                crop=crop,
-                samples=samples,
-                words=images.words,
-                device=device,
-                precision=precision,
-                progress=advance,
-            )
-        out.print(result.table())
-        if result.bands:
-            out.print(result.band_table())
-        out.print(f"tables and pictures  {folder}", soft_wrap=True)
 
 
-def _judge_texts(
+def _evaluate_images(
+    method: "Method",
+    images: "Patches",
+    folder: Path,
+    figures: Mapping[str, Any],
+    *,
+    name: str,
+    notes: str,
+    pictures: int,
+    crop: int,
+    options: ApplyOptions,
+) -> None:
+    """Evaluate a method that makes images, with the optional `figures`, and print the tables."""
+    from pellucid.build.weights_file import load_lpips
+    from pellucid.evaluation.evaluate import Extras, evaluate
+    from pellucid.evaluation.fid import load_features
+    from pellucid.evaluation.figures import baseline_spectrum
+
+    with progress_bar("evaluating") as advance:
+        result = evaluate(
+            method,
+            images,
+            name=name,
+            notes=notes,
+            out=folder,
+            extras=Extras(
+                figures["legacy"],
+                load_lpips(figures["lpips"]) if figures["lpips"] else None,
+                load_features(figures["fid"]) if figures["fid"] else None,
+            ),
+            mean_spectrum=baseline_spectrum(method),
+            pictures=pictures,
+            crop=crop,
+            samples=options.samples,
+            words=images.words,
+            device=options.device,
+            precision=options.precision,
+            progress=advance,
+        )
+    out.print(result.table())
+    if result.bands:
+        out.print(result.band_table())
+    out.print(f"tables and pictures  {folder}", soft_wrap=True)
+
+
+def _evaluate_texts(
     method: "Contrastive",
     images: "Patches",
     folder: Path,
-    given: Mapping[str, object],
+    figures: Mapping[str, Any],
     *,
     name: str,
     notes: str,
     device: str,
 ) -> None:
-    """Judge a text encoder and tell its figures; refuse the options in `given` that were used.
-
-    Raises:
-        InputError: saying which, or if the images do not tell texts apart.
-    """
+    """Evaluate a text encoder and print its figures; of the optional `figures`, it has none."""
     from pellucid.evaluation.texts import evaluate_texts
 
-    options = [option for option, wish in given.items() if wish]
+    given = {"--legacy-metrics": "legacy", "--lpips": "lpips", "--fid": "fid"}
+    options = [option for option, figure in given.items() if figures[figure]]
     if options:
         raise InputError(f"a text encoder makes no images to compare; leave out {' and '.join(options)}")
     with progress_bar("evaluating") as advance:
@@ -197,8 +204,17 @@ def _numbers(text: str) -> tuple[int, int] | None:
     return first, last
 
 
-def _evaluation_folder(run: Path) -> Path:
-    """Return where an evaluation goes by default: in the run, unless that ships with the package."""
-    from pellucid.build.run import SHIPPED
+def _read_trained(model: str) -> "tuple[Source, ...]":
+    """Return the sources that a run was trained on."""
+    from pellucid.build.run import CONFIG, find_run
+    from pellucid.config import load_config
 
+    return load_config(find_run(model) / CONFIG).data.train
+
+
+def _evaluation_folder(model: str) -> Path:
+    """Return where an evaluation goes by default: in the run, unless that ships with the package."""
+    from pellucid.build.run import SHIPPED, find_run
+
+    run = find_run(model)
     return Path("runs") / run.name / "evaluation" if SHIPPED in run.parents else run / "evaluation"

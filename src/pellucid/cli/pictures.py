@@ -1,24 +1,16 @@
 """The command on radar pictures: colorize them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pellucid.cli.terminal import (
-    Device,
-    Precision,
-    Seed,
-    out,
-    print_paths,
-    progress_bar,
-    said_plainly,
-    split_names,
-)
+from pellucid.apply.options import PictureOptions
+from pellucid.cli.terminal import out, print_paths, progress_bar, split_names, takes
 from pellucid.errors import InputError
 
 if TYPE_CHECKING:
-    from pellucid.apply.color_jobs import Wish
+    from pellucid.apply.color_jobs import NamedPrompt
     from pellucid.methods.method import Method
 
 Source = Annotated[
@@ -45,40 +37,20 @@ Regions = Annotated[
     str, typer.Option(metavar="A,B,...", help="Several regions: a picture of each, with each season.")
 ]
 Seasons = Annotated[str, typer.Option(metavar="A,B,...", help="Several seasons, as --regions.")]
-Prompt = Annotated[str | None, typer.Option(help="What is to be seen, in place of --region and --season.")]
+Prompt = Annotated[str | None, typer.Option(help="The whole prompt, in place of --region and --season.")]
 NumSamples = Annotated[
     int | None, typer.Option(min=1, help="Pairs of a dataset, spread evenly over it; default 10.")
 ]
 Folders = Annotated[
     str, typer.Option(metavar="A,B,...", help="Region folders of a dataset to choose from, such as r_006.")
 ]
-Strength = Annotated[
-    float | None,
-    typer.Option(
-        help="Below 1, sampling starts from the radar, or --guess, under so much noise; default: the model's."
-    ),
-]
-Guidance = Annotated[
-    float | None,
-    typer.Option(min=0, help="How many times as far the text is followed; default: the model's."),
-]
-Steps = Annotated[
-    int | None,
-    typer.Option(min=1, help="Sampling steps; default: the model's. A --strength s takes s of them."),
-]
-SamplerOption = Annotated[
-    Literal["ddpm", "ddim", "dpm++"] | None,
-    typer.Option("--sampler", help="dpm++ needs the fewest steps; default: the model's."),
-]
 Guess = Annotated[
     Path | None, typer.Option(metavar="RGB", help="Picture in colour of the same place to start from.")
 ]
-Tile = Annotated[int, typer.Option(min=1, help="Side of a tile in pixels.")]
-Overlap = Annotated[int, typer.Option(min=0, help="Pixels that neighbouring tiles share.")]
-Force = Annotated[bool, typer.Option("--force", help="In a folder, make pictures anew that are there.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check all input, colorize nothing.")]
 
 
+@takes(PictureOptions, hide=("eta", "samples"))
 def colorize_command(
     source: Source,
     output: Output,
@@ -90,17 +62,9 @@ def colorize_command(
     model: Model = None,
     num_samples: NumSamples = None,
     folders: Folders = "",
-    strength: Strength = None,
-    guidance: Guidance = None,
-    steps: Steps = None,
-    sampler: SamplerOption = None,
-    seed: Seed = 0,
     guess: Guess = None,
-    tile: Tile = 256,
-    overlap: Overlap = 64,
-    force: Force = False,
-    device: Device = "auto",
-    precision: Precision = "fp32",
+    *,
+    options: PictureOptions,
     dry_run: DryRun = False,
 ) -> None:
     """Turn radar into a picture in colour, guided by text.
@@ -109,56 +73,45 @@ def colorize_command(
 
     Example: `pellucid colorize pictures --regions tropical,arctic --seasons winter,summer -o colors`
     """
-    with said_plainly():
-        from pellucid.apply.color_jobs import plan
-        from pellucid.apply.color_options import ColorizeOptions
-        from pellucid.apply.colorize import Colorizer, colorize_all
-        from pellucid.build.method import load
-        from pellucid.build.run import find_colorizer
+    from pellucid.apply.inputs import check_radar_picture
 
-        run = model or find_colorizer()
-        method = load(run, device=device)
-        wishes, template = _read_wishes(
-            run, method, prompt, _names("region", region, regions), _names("season", season, seasons)
-        )
-        jobs = plan(
-            source,
-            output,
-            wishes=wishes,
-            guess=guess,
-            own_prompts=template,
-            num_samples=num_samples,
-            folders=split_names(folders),
-        )
-        options = ColorizeOptions(
-            steps=steps,
-            guidance=guidance,
-            strength=strength,
-            sampler=sampler,
-            seed=seed,
-            tile=tile,
-            overlap=overlap,
-            precision=precision,
-            device=device,
-            force=force or jobs[0].out == output,
-        )
-        if dry_run:
-            out.print(f"{source}: {Colorizer(jobs, method, options).describe()}", soft_wrap=True)
-            return
-        with progress_bar("colorizing") as advance:
-            report = colorize_all(jobs, output, method=method, options=options, progress=advance)
-        pictures = "picture" if report.num_done == 1 else "pictures"
-        skipped = f", {report.num_skipped} were there already" if report.num_skipped else ""
-        out.print(f"{report.num_done} {pictures} colorized in {report.seconds:.1f} s{skipped}")
-        print_paths(result=report.out, sheet=report.sheet)
+    check_radar_picture(source)
+    from pellucid.apply.color_jobs import plan
+    from pellucid.apply.colorize import Colorizer, colorize_all
+    from pellucid.build.method import load
+    from pellucid.build.run import find_colorizer
+
+    run = model or find_colorizer()
+    method = load(run, device=options.device)
+    prompts, template = _read_prompts(
+        run, method, prompt, _names("region", region, regions), _names("season", season, seasons)
+    )
+    jobs = plan(
+        source,
+        output,
+        prompts=prompts,
+        guess=guess,
+        own_prompts=template,
+        num_samples=num_samples,
+        folders=split_names(folders),
+    )
+    if dry_run:
+        out.print(f"{source}: {Colorizer(jobs, method, options).describe()}", soft_wrap=True)
+        return
+    with progress_bar("colorizing") as advance:
+        report = colorize_all(jobs, output, method=method, options=options, progress=advance)
+    pictures = "picture" if report.num_done == 1 else "pictures"
+    skipped = f", {report.num_skipped} were there already" if report.num_skipped else ""
+    out.print(f"{report.num_done} {pictures} colorized in {report.seconds:.1f} s{skipped}")
+    print_paths(result=report.out, sheet=report.sheet)
 
 
-def _read_wishes(
+def _read_prompts(
     run: str, method: "Method", prompt: str | None, regions: tuple[str, ...], seasons: tuple[str, ...]
-) -> tuple[list["Wish"], str]:
+) -> tuple[list["NamedPrompt"], str]:
     """Return the prompts that are asked for, and, where none is, the template of a dataset's own."""
-    from pellucid.apply.color_jobs import Prompts, Wish, find_template
-    from pellucid.apply.color_options import check_takes_text
+    from pellucid.apply.color_jobs import NamedPrompt, Prompts, find_template
+    from pellucid.apply.colorize import check_takes_text
     from pellucid.build.run import CONFIG, find_run
     from pellucid.config import load_config
 
@@ -167,11 +120,11 @@ def _read_wishes(
         check_takes_text(method)
     if prompt is not None:
         if regions or seasons:
-            raise InputError("--prompt says all that is to be seen; leave it out, or the regions and seasons")
-        return [Wish(prompt)], ""
+            raise InputError("--prompt is the whole prompt; leave it out, or the regions and seasons")
+        return [NamedPrompt(prompt)], ""
     template = find_template(load_config(find_run(run) / CONFIG))
-    wishes = Prompts(template, method.mean_colors or ()).combine(regions, seasons)
-    return wishes, "" if is_asked else template
+    prompts = Prompts(template, method.mean_colors or ()).combine(regions, seasons)
+    return prompts, "" if is_asked else template
 
 
 def _names(option: str, one: str, several: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from pellucid.cli.terminal import out, said_plainly, split_names, typed_command
+from pellucid.cli.terminal import out, report_errors, split_names, typed_command
 from pellucid.errors import InputError
 from pellucid.published import known_formats
 from pellucid.published._hints import Hints
@@ -31,7 +31,7 @@ def train_command(
 
     Example: `pellucid train configs/cross_attention.yaml --set train.num_steps=500`
     """
-    with said_plainly():
+    with report_errors():
         from pellucid.config import load_config
         from pellucid.train.run_training import run_training
 
@@ -48,7 +48,7 @@ def train_command(
 
 def models() -> None:
     """List the models that ship, with what they reach."""
-    with said_plainly():
+    with report_errors():
         from pellucid.build.run import SHIPPED, describe, shipped_runs
 
         table = Table("name", "MB", "what it is")
@@ -89,7 +89,7 @@ def import_command(
 
     Example: `pellucid import glf-cr CR_net.pth runs/glf_cr_published`
     """
-    with said_plainly():
+    with report_errors():
         from pellucid.published._read import import_run
 
         import_run(

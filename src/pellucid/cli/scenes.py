@@ -1,26 +1,15 @@
-"""Commands on scenes: take clouds off, make pairs with clouds, demonstrate."""
+"""Commands on scenes: take clouds off, map clouds, make pairs with clouds, demonstrate."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pellucid.cli.terminal import (
-    Device,
-    Eta,
-    Guidance,
-    Model,
-    Precision,
-    Seed,
-    Steps,
-    out,
-    parse_offset,
-    print_paths,
-    progress_bar,
-    said_plainly,
-)
+from pellucid.apply.options import CloudMapOptions, SceneOptions
+from pellucid.cli.terminal import Model, err, out, print_paths, progress_bar, report_errors, takes
 
 if TYPE_CHECKING:
+    from pellucid.apply.map_clouds import Failure
     from pellucid.apply.remove_clouds import SceneReport
 
 DEFAULT_MODEL = "cross_attention"
@@ -33,87 +22,58 @@ Radar = Annotated[
 Cloud = Annotated[
     Path | None, typer.Option(metavar="MASK.tif", help="Cloud map, 0 to 1; else a built-in score.")
 ]
-Samples = Annotated[
-    int, typer.Option(min=1, help="Images drawn by a model that samples; the result is their mean.")
-]
 Uncertainty = Annotated[
     Path | None,
     typer.Option(metavar="STD.tif", help="Where the samples' standard deviation goes, band by band."),
 ]
-Prompt = Annotated[str | None, typer.Option(help="What is to be seen, for a model that takes text.")]
-MatchSurroundings = Annotated[
-    bool, typer.Option(help="Bring restored colours into line with the clear pixels around them.")
-]
-KeepClear = Annotated[bool, typer.Option(help="Pass clear pixels through, with a feathered edge.")]
-Align = Annotated[bool, typer.Option(help="Warp radar and cloud map to the scene's grid.")]
-Offset = Annotated[str, typer.Option(help="DN to add before use: auto, none or a number such as -1000.")]
-Tile = Annotated[int, typer.Option(min=1, help="Side of a tile in pixels.")]
-Overlap = Annotated[int, typer.Option(min=0, help="Pixels that neighbouring tiles share.")]
-Preview = Annotated[bool, typer.Option(help="Write a before / after PNG beside the result.")]
-Resume = Annotated[bool, typer.Option(help="Go on where an interrupted call stopped.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check all input, restore nothing.")]
+Scenes = Annotated[
+    Path,
+    typer.Argument(metavar="FOLDER", help="Sentinel-2 scenes, bands named or in order; or one scene."),
+]
+Maps = Annotated[
+    Path, typer.Option("--output", "-o", metavar="OUT", help="Folder of the maps, named like the scenes.")
+]
+Mask = Annotated[
+    Path | None,
+    typer.Option(metavar="MASKS", help="Folder for masks too: 1 cloud, 0 clear, 255 no data."),
+]
+DryMaps = Annotated[bool, typer.Option("--dry-run", help="Check all scenes, write nothing.")]
 
 
+@takes(SceneOptions, hide=("strength", "sampler"))
 def remove_clouds(
     scene: Optical,
     output: Output,
     sar: Radar = None,
     model: Model = DEFAULT_MODEL,
     cloud: Cloud = None,
-    steps: Steps = None,
-    samples: Samples = 1,
     uncertainty: Uncertainty = None,
-    guidance: Guidance = None,
-    prompt: Prompt = None,
-    eta: Eta = None,
-    seed: Seed = 0,
-    match_surroundings: MatchSurroundings = False,
-    keep_clear: KeepClear = True,
-    align: Align = False,
-    offset: Offset = "auto",
-    tile: Tile = 256,
-    overlap: Overlap = 64,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    preview: Preview = True,
-    resume: Resume = True,
+    *,
+    options: SceneOptions,
     dry_run: DryRun = False,
 ) -> None:
     """Take the clouds off a whole Sentinel-2 scene.
 
     Example: `pellucid remove-clouds S2.tif --sar S1.tif -o clear.tif`
     """
-    with said_plainly():
-        from pellucid.apply.remove_clouds import check_scene, restore_scene
-        from pellucid.apply.restore_options import RestoreOptions
-        from pellucid.build.method import load
+    from pellucid.apply.inputs import check_bands, check_rasters
+    from pellucid.apply.outputs import check_scene_outputs
 
-        options = RestoreOptions(
-            tile=tile,
-            overlap=overlap,
-            keep_clear=keep_clear,
-            precision=precision,
-            device=device,
-            align=align,
-            offset=parse_offset(offset),
-            preview=preview,
-            resume=resume,
-            steps=steps,
-            eta=eta,
-            guidance=guidance,
-            samples=samples,
-            seed=seed,
-            prompt=prompt,
-            match_surroundings=match_surroundings,
-        )
-        method = load(model, device=device)
-        files = {"sar": sar, "cloud": cloud, "uncertainty": uncertainty}
-        if dry_run:
-            out.print(check_scene(scene, output, **files, method=method, options=options))
-            return
-        with progress_bar("removing clouds") as advance:
-            report = restore_scene(scene, output, **files, method=method, options=options, progress=advance)
-        _print_report(report)
+    check_scene_outputs(output, uncertainty, [path for path in (scene, sar, cloud) if path])
+    check_rasters(scene, sar, cloud)
+    check_bands(scene, model, options.allow_missing)
+    from pellucid.apply.remove_clouds import check_scene, restore_scene
+    from pellucid.build.method import load
+
+    method = load(model, device=options.device)
+    files = {"sar": sar, "cloud": cloud, "uncertainty": uncertainty}
+    if dry_run:
+        out.print(check_scene(scene, output, **files, method=method, options=options))
+        return
+    with progress_bar("removing clouds") as advance:
+        report = restore_scene(scene, output, **files, method=method, options=options, progress=advance)
+    _print_report(report)
 
 
 def _print_report(report: "SceneReport") -> None:
@@ -122,6 +82,47 @@ def _print_report(report: "SceneReport") -> None:
     print_paths(result=report.out, spread=report.uncertainty, preview=report.preview)
 
 
+@takes(CloudMapOptions)
+def clouds(
+    scenes: Scenes,
+    output: Maps,
+    mask: Mask = None,
+    *,
+    options: CloudMapOptions,
+    dry_run: DryMaps = False,
+) -> None:
+    """Map cloud probability of every Sentinel-2 scene in a folder, for `remove-clouds --cloud`.
+
+    A scene that cannot be used is listed at the end and makes the exit code 1.
+
+    Example: `pellucid clouds scenes -o cloud_maps`
+    """
+    from pellucid.apply.inputs import find_scenes
+
+    find_scenes(scenes, options.pattern)
+    from pellucid.apply.map_clouds import check_clouds, map_clouds
+
+    if dry_run:
+        report = check_clouds(scenes, output, masks=mask, options=options)
+    else:
+        with progress_bar("mapping clouds") as advance:
+            report = map_clouds(scenes, output, masks=mask, options=options, progress=advance)
+    done = "would be mapped" if dry_run else f"mapped in {report.seconds:.1f} s"
+    skipped = f", {report.num_skipped} were there already" if report.num_skipped else ""
+    out.print(f"{report.num_done} scenes {done}{skipped}")
+    print_paths(maps=report.out if report.num_done and not dry_run else None, preview=report.sheet)
+    for failure in report.failures:
+        _print_failure(failure)
+    if report.failures:
+        raise typer.Exit(1)
+
+
+def _print_failure(failure: "Failure") -> None:
+    reason = failure.reason if str(failure.path) in failure.reason else f"{failure.path}: {failure.reason}"
+    err.print(f"[red]failed:[/] {' '.join(reason.split())}", soft_wrap=True)
+
+
+@report_errors()
 def simulate(
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; data.csv lists its pairs.")],
     count: Annotated[int, typer.Option(min=1, help="Number of pairs.")] = 8,
@@ -135,21 +136,21 @@ def simulate(
 
     Example: `pellucid simulate pairs --count 100 --clear my_clear_scenes`
     """
-    with said_plainly():
-        from pellucid.simulate.pairs import simulate_pairs
+    from pellucid.simulate.pairs import simulate_pairs
 
-        with progress_bar("simulating") as advance:
-            listing = simulate_pairs(
-                output,
-                count=count,
-                size=size,
-                seed=seed,
-                clear=clear,
-                progress=lambda done: advance(done, count),
-            )
-        out.print(f"pairs listed in  {listing}", soft_wrap=True)
+    with progress_bar("simulating") as advance:
+        listing = simulate_pairs(
+            output,
+            count=count,
+            size=size,
+            seed=seed,
+            clear=clear,
+            progress=lambda done: advance(done, count),
+        )
+    out.print(f"pairs listed in  {listing}", soft_wrap=True)
 
 
+@report_errors()
 def demo(
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")] = Path("demo"),
     size: Annotated[int, typer.Option(min=128, help="Side of the scene in pixels.")] = 1024,
@@ -157,10 +158,9 @@ def demo(
     model: Model = DEFAULT_MODEL,
 ) -> None:
     """Make a cloudy scene whose truth is known, restore it and show how well that went."""
-    with said_plainly():
-        from pellucid.cli.demo import run_demo
+    from pellucid.cli.demo import run_demo
 
-        with progress_bar("removing clouds") as advance:
-            result = run_demo(output, size=size, seed=seed, model=model, progress=advance)
-        out.print(result.evaluation.table())
-        print_paths(**result.files)
+    with progress_bar("removing clouds") as advance:
+        result = run_demo(output, size=size, seed=seed, model=model, progress=advance)
+    out.print(result.evaluation.table())
+    print_paths(**result.files)

@@ -1,18 +1,22 @@
-"""What every command shares: the terminal, errors said plainly, a progress bar, common options."""
+"""What every command shares: the terminal, errors in one sentence, progress, options from dataclasses."""
 
+import inspect
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import Field, fields
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from pellucid.apply.options import Help
 from pellucid.errors import InputError
 
 out = Console(highlight=False)
@@ -21,28 +25,11 @@ err = Console(stderr=True, highlight=False)
 Model = Annotated[
     str, typer.Option("--model", "-m", help="A model that ships (`pellucid models`) or a run folder.")
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Precision = Annotated[
-    Literal["fp32", "bf16"], typer.Option(help="bf16 is faster on GPUs and on CPUs with AMX.")
-]
-
-Steps = Annotated[
-    int | None, typer.Option(min=1, help="Sampling steps; few are quick, default: the model's.")
-]
-Eta = Annotated[
-    float | None,
-    typer.Option(min=0, max=1, help="Fresh noise per step: 0 deterministic, 1 ancestral sampling."),
-]
-Guidance = Annotated[
-    float | None,
-    typer.Option(min=0, help="How many times as far a sampling model follows its input; default: its own."),
-]
-Seed = Annotated[int, typer.Option(help="The same seed makes the same image.")]
 
 
 @contextmanager
-def said_plainly() -> Iterator[None]:
-    """Turn what the user can mend into one sentence and exit code 2; warnings into one line each."""
+def report_errors() -> Iterator[None]:
+    """Print what the user can mend as one sentence, with exit code 2, and warnings in one line each."""
     with warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)
         warnings.showwarning = lambda message, *_, **__: err.print(
@@ -81,19 +68,56 @@ def split_names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def parse_offset(text: str) -> Literal["auto", "none"] | int:
-    """Return what --offset means.
+def takes(
+    options: type[Any], *, hide: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator of commands: their parameter `options` becomes an option per field with a `Help`.
 
-    Raises:
-        InputError: if it is neither auto, nor none, nor a whole number.
+    Errors are reported as by `report_errors`.
+
+    Args:
+        options: a dataclass; see `pellucid.apply.options`.
+        hide: fields that stay as they are.
     """
-    if text == "auto":
-        return "auto"
-    if text == "none":
-        return "none"
-    try:
-        return int(text)
-    except ValueError as error:
-        raise InputError(
-            f"--offset is {text!r}, must be auto, none or a whole number such as -1000"
-        ) from error
+    shown = {field: _help(field) for field in fields(options) if field.name not in hide}
+    helps = {field: about for field, about in shown.items() if about}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        @report_errors()
+        def run(**given: Any) -> None:
+            values = {field.name: _value(about, given.pop(field.name)) for field, about in helps.items()}
+            command(**given, options=options(**values))
+
+        own = inspect.signature(command)
+        parameters: list[inspect.Parameter] = []
+        for parameter in own.parameters.values():
+            is_options = parameter.name == "options"
+            parameters += [_parameter(*each) for each in helps.items()] if is_options else [parameter]
+        run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return decorate
+
+
+def _help(field: Field[Any]) -> Help | None:
+    return next((each for each in get_args(field.type) if isinstance(each, Help)), None)
+
+
+def _value(about: Help, typed: Any) -> Any:
+    return about.parse(typed) if about.parse and typed is not None else typed
+
+
+def _parameter(field: Field[Any], about: Help) -> inspect.Parameter:
+    """Return the field as a parameter that typer understands."""
+    kind: Any = get_args(field.type)[0]
+    if about.parse:
+        kind = str | None if field.default is None else str
+    option = typer.Option(*about.flags, help=about.text, min=about.min, max=about.max, metavar=about.metavar)
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=field.default,
+        annotation=Annotated[kind, option],
+    )

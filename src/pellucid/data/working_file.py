@@ -32,7 +32,7 @@ class WorkingFile:
     Args:
         out: final path of the result.
         source: open dataset whose grid, type, nodata, band names, tags and scales are kept.
-        key: tells apart what the rows are made of; a working file with another key is begun anew.
+        key: digest of what the rows are made of; a working file with another key is begun anew.
         resume: go on with a working file that is there.
         std: final path of a standard deviation, float32 in the bands of the source; None: there is none.
         with_weight: keep a share, one band of float32, until the end.
@@ -68,7 +68,7 @@ class WorkingFile:
         self.datasets: dict[str, Any] = {}
         if not (resume and self._read_note()):
             self.discard()
-            self._check_room(source)
+            check_room(self._needed(source))
             try:
                 for name, path in self.paths.items():
                     _create(path, source, name)
@@ -144,8 +144,8 @@ class WorkingFile:
             return False
         return usable
 
-    def _check_room(self, source: Any) -> None:
-        """Refuse to begin if the disk cannot hold the working files and the results."""
+    def _needed(self, source: Any) -> Mapping[Path, int]:
+        """Return the bytes that the working files and the results take, by folder."""
         pixels = source.width * source.height
         size = {"result": pixels * source.count * np.dtype(source.dtypes[0]).itemsize, "weight": 4 * pixels}
         size["std"] = 4 * pixels * source.count
@@ -154,13 +154,25 @@ class WorkingFile:
             needed[self.out.parent] += size["result"]
         for name, out in self.outs.items():
             needed[out.parent] += size[name]
-        for folder, num_bytes in needed.items():
-            free = shutil.disk_usage(folder).free
-            if num_bytes > free:
-                raise InputError(
-                    f"cannot write {self.out}: {folder} has {free / 1e9:.1f} GB free, "
-                    f"{num_bytes / 1e9:.1f} GB are needed; free the disk or choose another folder"
-                )
+        return needed
+
+
+def check_room(needed: Mapping[Path, int]) -> None:
+    """Refuse to begin if the disk cannot hold what is to be written.
+
+    Args:
+        needed: bytes by folder.
+
+    Raises:
+        InputError: for the first folder with too little room.
+    """
+    for folder, num_bytes in needed.items():
+        free = shutil.disk_usage(folder).free
+        if num_bytes > free:
+            raise InputError(
+                f"{folder} has {free / 1e9:.1f} GB free, {num_bytes / 1e9:.1f} GB may be needed; "
+                "free the disk or choose another folder"
+            )
 
 
 def _create(path: Path, source: Any, name: str) -> None:
@@ -231,6 +243,6 @@ def _verify(made: Path, written: Path, out: Path) -> None:
 
 
 def explain_write_error(out: Path, error: Exception) -> InputError:
-    """Return what to tell a user about an error of the disk or the library that writes to it."""
+    """Return an error of the disk, or of the library that writes to it, as one for users."""
     reason = first_line(error) if isinstance(error, RasterioError) else getattr(error, "strerror", str(error))
     return InputError(f"cannot write {out}: {reason}; free the disk or choose another folder")

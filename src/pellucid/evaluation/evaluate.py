@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pellucid.apply.engine import Engine
+from pellucid.apply.options import ApplyOptions
 from pellucid.data.batch import Batch, Images
 from pellucid.data.drawing import spread
 from pellucid.data.files import make_folder
@@ -28,8 +30,9 @@ from pellucid.evaluation.figures import (
 )
 from pellucid.evaluation.table import Evaluation, ScoreSheet, summarise, write_evaluation
 from pellucid.generative.noise import keyed_noise
-from pellucid.methods.inference import Precision, check_samples, choose_device
+from pellucid.methods.inference import check_samples
 from pellucid.methods.method import Method, result_range
+from pellucid.schema import Precision
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def evaluate(
     if out is not None:
         make_folder(out)
     spectrum = mean_spectrum if mean_spectrum is not None else method.mean_spectrum
-    apply = _Restorer(method, choose_device(device), precision, samples)
+    apply = _Restorer(method, ApplyOptions(samples=samples, device=device, precision=precision))
     drawn = ScoreSheet(method, spread(pictures, len(data)))
     scores = []
     for i, (batch, restored) in enumerate(_restore_each(data, apply, crop, progress)):
@@ -188,30 +191,24 @@ def crop_centre(batch: Batch, side: int) -> Batch:
 
 
 class _Restorer:
-    """Restores one patch of any size, on a device and in a precision, and returns it to the CPU."""
+    """Restores one patch of any size, as a single tile, and returns it to the CPU."""
 
-    def __init__(self, method: Method, device: torch.device, precision: str, samples: int) -> None:
-        self.method, self.device = method, device
-        self.samples = samples
-        self.is_half = precision == "bf16"
-        method.network.to(device).eval()
+    def __init__(self, method: Method, options: ApplyOptions) -> None:
+        self.method, self.engine = method, Engine(method, options)
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Return (1, C, H, W) float32.
+        """Return (1, C, H, W) float32, the mean of the samples.
 
         Raises:
             InputError: if the batch has other bands, or lacks radar that the method needs.
         """
         self._check(batch)
         height, width = batch.valid.shape[-2:]
-        padded = batch.pad(self.method.stride).to(self.device)
+        padded = batch.pad(self.method.stride).to(self.engine.device)
         size = (int(padded.valid.shape[-2]), int(padded.valid.shape[-1]))
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_half):
-            drawn = [
-                self.method.restore(padded, keyed_noise(batch.key, *size, sample=i)).float()
-                for i in range(self.samples)
-            ]
-        return torch.stack(drawn).mean(0)[..., :height, :width].cpu()
+        noises = [keyed_noise(batch.key, *size, sample=i) for i in range(self.engine.options.samples)]
+        drawn = [torch.from_numpy(self.engine.restore(padded, noise)) for noise in noises]
+        return torch.stack(drawn).mean(0)[..., :height, :width]
 
     def _check(self, batch: Batch) -> None:
         found, bands = batch.degraded.shape[1], result_range(self.method).bands

@@ -115,7 +115,12 @@ class Autoencoding(Method):
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
     @torch.no_grad()
-    def restore(self, batch: Batch, noise: Noise | None = None) -> Tensor:  # noqa: ARG002
+    def restore(
+        self,
+        batch: Batch,
+        noise: Noise | None = None,  # noqa: ARG002
+        progress: Callable[[int, int], None] | None = None,  # noqa: ARG002
+    ) -> Tensor:
         """Return the images encoded and decoded again, (B, C, H, W) float32 in [0, 1]."""
         return self.decode(self.encode(batch.degraded, batch.valid)).clamp(0, 1)
 

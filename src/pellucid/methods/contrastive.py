@@ -4,6 +4,7 @@ The training of CLIP (Radford et al. 2021, arXiv:2103.00020) for data whose text
 are matches of each other, as by Yang et al. 2022, arXiv:2204.03610.
 """
 
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
@@ -103,7 +104,12 @@ class Contrastive(Method):
         images = self.network.image_features(batch.target.where(batch.valid, NO_DATA))
         return images, self.network.text_features(distinct)[groups], groups
 
-    def restore(self, batch: Batch, noise: Noise | None = None) -> Tensor:  # noqa: ARG002
+    def restore(
+        self,
+        batch: Batch,  # noqa: ARG002
+        noise: Noise | None = None,  # noqa: ARG002
+        progress: Callable[[int, int], None] | None = None,  # noqa: ARG002
+    ) -> Tensor:
         """Refuse.
 
         Raises:

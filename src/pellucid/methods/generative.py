@@ -201,7 +201,12 @@ class Generative(Method):
         )
 
     @torch.no_grad()
-    def restore(self, batch: Batch, noise: Noise | None = None) -> Tensor:
+    def restore(
+        self,
+        batch: Batch,
+        noise: Noise | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
         """Return sampled images, (B, C, H, W) float32 in [0, 1]; sides must divide by `stride`.
 
         Without `noise`, that of each image follows from its key.
@@ -238,6 +243,7 @@ class Generative(Method):
             draw=draw if self.sampling.eta else None,
             clip=self._limit,
             solver=self.sampling.solver,
+            progress=progress,
         )
         return self._image(x0, base).clamp(0, 1)
 

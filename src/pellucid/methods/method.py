@@ -1,7 +1,7 @@
 """The interface of a model to the rest of the package."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
@@ -70,10 +70,16 @@ class Method(ABC):
         """Return the weighted loss terms by name; their sum, `total`, is what is minimised."""
 
     @abstractmethod
-    def restore(self, batch: Batch, noise: Noise | None = None) -> Tensor:
+    def restore(
+        self,
+        batch: Batch,
+        noise: Noise | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
         """Return the restored images, (B, C, H, W) in [0, 1]; sides must divide by `stride`.
 
-        The same noise gives the same images; without it, that of each image follows from its key.
+        The same noise gives the same images; without it, that of each image follows from its key. A method
+        that samples calls `progress` after each step with how many are done, and all.
         """
 
     def validate(self, batch: Batch) -> dict[str, Tensor]:

@@ -74,7 +74,12 @@ class Regression(Method):
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
     @torch.no_grad()
-    def restore(self, batch: Batch, noise: Noise | None = None) -> Tensor:  # noqa: ARG002
+    def restore(
+        self,
+        batch: Batch,
+        noise: Noise | None = None,  # noqa: ARG002
+        progress: Callable[[int, int], None] | None = None,  # noqa: ARG002
+    ) -> Tensor:
         """Return the restored images, (B, C, H, W) float32 in [0, 1]; sides must divide by `stride`."""
         restored = self._apply(batch).float()
         if self.caution and self.mean_spectrum is not None:

@@ -1,0 +1,274 @@
+"""Any method over anything that is cut into tiles: batches, samples, noise by place, seamless blending."""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, replace
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pellucid.apply.joint_tiles import Tiling, tiled
+from pellucid.apply.options import SAMPLERS, ApplyOptions
+from pellucid.data.batch import Batch
+from pellucid.data.resample import enlarge
+from pellucid.data.tiles import Blender, TileGrid
+from pellucid.errors import InputError
+from pellucid.generative.noise import JoinedNoise, Noise, NoiseField, TileNoise
+from pellucid.methods.generative import Generative
+from pellucid.methods.inference import check_samples, choose_device, digest_method
+from pellucid.methods.method import Method, result_range
+from pellucid.methods.sampling import with_sampling
+
+# Tiles that a GPU restores at once by default; a CPU gains nothing from more than one.
+GPU_BATCH = 8
+# Side in pixels of what joint tiles restore as one image; of a larger one memory could not hold all.
+WINDOW = 4096
+# Options on which no pixel depends, or only by what the key holds already.
+NOT_IN_KEY = ("batch", "device", "preview", "resume", "force", "factor")
+
+Progress = Callable[[float, int], None]
+
+
+class Piece(NamedTuple):
+    """A part of the result that no later tile reaches.
+
+    Attributes:
+        rows: where it lies.
+        columns: likewise.
+        samples: (S, C, rows, columns), blended; S = 1, the mean, unless the samples are kept.
+        tile: (C, tile_height, tile_width), the mean of the samples of the tile that begins there, not
+            blended; None where no network was needed.
+    """
+
+    rows: slice
+    columns: slice
+    samples: NDArray[np.float64]
+    tile: NDArray[np.floating] | None
+
+
+class Engine:
+    """A method on its device, with the sampling, noise and tiles of the options.
+
+    Args:
+        method: what restores.
+        options: see `ApplyOptions`.
+        keep_samples: give back every sample, not their mean alone.
+        joint: let tiles agree after every step of sampling, where the method samples.
+
+    Attributes:
+        method: with the options' sampling.
+
+    Raises:
+        InputError: if the method cannot be sampled so, or there is no such device.
+    """
+
+    def __init__(
+        self, method: Method, options: ApplyOptions, *, keep_samples: bool = False, joint: bool = False
+    ) -> None:
+        check_samples(method, options.samples)
+        self.method, self.options = choose_sampling(method, options), options
+        self.device = choose_device(options.device)
+        self.num_kept = options.samples if keep_samples else 1
+        self.noise = NoiseField(options.seed)
+        self.batch = options.batch or (1 if self.device.type == "cpu" else GPU_BATCH)
+        self.tiling, self._applied = None, self.method
+        if joint and isinstance(self.method, Generative):
+            self.tiling = Tiling(options.tile, options.overlap, self.batch)
+            self._applied, self.batch = tiled(self.method, self.tiling), 1
+        self.method.network.to(self.device).eval()
+
+    def grid(self, height: int, width: int, *, stride: int = 1, margin: int = 0) -> TileGrid:
+        """Return the tiles of an image; of joint tiles, the windows that are restored as one.
+
+        Args:
+            height: rows of the result.
+            width: columns of the result.
+            stride: tiles divide by it, besides the method's.
+            margin: pixels along the sides of a tile that do not count; the overlap grows by two of them.
+
+        Raises:
+            InputError: if tile or overlap do not divide by the stride, or the overlap is too large.
+        """
+        stride = math.lcm(stride, self.method.stride)
+        tile, overlap = self.options.tile, self.options.overlap
+        if margin:
+            overlap = -(-(overlap + 2 * margin) // stride) * stride
+            if overlap >= tile > 0 and tile % stride == 0:
+                least = overlap + stride
+                raise InputError(
+                    f"tiles of {tile} px are too small for an overlap of {self.options.overlap} px and "
+                    f"margins of {margin} px; use --tile {least} or a smaller --overlap"
+                )
+        try:
+            if self.tiling:
+                self.tiling.grid(tile, tile, stride=stride)  # refuses tiles that no window could hold
+                tile, overlap = max(WINDOW // stride * stride, 2 * tile), tile
+            return TileGrid(height, width, tile, overlap, stride, margin)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
+    def num_tiles(self, grid: TileGrid) -> int:
+        """Return how often the network looks at a part of the image, in each step."""
+        if self.tiling is None:
+            return len(grid)
+        inner = self.tiling.grid(grid.tile_height, grid.tile_width, stride=self.method.stride)
+        return len(grid) * len(inner)
+
+    def run(
+        self,
+        grid: TileGrid,
+        cut: Callable[[int, int], Batch | None],
+        *,
+        first_row: int = 0,
+        progress: Progress | None = None,
+    ) -> Iterator[Piece]:
+        """Yield the restored image, tile by tile, as soon as no later tile reaches a part of it.
+
+        Args:
+            grid: from `grid`.
+            cut: returns what the method sees, B = 1, of the tile at a row and a column; None: the tile needs
+                no network. Values of `degraded` beyond [0, 1] are kept: they are enlarged and added.
+            first_row: rows of tiles that an earlier call has finished; they are restored again only as far
+                as later rows overlap them.
+            progress: called with what is done and all there is to do, in tiles of the grid.
+        """
+        ends, rights = (*grid.tops[1:], grid.height), (*grid.lefts[1:], grid.width)
+        blenders = [Blender(grid, len(result_range(self.method).bands)) for _ in range(self.num_kept)]
+        for i, (top, end) in enumerate(zip(grid.tops, ends, strict=True)):
+            is_done = i < first_row
+            if is_done and min(top + grid.tile_height, grid.height) <= ends[first_row - 1]:
+                continue  # reaches no row that is still to be written
+            for blender in blenders:
+                blender.start_row(top)
+            row = self._restore_row(grid, i, cut, None if is_done else progress)
+            for left, right, samples in zip(grid.lefts, rights, row, strict=True):
+                tile = None if samples is None else self._blend(blenders, left, samples)
+                if not is_done:
+                    rows, columns = slice(top, end), slice(left, right)
+                    yield Piece(rows, columns, np.stack([b.blend(rows, columns) for b in blenders]), tile)
+
+    def restore(
+        self, batch: Batch, noise: Noise, progress: Callable[[int, int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """Return (B, C, H, W) in [0, 1] of images on the engine's device.
+
+        Raises:
+            InputError: if the memory does not suffice, or the model gives what is no number.
+        """
+        precision, size = self.options.precision, max(batch.valid.shape[-2:])
+        try:
+            with (
+                torch.inference_mode(),
+                torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"),
+            ):
+                restored = self._applied.restore(batch, noise, progress).float()
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                f"{self.device} has too little memory for {len(batch)} tiles of {size} px, use a smaller "
+                "--tile"
+            ) from error
+        if not restored.isfinite().all():
+            raise InputError(
+                f"the model gave no number at {batch.key[0]} in {precision}, try --precision fp32"
+            )
+        return restored.cpu().numpy()
+
+    def key(self, *inputs: object) -> str:
+        """Return a digest of everything on which a result depends: the method, the options and the inputs."""
+        method, chosen = self.method, fields(self.options)
+        settings = [(f.name, getattr(self.options, f.name)) for f in chosen if f.name not in NOT_IN_KEY]
+        about = (type(method).__name__, method.scale, method.optical, method.radar)
+        sampling = method.sampling
+        values = (settings, about, sampling, digest_method(method), inputs)
+        return hashlib.sha256(repr(values).encode()).hexdigest()
+
+    def _blend(
+        self, blenders: Sequence[Blender], left: int, samples: NDArray[np.float32]
+    ) -> NDArray[np.floating]:
+        """Blend in the samples of a tile; return their mean."""
+        # The mean of blended samples is the blended mean; only their spread needs each of them.
+        mean = samples[0] if len(samples) == 1 else samples.mean(axis=0, dtype=np.float64)
+        for blender, image in zip(blenders, samples if self.num_kept > 1 else [mean], strict=True):
+            blender.add(left, image)
+        return mean
+
+    def _restore_row(
+        self, grid: TileGrid, row: int, cut: Callable[[int, int], Batch | None], progress: Progress | None
+    ) -> Iterator[NDArray[np.float32] | None]:
+        """Yield every sample of each tile of a row, (S, C, tile_height, tile_width), or None."""
+        top = grid.tops[row]
+        for first in range(0, len(grid.lefts), self.batch):
+            lefts, done = grid.lefts[first : first + self.batch], row * len(grid.lefts) + first
+            batches = [cut(top, left) for left in lefts]
+            tiles = [(left, batch) for left, batch in zip(lefts, batches, strict=True) if batch]
+
+            def report(share: float, done: int = done, num: int = len(lefts)) -> None:
+                if progress:
+                    progress(done + share * num, len(grid))
+
+            restored = iter(self._restore_tiles(grid, top, tiles, report) if tiles else ())
+            for batch in batches:
+                yield next(restored) if batch else None
+            if progress:
+                progress(done + len(lefts), len(grid))
+
+    def _restore_tiles(
+        self, grid: TileGrid, top: int, tiles: Sequence[tuple[int, Batch]], report: Callable[[float], None]
+    ) -> NDArray[np.float32]:
+        """Return (tiles, S, C, tile_height, tile_width) of tiles and their first columns."""
+        work = list(product(tiles, range(self.options.samples)))
+        parts = []
+        for first in range(0, len(work), self.batch):
+            chunk = work[first : first + self.batch]
+            noise = JoinedNoise(
+                tuple(
+                    TileNoise((self.noise,), (top,), (left,), grid.tile_height, grid.tile_width, sample)
+                    for (left, _), sample in chunk
+                )
+            )
+            batch = Batch.cat([batch for (_, batch), _ in chunk]).to(self.device)
+
+            def steps(done: int, total: int, first: int = first, num: int = len(chunk)) -> None:
+                report((first + num * done / total) / len(work))
+
+            parts.append(self._restore_beyond(batch, noise, steps))
+        return np.concatenate(parts).reshape(len(tiles), self.options.samples, *parts[0].shape[1:])
+
+    def _restore_beyond(
+        self, batch: Batch, noise: Noise, progress: Callable[[int, int], None]
+    ) -> NDArray[np.float32]:
+        """Return the restored images; what of the degraded ones lies beyond [0, 1] is enlarged and added."""
+        inside = batch.degraded.clamp(0, 1)
+        restored = self.restore(replace(batch, degraded=inside), noise, progress)
+        beyond = batch.degraded - inside
+        if beyond.any():
+            restored = restored + enlarge(beyond, batch.scale).cpu().numpy()
+        return restored
+
+
+def choose_sampling(method: Method, options: ApplyOptions) -> Method:
+    """Return the method with the options' sampling.
+
+    Raises:
+        InputError: if it cannot be sampled so.
+    """
+    if options.sampler and method.sampling is None:
+        raise InputError("this model takes no steps; leave out --sampler or choose another --model")
+    if options.sampler == "ddpm" and method.start_noise is not None:
+        raise InputError(
+            "this model starts from its input image, which takes no fresh noise; choose another --sampler "
+            "than ddpm"
+        )
+    eta, solver = SAMPLERS[options.sampler] if options.sampler else (options.eta, None)
+    return with_sampling(
+        method,
+        steps=options.steps,
+        eta=eta,
+        guidance=options.guidance,
+        strength=options.strength,
+        solver=solver,
+    )

@@ -1,0 +1,111 @@
+"""Input files are checked before torch and the model are loaded, so that a wrong one is refused at once."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+import pellucid
+from pellucid.data.geotiff import Raster
+from pellucid.data.slice_file import TIFF, errors_named, find_files, read_info
+from pellucid.errors import InputError
+
+# Suffixes of scenes.
+SCENES = (".tif", ".tiff", ".vrt")
+# The optical bands of a run, in its config.
+CONFIG, SHIPPED = "config.yaml", Path(pellucid.__file__).parent / "weights"
+
+
+def check_rasters(optical: Path, sar: Path | None = None, cloud: Path | None = None) -> None:
+    """Refuse a scene, a radar scene or a cloud map that is missing or no raster.
+
+    Raises:
+        InputError: for the first of them.
+    """
+    for path, what in ((optical, "optical scene"), (sar, "radar scene"), (cloud, "cloud map")):
+        if path:
+            Raster(path, what).close()
+
+
+def check_bands(optical: Path, model: str, allow_missing: tuple[str, ...] = ()) -> None:
+    """Refuse a scene without the bands of a model, if its config names any.
+
+    Raises:
+        InputError: naming the bands.
+    """
+    from pellucid.data.ranges import SENTINEL2
+    from pellucid.data.raster import match_bands
+
+    config = next((run / CONFIG for run in (Path(model), SHIPPED / model) if (run / CONFIG).is_file()), None)
+    if config is None:
+        return  # no such model, which loading it will say
+    bands = tuple(
+        (yaml.safe_load(config.read_text(encoding="utf-8")).get("method") or {}).get("optical") or ()
+    )
+    if bands and set(bands) <= set(SENTINEL2.bands):
+        with Raster(optical, "optical scene") as raster:
+            match_bands(raster.dataset, bands, optical, allow_missing)
+
+
+def check_slices(source: Path) -> None:
+    """Refuse a slice that is missing or damaged, or a folder without any.
+
+    Raises:
+        InputError: naming it.
+    """
+    for path in find_files(source)[:1] if source.is_dir() else [source]:
+        read_info(path)
+
+
+def check_radar_picture(source: Path) -> None:
+    """Refuse a radar picture that is missing or damaged.
+
+    Raises:
+        InputError: naming it.
+    """
+    if not source.exists():
+        raise InputError(f"{source} does not exist; name a radar picture, a folder of such, or a dataset")
+    if source.is_dir():
+        return
+    if source.suffix.lower() in TIFF:
+        Raster(source, "radar image").close()
+        return
+    from PIL import Image
+
+    with errors_named(source, "picture"), Image.open(source):
+        pass
+
+
+def find_scenes(scenes: Path, pattern: str, results: Iterable[Path] = ()) -> tuple[Path, list[Path]]:
+    """Return a folder and the scenes in it, sorted, without hidden ones and folders of results.
+
+    Args:
+        scenes: the folder, or one scene.
+        pattern: which files are scenes, as in `Path.glob`.
+        results: folders that may lie in it.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if scenes.is_file():
+        return scenes.parent, [scenes]
+    if not scenes.is_dir():
+        raise InputError(f"{scenes} does not exist, name a folder of Sentinel-2 scenes")
+    root = scenes.resolve()
+    inside = [each.resolve() for each in results if root in each.resolve().parents]
+    try:
+        found = sorted(path for path in scenes.glob(pattern) if path.suffix.lower() in SCENES)
+    except (ValueError, NotImplementedError) as error:
+        raise InputError(f"{pattern!r} is no pattern ({error}), use one such as '**/*_S2_*.tif'") from error
+    paths = [
+        path
+        for path in found
+        if path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(scenes).parts)
+        and not any(folder in path.resolve().parents for folder in inside)
+    ]
+    if not paths:
+        raise InputError(
+            f"no scene ({', '.join(SCENES)}) in {scenes} fits {pattern!r}, change the folder or --pattern"
+        )
+    return scenes, paths

@@ -1,0 +1,198 @@
+"""How a method is applied to files: every option with its meaning, which the command line repeats."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pellucid.errors import InputError
+from pellucid.schema import Precision
+
+if TYPE_CHECKING:
+    from pellucid.data.raster import Offset
+    from pellucid.generative.sampler import Solver
+
+Sampler = Literal["ddpm", "ddim", "dpm++"]
+# Fresh noise (eta) and solver of each.
+SAMPLERS: "dict[Sampler, tuple[float, Solver]]" = {
+    "ddpm": (1.0, "euler"),
+    "ddim": (0.0, "euler"),
+    "dpm++": (0.0, "dpm++"),
+}
+GreyRange = Literal["full", "auto"] | tuple[float, float]
+ScorerName = Literal["s2cloudless", "built-in"]
+
+
+@dataclass(frozen=True)
+class Help:
+    """What an option means; a field without it has no place on the command line.
+
+    Attributes:
+        text: the meaning.
+        min: smallest value.
+        max: largest value.
+        flags: names on the command line; none: that of the field.
+        metavar: what stands for the value.
+        parse: makes the value of what is typed; None: the field's type does.
+    """
+
+    text: str
+    min: float | None = None
+    max: float | None = None
+    flags: tuple[str, ...] = ()
+    metavar: str | None = None
+    parse: Callable[[str], Any] | None = None
+
+
+def parse_offset(text: str) -> "Offset":
+    """Return what --offset means.
+
+    Raises:
+        InputError: if it is neither auto, nor none, nor a whole number.
+    """
+    if text == "auto":
+        return "auto"
+    if text == "none":
+        return "none"
+    try:
+        return int(text)
+    except ValueError as error:
+        raise InputError(
+            f"--offset is {text!r}, must be auto, none or a whole number such as -1000"
+        ) from error
+
+
+def parse_range(text: str) -> GreyRange:
+    """Return what --range means.
+
+    Raises:
+        InputError: if it is neither full, nor auto, nor two numbers.
+    """
+    if text == "full":
+        return "full"
+    if text == "auto":
+        return "auto"
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(
+            f"--range is {text!r}, must be full, auto or two grey values such as 0,40000"
+        ) from error
+    return low, high
+
+
+@dataclass(frozen=True)
+class ApplyOptions:
+    """How any method is applied; where the default is None, the model's config says."""
+
+    steps: Annotated[int | None, Help("Sampling steps; few are quick, default: the model's.", min=1)] = None
+    samples: Annotated[
+        int, Help("Images drawn by a model that samples; the result is their mean.", min=1)
+    ] = 1
+    guidance: Annotated[
+        float | None,
+        Help(
+            "Classifier-free guidance scale; other than 1, each step calls the network twice. Default: the "
+            "model's.",
+            min=0,
+        ),
+    ] = None
+    strength: Annotated[
+        float | None,
+        Help(
+            "Below 1, sampling starts from the input under so much noise, and takes this share of the steps; "
+            "default: the model's."
+        ),
+    ] = None
+    sampler: Annotated[
+        Sampler | None, Help("dpm++ needs the fewest steps, ddpm draws fresh noise; default: the model's.")
+    ] = None
+    eta: Annotated[
+        float | None,
+        Help("Fresh noise per step: 0 deterministic, 1 ancestral sampling; default: the model's.", 0, 1),
+    ] = None
+    seed: Annotated[int, Help("The same seed makes the same image.")] = 0
+    tile: Annotated[int, Help("Side of a tile, in pixels of the result.", min=1)] = 256
+    overlap: Annotated[int, Help("Pixels that neighbouring tiles share.", min=0)] = 64
+    batch: int = 0
+    """Tiles that go through the network together; 0: 1 on a CPU, 8 on a GPU."""
+    device: Annotated[str, Help("auto, cpu, cuda or cuda:N.")] = "auto"
+    precision: Annotated[Precision, Help("bf16 is faster on GPUs and on CPUs with AMX.")] = "fp32"
+
+
+@dataclass(frozen=True)
+class SceneOptions(ApplyOptions):
+    """How clouds are taken off a scene."""
+
+    prompt: Annotated[str | None, Help("Prompt, for a model that takes text.")] = None
+    match_surroundings: Annotated[
+        bool, Help("Bring restored colours into line with the clear pixels around them.")
+    ] = False
+    keep_clear: Annotated[bool, Help("Pass clear pixels through, with a feathered edge.")] = True
+    cloud_threshold: float = 0.5
+    """Cloud probability above which a pixel is restored."""
+    margin_px: int = 4
+    """Pixels around clouds that are restored too."""
+    feather_px: int = 16
+    """Width of the edge over which restored pixels pass into unchanged ones."""
+    align: Annotated[bool, Help("Warp radar and cloud map to the scene's grid.")] = False
+    offset: Annotated[
+        "Offset", Help("DN to add before use: auto, none or a number such as -1000.", parse=parse_offset)
+    ] = "auto"
+    allow_missing: tuple[str, ...] = ()
+    """Bands that the scene may lack; the network then sees 0."""
+    preview: Annotated[bool, Help("Write a before / after PNG beside the result.")] = True
+    resume: Annotated[bool, Help("Go on where an interrupted call stopped.")] = True
+
+
+@dataclass(frozen=True)
+class SliceOptions(ApplyOptions):
+    """How slices are enlarged."""
+
+    factor: Annotated[int | None, Help("How many times larger; default: what the model does.", min=2)] = None
+    overlap: Annotated[int, Help("Pixels over which neighbouring tiles blend, at least.", min=0)] = 32
+    grey_range: Annotated[
+        GreyRange | None,
+        Help(
+            "Grey values between which the model works; others are kept. full: all that the type holds; "
+            "auto: the middle 99.8 % of all slices. Default: auto for 16 bit, else full.",
+            flags=("--range",),
+            metavar="full|auto|LOW,HIGH",
+            parse=parse_range,
+        ),
+    ] = None
+    preview: Annotated[bool, Help("Write a PNG beside the result: bicubic, result.")] = True
+    resume: Annotated[bool, Help("Of a folder, leave out slices that are done.")] = True
+
+
+@dataclass(frozen=True)
+class PictureOptions(ApplyOptions):
+    """How radar is colorized."""
+
+    force: Annotated[bool, Help("In a folder, make pictures anew that are there.", flags=("--force",))] = (
+        False
+    )
+
+
+@dataclass(frozen=True)
+class CloudMapOptions:
+    """How clouds are mapped."""
+
+    scorer: Annotated[
+        ScorerName,
+        Help("s2cloudless (pip install 'pellucid[clouds]'), or a score that needs nothing."),
+    ] = "s2cloudless"
+    threshold: Annotated[float, Help("Mask: mean probability above which is cloud.", 0, 1)] = 0.4
+    average_over: Annotated[
+        int, Help("Mask: radius in pixels of the disk that averages; 0: none.", min=0)
+    ] = 4
+    dilation_size: Annotated[int, Help("Mask: radius in pixels by which clouds grow; 0: none.", min=0)] = 2
+    all_bands: Annotated[
+        bool, Help("Scenes have all 13 bands; else the 10 that s2cloudless uses suffice.")
+    ] = True
+    offset: Annotated[
+        "Offset", Help("DN to add before use: auto, none or a number such as -1000.", parse=parse_offset)
+    ] = "auto"
+    pattern: Annotated[str, Help("Which files are scenes, such as '**/*_S2_*.tif'.")] = "**/*"
+    workers: Annotated[int, Help("Processes that share the scenes.", min=1, flags=("--workers", "-w"))] = 1
+    force: Annotated[bool, Help("Make maps anew that are there.", flags=("--force",))] = False
+    preview: Annotated[bool, Help("Draw scenes and maps on a sheet, OUT/clouds.png.")] = True

@@ -1,0 +1,131 @@
+"""Where results go: refused before work starts if they cannot, and left out if an earlier call made them."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pellucid.data.files import check_writable, write_atomically
+from pellucid.data.working_file import check_room
+from pellucid.errors import InputError
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that is to be written.
+
+    Attributes:
+        path: where.
+        source: what it is made of.
+        num_bytes: its size, at most; 0: not known.
+    """
+
+    path: Path
+    source: Path
+    num_bytes: int = 0
+
+
+def check_outputs(
+    outputs: Sequence[Output],
+    inputs: Iterable[Path],
+    *,
+    in_folder: bool = False,
+    ignore_case: bool = False,
+) -> None:
+    """Refuse results that replace an input or each other, or cannot be written.
+
+    Args:
+        outputs: all files that are written.
+        inputs: all files that are read.
+        in_folder: whether their folders are checked already, and perhaps still to be made.
+        ignore_case: whether names that differ in case alone count as one, as in some file systems.
+
+    Raises:
+        InputError: for the first of them.
+    """
+    read = {_identity(path) for path in inputs if path.exists()}
+    places: dict[str, Output] = {}
+    for output in outputs:
+        path = output.path
+        if not in_folder:
+            check_writable(path)
+        if path.exists() and _identity(path) in read:
+            raise InputError(f"cannot write {path}: it is an input; name another file")
+        place = str(path.resolve())
+        other = places.setdefault(place.lower() if ignore_case else place, output)
+        if other.source != output.source:
+            raise InputError(f"{other.source} and {output.source} would both become {path}; rename one")
+        if other is not output:
+            raise InputError(f"cannot write {path}: it is the result itself; name another file")
+    needed = Counter[Path]()
+    for output in outputs:
+        if output.num_bytes:
+            folder = output.path.parent
+            needed[folder if folder.exists() else folder.parent] += output.num_bytes
+    check_room(needed)
+
+
+def check_scene_outputs(out: Path, uncertainty: Path | None, inputs: Sequence[Path]) -> None:
+    """Refuse results of a scene that are no GeoTIFF by their name, or cannot be written.
+
+    Raises:
+        InputError: for the first of them.
+    """
+    outs = [path for path in (out, uncertainty) if path]
+    for path in outs:
+        if path.suffix.lower() not in (".tif", ".tiff"):
+            raise InputError(f"cannot write {path}: the result is a GeoTIFF; let its name end in .tif")
+    check_outputs([Output(path, inputs[0]) for path in outs], inputs)
+
+
+class Done:
+    """Which sources of a folder are done, noted beside their results until all are.
+
+    Args:
+        note: the file that says so; None: nothing is noted.
+        key: what the results depend on; a note with another one is of no use.
+        resume: take up what an interrupted call has noted.
+    """
+
+    def __init__(self, note: Path | None, key: str, *, resume: bool) -> None:
+        self.note, self.key = note, key
+        self.stamps: dict[str, list[int]] = {}
+        if note and resume:
+            self._read(note)
+
+    def holds(self, source: Path, results: Sequence[Path]) -> bool:
+        """Whether the source is done, and since then neither it nor its results were touched."""
+        is_there = all(path.exists() for path in results)
+        return is_there and self.stamps.get(source.name) == _stamp(source, results)
+
+    def add(self, source: Path, results: Sequence[Path]) -> None:
+        """Note that the source is done."""
+        if self.note:
+            self.stamps[source.name] = _stamp(source, results)
+            text = json.dumps({"key": self.key, "done": self.stamps})
+            write_atomically(self.note, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def drop(self) -> None:
+        """Remove the note: all is done."""
+        if self.note:
+            self.note.unlink(missing_ok=True)
+
+    def _read(self, note: Path) -> None:
+        try:
+            found = json.loads(note.read_text(encoding="utf-8"))
+            if found["key"] == self.key:
+                self.stamps = dict(found["done"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # no note, or one of no use: begin anew
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def _stamp(source: Path, results: Sequence[Path]) -> list[int]:
+    """Return size and time of the source and its results."""
+    found = (path.stat() for path in (source, *results))
+    return [value for each in found for value in (each.st_size, each.st_mtime_ns)]

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+import torch
+from scenes import RandomMethod, identity
+from tests.apply.test_joint_tiles import Local, method
+from tests.painters import Painter
+
+from pellucid.apply.engine import Engine, Piece, choose_sampling
+from pellucid.apply.options import ApplyOptions, PictureOptions
+from pellucid.data.batch import Batch
+from pellucid.errors import InputError
+from pellucid.generative.path import RectifiedFlow
+from pellucid.methods.generative import Generative
+
+
+@pytest.mark.parametrize(
+    ("sampler", "expected"), [("ddpm", (1.0, "euler")), ("ddim", (0.0, "euler")), ("dpm++", (0.0, "dpm++"))]
+)
+def test_each_sampler_is_a_solver_and_its_noise(sampler: str, expected: tuple[float, str]) -> None:
+    options = PictureOptions(sampler=sampler, steps=7, strength=0.8)  # type: ignore[arg-type]
+    for eta, solver in ((1.0, "euler"), (0.0, "heun")):
+        chosen = choose_sampling(method(Local(), eta=eta, solver=solver), options)
+        assert isinstance(chosen, Generative)
+        assert (chosen.sampling.eta, chosen.sampling.solver) == expected
+        assert (chosen.sampling.steps, chosen.sampling.strength) == (7, 0.8)
+
+
+def test_without_options_a_method_samples_as_it_does() -> None:
+    given = method(Local(), eta=1.0)
+    assert choose_sampling(given, PictureOptions()) is given
+
+
+def test_samplers_that_a_method_has_no_place_for_are_refused() -> None:
+    with pytest.raises(InputError, match="takes no steps; leave out --sampler"):
+        choose_sampling(Painter(), PictureOptions(sampler="ddim"))
+    from_radar = method(Local(), RectifiedFlow("image"))
+    from_radar.start_noise = 0.1
+    with pytest.raises(InputError, match="choose another --sampler than ddpm"):
+        choose_sampling(from_radar, PictureOptions(sampler="ddpm"))
+
+
+SMALL = ApplyOptions(tile=16, overlap=4, device="cpu")
+IMAGE = np.random.default_rng(0).random((13, 40, 56), np.float32)
+
+
+def cut(top: int, left: int) -> Batch:
+    """Return a tile of the image, without data beyond its edges."""
+    image = np.zeros((13, 16, 16), np.float32)
+    part = IMAGE[:, top : top + 16, left : left + 16]
+    image[:, : part.shape[1], : part.shape[2]] = part
+    valid = torch.ones(1, 1, 16, 16, dtype=torch.bool)
+    return Batch(degraded=torch.from_numpy(image)[None], valid=valid, key=(f"{top} {left}",))
+
+
+def join(pieces: list[Piece]) -> np.ndarray:
+    result = np.full((len(pieces[0].samples), 13, 40, 56), np.nan)
+    for piece in pieces:
+        assert np.isnan(result[:, :, piece.rows, piece.columns]).all()
+        result[:, :, piece.rows, piece.columns] = piece.samples
+    return result
+
+
+@pytest.mark.parametrize("batch", [1, 3, 50])
+def test_pieces_cover_the_image_once_and_the_identity_is_exact(batch: int) -> None:
+    engine = Engine(identity(), ApplyOptions(tile=16, overlap=4, device="cpu", batch=batch))
+    counts: list[tuple[float, int]] = []
+    grid = engine.grid(40, 56)
+    pieces = list(engine.run(grid, cut, progress=lambda *count: counts.append(count)))
+    assert len(pieces) == len(grid)
+    assert (join(pieces)[0] == IMAGE).all()
+    assert counts == sorted(counts)
+    assert counts[-1] == (len(grid), len(grid))
+
+
+def test_samples_are_kept_if_wanted_and_else_their_mean() -> None:
+    options = ApplyOptions(tile=16, overlap=4, device="cpu", samples=3)
+    kept, mean = (
+        join(list(engine.run(engine.grid(40, 56), cut)))
+        for engine in (Engine(RandomMethod(0.1), options, keep_samples=each) for each in (True, False))
+    )
+    assert (len(kept), len(mean)) == (3, 1)
+    np.testing.assert_allclose(kept.mean(0), mean[0], atol=1e-12)
+    assert kept.std(0, ddof=1).mean() == pytest.approx(0.1, rel=0.2)
+
+
+def test_finished_rows_are_restored_only_as_far_as_later_ones_overlap_them() -> None:
+    method = identity()
+    engine = Engine(method, SMALL)
+    grid = engine.grid(40, 56)
+    whole = list(engine.run(grid, cut))
+    method.num_calls = 0
+    rest = list(engine.run(grid, cut, first_row=2))
+    assert method.num_calls == 2 * len(grid.lefts)
+    assert [piece.rows for piece in rest] == [piece.rows for piece in whole[-len(grid.lefts) :]]
+    assert all((a.samples == b.samples).all() for a, b in zip(rest, whole[-len(rest) :], strict=True))
+
+
+def test_tiles_that_need_no_network_are_not_restored() -> None:
+    method = identity()
+    engine = Engine(method, SMALL)
+    grid = engine.grid(40, 56)
+    pieces = list(engine.run(grid, lambda top, left: cut(top, left) if left else None))
+    assert method.num_calls == len(grid) - len(grid.tops)
+    assert [piece.tile is None for piece in pieces] == [not piece.columns.start for piece in pieces]
+
+
+def test_the_key_depends_on_what_changes_a_pixel() -> None:
+    key = Engine(identity(), SMALL).key("input")
+    assert key == Engine(identity(), ApplyOptions(tile=16, overlap=4, device="cpu", batch=7)).key("input")
+    assert key != Engine(identity(), SMALL).key("other")
+    assert key != Engine(identity(), ApplyOptions(tile=16, overlap=4, device="cpu", seed=1)).key("input")

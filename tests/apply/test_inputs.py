@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scenes import BANDS, ground, write
+
+from pellucid.apply.inputs import check_bands, check_radar_picture, check_rasters, check_slices, find_scenes
+from pellucid.errors import InputError
+
+
+def test_missing_and_unreadable_files_are_named_by_what_they_are(tmp_path: Path) -> None:
+    scene, none, junk = (
+        write(tmp_path / "s2.tif", ground(8, 8), BANDS),
+        tmp_path / "none.tif",
+        tmp_path / "j.tif",
+    )
+    junk.write_text("junk")
+    (tmp_path / "empty").mkdir()
+    check_rasters(scene)
+    for check, files, message in (
+        (check_rasters, (none,), "the optical scene .*none.tif does not exist"),
+        (check_rasters, (scene, junk), "the radar scene .*j.tif is no readable raster"),
+        (check_rasters, (scene, None, none), "the cloud map .*none.tif does not exist"),
+        (check_slices, (none,), "none.tif does not exist"),
+        (check_slices, (junk,), "j.tif is damaged or no TIF file"),
+        (check_slices, (tmp_path / "empty",), "no slice .* in .*empty fits"),
+        (check_radar_picture, (none,), "none.tif does not exist; name a radar picture"),
+        (check_radar_picture, (junk,), "the radar image .*j.tif is no readable raster"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check(*files)
+
+
+def test_a_scene_without_the_bands_of_a_model_is_refused(tmp_path: Path) -> None:
+    few = write(tmp_path / "few.tif", np.ones((3, 8, 8), np.uint16))
+    with pytest.raises(InputError, match="has 3 bands without names, needed are 13"):
+        check_bands(few, "cross_attention")
+    for model in ("sr3_ct_x4", "no_such_model"):  # which loading it will refuse
+        check_bands(few, model)
+    check_bands(write(tmp_path / "s2.tif", ground(8, 8), BANDS), "cross_attention")
+
+
+def test_scenes_are_found_by_name_without_hidden_ones_and_results(tmp_path: Path) -> None:
+    for name in ("b.tif", "a.TIFF", "c.txt", ".hidden.tif", "maps/a.tif", "sub/d.vrt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    root, found = find_scenes(tmp_path, "**/*", [tmp_path / "maps"])
+    assert [path.relative_to(root).as_posix() for path in found] == ["a.TIFF", "b.tif", "sub/d.vrt"]
+    assert find_scenes(tmp_path / "b.tif", "**/*") == (tmp_path, [tmp_path / "b.tif"])
