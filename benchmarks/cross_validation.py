@@ -70,11 +70,11 @@ def run_fold(config: Config, place: str, folder: Path) -> list[dict[str, Any]]:
         run_training(fold, folder)
     patches = join([Selected(read_source(source, config), only=[place]) for source in _pairs(config)])
     held = [patches[i] for i in range(len(patches))]
-    method = load(folder, device=config.train.device)
+    judged = load(folder, device=config.train.device)
     rows = []
     for caution in CAUTIONS:
-        method.caution = caution  # type: ignore[attr-defined]
-        result = evaluate(method, held, name=place, pictures=0)
+        judged.caution = caution  # type: ignore[attr-defined]
+        result = evaluate(judged, held, name=place, pictures=0)
         rows += [
             {
                 "place": place,

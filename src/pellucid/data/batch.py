@@ -12,12 +12,12 @@ from torch.nn.functional import pad
 from pellucid.data.resample import enlarge
 from pellucid.errors import InputError
 
-# The prompt for an image about which nothing is known.
+# The text that stands for all images, whatever theirs is.
 ANY_PROMPT = ""
 
 
 class Samples:
-    """Base of the dataclasses of tensors and texts about B places; a missing field is None."""
+    """What dataclasses of tensors and texts about B places have in common; a missing field is None."""
 
     if TYPE_CHECKING:
         key: tuple[str, ...]
@@ -72,10 +72,10 @@ class Batch(Samples):
         sar: (B, P, H, W) backscatter scaled from dB; NaN where there is no radar.
         cloud: (B, 1, H, W) cloud probability.
         target: (B, C, H, W) reference image.
-        valid: (B, 1, H, W) bool, pixels that hold data in `degraded` and `target`; its size is that of the
-            result.
+        valid: (B, 1, H, W) bool, pixels that hold data in `degraded` (and in `target`, where given); its size
+            is that of the result.
         key: B names, for instance `ROIs1970_fall_139_p839`.
-        prompt: B texts that describe the result.
+        prompt: B texts that say what is to be seen.
     """
 
     degraded: Tensor
@@ -102,14 +102,14 @@ class Batch(Samples):
             InputError: if there are none.
         """
         if self.target is None:
-            raise InputError(f"{self.key[0]} has no reference image, which an evaluation needs")
+            raise InputError(f"{self.key[0]} has no reference image, an evaluation needs one")
         return self.target
 
     def pad(self, stride: int) -> Self:
         """Return the batch padded by reflection, right and below, to sides that divide by `stride`.
 
-        The added pixels are not `valid`. A degraded image K times smaller is padded by K times less, and the
-        sides of the result are divisible by K too.
+        What is added is not `valid`. A degraded image K times smaller is padded by K times less, to sides
+        of the result that divide by K too.
         """
         height, width = self.valid.shape[-2:]
         scale = self.scale
@@ -127,14 +127,14 @@ class Batch(Samples):
 
 @dataclass(frozen=True)
 class Condition:
-    """What a generative network is conditioned on, in model space.
+    """What a generative network is given beside the noised image, in model space.
 
     Attributes:
         degraded: (B, C, h, w).
         sar: (B, P, h, w).
         cloud: (B, 1, H, W), at the resolution of the images.
         tokens: (B, L, D) of a text.
-        guidance: (B,), the guidance scale; for guidance-distilled networks.
+        guidance: (B,), how far all that is to be followed; for networks that were taught by being told.
     """
 
     degraded: Tensor | None = None
@@ -144,14 +144,14 @@ class Condition:
     guidance: Tensor | None = None
 
     def null(self) -> Self:
-        """Return the condition with zeros in place of every tensor, for classifier-free guidance."""
+        """Return the condition that says nothing: zeros in place of every tensor, for guidance."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(
             self, **{name: torch.zeros_like(x) for name, x in values.items() if isinstance(x, Tensor)}
         )
 
     def where(self, kept: Tensor, other: Self) -> Self:
-        """Return the condition, or `other` for the images where `kept`, (B,) bool, is False."""
+        """Return the condition, with the `other` for the images where `kept`, (B,) bool, is False."""
         values = {
             field.name: (getattr(self, field.name), getattr(other, field.name)) for field in fields(self)
         }
@@ -167,10 +167,10 @@ class Condition:
 
 @dataclass(frozen=True)
 class Encoded(Samples):
-    """A `Batch` in model space, for the training of a generative network.
+    """A `Batch` as a generative network learns from it, in model space.
 
     Attributes:
-        x0: (B, Z, h, w), the clean image.
+        x0: (B, Z, h, w), what is to be generated.
         degraded: (B, Z, h, w).
         valid: (B, 1, h, w), 1 where all pixels hold data, else 0.
         key: B names.
@@ -189,7 +189,7 @@ class Encoded(Samples):
 
     @property
     def condition(self) -> Condition:
-        """Return what the network is conditioned on, except the text."""
+        """Return what the network is given beside the noised image, but for the text."""
         return Condition(degraded=self.degraded, sar=self.sar, cloud=self.cloud)
 
 

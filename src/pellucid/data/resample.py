@@ -1,4 +1,4 @@
-"""Enlarging and reducing images by whole factors, as Pillow's BICUBIC does it; filling gaps in them."""
+"""Images enlarged and reduced by whole factors, as by Pillow's BICUBIC; gaps filled; masks reduced."""
 
 import numpy as np
 from numpy.typing import NDArray

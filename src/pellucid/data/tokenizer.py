@@ -1,7 +1,7 @@
-"""Texts as the numbers that a text encoder takes, in the file format of Hugging Face's tokenizers.
+"""Texts as numbers that a text encoder takes, in the file format of Hugging Face's tokenizers.
 
-A tokenizer of whole words is made from the prompts of a dataset; the tokenizer of a published model can be
-used instead. Either is one file, `tokenizer.json`, kept with the weights, which are of no use without it.
+A tokenizer of whole words is learnt from the prompts of a data set; that of any published model takes its
+place. Either is one file, `tokenizer.json`, kept with the weights: other numbers would be other words.
 """
 
 import hashlib
@@ -17,16 +17,16 @@ from torch import Tensor
 
 from pellucid.errors import InputError
 
-# Name of the file in a run folder and in a folder of transformers; its folder in a published model.
+# The file's name in a run folder, and in a folder of transformers; where that lies beside a whole model.
 TOKENIZER, SUBFOLDER = "tokenizer.json", "tokenizer"
-# A whole-word vocabulary begins with these, with the ids 0 to 3.
+# What a whole-word vocabulary begins with, in this order, so that their ids are 0 to 3.
 SPECIAL = PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "[START]", "[END]"
-# A word, or a sign that is neither part of a word nor a space.
+# A word, or one sign that is neither part of a word nor a space.
 WORDS = r"\w+|[^\w\s]"
 # Ids per text, of CLIP. Radford et al. 2021, arXiv:2103.00020
 LENGTH = 77
 
-# The published vocabulary, in its order: the words of prompts, everyday words, and signs.
+# As published, in their order: what prompts say, words of every day, and signs.
 PROMPT_WORDS = """
 colorise image region season tropical temperate arctic winter spring summer autumn fall north south east west
 land water ocean sea coast mountain forest desert urban rural
@@ -38,7 +38,7 @@ might can this that these those i you he she it we they me him her us them my yo
 yours ours theirs
 """
 SIGNS = ", . ! ? : ; ( ) [ ] { } - _"
-# Then follow the numbers below NUM_NUMBERS, and entries that no text uses, up to SIZE.
+# Then come the numbers below this, and entries that no text has, up to this many.
 NUM_NUMBERS, SIZE = 100, 1000
 
 
@@ -63,18 +63,17 @@ class Tokenizer:
         self.length: int = length
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Return (B, L) int64: start, words, end, padding.
+        """Return (B, L) int64: start, words, end, padding; of a text that is too long, the beginning.
 
-        A text that is too long is cut; a tokenizer of whole words then cuts the end too, as published, and
-        CLIP's keeps it.
+        A tokenizer of whole words then leaves out the end as well, as published; CLIP's keeps it.
         """
-        # One by one: a batch would start threads of the library, after which data loaders cannot fork.
+        # One by one: threads of the library's own would bar the workers of a data loader from forking.
         rows = [self._backend.encode(text).ids[: self.length] for text in texts]
         return torch.tensor(rows, dtype=torch.int64).view(-1, self.length)
 
     @property
     def size(self) -> int:
-        """Size of the vocabulary that a text encoder needs: all ids are smaller."""
+        """Number of ids that a text encoder must know: all lie below."""
         return 1 + max(self._backend.get_vocab().values())
 
     @property
@@ -90,7 +89,7 @@ class Tokenizer:
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def unknown(self, text: str) -> tuple[str, ...]:
-        """Return the parts of a text that have no id, as they are written."""
+        """Return the parts of a text, as written there, for which there is no id."""
         if (nothing := getattr(self._backend.model, "unk_token", None)) is None:
             return ()
         row = self._backend.encode(text, add_special_tokens=False)
@@ -104,7 +103,7 @@ class Tokenizer:
 
 
 def learn_tokenizer(texts: Iterable[str], *, size: int = 1000, length: int = LENGTH) -> Tokenizer:
-    """Return a tokenizer of the words of these texts, the most frequent first, then by alphabet.
+    """Return a tokenizer of the words of these texts, the most frequent first, ties by alphabet.
 
     Args:
         texts: for instance the prompts of all training samples, in any order.
@@ -112,7 +111,7 @@ def learn_tokenizer(texts: Iterable[str], *, size: int = 1000, length: int = LEN
         length: ids per text.
 
     Raises:
-        InputError: if the vocabulary is too small, or a text has too many words for the length.
+        InputError: if the vocabulary is too small, or a text has more words than the length leaves room for.
     """
     split = [_words(text) for text in texts]
     longest = max(split, key=len, default=[])
@@ -149,15 +148,15 @@ def word_tokenizer(vocabulary: Mapping[str, int], *, length: int = LENGTH) -> To
 
 
 def read_tokenizer(path: Path, *, length: int = LENGTH) -> Tokenizer:
-    """Return the tokenizer of a file or folder; nothing is downloaded.
+    """Return the tokenizer of a file or folder; nothing is fetched from elsewhere.
 
     Args:
         path: a run folder or its `tokenizer.json`; a folder of transformers, or the model folder above it;
             or a published vocabulary, a JSON file of words and ids.
-        length: ids per text if the file does not state it; the file of a run does.
+        length: ids per text where the file does not say it; a run's does.
 
     Raises:
-        InputError: if there is no tokenizer, or it cannot be read.
+        InputError: if there is none, it cannot be read, or it is none of these.
     """
     if path.is_dir():
         return _read_folder(path, length)
@@ -171,7 +170,11 @@ def read_tokenizer(path: Path, *, length: int = LENGTH) -> Tokenizer:
 
 
 def check_size(tokenizer: Tokenizer, vocab_size: int) -> None:
-    """Refuse a tokenizer with ids beyond the vocabulary of a text encoder."""
+    """Refuse a tokenizer with ids that a text encoder does not know.
+
+    Raises:
+        InputError: saying how many it must know.
+    """
     if tokenizer.size > vocab_size:
         raise InputError(
             f"the tokenizer has {tokenizer.size} ids, the text encoder's vocabulary is {vocab_size}; "
@@ -180,7 +183,11 @@ def check_size(tokenizer: Tokenizer, vocab_size: int) -> None:
 
 
 def check_length(tokenizer: Tokenizer, length: int) -> None:
-    """Refuse a tokenizer that gives more ids per text than a text encoder takes."""
+    """Refuse a tokenizer that gives more ids per text than a text encoder takes.
+
+    Raises:
+        InputError: saying how many it must take.
+    """
     if tokenizer.length > length:
         raise InputError(
             f"the tokenizer gives {tokenizer.length} ids per text, the text encoder takes {length}; "
@@ -198,7 +205,7 @@ def _splitter() -> pre_tokenizers.PreTokenizer:
 
 
 def _read_json(path: Path) -> dict[str, int]:
-    """Return the content of a file; its values are ids if it is a vocabulary."""
+    """Return the content of a file, whose values are ids where it is a vocabulary."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -220,7 +227,7 @@ def _read_folder(folder: Path, length: int) -> Tokenizer:
 
 
 def _read_pretrained(folder: Path, length: int) -> Tokenizer:
-    """Return the tokenizer of a folder of transformers, which keeps its padding token in another file."""
+    """Return the tokenizer of a folder of transformers, which says elsewhere what it pads with."""
     from transformers import AutoTokenizer
 
     try:
