@@ -160,7 +160,7 @@ class OpticalRaster(Raster):
 
 
 class RadarRaster(Raster):
-    """A Sentinel-1 scene, VV and VH, in dB or in linear power, which is converted and counts as a doubt.
+    """A Sentinel-1 scene, VV and VH, in dB or in linear power, which is converted and noted in `doubts`.
 
     Args:
         path: GeoTIFF of two bands, or with bands described as VV and VH.

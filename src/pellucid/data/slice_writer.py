@@ -68,7 +68,11 @@ def write_slices(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]
 
 
 def check_output(path: Path, info: SliceInfo) -> None:
-    """Refuse a file name whose format cannot hold what `info` describes."""
+    """Refuse a file name whose format cannot hold what `info` describes.
+
+    Raises:
+        InputError: naming a format that can.
+    """
     suffix = path.suffix.lower()
     if suffix not in WRITABLE:
         raise InputError(f"{path} has the suffix {suffix!r}, slices are written as {', '.join(WRITABLE)}")

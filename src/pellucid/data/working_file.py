@@ -1,4 +1,4 @@
-"""A scene on its way to the disk: rows that survive a crash, then one Cloud-Optimized GeoTIFF."""
+"""Writing a scene: working files from which an interrupted call resumes, then a Cloud-Optimized GeoTIFF."""
 
 import shutil
 import warnings
@@ -84,7 +84,7 @@ class WorkingFile:
             self.datasets[name].write(values, window=window)
 
     def checkpoint(self, num_done: int, state: Mapping[str, NDArray[Any]]) -> None:
-        """Bring all that is written to the disk, then note that so many rows of tiles are done."""
+        """Flush everything to the disk, then note how many rows of tiles are done."""
         self.close()
         for path in self.paths.values():
             flush(path)
@@ -133,7 +133,7 @@ class WorkingFile:
         self.datasets = {name: open_raster(path, "r+") for name, path in self.paths.items()}
 
     def _read_note(self) -> bool:
-        """Take up what an earlier call has done; False if there is nothing of use."""
+        """Load the state of an earlier call; return False if there is none that fits."""
         try:
             with np.load(self.note) as note:
                 state = dict(note)
@@ -190,7 +190,7 @@ def _create(path: Path, source: Any, name: str) -> None:
         if name == "weight":
             return
         copy.descriptions, copy.units, copy.scales = source.descriptions, source.units, source.scales
-        if name == "std":  # a difference has no offset, and what the tags say of the scene is not true of it
+        if name == "std":  # a difference has no offset, and the tags of the scene do not apply to it
             return
         copy.offsets = source.offsets
         copy.colorinterp = source.colorinterp
@@ -217,7 +217,7 @@ def write_cog(made: Path, out: Path, *, overviews: str = "average") -> None:
 
 @contextmanager
 def stage_cog(made: Path, out: Path, *, overviews: str = "average") -> Iterator[Path]:
-    """Give what is to become `out`, as `write_cog` writes it, beside it; it is gone unless it is renamed."""
+    """Yield a temporary file beside `out`, as `write_cog` writes it; it is deleted unless it was renamed."""
     options = {"compress": "DEFLATE", "predictor": "YES", "blocksize": BLOCK, "bigtiff": "IF_SAFER"}
     with temporary_beside(out) as temporary:
         with warnings.catch_warnings():
