@@ -349,10 +349,7 @@ def divide_folders(pairs: Iterable[Pair], config: Config) -> Splits:
     counts = Counter(pair.group for pair in pairs)
     if config.splits is None:
         return divide_places(counts, config.shares, config.seed)
-    splits = read_splits(config.splits)
-    names = [name for split in splits.values() for name in split]
-    check_patterns([(group,) for group in counts], names, where=str(config.splits))
-    return splits
+    return read_splits(config.splits, known=counts)
 
 
 def _columns(clause: str) -> list[str]:

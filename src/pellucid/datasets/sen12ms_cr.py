@@ -104,8 +104,8 @@ class Sen12MsCr(Patches):
         radar: tuple[str, ...] = SENTINEL1.bands,
     ) -> None:
         patches = find_patches(config)
-        check_patterns([(s.key, s.group) for s in patches], config.exclude, where=f"exclude of {config.root}")
-        kept = [s for s in patches if not is_named((s.key, s.group), config.exclude)]
+        check_patterns([(p.key, p.group) for p in patches], config.exclude, where=f"exclude of {config.root}")
+        kept = [p for p in patches if not is_named((p.key, p.group), config.exclude)]
         self.patches = _select_split(kept, config)
         if not self.patches:
             raise InputError(
@@ -181,9 +181,7 @@ def list_samples(config: Config) -> Listing:
     patches = find_patches(config.model_copy(update={"splits": None}))
     split_of = {patch.key: patch.split for patch in patches}
     if config.splits is not None:
-        splits = read_splits(config.splits)
-        names = [name for split in splits.values() for name in split]
-        check_patterns([(patch.group,) for patch in patches], names, where=str(config.splits))
+        splits = read_splits(config.splits, known=[patch.group for patch in patches])
         place = {name: split for split, groups in splits.items() for name in groups}
         split_of = {patch.key: place.get(patch.group, "") for patch in patches}
     split_by = config.splits.name if config.splits else "as listed" if any(split_of.values()) else ""
