@@ -1,9 +1,9 @@
 """Finds the layouts of the shelf: each is a file of this folder, known by its name.
 
 A layout has `Config`, a dataset (`Patches`) and `build(config, wanted)`. The layout of a folder, whose
-`Config` takes `root`, also has `recognise(root)` and `list_samples(config)`. It may have `IS_GENERAL`, if it
-accepts any images and is asked last, and `as_trained(config, trained)`, which adapts the config of an
-evaluation to that of the training.
+`Config` takes `root`, also has `recognise(root)` and `list_samples(config)`. It may have `SIGN`, which says
+how such a folder is recognised; `IS_GENERAL`, if it accepts any images and is asked last; and
+`as_trained(config, trained)`, which adapts the config of an evaluation to that of the training.
 """
 
 import importlib
@@ -58,7 +58,10 @@ def recognise(root: Path, first: Sequence[str] = ()) -> str:
     for name in sorted(layouts, key=lambda name: (_is_general(layouts[name]), name not in first)):
         if layouts[name].recognise(root):
             return name
-    raise InputError(f"{root} holds none of the known layouts: {', '.join(layouts)}")
+    known = [
+        f"{name} ({layout.SIGN})" if hasattr(layout, "SIGN") else name for name, layout in layouts.items()
+    ]
+    raise InputError(f"{root} holds none of the known layouts: {'; '.join(known)}")
 
 
 def _is_general(layout: ModuleType) -> bool:

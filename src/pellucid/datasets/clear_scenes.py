@@ -30,6 +30,7 @@ from pellucid.schema import Strict
 
 # Any GeoTIFFs are taken, so that the other layouts are asked first.
 IS_GENERAL = True
+SIGN = "GeoTIFFs of several bands"
 
 
 class Config(Strict):

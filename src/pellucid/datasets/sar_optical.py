@@ -30,7 +30,7 @@ from pellucid.schema import NotNegative, Strict
 
 log = logging.getLogger(__name__)
 
-LISTS = "data_r_*.csv"
+LISTS = SIGN = "data_r_*.csv"
 RADAR, OPTICAL = "s1_fileName", "s2_fileName"
 # The words about a pair, in the order of the columns.
 WORDS = (

@@ -35,6 +35,8 @@ _SEASON = re.compile(r"ROIs\d+_([a-z]+)_\d+")
 # Column 0 of the published lists.
 _SPLIT_NUMBERS = {"1": "train", "2": "val", "3": "test"}
 
+SIGN = "data.csv, s2_cloudy/ or ROIs*_s2_cloudy/"
+
 
 class Config(Strict):
     """SEN12MS-CR: radar, cloudy and cloud-free images of the same places."""
