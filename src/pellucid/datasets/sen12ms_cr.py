@@ -22,8 +22,7 @@ from pellucid.data.cloud_score import NEEDED, cloud_score
 from pellucid.data.geotiff import Raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.data.raster import read_optical, read_radar
-from pellucid.datasets._augment import AugmentConfig, change_clouds
-from pellucid.datasets._listing import CLOUDY_ROLE, CheckedSample, ImageFile, Listing, Patches, Wanted
+from pellucid.datasets._listing import CLOUDY_ROLE, CheckedSample, ImageFile, Listing, ScenePatches, Wanted
 from pellucid.datasets._splits import check_patterns, is_named, read_splits
 from pellucid.errors import InputError
 from pellucid.schema import Strict
@@ -83,7 +82,7 @@ class Patch:
         return images if self.radar is None else (*images, ImageFile("radar", self.radar, "radar"))
 
 
-class Sen12MsCr(Patches):
+class Sen12MsCr(ScenePatches):
     """Whole patches of SEN12MS-CR, each a `Batch` with B = 1.
 
     `sar` is NaN where there is no radar; `cloud` is the built-in score of the cloudy image, None if `bands`
@@ -148,10 +147,6 @@ class Sen12MsCr(Patches):
             cloud=None if cloud is None else cloud[None],
             valid=valid[None],
         )
-
-    def change(self, batch: Batch, generator: torch.Generator, augment: AugmentConfig) -> Batch:
-        """Return the batch with another brightness and radar and, at times, under simulated clouds."""
-        return change_clouds(batch, generator, augment=augment, bands=self.bands, is_clear=False)
 
     def _read_radar(self, patch: Patch, degraded: Tensor) -> Tensor:
         if patch.radar is None:
