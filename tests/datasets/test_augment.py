@@ -29,7 +29,7 @@ from pellucid.datasets._augment import (
     shift_hue,
     turn,
 )
-from pellucid.simulate.clouds import CloudOptions
+from pellucid.simulate.clouds import SkyOptions
 
 STRONG = AugmentConfig(scale=0.4, gain=0.3, simulate=0.5, drop_radar=0.3, radar_shift=0.05)
 
@@ -95,7 +95,7 @@ def test_radar_that_is_dropped_is_nan() -> None:
 
 
 def test_clouds_leave_the_target_alone_and_say_where_they_are() -> None:
-    batch = cloud_over(make_batch(), SENTINEL2.bands, generator(1), CloudOptions(overcast=1.0, thin=0.0))
+    batch = cloud_over(make_batch(), SENTINEL2.bands, generator(1), SkyOptions(overcast=1.0, thin=0.0))
     assert batch.target is not None
     assert batch.cloud is not None
     assert torch.equal(batch.target, make_batch().target)  # type: ignore[arg-type]

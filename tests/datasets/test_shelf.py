@@ -32,8 +32,8 @@ def test_an_unknown_layout_is_refused_with_the_nearest_name() -> None:
         find_layout("slice")
 
 
-def test_layouts_that_take_any_images_are_asked_last() -> None:
-    assert list(folder_layouts()) == ["sar_optical", "sen12ms_cr", "clear_scenes", "slices"]
+def test_what_is_made_up_lies_in_no_folder() -> None:
+    assert list(folder_layouts()) == [name for name in LAYOUTS if name != "synthetic"]
 
 
 def test_every_folder_is_recognised(tmp_path: Path) -> None:
@@ -55,7 +55,9 @@ def test_hidden_files_say_nothing(tmp_path: Path) -> None:
     assert recognise(tmp_path) == "slices"
 
 
-def test_a_file_in_another_folder_is_a_layout_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_in_another_folder_is_a_layout_that_goes_before_any_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = tmp_path / "layouts"
     place.mkdir()
     text = "def recognise(root):\n    return (root / 'mine').is_dir()\n"

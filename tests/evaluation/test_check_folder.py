@@ -215,7 +215,7 @@ def test_a_limit_reads_some_samples_and_looks_for_the_files_of_all(tmp_path: Pat
 
 
 def test_folders_of_no_known_layout_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds none of the known layouts"):
+    with pytest.raises(InputError, match=r"holds none of the known layouts: clear_scenes \(GeoTIFFs"):
         check(tmp_path)
     noise(tmp_path / "colour" / "a.png", 4, 4, 3)
     with pytest.raises(InputError, match="is in colour, but slices are grey"):

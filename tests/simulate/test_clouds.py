@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pellucid.data.ranges import SENTINEL2
-from pellucid.simulate.clouds import CloudOptions, add_clouds
+from pellucid.simulate.clouds import SkyOptions, add_clouds
 
 BANDS = SENTINEL2.bands
 ONLY_HEAPS = {"overcast": 0.0, "thin": 0.0, "haze": 0.0}
@@ -26,7 +26,7 @@ def generator(seed: int) -> torch.Generator:
 
 def test_a_clear_sky_leaves_the_image_as_it_is() -> None:
     clear = clear_image()
-    options = CloudOptions(cover=(0.0, 0.0), **ONLY_HEAPS)
+    options = SkyOptions(cover=(0.0, 0.0), **ONLY_HEAPS)
     degraded, cloud = add_clouds(clear, BANDS, generator(0), options)
     torch.testing.assert_close(degraded, clear, rtol=0, atol=0)
     assert cloud.count_nonzero() == 0
@@ -37,7 +37,7 @@ def test_the_map_is_zero_exactly_where_the_image_is_unchanged() -> None:
     clear = clear_image()
     for seed in range(6):
         degraded, cloud = add_clouds(
-            clear, BANDS, generator(seed), CloudOptions(cover=(0.3, 0.3), **ONLY_HEAPS)
+            clear, BANDS, generator(seed), SkyOptions(cover=(0.3, 0.3), **ONLY_HEAPS)
         )
         untouched = cloud[0] == 0
         assert 0 < untouched.float().mean() < 1
@@ -46,7 +46,7 @@ def test_the_map_is_zero_exactly_where_the_image_is_unchanged() -> None:
 
 
 def test_thick_overcast_hides_the_ground_everywhere() -> None:
-    options = CloudOptions(overcast=1.0, thin=0.0, haze=0.0, thickness=(50.0, 50.0))
+    options = SkyOptions(overcast=1.0, thin=0.0, haze=0.0, thickness=(50.0, 50.0))
     clear = clear_image()
     visible = BANDS.index("B02")
     for seed in range(4):
@@ -58,7 +58,7 @@ def test_thick_overcast_hides_the_ground_everywhere() -> None:
 
 
 def test_cover_is_the_share_under_cloud() -> None:
-    options = CloudOptions(cover=(0.5, 0.5), shadow=(0.0, 0.0), **ONLY_HEAPS)
+    options = SkyOptions(cover=(0.5, 0.5), shadow=(0.0, 0.0), **ONLY_HEAPS)
     shares = []
     for seed in range(12):
         _, cloud = add_clouds(torch.full((1, 96, 96), 0.1), ("B02",), generator(seed), options)
@@ -71,7 +71,7 @@ def test_only_high_clouds_show_in_the_cirrus_band() -> None:
     clear[BANDS.index("B10")] = 0
     seen = {}
     for height in (0.0, 0.9):
-        options = CloudOptions(overcast=1.0, thin=0.0, haze=0.0, height=(height, height))
+        options = SkyOptions(overcast=1.0, thin=0.0, haze=0.0, height=(height, height))
         degraded, _ = add_clouds(clear, BANDS, generator(3), options)
         seen[height] = degraded[BANDS.index("B10")].max()
     assert seen[0.0] < 0.002
@@ -81,7 +81,7 @@ def test_only_high_clouds_show_in_the_cirrus_band() -> None:
 @pytest.mark.parametrize(("azimuth_deg", "side"), [(90.0, -1), (270.0, 1)])
 def test_shadows_fall_away_from_the_sun(azimuth_deg: float, side: int) -> None:
     clear = torch.full((2, 192, 192), 0.25)
-    options = CloudOptions(
+    options = SkyOptions(
         cover=(0.15, 0.15),
         height=(0.03, 0.03),
         shadow=(1.0, 1.0),
@@ -101,7 +101,7 @@ def test_shadows_fall_away_from_the_sun(azimuth_deg: float, side: int) -> None:
 
 def test_shadows_darken_infrared_more_than_blue() -> None:
     clear = torch.full((3, 128, 128), 0.25)
-    options = CloudOptions(cover=(0.3, 0.3), height=(0.05, 0.05), **ONLY_HEAPS)
+    options = SkyOptions(cover=(0.3, 0.3), height=(0.05, 0.05), **ONLY_HEAPS)
     degraded, _ = add_clouds(clear, ("B02", "B08", "B11"), generator(1), options)
     shaded = degraded[1] < 0.2
     blue, infrared, shortwave = degraded[:, shaded].mean(1)
@@ -112,7 +112,7 @@ def test_haze_scatters_blue_and_lets_the_shortwave_through() -> None:
     clear = clear_image()
     drop = []
     for seed in range(20):
-        degraded, _ = add_clouds(clear, BANDS, generator(seed), CloudOptions(thin=1.0, overcast=0.0))
+        degraded, _ = add_clouds(clear, BANDS, generator(seed), SkyOptions(thin=1.0, overcast=0.0))
         change = (degraded - clear).mean((1, 2))
         drop.append(change[BANDS.index("B02")] - change[BANDS.index("B12")])
     assert torch.stack(drop).mean() > 0.01
@@ -128,7 +128,7 @@ def test_thick_clouds_are_as_bright_in_every_band_as_real_ones(data_folder: Path
         ratios.append(real[:, opaque].median(1).values / real[1, opaque].median())
     made = []
     for seed in range(40):
-        options = CloudOptions(overcast=1.0, thin=0.0, haze=0.0, thickness=(10.0, 50.0))
+        options = SkyOptions(overcast=1.0, thin=0.0, haze=0.0, thickness=(10.0, 50.0))
         image, _ = add_clouds(clear_image(), BANDS, generator(seed), options)
         opaque = (image[1] > 0.5) & (image[1] < 0.9)
         if opaque.any():
@@ -154,7 +154,7 @@ def test_values_stay_in_the_unit_range_for_any_bands_and_size() -> None:
         [(twelve, 64, 80), (("B08", "B02"), 7, 5), (BANDS, 33, 200), (("B12",), 1, 1)]
     ):
         clear = torch.rand(len(bands), height, width, generator=generator(seed))
-        degraded, cloud = add_clouds(clear, bands, generator(seed), CloudOptions(overcast=0.5))
+        degraded, cloud = add_clouds(clear, bands, generator(seed), SkyOptions(overcast=0.5))
         assert degraded.shape == clear.shape
         assert cloud.shape == (1, height, width)
         for image in (degraded, cloud):
@@ -170,6 +170,6 @@ def test_an_unknown_band_is_refused_by_name() -> None:
 
 def test_an_upside_down_range_is_refused() -> None:
     with pytest.raises(ValueError, match="from low to high"):
-        CloudOptions(cover=(1.0, 0.0))
+        SkyOptions(cover=(1.0, 0.0))
     with pytest.raises(ValueError, match=r"in \[0, 1\]"):
-        CloudOptions(haze=1.5)
+        SkyOptions(haze=1.5)

@@ -11,7 +11,7 @@ from pellucid.data.geotiff import Grid, open_raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.raster import read_optical, read_radar
 from pellucid.errors import InputError
-from pellucid.simulate.clouds import CloudOptions
+from pellucid.simulate.clouds import SkyOptions
 from pellucid.simulate.landscape import Landscape
 from pellucid.simulate.pairs import simulate_pairs, write_pair
 
@@ -89,7 +89,7 @@ def test_users_own_scenes_keep_their_place_and_their_bands(tmp_path: Path) -> No
     twelve = tuple(band for band in BANDS if band != "B10")
     write_clear(tmp_path / "clear" / "one.tif", BANDS)
     write_clear(tmp_path / "clear" / "sub" / "two.tif", twelve)
-    options = CloudOptions(cover=(0.0, 0.0), overcast=0.0, thin=0.0, haze=0.0)
+    options = SkyOptions(cover=(0.0, 0.0), overcast=0.0, thin=0.0, haze=0.0)
     listing = simulate_pairs(
         tmp_path / "out", count=4, size=32, seed=0, clear=tmp_path / "clear", options=options
     )

@@ -16,12 +16,12 @@ from pellucid.data.files import write_atomically
 from pellucid.data.raster import read_cloud, read_optical, read_radar
 from pellucid.evaluation.figures import baseline_spectrum, score_image
 from pellucid.evaluation.table import Evaluation, summarise
-from pellucid.simulate.clouds import CloudOptions, add_clouds
+from pellucid.simulate.clouds import SkyOptions, add_clouds
 from pellucid.simulate.landscape import make_scene
 from pellucid.simulate.pairs import PairPaths, write_pair
 
 # A sky with holes: clouds and their shadows over about a third of the scene, and some haze.
-SKY = CloudOptions(
+SKY = SkyOptions(
     cover=(0.35, 0.35),
     overcast=0.0,
     thin=0.0,

@@ -12,7 +12,7 @@ from torch.nn.functional import grid_sample, interpolate
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import cloud_score
 from pellucid.schema import Strict
-from pellucid.simulate.clouds import CloudOptions, add_clouds
+from pellucid.simulate.clouds import SkyOptions, add_clouds
 
 # Weights of red, green and blue in grey: ITU-R BT.601.
 GREY = (0.299, 0.587, 0.114)
@@ -141,7 +141,7 @@ def change_clouds(
     """
     batch = random_gain(batch, augment.gain, generator)
     if is_clear or _chance(augment.simulate, generator):
-        batch = cloud_over(batch, bands, generator, CloudOptions())
+        batch = cloud_over(batch, bands, generator, SkyOptions())
         if augment.score_clouds and _chance(augment.score_clouds, generator):
             batch = replace(batch, cloud=cloud_score(batch.degraded, bands))
     return random_radar(batch, augment, generator)
@@ -170,7 +170,7 @@ def change_low_resolution(
 
 
 def cloud_over(
-    batch: Batch, bands: tuple[str, ...], generator: torch.Generator, options: CloudOptions
+    batch: Batch, bands: tuple[str, ...], generator: torch.Generator, options: SkyOptions
 ) -> Batch:
     """Return the batch with its cloudy images replaced by the clear ones under simulated clouds.
 
@@ -231,7 +231,7 @@ def change_image(
         return _alone(batch, _shift(batch.degraded, augment.radar_shift, generator) * batch.valid)
     batch = random_gain(batch, augment.gain, generator)
     if torch.rand((), generator=generator) < augment.simulate:
-        batch = cloud_over(batch, bands, generator, CloudOptions())
+        batch = cloud_over(batch, bands, generator, SkyOptions())
     return _alone(batch, batch.degraded)
 
 

@@ -14,7 +14,7 @@ from pellucid.data.batch import Batch
 from pellucid.data.geotiff import Raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.slice_file import READABLE
-from pellucid.datasets._augment import AugmentConfig, change_image
+from pellucid.datasets._augment import AugmentConfig, change_clouds, change_image
 from pellucid.errors import InputError
 
 # Band that is read beside radar which is wanted alone: layouts of scenes pair it with optical images.
@@ -79,6 +79,16 @@ class Patches(Dataset[Batch]):
     def change(self, batch: Batch, generator: torch.Generator, augment: AugmentConfig) -> Batch:  # noqa: ARG002
         """Return a training sample, which was cropped and turned, with its other random changes: none."""
         return batch
+
+
+class ScenePatches(Patches):
+    """Patches of Sentinel-2 scenes with the radar of Sentinel-1; `bands` are the optical ones."""
+
+    bands: tuple[str, ...]
+
+    def change(self, batch: Batch, generator: torch.Generator, augment: AugmentConfig) -> Batch:
+        """Return the batch with another brightness and radar and, at times, under simulated clouds."""
+        return change_clouds(batch, generator, augment=augment, bands=self.bands, is_clear=self.is_clear)
 
 
 class Selected(Patches):

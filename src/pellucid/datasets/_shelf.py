@@ -1,9 +1,9 @@
 """Finds the layouts of the shelf: each is a file of this folder, known by its name.
 
 A layout has `Config`, a dataset (`Patches`) and `build(config, wanted)`. The layout of a folder, whose
-`Config` takes `root`, also has `recognise(root)` and `list_samples(config)`. It may have `IS_GENERAL`, if it
-accepts any images and is asked last, and `as_trained(config, trained)`, which adapts the config of an
-evaluation to that of the training.
+`Config` takes `root`, also has `recognise(root)` and `list_samples(config)`. It may have `SIGN`, which says
+how such a folder is recognised; `IS_GENERAL`, if it accepts any images and is asked last; and
+`as_trained(config, trained)`, which adapts the config of an evaluation to that of the training.
 """
 
 import importlib
@@ -36,10 +36,9 @@ def find_layout(name: str) -> ModuleType:
 
 
 def folder_layouts() -> dict[str, ModuleType]:
-    """Return the layouts that are read from a folder, those last that take any images."""
+    """Return the layouts that are read from a folder."""
     layouts = {name: find_layout(name) for name in known_layouts()}
-    found = [name for name, layout in layouts.items() if hasattr(layout, "recognise")]
-    return {name: layouts[name] for name in sorted(found, key=lambda name: _is_general(layouts[name]))}
+    return {name: layout for name, layout in layouts.items() if hasattr(layout, "recognise")}
 
 
 def recognise(root: Path, first: Sequence[str] = ()) -> str:
@@ -55,11 +54,8 @@ def recognise(root: Path, first: Sequence[str] = ()) -> str:
     if not root.is_dir():
         raise InputError(f"{root} is no folder; name a folder of data")
     layouts = folder_layouts()
-    for name in sorted(layouts, key=lambda name: (_is_general(layouts[name]), name not in first)):
+    for name in sorted(layouts, key=lambda name: (hasattr(layouts[name], "IS_GENERAL"), name not in first)):
         if layouts[name].recognise(root):
             return name
-    raise InputError(f"{root} holds none of the known layouts: {', '.join(layouts)}")
-
-
-def _is_general(layout: ModuleType) -> bool:
-    return getattr(layout, "IS_GENERAL", False)
+    signs = [f"{name} ({getattr(layout, 'SIGN', 'its own files')})" for name, layout in layouts.items()]
+    raise InputError(f"{root} holds none of the known layouts: {'; '.join(signs)}")

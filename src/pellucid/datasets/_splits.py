@@ -46,12 +46,16 @@ def hash_splits(splits: Splits) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def read_splits(path: Path) -> Splits:
-    """Return the exact ROI names by split, from our own file or from plain JSON lists by split.
+def read_splits(path: Path, known: Iterable[str] | None = None) -> Splits:
+    """Return the exact names of places by split, from plain JSON lists by split, or lists with their hash.
+
+    Args:
+        path: of the file.
+        known: places, of which those in the file must be some; None: any name is accepted.
 
     Raises:
-        InputError: if the file cannot be read, was changed after its hash was taken, or two splits share a
-            place.
+        InputError: if the file cannot be read, does not fit its hash, names an unknown place, or two splits
+            share one.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -70,6 +74,9 @@ def read_splits(path: Path) -> Splits:
         raise InputError(
             f"{path} was changed after it was saved: its sha256 does not fit; restore it, or leave sha256 out"
         )
+    if known is not None:
+        names = [name for split in splits.values() for name in split]
+        check_patterns([(place,) for place in known], names, where=str(path))
     return splits
 
 
@@ -82,7 +89,7 @@ def divide_places(counts: Mapping[str, int], shares: Sequence[float], seed: int)
     Args:
         counts: samples of each place.
         shares: of train, val and test, relative to their sum.
-        seed: another one divides the places otherwise.
+        seed: of the order in which the places are tried.
     """
     trials = [_divide(counts, shares, f"{seed} {trial}") for trial in range(NUM_TRIALS)]
     splits, _ = min(trials, key=lambda trial: trial[1])
@@ -90,12 +97,12 @@ def divide_places(counts: Mapping[str, int], shares: Sequence[float], seed: int)
 
 
 def is_named(names: Sequence[str], patterns: Iterable[str]) -> bool:
-    """Return whether one of a sample's names is meant, whole; a pattern may hold the wildcards * and ?."""
+    """Return whether a pattern, which may hold the wildcards * and ?, fits one of a sample's whole names."""
     return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
 
 
 def check_patterns(known: Iterable[Sequence[str]], patterns: Iterable[str], *, where: str) -> None:
-    """Refuse a pattern that fits no sample: a mistyped name would let in what was meant to stay out.
+    """Refuse a pattern that fits no sample: a mistyped name would let in what should stay out.
 
     Args:
         known: the names of each sample (sample, place).

@@ -13,13 +13,12 @@ from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.raster import read_optical, read_radar
 from pellucid.data.slice_file import TIFF
-from pellucid.datasets._augment import AugmentConfig, change_clouds
 from pellucid.datasets._listing import (
     CheckedSample,
     ImageFile,
     Listing,
-    Patches,
     Problem,
+    ScenePatches,
     Wanted,
     count_bands,
     first_image,
@@ -30,6 +29,7 @@ from pellucid.schema import Strict
 
 # Any GeoTIFFs are taken, so that the other layouts are asked first.
 IS_GENERAL = True
+SIGN = "GeoTIFFs of several bands"
 
 
 class Config(Strict):
@@ -68,7 +68,7 @@ class SceneFiles:
         return self.key, Path(self.key).name, self.group
 
 
-class ClearScenes(Patches):
+class ClearScenes(ScenePatches):
     """Whole clear scenes, each a `Batch` with B = 1 whose `degraded` is its `target`, and `cloud` is 0.
 
     `sar` is NaN where there is no radar. A scene that lacks one of the bands is refused, for instance one of
@@ -125,10 +125,6 @@ class ClearScenes(Patches):
         cloud = torch.zeros_like(clear[:1])
         images = {"degraded": clear, "target": clear, "sar": sar, "cloud": cloud, "valid": valid}
         return Batch(key=(scene.key,), **{name: image[None] for name, image in images.items()})  # type: ignore[arg-type]
-
-    def change(self, batch: Batch, generator: torch.Generator, augment: AugmentConfig) -> Batch:
-        """Return the scene with another brightness and radar, under simulated clouds."""
-        return change_clouds(batch, generator, augment=augment, bands=self.bands, is_clear=True)
 
 
 def build(config: Config, wanted: Wanted) -> ClearScenes:

@@ -30,7 +30,7 @@ from pellucid.schema import NotNegative, Strict
 
 log = logging.getLogger(__name__)
 
-LISTS = "data_r_*.csv"
+LISTS = SIGN = "data_r_*.csv"
 RADAR, OPTICAL = "s1_fileName", "s2_fileName"
 # The words about a pair, in the order of the columns.
 WORDS = (
@@ -350,10 +350,7 @@ def divide_folders(pairs: Iterable[Pair], config: Config) -> Splits:
     counts = Counter(pair.group for pair in pairs)
     if config.splits is None:
         return divide_places(counts, config.shares, config.seed)
-    splits = read_splits(config.splits)
-    names = [name for split in splits.values() for name in split]
-    check_patterns([(group,) for group in counts], names, where=str(config.splits))
-    return splits
+    return read_splits(config.splits, known=counts)
 
 
 def _columns(clause: str) -> list[str]:

@@ -22,8 +22,7 @@ from pellucid.data.cloud_score import NEEDED, cloud_score
 from pellucid.data.geotiff import Raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.data.raster import read_optical, read_radar
-from pellucid.datasets._augment import AugmentConfig, change_clouds
-from pellucid.datasets._listing import CLOUDY_ROLE, CheckedSample, ImageFile, Listing, Patches, Wanted
+from pellucid.datasets._listing import CLOUDY_ROLE, CheckedSample, ImageFile, Listing, ScenePatches, Wanted
 from pellucid.datasets._splits import check_patterns, is_named, read_splits
 from pellucid.errors import InputError
 from pellucid.schema import Strict
@@ -34,6 +33,8 @@ _NAME = re.compile(r"(?P<season>ROIs\d+_[a-z]+)(?:_s1|_s2|_s2_cloudy)?_(?P<numbe
 _SEASON = re.compile(r"ROIs\d+_([a-z]+)_\d+")
 # Column 0 of the published lists.
 _SPLIT_NUMBERS = {"1": "train", "2": "val", "3": "test"}
+
+SIGN = "data.csv, s2_cloudy/ or ROIs*_s2_cloudy/"
 
 
 class Config(Strict):
@@ -81,7 +82,7 @@ class Patch:
         return images if self.radar is None else (*images, ImageFile("radar", self.radar, "radar"))
 
 
-class Sen12MsCr(Patches):
+class Sen12MsCr(ScenePatches):
     """Whole patches of SEN12MS-CR, each a `Batch` with B = 1.
 
     `sar` is NaN where there is no radar; `cloud` is the built-in score of the cloudy image, None if `bands`
@@ -104,8 +105,8 @@ class Sen12MsCr(Patches):
         radar: tuple[str, ...] = SENTINEL1.bands,
     ) -> None:
         patches = find_patches(config)
-        check_patterns([(s.key, s.group) for s in patches], config.exclude, where=f"exclude of {config.root}")
-        kept = [s for s in patches if not is_named((s.key, s.group), config.exclude)]
+        check_patterns([(p.key, p.group) for p in patches], config.exclude, where=f"exclude of {config.root}")
+        kept = [p for p in patches if not is_named((p.key, p.group), config.exclude)]
         self.patches = _select_split(kept, config)
         if not self.patches:
             raise InputError(
@@ -147,10 +148,6 @@ class Sen12MsCr(Patches):
             valid=valid[None],
         )
 
-    def change(self, batch: Batch, generator: torch.Generator, augment: AugmentConfig) -> Batch:
-        """Return the batch with another brightness and radar and, at times, under simulated clouds."""
-        return change_clouds(batch, generator, augment=augment, bands=self.bands, is_clear=False)
-
     def _read_radar(self, patch: Patch, degraded: Tensor) -> Tensor:
         if patch.radar is None:
             return degraded.new_full((len(SENTINEL1.bands), *degraded.shape[-2:]), torch.nan)
@@ -181,9 +178,7 @@ def list_samples(config: Config) -> Listing:
     patches = find_patches(config.model_copy(update={"splits": None}))
     split_of = {patch.key: patch.split for patch in patches}
     if config.splits is not None:
-        splits = read_splits(config.splits)
-        names = [name for split in splits.values() for name in split]
-        check_patterns([(patch.group,) for patch in patches], names, where=str(config.splits))
+        splits = read_splits(config.splits, known=[patch.group for patch in patches])
         place = {name: split for split, groups in splits.items() for name in groups}
         split_of = {patch.key: place.get(patch.group, "") for patch in patches}
     split_by = config.splits.name if config.splits else "as listed" if any(split_of.values()) else ""

@@ -35,6 +35,7 @@ from pellucid.schema import Strict
 LISTED = 5
 # Any grey images are taken, so that the other layouts are asked first.
 IS_GENERAL = True
+SIGN = "grey images, or hr/"
 # Stands for the header of a file that cannot be read.
 UNREADABLE = SliceInfo(num_pages=1, height=0, width=0, dtype=np.dtype("uint8"))
 

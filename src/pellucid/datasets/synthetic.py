@@ -7,8 +7,7 @@ from pydantic import Field
 
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
-from pellucid.datasets._augment import AugmentConfig, change_clouds
-from pellucid.datasets._listing import Patches, Wanted
+from pellucid.datasets._listing import ScenePatches, Wanted
 from pellucid.schema import Strict
 
 
@@ -22,7 +21,7 @@ class Config(Strict):
     weight: float = Field(1.0, gt=0)
 
 
-class SyntheticScenes(Patches):
+class SyntheticScenes(ScenePatches):
     """Made-up clear scenes with radar, each a `Batch` with B = 1 whose `degraded` is its `target`.
 
     Args:
@@ -60,10 +59,6 @@ class SyntheticScenes(Patches):
             valid=torch.ones_like(clear[:, :1], dtype=torch.bool),
             key=(self.keys[index],),
         )
-
-    def change(self, batch: Batch, generator: torch.Generator, augment: AugmentConfig) -> Batch:
-        """Return the scene with another brightness and radar, under simulated clouds."""
-        return change_clouds(batch, generator, augment=augment, bands=self.bands, is_clear=True)
 
 
 def build(config: Config, wanted: Wanted) -> SyntheticScenes:

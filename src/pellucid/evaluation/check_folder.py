@@ -96,24 +96,28 @@ def _list_samples(folder: Path, options: CheckOptions) -> tuple[str, Listing]:
     kind = recognise(folder) if options.kind == "auto" else options.kind
     layouts = folder_layouts()
     if kind not in layouts:
-        raise InputError(f"--kind is {kind!r}, known are {', '.join(sorted(layouts))}; choose one of them")
-    values: dict[str, object] = {"root": folder}
-    for option, key in KEYS.items():
-        kinds = [name for name, layout in layouts.items() if key in layout.Config.model_fields]
-        if getattr(options, option):
-            if kind not in kinds:
-                raise InputError(
-                    f"--{option} is for {' and '.join(kinds)}, this folder is of {kind}; leave it out"
-                )
-            values[key] = getattr(options, option)
-    config = layouts[kind].Config
-    if "seed" in config.model_fields:
-        values["seed"] = options.seed
-    listing: Listing = layouts[kind].list_samples(parse(config, values, where=str(folder)))
+        raise InputError(f"--kind is {kind!r}, known are {', '.join(layouts)}; choose one of them")
+    layout = layouts[kind]
+    config = parse(layout.Config, {"root": folder, **_keys(kind, options)}, where=str(folder))
+    listing: Listing = layout.list_samples(config)
     forms = {image.form for sample in listing.samples for image in sample.images}
     if options.bands and "optical" not in forms:
         raise InputError(f"--bands is for optical scenes, this folder, of {kind}, has none; leave it out")
     return kind, listing
+
+
+def _keys(kind: str, options: CheckOptions) -> dict[str, object]:
+    """Return the keys of a layout's config that are given; options of other layouts are refused."""
+    fields = {name: layout.Config.model_fields for name, layout in folder_layouts().items()}
+    given = {option: getattr(options, option) for option in KEYS if getattr(options, option)}
+    for option in given:
+        kinds = [name for name, known in fields.items() if KEYS[option] in known]
+        if kind not in kinds:
+            raise InputError(
+                f"--{option} is for {' and '.join(kinds)}, this folder is of {kind}; leave it out"
+            )
+    seed = {"seed": options.seed} if "seed" in fields[kind] else {}
+    return {**seed, **{KEYS[option]: value for option, value in given.items()}}
 
 
 def _spread(samples: Sequence[CheckedSample], limit: int) -> list[CheckedSample]:

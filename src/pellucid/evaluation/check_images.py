@@ -30,7 +30,7 @@ CLOUDY = 0.5
 # The mean of a radar picture in 8 bit scaled from dB is seldom below; of linear power it is.
 DARK = 0.1
 # Share of the values above reflectance 1, which are clipped, from which the scale is in doubt; not of images
-# that are meant to be cloudy, for thick clouds do reflect so much.
+# that are meant to be cloudy, since thick clouds do reflect so much.
 MANY_CLIPPED = 0.1
 
 
@@ -87,7 +87,7 @@ def read_facts(image: ImageFile, bands: tuple[str, ...] = ()) -> Facts:
         bands: that an optical scene must have; none: those that it has.
 
     Raises:
-        InputError: if it cannot be used as what it is meant to be.
+        InputError: if it cannot be read in its form.
     """
     if image.form == "optical":
         return _read_optical(image.path, bands, image.role)

@@ -59,7 +59,7 @@ def _relate(one: CheckedSample, other: CheckedSample, relation: str, kind: str) 
     if one.split and other.split and one.split != other.split:
         text = f"{one.key} ({one.split}) and {other.key} ({other.split}) {relation}"
         return Problem(LEAK, text, is_fatal=True)
-    danger = "" if one.group == other.group else ", which splits by place do not know"
+    danger = "" if one.group == other.group else ", which splits by place cannot separate"
     return Problem(kind, f"{one.key} and {other.key} {relation}{danger}", other.key)
 
 

@@ -75,22 +75,22 @@ COARSE_BANDS = ("B01", "B09", "B10")
 
 
 @dataclass(frozen=True)
-class CloudOptions:
+class SkyOptions:
     """Ranges from which each image's sky is drawn, uniformly where not said otherwise.
 
     Args:
         cover: share of the image under the lower, thick clouds, thin edges included.
-        overcast: chance that the whole image lies under one cloud, whatever `cover` says.
-        thin: chance that there is nothing but haze or cirrus.
-        haze: chance of haze or cirrus beside the thick clouds.
+        overcast: probability that the whole image lies under one cloud, whatever `cover` says.
+        thin: probability that there is nothing but haze or cirrus.
+        haze: probability of haze or cirrus beside the thick clouds.
         thickness: optical thickness of the thick clouds, drawn uniformly in its logarithm.
-        brightness: reflectance in B02 of an endlessly thick cloud.
+        brightness: reflectance in B02 of an infinitely thick cloud.
         height: of the clouds, 0 at the ground, 1 at 10 km.
         shadow: darkness of the shadows; 1 is that of real clouds' cores.
         sun_azimuth_deg: where the sun stands, clockwise from the top of the image.
 
     Raises:
-        ValueError: if a range is upside down, or a share or chance lies outside [0, 1].
+        ValueError: if a range is upside down, or a share or probability lies outside [0, 1].
     """
 
     cover: tuple[float, float] = (0.0, 1.0)
@@ -135,7 +135,7 @@ class _Layer:
 
 
 def add_clouds(
-    clear: Tensor, bands: tuple[str, ...], generator: torch.Generator, options: CloudOptions | None = None
+    clear: Tensor, bands: tuple[str, ...], generator: torch.Generator, options: SkyOptions | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return the image under a random sky, and how much of it is lost.
 
@@ -157,7 +157,7 @@ def add_clouds(
     unknown = [band for band in bands if band not in OPTICS]
     if unknown or len(bands) != clear.shape[0]:
         raise ValueError(f"{clear.shape[0]} bands are named {bands}, need as many of {', '.join(OPTICS)}")
-    options = options or CloudOptions()
+    options = options or SkyOptions()
     sky = _Sky(
         low_sun=_uniform((0, 1), generator),
         azimuth=math.radians(_uniform(options.sun_azimuth_deg, generator)),
@@ -180,7 +180,7 @@ def _draw_layers(
     bands: tuple[str, ...],
     sky: _Sky,
     generator: torch.Generator,
-    options: CloudOptions,
+    options: SkyOptions,
 ) -> list[_Layer]:
     """Return the layers of one sky, the lowest first."""
     kind = _uniform((0, 1), generator)
@@ -204,7 +204,7 @@ def _thick_layer(
     cover: float,
     is_overcast: bool,
     generator: torch.Generator,
-    options: CloudOptions,
+    options: SkyOptions,
 ) -> _Layer:
     """Return heaps of cloud over a share `cover` of the image, or a closed sheet."""
     stretch = math.exp(_uniform((0, 0.7), generator))

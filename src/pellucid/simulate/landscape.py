@@ -161,10 +161,10 @@ def _plough(land: _Land, height: Array) -> None:
     rng, climate = land.rng, land.climate
     parcel, district, edge, stripes = _parcels(land, land.uniform(climate.parcel_px))
     flat = 1 - np.clip(np.hypot(*np.gradient(ndimage.gaussian_filter(height, 4))) * 3, 0, 1)
-    wish = (
+    suitability = (
         average(land.noise(250) + 1.5 * flat, parcel) + 0.7 * table(rng, parcel) + 0.9 * table(rng, district)
     )
-    tilled = wish > np.quantile(wish, 1 - land.uniform(climate.field_share))
+    tilled = suitability > np.quantile(suitability, 1 - land.uniform(climate.field_share))
     frequency = np.array([weight for weight, _ in climate.crops])
     frequency = frequency * rng.uniform(0.2, 1.8, len(frequency))
     choice = np.searchsorted(np.cumsum(frequency / frequency.sum())[:-1], table(rng, parcel))
@@ -219,11 +219,13 @@ def _plant_forest(land: _Land, height: Array) -> None:
     rng, climate = land.rng, land.climate
     stand, _, _, _ = _parcels(land, land.uniform((15, 50)))
     slope = np.hypot(*np.gradient(ndimage.gaussian_filter(height, 4)))
-    wish = land.noise(land.uniform((60, 300)), land.uniform((2.8, 3.8))) + 2 * slope
+    suitability = land.noise(land.uniform((60, 300)), land.uniform((2.8, 3.8))) + 2 * slope
     wild = land.uniform((0.1, 0.9))  # the rest of the edges follow the stands
-    wish = wild * wish + (1 - wild) * (average(wish, stand) + land.uniform((0, 1.2)) * table(rng, stand))
-    edge = np.quantile(wish, 1 - land.uniform(climate.forest_share))
-    dense = np.clip((wish - edge) * land.uniform((3, 15)), 0, 1) * (0.9 + 0.1 * land.noise(6, 1.5))
+    suitability = wild * suitability + (1 - wild) * (
+        average(suitability, stand) + land.uniform((0, 1.2)) * table(rng, stand)
+    )
+    edge = np.quantile(suitability, 1 - land.uniform(climate.forest_share))
+    dense = np.clip((suitability - edge) * land.uniform((3, 15)), 0, 1) * (0.9 + 0.1 * land.noise(6, 1.5))
     dense = np.clip(dense, 0, 1) * (table(rng, stand) > 0.06)
     land.paint(dense, climate.forest)
     other = dense * np.clip(2.5 * table(rng, stand) - 1.6 + 0.3 * land.noise(40), 0, 1)

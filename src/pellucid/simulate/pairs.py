@@ -22,7 +22,7 @@ from pellucid.data.geotiff import Grid, open_raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.raster import OpticalRaster
 from pellucid.errors import InputError
-from pellucid.simulate.clouds import CloudOptions, add_clouds
+from pellucid.simulate.clouds import SkyOptions, add_clouds
 from pellucid.simulate.landscape import Landscape, make_scene
 
 FOLDERS = ("s1", "s2_cloudy", "s2_cloudfree", "mask")
@@ -116,7 +116,7 @@ def simulate_pairs(
     size: int,
     seed: int,
     clear: Path | None = None,
-    options: CloudOptions | None = None,
+    options: SkyOptions | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Path:
     """Write cloudy and clear pairs that `pellucid train` reads as SEN12MS-CR; return their list.

@@ -11,7 +11,7 @@ from pellucid.data.batch import Batch
 from pellucid.datasets._augment import AugmentConfig, cloud_over, map_images, random_crop, random_turn
 from pellucid.datasets._listing import Patches, Selected
 from pellucid.errors import InputError
-from pellucid.simulate.clouds import CloudOptions
+from pellucid.simulate.clouds import SkyOptions
 
 # Bytes of patches that each process keeps in memory: about 128 of 256 x 256 pixels, cloudy and clear.
 CACHED = 2**30
@@ -113,7 +113,7 @@ class Clouded(Patches):
     def __getitem__(self, index: int) -> Batch:
         """Return patch `index` under its clouds."""
         generator = torch.Generator().manual_seed(self.seed * 2_147_483_647 + index)
-        return cloud_over(self.patches[index], self.bands, generator, CloudOptions())
+        return cloud_over(self.patches[index], self.bands, generator, SkyOptions())
 
 
 class Centres(Patches):
