@@ -1,4 +1,7 @@
-"""The one error that a user can mend: bad input, said in one sentence."""
+"""The one error that a user can correct: bad input, explained in one sentence.
+
+Whatever reads files, options or configs raises it, so docstrings name it only where the reason is not obvious.
+"""
 
 
 class InputError(ValueError):

@@ -113,7 +113,9 @@ def test_the_pictures_of_a_training_are_its_first(tmp_path: Path) -> None:
 
 
 def test_the_layout_of_a_folder_is_recognised_or_that_of_the_training(tmp_path: Path) -> None:
-    upscaler = cast("Method", SimpleNamespace(optical=SLICE, radar=SENTINEL1.select(()), scale=2))
+    upscaler = cast(
+        "Method", SimpleNamespace(task="restore", optical=SLICE, radar=SENTINEL1.select(()), scale=2)
+    )
     assert len(read_reference(upscaler, make_slices(tmp_path, "a_1.png", "a_2.png"), numbers=(2, 3))) == 1
     Image.new("RGB", (8, 8), "red").save(tmp_path / "a_0.png")
     with pytest.raises(InputError, match="is in colour, but slices are grey"):
@@ -124,7 +126,7 @@ def test_the_layout_of_a_folder_is_recognised_or_that_of_the_training(tmp_path: 
 
 def test_clear_scenes_are_no_reference_but_for_autoencoders(tmp_path: Path) -> None:
     write_raster(tmp_path / "a.tif", np.full((13, 16, 16), 500, np.uint16), SENTINEL2.bands)
-    method = cast("Method", SimpleNamespace(optical=SENTINEL2, radar=SENTINEL1, scale=1))
+    method = cast("Method", SimpleNamespace(task="restore", optical=SENTINEL2, radar=SENTINEL1, scale=1))
     with pytest.raises(InputError, match="holds clear images alone, of layout clear_scenes; give pairs"):
         read_reference(method, tmp_path)
     of_scenes = read_reference(autoencoding(optical=SENTINEL2, radar=SENTINEL1.select(())), tmp_path)
