@@ -1,6 +1,6 @@
 """The one error that a user can correct: bad input, explained in one sentence.
 
-Whatever reads files, options or configs raises it, so docstrings name it only where the reason is not obvious.
+Whatever reads files, options or configs raises it; docstrings name it only where the reason is not obvious.
 """
 
 
