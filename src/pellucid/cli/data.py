@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pellucid.cli.terminal import out, progress_bar, report_errors
+from pellucid.cli.terminal import out, progress_bar, report_errors, split_names
 
 data_app = typer.Typer(help="Look at folders of data.", no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -39,6 +39,7 @@ Limit = Annotated[int, typer.Option(min=0, help="Read so many samples alone, spr
 
 
 @data_app.command("check")
+@report_errors()
 def check_command(
     folder: Folder,
     kind: Kind = "auto",
@@ -58,41 +59,39 @@ def check_command(
 
     Example: `pellucid data check Dataset --sheet look.png`
     """
-    with report_errors():
-        import json
+    import json
 
-        from pellucid.data.files import check_writable, write_atomically
-        from pellucid.evaluation.check_folder import CheckOptions, check_folder
+    from pellucid.data.files import check_writable, write_text
+    from pellucid.evaluation.check_folder import CheckOptions, check_folder
 
-        if json_path is not None:
-            check_writable(json_path)
-        options = CheckOptions(
-            kind=kind,
-            pattern=pattern,
-            radar=radar,
-            lr=lr,
-            bands=tuple(band.strip() for band in bands.split(",") if band.strip()),
-            splits=splits,
-            seed=seed,
-            limit=limit,
-        )
-        with progress_bar("reading") as advance:
-            report = check_folder(folder, options, sheet_path=sheet, progress=advance)
-        read = f", {report.num_read} of them read" if report.num_read < report.num_samples else ""
-        out.print(
-            f"{report.folder}: {report.kind}, {report.num_samples} samples{read}, {report.num_places} places",
-            soft_wrap=True,
-        )
-        if report.images:
-            out.print(report.image_table())
-        for line in report.lines():
-            out.print(line, soft_wrap=True, markup=False)
-        for is_fatal, line in report.problem_lines():
-            out.print(line, style="red" if is_fatal else "yellow", soft_wrap=True, markup=False)
-        if json_path is not None:
-            text = json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n"
-            write_atomically(json_path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-        usable = report.num_samples - report.num_unusable
-        out.print(f"{usable} of {report.num_samples} samples can be used", soft_wrap=True)
+    if json_path is not None:
+        check_writable(json_path)
+    options = CheckOptions(
+        kind=kind,
+        pattern=pattern,
+        radar=radar,
+        lr=lr,
+        bands=split_names(bands),
+        splits=splits,
+        seed=seed,
+        limit=limit,
+    )
+    with progress_bar("reading") as advance:
+        report = check_folder(folder, options, sheet_path=sheet, progress=advance)
+    read = f", {report.num_read} of them read" if report.num_read < report.num_samples else ""
+    out.print(
+        f"{report.folder}: {report.kind}, {report.num_samples} samples{read}, {report.num_places} places",
+        soft_wrap=True,
+    )
+    if report.images:
+        out.print(report.image_table())
+    for line in report.lines():
+        out.print(line, soft_wrap=True, markup=False)
+    for is_fatal, line in report.problem_lines():
+        out.print(line, style="red" if is_fatal else "yellow", soft_wrap=True, markup=False)
+    if json_path is not None:
+        write_text(json_path, json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n")
+    usable = report.num_samples - report.num_unusable
+    out.print(f"{usable} of {report.num_samples} samples can be used", soft_wrap=True)
     if not report.is_usable:
         raise typer.Exit(1)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,7 +13,7 @@ from pellucid.apply.remove_clouds import restore_scene
 from pellucid.build.method import load
 from pellucid.data.batch import Batch
 from pellucid.data.drawing import radar_to_rgb, save_picture, sheet, to_rgb
-from pellucid.data.files import write_atomically
+from pellucid.data.files import write_text
 from pellucid.data.raster import read_cloud, read_optical, read_radar
 from pellucid.evaluation.figures import baseline_spectrum, score_image
 from pellucid.evaluation.table import Evaluation, summarise
@@ -36,76 +37,47 @@ PANEL = 512
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Where everything lies, and the figures.
+    """Where everything lies, and the figures."""
 
-    Attributes:
-        files: path by what it is.
-        evaluation: the restored scene and both baselines against the truth.
-    """
-
-    files: dict[str, Path]
-    evaluation: Evaluation
+    files: dict[str, Path]  # by what they are
+    evaluation: Evaluation  # the restored scene and both baselines against the truth
 
 
 def run_demo(
     folder: Path, *, size: int, seed: int, model: str, progress: Callable[[float, int], None] | None = None
 ) -> DemoResult:
-    """Make a cloudy scene, restore it, and write result, picture and figures.
+    """Make a cloudy scene of `size` x `size` pixels, restore it, and write result, picture and figures.
 
-    Args:
-        folder: made where it is missing; results of an earlier demo are replaced.
-        size: side of the scene in pixels.
-        seed: of the landscape and its clouds.
-        model: a run folder, or a model that ships.
-        progress: called with (tiles done, tiles).
-
-    Raises:
-        InputError: if the model is unknown or the folder cannot be written.
+    The folder is made where it is missing; results of an earlier demo are replaced.
     """
-    scene = make_scene(size, seed)
-    method = load(model)
-    cloudy, cloud = add_clouds(
-        scene.optical, method.optical.bands, torch.Generator().manual_seed(seed), options=SKY
-    )
+    scene, method = make_scene(size, seed), load(model)
+    bands, generator = method.optical.bands, torch.Generator().manual_seed(seed)
+    cloudy, cloud = add_clouds(scene.optical, bands, generator, options=SKY)
     paths = write_pair(folder, "scene", scene, cloudy, cloud)
     clear = folder / "clear.tif"
     clear.unlink(missing_ok=True)
-    restore_scene(
-        paths.cloudy,
-        clear,
-        sar=paths.radar,
-        method=method,
-        options=SceneOptions(preview=False),
-        progress=progress,
-    )
-    batch, restored = _read_back(paths, clear, method.optical.bands)
-    score = score_image(batch, restored, baseline_spectrum(method))
-    evaluation = summarise([score], name=model)
+    options = SceneOptions(preview=False)
+    restore_scene(paths.cloudy, clear, sar=paths.radar, method=method, options=options, progress=progress)
+    batch, restored = _read_back(paths, clear, bands)
+    evaluation = summarise([score_image(batch, restored, baseline_spectrum(method))], name=model)
     files = {
         "scene": paths.cloudy,
         "result": clear,
         "picture": folder / "before_after_truth.png",
         "figures": folder / "figures.json",
     }
-    panels = [
-        to_rgb(batch.degraded[0], method.optical.bands),
-        radar_to_rgb(read_radar(paths.radar)) if paths.radar else to_rgb(restored[0], method.optical.bands),
-        to_rgb(restored[0], method.optical.bands),
-        to_rgb(scene.optical, method.optical.bands),
-    ]
+    before, after, truth = (to_rgb(x, bands) for x in (batch.degraded[0], restored[0], scene.optical))
+    panels = [before, radar_to_rgb(read_radar(paths.radar)) if paths.radar else after, after, truth]
     save_picture(sheet([panels], ("before", "radar", "after", "truth"), side=PANEL), files["picture"])
-    text = json.dumps(evaluation.to_dict(), indent=2) + "\n"
-    write_atomically(files["figures"], lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(files["figures"], json.dumps(evaluation.to_dict(), indent=2) + "\n")
     return DemoResult(files, evaluation)
 
 
 def _read_back(paths: PairPaths, clear: Path, bands: tuple[str, ...]) -> tuple[Batch, torch.Tensor]:
     """Return the scene as its files hold it, and the restored image, (1, C, H, W)."""
-    images = {}
-    for name, path in (("degraded", paths.cloudy), ("target", paths.clear), ("restored", clear)):
-        images[name], valid = read_optical(path, bands, offset="none")
-    cloud = read_cloud(paths.cloud)
-    restored = images.pop("restored")[None]
-    joined = {name: image[None] for name, image in {**images, "valid": valid, "cloud": cloud}.items()}
-    batch = Batch(key=("scene",), **joined)  # type: ignore[arg-type]
-    return batch, restored
+    (degraded, _), (target, _), (restored, valid) = (
+        read_optical(path, bands, offset="none") for path in (paths.cloudy, paths.clear, clear)
+    )
+    images = {"degraded": degraded, "target": target, "valid": valid, "cloud": read_cloud(paths.cloud)}
+    joined: dict[str, Any] = {name: image[None] for name, image in images.items()}
+    return Batch(key=("scene",), **joined), restored[None]

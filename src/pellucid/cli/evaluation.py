@@ -1,17 +1,16 @@
 """The command that evaluates a model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from pellucid.apply.options import ApplyOptions
-from pellucid.cli.terminal import out, progress_bar, split_names, takes
+from pellucid.cli.terminal import out, parse_numbers, progress_bar, split_names, takes
 from pellucid.errors import InputError
 
 if TYPE_CHECKING:
-    from pellucid.config import Source
     from pellucid.datasets._listing import Patches
     from pellucid.methods.contrastive import Contrastive
     from pellucid.methods.method import Method
@@ -27,22 +26,19 @@ Data = Annotated[
 Split = Annotated[Literal["train", "val", "test", "all"], typer.Option(help="Which patches or pictures.")]
 Splits = Annotated[Path | None, typer.Option(help="JSON of ROIs per split, where no CSV names them.")]
 Folders = Annotated[
-    str,
-    typer.Option(metavar="r_006,...", help="Region folders of pictures, in place of a split."),
+    str, typer.Option(metavar="r_006,...", help="Region folders of pictures, in place of a split.")
 ]
 Lr = Annotated[Path | None, typer.Option(help="Slices of low resolution, same names; else they are made.")]
 Numbers = Annotated[
     str, typer.Option(metavar="FIRST,LAST", help="Only the slices whose last number lies here.")
 ]
 Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", help="Folder for tables and pictures; default: in the run."),
+    Path | None, typer.Option("--output", "-o", help="Folder for tables and pictures; default: in the run.")
 ]
 Name = Annotated[str | None, typer.Option(help="Label in the run history.")]
 Notes = Annotated[str, typer.Option(help="Remark in the run history.")]
 LegacyMetrics = Annotated[
-    bool,
-    typer.Option("--legacy-metrics", help="Also the published PSNR and SSIM, to compare with papers."),
+    bool, typer.Option("--legacy-metrics", help="Also the published PSNR and SSIM, to compare with papers.")
 ]
 Pictures = Annotated[int, typer.Option(min=0, help="Patches on the picture sheet.")]
 Crop = Annotated[
@@ -93,11 +89,13 @@ def evaluate_command(
 
     Example: `pellucid evaluate runs/colorize --data Dataset --folders r_006`
     """
-    span = _numbers(numbers)
+    span = parse_numbers("--numbers", numbers, count="two", example="310,345")
     if not data.exists():
         raise InputError(f"{data} does not exist; name a folder of patches, of pictures or of slices")
     from pellucid.apply.engine import choose_sampling
     from pellucid.build.method import load
+    from pellucid.build.run import CONFIG, find_run
+    from pellucid.config import load_config
     from pellucid.evaluation.reference import read_reference
     from pellucid.methods.contrastive import Contrastive
 
@@ -111,29 +109,22 @@ def evaluate_command(
         lr=lr,
         numbers=span,
         folders=split_names(folders),
-        trained=_read_trained(model),
+        trained=load_config(find_run(model) / CONFIG).data.train,
     )
-    folder = output or _evaluation_folder(model)
-    figures = {"legacy": legacy_metrics, "lpips": lpips, "fid": fid}
-    about = {"name": name or Path(model).name, "notes": notes}
+    folder = output or _evaluation_folder(find_run(model))
+    about = {"name": name or Path(model).name, "notes": notes, "out": folder, "device": options.device}
+    figures = {"--legacy-metrics": legacy_metrics, "--lpips": lpips, "--fid": fid}
     if isinstance(method, Contrastive):
-        _evaluate_texts(method, images, folder, figures, **about, device=options.device)
+        _evaluate_texts(method, images, about, [option for option, given in figures.items() if given])
     else:
-        _evaluate_images(
-            method, images, folder, figures, **about, pictures=pictures, crop=crop, options=options
-        )
+        _evaluate_images(method, images, {**about, "pictures": pictures, "crop": crop}, figures, options)
 
 
 def _evaluate_images(
     method: "Method",
     images: "Patches",
-    folder: Path,
+    about: Mapping[str, Any],
     figures: Mapping[str, Any],
-    *,
-    name: str,
-    notes: str,
-    pictures: int,
-    crop: int,
     options: ApplyOptions,
 ) -> None:
     """Evaluate a method that makes images, with the optional `figures`, and print the tables."""
@@ -142,79 +133,45 @@ def _evaluate_images(
     from pellucid.evaluation.fid import load_features
     from pellucid.evaluation.figures import baseline_spectrum
 
+    lpips, fid = figures["--lpips"], figures["--fid"]
     with progress_bar("evaluating") as advance:
         result = evaluate(
             method,
             images,
-            name=name,
-            notes=notes,
-            out=folder,
+            **about,
             extras=Extras(
-                figures["legacy"],
-                load_lpips(figures["lpips"]) if figures["lpips"] else None,
-                load_features(figures["fid"]) if figures["fid"] else None,
+                figures["--legacy-metrics"],
+                load_lpips(lpips) if lpips else None,
+                load_features(fid) if fid else None,
             ),
             mean_spectrum=baseline_spectrum(method),
-            pictures=pictures,
-            crop=crop,
             samples=options.samples,
             words=images.words,
-            device=options.device,
             precision=options.precision,
             progress=advance,
         )
     out.print(result.table())
     if result.bands:
         out.print(result.band_table())
-    out.print(f"tables and pictures  {folder}", soft_wrap=True)
+    out.print(f"tables and pictures  {about['out']}", soft_wrap=True)
 
 
 def _evaluate_texts(
-    method: "Contrastive",
-    images: "Patches",
-    folder: Path,
-    figures: Mapping[str, Any],
-    *,
-    name: str,
-    notes: str,
-    device: str,
+    method: "Contrastive", images: "Patches", about: Mapping[str, Any], figures: Sequence[str]
 ) -> None:
     """Evaluate a text encoder and print its figures; of the optional `figures`, it has none."""
     from pellucid.evaluation.texts import evaluate_texts
 
-    given = {"--legacy-metrics": "legacy", "--lpips": "lpips", "--fid": "fid"}
-    options = [option for option, figure in given.items() if figures[figure]]
-    if options:
-        raise InputError(f"a text encoder makes no images to compare; leave out {' and '.join(options)}")
+    if figures:
+        raise InputError(f"a text encoder makes no images to compare; leave out {' and '.join(figures)}")
     with progress_bar("evaluating") as advance:
-        result = evaluate_texts(
-            method, images, name=name, notes=notes, out=folder, device=device, progress=advance
-        )
+        result = evaluate_texts(method, images, **about, progress=advance)
     out.print(result.table())
-    out.print(f"figures  {folder}", soft_wrap=True)
+    out.print(f"figures  {about['out']}", soft_wrap=True)
 
 
-def _numbers(text: str) -> tuple[int, int] | None:
-    if not text:
-        return None
-    try:
-        first, last = (int(part) for part in text.split(","))
-    except ValueError as error:
-        raise InputError(f"--numbers is {text!r}, must be two whole numbers such as 310,345") from error
-    return first, last
-
-
-def _read_trained(model: str) -> "tuple[Source, ...]":
-    """Return the sources that a run was trained on."""
-    from pellucid.build.run import CONFIG, find_run
-    from pellucid.config import load_config
-
-    return load_config(find_run(model) / CONFIG).data.train
-
-
-def _evaluation_folder(model: str) -> Path:
+def _evaluation_folder(run: Path) -> Path:
     """Return where an evaluation goes by default: in the run, unless that ships with the package."""
-    from pellucid.build.run import SHIPPED, find_run
+    from pellucid.build.run import SHIPPED
 
-    run = find_run(model)
     return Path("runs") / run.name / "evaluation" if SHIPPED in run.parents else run / "evaluation"

@@ -28,8 +28,7 @@ Output = Annotated[
     ),
 ]
 Model = Annotated[
-    str | None,
-    typer.Option("--model", "-m", help="A model that ships (`pellucid models`) or a run folder."),
+    str | None, typer.Option("--model", "-m", help="A model that ships (`pellucid models`) or a run folder.")
 ]
 Region = Annotated[str, typer.Option(help="tropical, temperate, arctic, or another of the model's.")]
 Season = Annotated[str, typer.Option(help="winter, spring, summer, autumn, fall, or another of the model's.")]
@@ -83,9 +82,8 @@ def colorize_command(
 
     run = model or find_colorizer()
     method = load(run, device=options.device)
-    prompts, template = _read_prompts(
-        run, method, prompt, _names("region", region, regions), _names("season", season, seasons)
-    )
+    places, times = _names("region", region, regions), _names("season", season, seasons)
+    prompts, template = _read_prompts(run, method, prompt, places, times)
     jobs = plan(
         source,
         output,
@@ -128,7 +126,6 @@ def _read_prompts(
 
 
 def _names(option: str, one: str, several: str) -> tuple[str, ...]:
-    """Return what the options of a region, or a season, name."""
     if one and several:
         raise InputError(f"--{option} and --{option}s are both given; leave one out")
     return split_names(several) or ((one,) if one else ())

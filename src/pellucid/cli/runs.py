@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from pellucid.cli.terminal import out, report_errors, split_names, typed_command
-from pellucid.errors import InputError
+from pellucid.cli.terminal import keyword, out, parse_numbers, report_errors, split_names, typed_command
 from pellucid.published import known_formats
 from pellucid.published._hints import Hints
 
 
+@report_errors()
 def train_command(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="See configs/.")],
     changes: Annotated[
@@ -31,30 +31,29 @@ def train_command(
 
     Example: `pellucid train configs/cross_attention.yaml --set train.num_steps=500`
     """
-    with report_errors():
-        from pellucid.config import load_config
-        from pellucid.train.run_training import run_training
+    from pellucid.config import load_config
+    from pellucid.train.run_training import run_training
 
-        folder = run or Path("runs") / config.stem
-        settings = load_config(config, tuple(changes or ()))
-        report = run_training(settings, folder, resume=resume, dry_run=dry_run, command=typed_command())
-        best = "" if report.best_psnr is None else f", best PSNR {report.best_psnr:.2f} dB"
-        out.print(f"{report.status}: {report.num_steps} steps in {report.seconds:.0f} s{best}")
-        if not dry_run:
-            out.print(f"run folder  {folder}", soft_wrap=True)
-        if report.status == "interrupted":
-            raise typer.Exit(130)
+    folder = run or Path("runs") / config.stem
+    settings = load_config(config, tuple(changes or ()))
+    report = run_training(settings, folder, resume=resume, dry_run=dry_run, command=typed_command())
+    best = "" if report.best_psnr is None else f", best PSNR {report.best_psnr:.2f} dB"
+    out.print(f"{report.status}: {report.num_steps} steps in {report.seconds:.0f} s{best}")
+    if not dry_run:
+        out.print(f"run folder  {folder}", soft_wrap=True)
+    if report.status == "interrupted":
+        raise typer.Exit(130)
 
 
+@report_errors()
 def models() -> None:
     """List the models that ship, with what they reach."""
-    with report_errors():
-        from pellucid.build.run import SHIPPED, describe, shipped_runs
+    from pellucid.build.run import SHIPPED, describe, shipped_runs
 
-        table = Table("name", "MB", "what it is")
-        for name in shipped_runs():
-            table.add_row(*describe(SHIPPED / name))
-        out.print(table)
+    table = Table("name", "MB", "what it is")
+    for name in shipped_runs():
+        table.add_row(*describe(SHIPPED / name))
+    out.print(table)
 
 
 def _with_hints(command: Callable[..., None]) -> Callable[..., None]:
@@ -65,14 +64,13 @@ def _with_hints(command: Callable[..., None]) -> Callable[..., None]:
         kind = int | None if field.type == int | None else str | None  # three axes come as one text
         annotation = Annotated[kind, typer.Option(**field.metadata)]  # type: ignore[valid-type]
         command.__annotations__[field.name] = annotation
-        parameters.append(
-            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        )
+        parameters.append(keyword(field.name, annotation))
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return command
 
 
 @_with_hints
+@report_errors()
 def import_command(
     format: Annotated[  # noqa: A002
         str, typer.Argument(help=f"Layout of the checkpoint: {', '.join(known_formats())}.")
@@ -89,25 +87,9 @@ def import_command(
 
     Example: `pellucid import glf-cr CR_net.pth runs/glf_cr_published`
     """
-    with report_errors():
-        from pellucid.published._read import import_run
+    from pellucid.published._read import import_run
 
-        import_run(
-            format,
-            checkpoint,
-            run,
-            optical=split_names(optical),
-            radar=split_names(radar),
-            hints=Hints(**{**hints, "axes": _axes(hints["axes"])}),
-        )
-        out.print(f"run folder  {run}", soft_wrap=True)
-
-
-def _axes(text: str | None) -> tuple[int, int, int] | None:
-    if not text:
-        return None
-    try:
-        image, row, column = (int(part) for part in text.split(","))
-    except ValueError as error:
-        raise InputError(f"--axes is {text!r}, must be three whole numbers such as 16,56,56") from error
-    return image, row, column
+    axes = parse_numbers("--axes", hints["axes"], count="three", example="16,56,56")
+    bands = {"optical": split_names(optical), "radar": split_names(radar)}
+    import_run(format, checkpoint, run, **bands, hints=Hints(**{**hints, "axes": axes}))
+    out.print(f"run folder  {run}", soft_wrap=True)

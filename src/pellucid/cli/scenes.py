@@ -1,16 +1,12 @@
 """Commands on scenes: take clouds off, map clouds, make pairs with clouds, demonstrate."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pellucid.apply.options import CloudMapOptions, SceneOptions
 from pellucid.cli.terminal import Model, err, out, print_paths, progress_bar, report_errors, takes
-
-if TYPE_CHECKING:
-    from pellucid.apply.map_clouds import Failure
-    from pellucid.apply.remove_clouds import SceneReport
 
 DEFAULT_MODEL = "cross_attention"
 
@@ -28,15 +24,13 @@ Uncertainty = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check all input, restore nothing.")]
 Scenes = Annotated[
-    Path,
-    typer.Argument(metavar="FOLDER", help="Sentinel-2 scenes, bands named or in order; or one scene."),
+    Path, typer.Argument(metavar="FOLDER", help="Sentinel-2 scenes, bands named or in order; or one scene.")
 ]
 Maps = Annotated[
     Path, typer.Option("--output", "-o", metavar="OUT", help="Folder of the maps, named like the scenes.")
 ]
 Mask = Annotated[
-    Path | None,
-    typer.Option(metavar="MASKS", help="Folder for masks too: 1 cloud, 0 clear, 255 no data."),
+    Path | None, typer.Option(metavar="MASKS", help="Folder for masks too: 1 cloud, 0 clear, 255 no data.")
 ]
 DryMaps = Annotated[bool, typer.Option("--dry-run", help="Check all scenes, write nothing.")]
 
@@ -73,10 +67,6 @@ def remove_clouds(
         return
     with progress_bar("removing clouds") as advance:
         report = restore_scene(scene, output, **files, method=method, options=options, progress=advance)
-    _print_report(report)
-
-
-def _print_report(report: "SceneReport") -> None:
     share = report.num_restored / max(report.num_valid, 1)
     out.print(f"{report.num_restored:,} of {report.num_valid:,} pixels restored ({share:.1%})")
     print_paths(result=report.out, spread=report.uncertainty, preview=report.preview)
@@ -84,12 +74,7 @@ def _print_report(report: "SceneReport") -> None:
 
 @takes(CloudMapOptions)
 def clouds(
-    scenes: Scenes,
-    output: Maps,
-    mask: Mask = None,
-    *,
-    options: CloudMapOptions,
-    dry_run: DryMaps = False,
+    scenes: Scenes, output: Maps, mask: Mask = None, *, options: CloudMapOptions, dry_run: DryMaps = False
 ) -> None:
     """Map cloud probability of every Sentinel-2 scene in a folder, for `remove-clouds --cloud`.
 
@@ -111,15 +96,11 @@ def clouds(
     skipped = f", {report.num_skipped} were there already" if report.num_skipped else ""
     out.print(f"{report.num_done} scenes {done}{skipped}")
     print_paths(maps=report.out if report.num_done and not dry_run else None, preview=report.sheet)
-    for failure in report.failures:
-        _print_failure(failure)
+    for failed in report.failures:
+        reason = failed.reason if str(failed.path) in failed.reason else f"{failed.path}: {failed.reason}"
+        err.print(f"[red]failed:[/] {' '.join(reason.split())}", soft_wrap=True)
     if report.failures:
         raise typer.Exit(1)
-
-
-def _print_failure(failure: "Failure") -> None:
-    reason = failure.reason if str(failure.path) in failure.reason else f"{failure.path}: {failure.reason}"
-    err.print(f"[red]failed:[/] {' '.join(reason.split())}", soft_wrap=True)
 
 
 @report_errors()
@@ -140,12 +121,7 @@ def simulate(
 
     with progress_bar("simulating") as advance:
         listing = simulate_pairs(
-            output,
-            count=count,
-            size=size,
-            seed=seed,
-            clear=clear,
-            progress=lambda done: advance(done, count),
+            output, count=count, size=size, seed=seed, clear=clear, progress=lambda done: advance(done, count)
         )
     out.print(f"pairs listed in  {listing}", soft_wrap=True)
 

@@ -9,8 +9,7 @@ from pellucid.apply.options import SliceOptions
 from pellucid.cli.terminal import out, print_paths, progress_bar, takes
 
 Source = Annotated[
-    Path,
-    typer.Argument(metavar="IN", help="PNG, 8- or 16-bit TIFF, multi-page TIFF, or a folder of such."),
+    Path, typer.Argument(metavar="IN", help="PNG, 8- or 16-bit TIFF, multi-page TIFF, or a folder of such.")
 ]
 Output = Annotated[
     Path, typer.Option("--output", "-o", metavar="OUT", help="File or, for a folder, folder of results.")

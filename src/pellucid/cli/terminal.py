@@ -68,19 +68,27 @@ def split_names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def parse_numbers(option: str, text: str | None, *, count: str, example: str) -> Any:
+    """Return as many whole numbers, parted by commas, as the example has; None where nothing is typed."""
+    if not text:
+        return None
+    try:
+        return tuple(int(part) for part, _ in zip(text.split(","), example.split(","), strict=True))
+    except ValueError as error:
+        message = f"{option} is {text!r}, must be {count} whole numbers such as {example}"
+        raise InputError(message) from error
+
+
 def takes(
     options: type[Any], *, hide: Collection[str] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator of commands: their parameter `options` becomes an option per field with a `Help`.
 
-    Errors are reported as by `report_errors`.
-
-    Args:
-        options: a dataclass; see `pellucid.apply.options`.
-        hide: fields that stay as they are.
+    `options` is a dataclass as in `pellucid.apply.options`; the fields to `hide` keep their defaults. Errors
+    are reported as by `report_errors`.
     """
-    shown = {field: _help(field) for field in fields(options) if field.name not in hide}
-    helps = {field: about for field, about in shown.items() if about}
+    shown = [field for field in fields(options) if field.name not in hide]
+    helps = {field: about for field in shown for about in get_args(field.type) if isinstance(about, Help)}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
@@ -91,18 +99,13 @@ def takes(
 
         own = inspect.signature(command)
         parameters: list[inspect.Parameter] = []
-        for parameter in own.parameters.values():
-            is_options = parameter.name == "options"
-            parameters += [_parameter(*each) for each in helps.items()] if is_options else [parameter]
+        for name, parameter in own.parameters.items():
+            parameters += [_parameter(*each) for each in helps.items()] if name == "options" else [parameter]
         run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return run
 
     return decorate
-
-
-def _help(field: Field[Any]) -> Help | None:
-    return next((each for each in get_args(field.type) if isinstance(each, Help)), None)
 
 
 def _value(about: Help, typed: Any) -> Any:
@@ -115,9 +118,9 @@ def _parameter(field: Field[Any], about: Help) -> inspect.Parameter:
     if about.parse:
         kind = str | None if field.default is None else str
     option = typer.Option(*about.flags, help=about.text, min=about.min, max=about.max, metavar=about.metavar)
-    return inspect.Parameter(
-        field.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=field.default,
-        annotation=Annotated[kind, option],
-    )
+    return keyword(field.name, Annotated[kind, option], field.default)
+
+
+def keyword(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
+    """Return a parameter that typer makes an option."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
