@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from pellucid.apply.surroundings import CELL, PRIOR, SIGMA, Correction, Surroundings
+from pellucid.apply.surroundings import CELL, PRIOR, SIGMA, Surroundings, enlarge_cells
 
 
 def test_a_difference_known_everywhere_is_taken_over_but_for_the_prior() -> None:
     surroundings = Surroundings(2, 5 * CELL, 7 * CELL)
     difference = np.stack([np.full((5 * CELL, 7 * CELL), value) for value in (0.1, -0.04)])
     surroundings.add(difference, np.ones(difference.shape[1:]), 0, 0)
-    found = surroundings.smooth().at(slice(0, 5 * CELL), slice(0, 7 * CELL))
+    found = enlarge_cells(surroundings.smooth(), slice(0, 5 * CELL), slice(0, 7 * CELL))
     np.testing.assert_allclose(found, difference / (1 + PRIOR))
 
 
@@ -38,7 +38,7 @@ def test_the_difference_fades_away_from_clear_pixels() -> None:
     weight = np.zeros((4 * CELL, size))
     weight[:, : size // 4] = 1
     surroundings.add(np.ones((1, *weight.shape)), weight, 0, 0)
-    along = surroundings.smooth().at(slice(CELL, CELL + 1), slice(0, size))[0, 0]
+    along = enlarge_cells(surroundings.smooth(), slice(CELL, CELL + 1), slice(0, size))[0, 0]
     assert along[: size // 4 - SIGMA].min() > 0.95
     assert along[size // 4 + SIGMA] == pytest.approx(0.159 / (0.159 + PRIOR), abs=0.02)
     assert along[-2 * SIGMA :].max() < 0.01
@@ -48,5 +48,5 @@ def test_the_difference_fades_away_from_clear_pixels() -> None:
 def test_between_the_centres_of_cells_it_is_linear() -> None:
     rows, columns = np.mgrid[0:4, 0:5] * CELL + (CELL - 1) / 2
     cells = (2 * rows + 3 * columns)[None]
-    found = Correction(cells).at(slice(20, 41), slice(9, 70))
+    found = enlarge_cells(cells, slice(20, 41), slice(9, 70))
     np.testing.assert_allclose(found[0], 2 * np.arange(20, 41)[:, None] + 3 * np.arange(9, 70))

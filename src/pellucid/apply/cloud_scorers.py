@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,41 +20,17 @@ MODEL_BANDS = ("B01", "B02", "B04", "B05", "B08", "B8A", "B09", "B10", "B11", "B
 NO_DATA = 255
 
 
-class Scorer(Protocol):
-    """Gives each pixel a probability of cloud."""
-
-    @property
-    def optional(self) -> tuple[str, ...]:
-        """Bands that a scene may lack."""
-
-    @property
-    def reach_px(self) -> int:
-        """Pixels around a place on which its probability depends."""
-
-    @property
-    def origin(self) -> str:
-        """What it is, for the tags of a file."""
-
-    def __call__(self, reflectance: Tensor, valid: Tensor, bands: tuple[str, ...]) -> NDArray[np.float32]:
-        """Return (H, W) in [0, 1]; 0 where there is no data.
-
-        Args:
-            reflectance: (C, H, W), not clipped, 0 where not valid.
-            valid: (1, H, W) bool.
-            bands: names of the channels.
-        """
-
-
 @dataclass(frozen=True)
 class BuiltIn:
     """`cloud_score`: clouds, haze, cirrus and their shadows, from the bands that there are."""
 
+    # Bands that a scene may lack; pixels around a place on which its probability depends.
     optional: tuple[str, ...] = tuple(band for band in SENTINEL2.bands if band not in NEEDED)
     reach_px: int = REACH_PX
     origin: str = "pellucid cloud_score"
 
     def __call__(self, reflectance: Tensor, valid: Tensor, bands: tuple[str, ...]) -> NDArray[np.float32]:
-        """Return (H, W) in [0, 1]; 0 where there is no data."""
+        """Return (H, W) in [0, 1] of (C, H, W), not clipped, and (1, H, W) bool; 0 where there is no data."""
         return (cloud_score(reflectance.clamp(0, 1), bands) * valid)[0].numpy()
 
 
@@ -63,17 +39,9 @@ class S2Cloudless:
     """The gradient-boosted trees of s2cloudless, pixel by pixel; they do not detect shadows.
 
     Zupanc, Improving cloud detection with machine learning, 2017; the model is under CC BY-SA 4.0.
-
-    Args:
-        threads: for the trees; 0: as many as OpenMP likes.
-        optional: none.
-        reach_px: none.
-
-    Raises:
-        InputError: if s2cloudless is not installed.
     """
 
-    threads: int = 0
+    threads: int = 0  # as many as OpenMP likes
     optional: tuple[str, ...] = ()
     reach_px: int = 0
 
@@ -108,22 +76,14 @@ class S2Cloudless:
                 f"s2cloudless is not installed ({error}), pip install 'pellucid[clouds]' or use the score "
                 "that is built in, --scorer built-in"
             ) from error
-        return {
-            len(bands): S2PixelCloudDetector(all_bands=bands == SENTINEL2.bands)
-            for bands in (SENTINEL2.bands, MODEL_BANDS)
-        }
+        return {13: S2PixelCloudDetector(all_bands=True), 10: S2PixelCloudDetector(all_bands=False)}
+
+
+Scorer = BuiltIn | S2Cloudless
 
 
 def find_scorer(name: ScorerName, *, threads: int = 0) -> Scorer:
-    """Return the scorer of that name.
-
-    Args:
-        name: see `ScorerName`.
-        threads: that it may use; 0 for all.
-
-    Raises:
-        InputError: if it is not installed.
-    """
+    """Return the scorer of that name, if it is installed; it may use so many threads, 0 for all."""
     return S2Cloudless(threads) if name == "s2cloudless" else BuiltIn()
 
 
@@ -138,13 +98,8 @@ def to_mask(
 ) -> NDArray[np.uint8]:
     """Return (H, W): 1 where the probability, averaged over a disk, exceeds the threshold, and near it; or 0.
 
-    As `S2PixelCloudDetector.get_mask_from_prob`, and without data there is `NO_DATA`, which no mean counts.
-
-    Args:
-        probability: (H, W) in [0, 1], NaN without data; mirrored at the edges.
-        threshold: in [0, 1].
-        average_over: radius of the disk in pixels; 0 for no averaging.
-        dilation_size: radius of the disk by which clouds grow, in pixels; 0 for none.
+    As `S2PixelCloudDetector.get_mask_from_prob`; where the probability is NaN there is `NO_DATA`, which no
+    mean counts. It is mirrored at the edges. Radii of averaging and of growth are in pixels; 0 for neither.
     """
     known = np.isfinite(probability)
     mean = np.where(known, probability, 0).astype(np.float64)

@@ -17,13 +17,8 @@ from pellucid.datasets import sar_optical
 from pellucid.datasets.sar_optical import LISTS, SarOptical, fill_prompt
 from pellucid.errors import InputError
 
-# The overview of a folder's results, in it.
-SHEET = "sheet.png"
-# Why results go to a folder.
-SEVERAL = "several pictures are to be made"
-# Pairs of a dataset, by default.
-NUM_SAMPLES = 10
-
+# The overview of a folder's results, in it; why they go to a folder; pairs of a dataset, by default.
+SHEET, SEVERAL, NUM_SAMPLES = "sheet.png", "several pictures are to be made", 10
 # Of the published colorization.
 KNOWN = {
     "region": ("tropical", "temperate", "arctic"),
@@ -34,12 +29,7 @@ DEFAULT: str = sar_optical.Config.model_fields["prompt"].default
 
 @dataclass(frozen=True)
 class NamedPrompt:
-    """A prompt, and the words that name its pictures.
-
-    Attributes:
-        text: the prompt.
-        words: its region and season; those that are given.
-    """
+    """A prompt, and the words that name its pictures: those of region and season that are given."""
 
     text: str
     words: tuple[str, ...] = ()
@@ -47,25 +37,15 @@ class NamedPrompt:
 
 @dataclass(frozen=True)
 class ColorJob:
-    """One picture to be made.
+    """One picture to be made."""
 
-    Attributes:
-        source: the radar.
-        out: the picture in colour.
-        prompt: the text.
-        label: the prompt, in short, for a sheet.
-        name: the place, for a sheet.
-        guess: picture in colour that sampling may start from.
-        truth: picture in colour to compare with.
-    """
-
-    source: Path
+    source: Path  # the radar
     out: Path
     prompt: str
-    label: str = "result"
-    name: str = ""
-    guess: Path | None = None
-    truth: Path | None = None
+    label: str = "result"  # the prompt, in short, for a sheet
+    name: str = ""  # the place, for a sheet
+    guess: Path | None = None  # picture in colour that sampling may start from
+    truth: Path | None = None  # picture in colour to compare with
 
 
 def plan(
@@ -87,10 +67,7 @@ def plan(
         guess: picture in colour that one picture starts from.
         own_prompts: template of a dataset's own prompts, which they follow instead; "" for none.
         num_samples: pairs of a dataset, at most; None: `NUM_SAMPLES`.
-        folders: region folders of a dataset.
-
-    Raises:
-        InputError: if these contradict each other, a file cannot be read or the result not be written.
+        folders: region folders of a dataset to choose from; none: all.
     """
     check_radar_picture(source)
     is_single = not source.is_dir() and len(prompts) == 1
@@ -101,88 +78,42 @@ def plan(
             raise InputError(
                 f"{source} is a dataset, whose pairs are each made once; name one region and season, or none"
             )
-        return plan_dataset(
-            source,
-            out,
-            template=own_prompts,
-            num_samples=num_samples or NUM_SAMPLES,
-            folders=folders,
-            prompt=None if own_prompts else prompts[0],
-        )
+        data = SarOptical(sar_optical.Config(root=source, prompt=own_prompts, folders=folders))
+        prompt = None if own_prompts else prompts[0].text
+        return _plan_dataset(data, source, out, num_samples or NUM_SAMPLES, prompt)
     if num_samples or folders:
         option = "--num-samples" if num_samples else "--folders"
         raise InputError(f"{option} is for datasets, and {source} holds no {LISTS}; leave it out")
-    return plan_file(source, out, prompts[0], guess) if is_single else plan_grid(source, out, prompts)
-
-
-def plan_file(source: Path, out: Path, prompt: NamedPrompt, guess: Path | None = None) -> list[ColorJob]:
-    """Return the job of one picture.
-
-    Raises:
-        InputError: if `out` cannot be written, or is an input.
-    """
+    if not is_single:
+        return _plan_grid(source, out, prompts)
     check_picture_output(out)
     check_outputs([Output(out, source)], [path for path in (source, guess) if path])
-    return [ColorJob(source, out, prompt.text, name=source.name, guess=guess)]
+    return [ColorJob(source, out, prompts[0].text, name=source.name, guess=guess)]
 
 
-def plan_grid(source: Path, out: Path, prompts: Sequence[NamedPrompt]) -> list[ColorJob]:
-    """Return the jobs of a picture, or of all in a folder, each with every prompt, in the folder `out`.
-
-    A result is called like its source and the words: `a_tropical_summer.png`; that of a TIFF is one.
-
-    Raises:
-        InputError: if there is no picture, the folder cannot be made, or two results would be one.
-    """
+def _plan_grid(source: Path, out: Path, prompts: Sequence[NamedPrompt]) -> list[ColorJob]:
+    """Return the jobs of a picture, or a folder's, each with every prompt, as `a_tropical_summer.png`."""
     files = find_pictures(source) if source.is_dir() else [source]
     check_folder(out, source if source.is_dir() else source.parent, reason=SEVERAL)
-    jobs = [
-        ColorJob(
-            path,
-            out
-            / f"{'_'.join((path.stem, *prompt.words))}{'.tif' if path.suffix.lower() in TIFF else '.png'}",
-            prompt.text,
-            ", ".join(prompt.words) or "result",
-            path.name,
-        )
-        for path in files
-        for prompt in prompts
-    ]
-    _check_folder_outputs(out, jobs)
-    return jobs
+    jobs = []
+    for path, prompt in product(files, prompts):
+        suffix = ".tif" if path.suffix.lower() in TIFF else ".png"
+        file = out / f"{'_'.join((path.stem, *prompt.words))}{suffix}"
+        jobs.append(ColorJob(path, file, prompt.text, ", ".join(prompt.words) or "result", path.name))
+    return _check_folder_outputs(out, jobs)
 
 
-def plan_dataset(
-    root: Path,
-    out: Path,
-    *,
-    template: str,
-    num_samples: int,
-    folders: tuple[str, ...] = (),
-    prompt: NamedPrompt | None = None,
+def _plan_dataset(
+    data: SarOptical, root: Path, out: Path, num_samples: int, prompt: str | None
 ) -> list[ColorJob]:
-    """Return the jobs of pairs that are spread evenly over a dataset, each with its own prompt.
-
-    Args:
-        root: of the dataset; see `SarOptical`.
-        out: folder of the results.
-        template: of the prompts.
-        num_samples: pairs, at most.
-        folders: region folders to choose from; none: all.
-        prompt: one in place of all their own.
-
-    Raises:
-        InputError: if the dataset cannot be read, or the folder not be made.
-    """
-    data = SarOptical(sar_optical.Config(root=root, prompt=template, folders=folders))
+    """Return the jobs of pairs that are spread evenly over a dataset, with their own prompts or the given."""
     check_folder(out, root, reason=SEVERAL)
     jobs = []
     for at in spread(num_samples, len(data)):
-        pair, text = data.pairs[at], prompt.text if prompt else data.prompts[at]
+        pair, text = data.pairs[at], data.prompts[at] if prompt is None else prompt
         file = out / f"{pair.group}_{Path(pair.key).name}.png"
         jobs.append(ColorJob(pair.sar, file, text, name=f"{pair.key}: {text}", truth=pair.optical))
-    _check_folder_outputs(out, jobs)
-    return jobs
+    return _check_folder_outputs(out, jobs)
 
 
 def is_dataset(source: Path) -> bool:
@@ -190,11 +121,11 @@ def is_dataset(source: Path) -> bool:
     return source.is_dir() and any(source.glob(LISTS))
 
 
-def _check_folder_outputs(out: Path, jobs: Sequence[ColorJob]) -> None:
-    """Refuse two results of one name, or one that the overview has."""
-    outputs = [Output(job.out, job.source) for job in jobs]
-    sources = [job.source for job in jobs]
-    check_outputs([Output(out / SHEET, Path(SHEET)), *outputs], sources, in_folder=True, ignore_case=True)
+def _check_folder_outputs(out: Path, jobs: list[ColorJob]) -> list[ColorJob]:
+    """Return the jobs, after refusing two results of one name, or one that the overview has."""
+    outputs = [Output(out / SHEET, Path(SHEET)), *(Output(job.out, job.source) for job in jobs)]
+    check_outputs(outputs, [job.source for job in jobs], in_folder=True, ignore_case=True)
+    return jobs
 
 
 def trained_pictures(config: Config) -> sar_optical.Config | None:
@@ -209,14 +140,9 @@ def find_template(config: Config) -> str:
 
 
 class Prompts:
-    """Prompts as in training.
+    """Prompts as in training: a template with {region} and {season}, see `fill_prompt`, and the known words.
 
-    Args:
-        template: with {region} and {season}; see `fill_prompt`.
-        texts: of training, whose regions and seasons are known besides the published ones.
-
-    Attributes:
-        known: regions and seasons, by what they are.
+    Regions and seasons in the `texts` of training are known besides the published ones.
     """
 
     def __init__(self, template: str = DEFAULT, texts: Iterable[str] = ()) -> None:
@@ -228,22 +154,12 @@ class Prompts:
         }
 
     def fill(self, region: str = "", season: str = "") -> str:
-        """Return the prompt of a region and a season, without what says nothing where they are "".
-
-        Raises:
-            InputError: if one is not known, or the template has no place for it.
-        """
-        words = {"region": region, "season": season}
-        return fill_prompt(
-            self.template, {column: self._check(column, word) for column, word in words.items()}
-        )
+        """Return the prompt of a region and a season, without what says nothing where they are ""."""
+        words = {"region": self._check("region", region), "season": self._check("season", season)}
+        return fill_prompt(self.template, words)
 
     def combine(self, regions: Sequence[str] = (), seasons: Sequence[str] = ()) -> list[NamedPrompt]:
-        """Return each region with each season; without any, the prompt that names none.
-
-        Raises:
-            InputError: see `fill`.
-        """
+        """Return each region with each season; without any, the prompt that names none."""
         pairs = product(dict.fromkeys(regions or [""]), dict.fromkeys(seasons or [""]))
         return [NamedPrompt(self.fill(*pair), tuple(word for word in pair if word)) for pair in pairs]
 

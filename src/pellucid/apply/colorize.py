@@ -36,20 +36,12 @@ PANEL, NUM_SHOWN = 256, 20
 
 @dataclass(frozen=True)
 class ColorizeReport:
-    """What was done.
+    """What was done."""
 
-    Attributes:
-        out: the picture, or the folder of several.
-        sheet: the overview of a folder.
-        num_done: pictures made now.
-        num_skipped: those that were there.
-        seconds: time taken.
-    """
-
-    out: Path
-    sheet: Path | None
-    num_done: int
-    num_skipped: int
+    out: Path  # the picture, or the folder of several
+    sheet: Path | None  # the overview of a folder
+    num_done: int  # pictures made now
+    num_skipped: int  # those that were there
     seconds: float
 
 
@@ -63,7 +55,7 @@ def colorize_file(
     options: PictureOptions | None = None,
     progress: Progress | None = None,
 ) -> ColorizeReport:
-    """Write a radar image as a picture in colour.
+    """Write a radar image as a picture in colour; input that is refused leaves nothing.
 
     Args:
         source: grey picture (PNG, JPEG, TIFF), or GeoTIFF of 8 bit or in dB.
@@ -73,9 +65,6 @@ def colorize_file(
         guess: picture in colour of the same size, from which sampling starts at a strength below 1.
         options: see `PictureOptions`; what is at `out` is replaced.
         progress: called with what is done and all there is to do, counted in tiles.
-
-    Raises:
-        InputError: for any input that cannot be used; nothing is written then.
     """
     if prompt:
         check_takes_text(method)
@@ -92,17 +81,10 @@ def colorize_all(
     options: PictureOptions | None = None,
     progress: Progress | None = None,
 ) -> ColorizeReport:
-    """Make the pictures that are not there yet, and, of a folder, an overview.
+    """Make the pictures that are not there yet, and, of a folder, an overview; see `colorize_file`.
 
-    Args:
-        jobs: see `pellucid.apply.color_jobs.plan`; those of one source in a row.
-        out: the one picture, or the folder of the results, made if it is missing.
-        method: what colorizes.
-        options: see `PictureOptions`.
-        progress: called with what is done and all there is to do, counted in tiles.
-
-    Raises:
-        InputError: for any input that cannot be used; nothing is written then.
+    The jobs come from `pellucid.apply.color_jobs.plan`, those of one source in a row. `out` is the one
+    picture, or the folder of the results, made if it is missing.
     """
     start, options = time.monotonic(), options or PictureOptions()
     colorizer = Colorizer(jobs, method, options)
@@ -114,24 +96,14 @@ def colorize_all(
     overview = out / SHEET if is_folder else None
     if overview:
         save_picture(colorizer.draw_sheet(), overview)
-    num_skipped = len(jobs) - len(pending)
-    return ColorizeReport(out, overview, len(pending), num_skipped, time.monotonic() - start)
+    num_done = len(pending)
+    return ColorizeReport(out, overview, num_done, len(jobs) - num_done, time.monotonic() - start)
 
 
 class Colorizer:
-    """The method on its device, and all pictures, read once and checked.
+    """The method on its device, and all pictures that are to be made, or were, read once and checked.
 
-    Args:
-        jobs: what is to be made, or was.
-        method: what colorizes.
-        options: see `PictureOptions`.
-
-    Attributes:
-        engine: the method with the options' sampling.
-        grids: what of each source is restored as one image.
-
-    Raises:
-        InputError: for anything that cannot be used.
+    `grids` says what of each source is restored as one image.
     """
 
     def __init__(self, jobs: Sequence[ColorJob], method: Method, options: PictureOptions) -> None:
@@ -140,7 +112,12 @@ class Colorizer:
         warn_of_unknown(method, (job.prompt for job in jobs))
         self.engine = Engine(method, options, joint=True)
         self.method = self.engine.method
-        self._check_guesses()
+        sampling = self.method.sampling
+        if any(job.guess for job in jobs) and (sampling is None or sampling.strength == 1):
+            raise InputError(
+                "--guess has no effect where sampling starts from noise alone; add --strength 0.8, or leave "
+                "it out"
+            )
         first = {job.source: job for job in reversed(jobs)}  # all that share a radar share what belongs to it
         self.grids = {source: self.engine.grid(*self._check_source(job)) for source, job in first.items()}
 
@@ -150,11 +127,7 @@ class Colorizer:
         return f"{images} picture{'s' * (images != 1)}, {tiles} tile{'s' * (tiles != 1)}; all checks passed"
 
     def run(self, jobs: Sequence[ColorJob], progress: Progress | None = None) -> None:
-        """Make these pictures.
-
-        Raises:
-            InputError: if the memory does not suffice, or a file cannot be written.
-        """
+        """Make these pictures."""
         done, total = 0, sum(self._num_tiles(job) for job in jobs)
 
         def report(share: float, job: ColorJob) -> None:
@@ -184,9 +157,7 @@ class Colorizer:
         """Return an overview of radar, results and, where there are such, truths."""
         groups = [list(each) for _, each in groupby(self.jobs, key=lambda job: job.source)]
         shown = [groups[at] for at in spread(NUM_SHOWN, len(groups))]
-        first = shown[0]
-        truth = ["truth"] if first[0].truth else []
-        titles = ["radar", *(job.label for job in first), *truth]
+        titles = ["radar", *(job.label for job in shown[0]), *(["truth"] if shown[0][0].truth else [])]
         rows = [self._panels(jobs) for jobs in shown]
         return sheet(rows, titles, [jobs[0].name for jobs in shown], side=PANEL)
 
@@ -200,12 +171,12 @@ class Colorizer:
         grid, (height, width) = self.grids[job.source], radar.valid.shape
         rows = reflect(top, top + grid.tile_height, height)
         columns = reflect(left, left + grid.tile_width, width)
-        sar, start = (
+        sar, degraded = (
             torch.from_numpy(image[:, rows[:, None], columns])[None]
             for image in (radar.sar, radar.sar if guess is None else guess)
         )
-        bands = len(self.method.optical.bands)
-        degraded = start.mean(1, keepdim=True).expand(-1, bands, -1, -1) if guess is None else start
+        if guess is None:
+            degraded = sar.mean(1, keepdim=True).expand(-1, len(self.method.optical.bands), -1, -1)
         return Batch(
             degraded=degraded,
             sar=sar,
@@ -231,14 +202,6 @@ class Colorizer:
                 )
         return height, width
 
-    def _check_guesses(self) -> None:
-        sampling = self.method.sampling
-        if any(job.guess for job in self.jobs) and (sampling is None or sampling.strength == 1):
-            raise InputError(
-                "--guess has no effect where sampling starts from noise alone; add --strength 0.8, or leave "
-                "it out"
-            )
-
 
 def check_colorizer(method: Method) -> None:
     """Refuse a model that does not turn radar into pictures in colour."""
@@ -263,10 +226,9 @@ def check_takes_text(method: Method) -> None:
 
 def warn_of_unknown(method: Method, prompts: Iterable[str]) -> None:
     """Warn of words in the prompts that are not in the model's vocabulary."""
-    tokenizer = method.tokenizer
-    if not method.takes_text or tokenizer is None:
+    if not method.takes_text or method.tokenizer is None:
         return
-    words = dict.fromkeys(word for prompt in dict.fromkeys(prompts) for word in tokenizer.unknown(prompt))
+    words = dict.fromkeys(word for prompt in prompts for word in method.tokenizer.unknown(prompt))
     if words:
         warnings.warn(
             f"this model does not know {', '.join(map(repr, words))}; it uses the rest of the prompt",

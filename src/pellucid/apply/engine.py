@@ -34,36 +34,22 @@ Progress = Callable[[float, int], None]
 
 
 class Piece(NamedTuple):
-    """A part of the result that no later tile reaches.
-
-    Attributes:
-        rows: where it lies.
-        columns: likewise.
-        samples: (S, C, rows, columns), blended; S = 1, the mean, unless the samples are kept.
-        tile: (C, tile_height, tile_width), the mean of the samples of the tile that begins there, not
-            blended; None where no network was needed.
-    """
+    """A part of the result that no later tile reaches."""
 
     rows: slice
     columns: slice
+    # (S, C, rows, columns), blended; S = 1, the mean, unless the samples are kept.
     samples: NDArray[np.float64]
+    # (C, tile_height, tile_width), the mean of the samples of the tile that begins there, not blended; None
+    # where no network was needed.
     tile: NDArray[np.floating] | None
 
 
 class Engine:
     """A method on its device, with the sampling, noise and tiles of the options.
 
-    Args:
-        method: what restores.
-        options: see `ApplyOptions`.
-        keep_samples: give back every sample, not their mean alone.
-        joint: let tiles agree after every step of sampling, where the method samples.
-
-    Attributes:
-        method: with the options' sampling.
-
-    Raises:
-        InputError: if the method cannot be sampled so, or there is no such device.
+    With `keep_samples` it gives back every sample, not their mean alone. With `joint`, tiles agree after
+    every step of sampling, where the method samples.
     """
 
     def __init__(
@@ -82,26 +68,19 @@ class Engine:
         self.method.network.to(self.device).eval()
 
     def grid(self, height: int, width: int, *, stride: int = 1, margin: int = 0) -> TileGrid:
-        """Return the tiles of an image; of joint tiles, the windows that are restored as one.
+        """Return the tiles of a result; of joint tiles, the windows that are restored as one.
 
-        Args:
-            height: rows of the result.
-            width: columns of the result.
-            stride: tiles divide by it, besides the method's.
-            margin: pixels along the sides of a tile that do not count; the overlap grows by two of them.
-
-        Raises:
-            InputError: if tile or overlap do not divide by the stride, or the overlap is too large.
+        They divide by `stride`, besides the method's. Along the sides of a tile, `margin` pixels do not
+        count; the overlap grows by two of them.
         """
         stride = math.lcm(stride, self.method.stride)
         tile, overlap = self.options.tile, self.options.overlap
         if margin:
             overlap = -(-(overlap + 2 * margin) // stride) * stride
             if overlap >= tile > 0 and tile % stride == 0:
-                least = overlap + stride
                 raise InputError(
                     f"tiles of {tile} px are too small for an overlap of {self.options.overlap} px and "
-                    f"margins of {margin} px; use --tile {least} or a smaller --overlap"
+                    f"margins of {margin} px; use --tile {overlap + stride} or a smaller --overlap"
                 )
         try:
             if self.tiling:
@@ -154,11 +133,7 @@ class Engine:
     def restore(
         self, batch: Batch, noise: Noise, progress: Callable[[int, int], None] | None = None
     ) -> NDArray[np.float32]:
-        """Return (B, C, H, W) in [0, 1] of images on the engine's device.
-
-        Raises:
-            InputError: if the memory does not suffice, or the model gives what is no number.
-        """
+        """Return (B, C, H, W) in [0, 1] of images on the engine's device; refuse what is no number."""
         precision, size = self.options.precision, max(batch.valid.shape[-2:])
         try:
             with (
@@ -182,8 +157,7 @@ class Engine:
         method, chosen = self.method, fields(self.options)
         settings = [(f.name, getattr(self.options, f.name)) for f in chosen if f.name not in NOT_IN_KEY]
         about = (type(method).__name__, method.scale, method.optical, method.radar)
-        sampling = method.sampling
-        values = (settings, about, sampling, digest_method(method), inputs)
+        values = (settings, about, method.sampling, digest_method(method), inputs)
         return hashlib.sha256(repr(values).encode()).hexdigest()
 
     def _blend(
@@ -213,8 +187,7 @@ class Engine:
             restored = iter(self._restore_tiles(grid, top, tiles, report) if tiles else ())
             for batch in batches:
                 yield next(restored) if batch else None
-            if progress:
-                progress(done + len(lefts), len(grid))
+            report(1)
 
     def _restore_tiles(
         self, grid: TileGrid, top: int, tiles: Sequence[tuple[int, Batch]], report: Callable[[float], None]
@@ -251,11 +224,7 @@ class Engine:
 
 
 def choose_sampling(method: Method, options: ApplyOptions) -> Method:
-    """Return the method with the options' sampling.
-
-    Raises:
-        InputError: if it cannot be sampled so.
-    """
+    """Return the method with the options' sampling."""
     if options.sampler and method.sampling is None:
         raise InputError("this model takes no steps; leave out --sampler or choose another --model")
     if options.sampler == "ddpm" and method.start_noise is not None:

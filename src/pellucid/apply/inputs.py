@@ -17,52 +17,35 @@ CONFIG, SHIPPED = "config.yaml", Path(pellucid.__file__).parent / "weights"
 
 
 def check_rasters(optical: Path, sar: Path | None = None, cloud: Path | None = None) -> None:
-    """Refuse a scene, a radar scene or a cloud map that is missing or no raster.
-
-    Raises:
-        InputError: for the first of them.
-    """
+    """Refuse a scene, a radar scene or a cloud map that is missing or no raster."""
     for path, what in ((optical, "optical scene"), (sar, "radar scene"), (cloud, "cloud map")):
         if path:
             Raster(path, what).close()
 
 
 def check_bands(optical: Path, model: str, allow_missing: tuple[str, ...] = ()) -> None:
-    """Refuse a scene without the bands of a model, if its config names any.
-
-    Raises:
-        InputError: naming the bands.
-    """
+    """Refuse a scene without the bands of a model, if its config names any."""
     from pellucid.data.ranges import SENTINEL2
     from pellucid.data.raster import match_bands
 
     config = next((run / CONFIG for run in (Path(model), SHIPPED / model) if (run / CONFIG).is_file()), None)
     if config is None:
         return  # no such model, which loading it will say
-    bands = tuple(
-        (yaml.safe_load(config.read_text(encoding="utf-8")).get("method") or {}).get("optical") or ()
-    )
+    method = yaml.safe_load(config.read_text(encoding="utf-8")).get("method") or {}
+    bands = tuple(method.get("optical") or ())
     if bands and set(bands) <= set(SENTINEL2.bands):
         with Raster(optical, "optical scene") as raster:
             match_bands(raster.dataset, bands, optical, allow_missing)
 
 
 def check_slices(source: Path) -> None:
-    """Refuse a slice that is missing or damaged, or a folder without any.
-
-    Raises:
-        InputError: naming it.
-    """
+    """Refuse a slice that is missing or damaged, or a folder without any."""
     for path in find_files(source)[:1] if source.is_dir() else [source]:
         read_info(path)
 
 
 def check_radar_picture(source: Path) -> None:
-    """Refuse a radar picture that is missing or damaged.
-
-    Raises:
-        InputError: naming it.
-    """
+    """Refuse a radar picture that is missing or damaged."""
     if not source.exists():
         raise InputError(f"{source} does not exist; name a radar picture, a folder of such, or a dataset")
     if source.is_dir():
@@ -77,15 +60,9 @@ def check_radar_picture(source: Path) -> None:
 
 
 def find_scenes(scenes: Path, pattern: str, results: Iterable[Path] = ()) -> tuple[Path, list[Path]]:
-    """Return a folder and the scenes in it, sorted, without hidden ones and folders of results.
+    """Return a folder and the scenes in it, sorted, without hidden ones and folders of results in it.
 
-    Args:
-        scenes: the folder, or one scene.
-        pattern: which files are scenes, as in `Path.glob`.
-        results: folders that may lie in it.
-
-    Raises:
-        InputError: if there is none.
+    `scenes` is the folder, or one scene; `pattern` says which files are scenes, as in `Path.glob`.
     """
     if scenes.is_file():
         return scenes.parent, [scenes]

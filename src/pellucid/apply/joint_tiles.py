@@ -6,9 +6,8 @@ sampled each on its own would come to different colours on either side of a seam
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import chain
 from typing import Any
 
 import torch
@@ -25,38 +24,22 @@ MARGIN = 4
 
 @dataclass(frozen=True)
 class Tiling:
-    """How an image is cut.
-
-    Attributes:
-        tile: side of a tile in pixels of the image.
-        overlap: pixels that neighbouring tiles share.
-        batch: tiles that go through the network together.
-    """
+    """How an image is cut; tile and overlap are in its pixels."""
 
     tile: int
     overlap: int
-    batch: int = 1
+    batch: int = 1  # tiles that go through the network together
 
     def grid(self, height: int, width: int, *, stride: int, factor: int = 1) -> TileGrid:
-        """Return the tiles of an image whose sides divide by `stride`.
+        """Return the tiles of something that is `factor` times smaller than the image.
 
-        Args:
-            height: rows of what is to be covered.
-            width: its columns.
-            stride: starts and sides of tiles are multiples of it, in pixels of the image.
-            factor: how many times smaller than the image that is.
+        Starts and sides of tiles are multiples of `stride`, in pixels of the image.
 
         Raises:
             ValueError: if tile or overlap are no multiples of the stride, or the overlap is too large.
         """
-        return TileGrid(
-            height,
-            width,
-            self.tile // factor,
-            self.overlap // factor,
-            stride // factor,
-            self.overlap // factor // MARGIN,
-        )
+        tile, overlap, stride = (pixels // factor for pixels in (self.tile, self.overlap, stride))
+        return TileGrid(height, width, tile, overlap, stride, overlap // MARGIN)
 
 
 def tiled(method: Generative, tiling: Tiling) -> Generative:
@@ -73,14 +56,7 @@ def tiled(method: Generative, tiling: Tiling) -> Generative:
 
 
 class _TiledNetwork(nn.Module):
-    """A generative network that looks at tiles; its output is their blended mean.
-
-    Args:
-        network: that looks.
-        tiling: in pixels of the image.
-        stride: of the method, in pixels of the image.
-        factor: how many times smaller the network's images are.
-    """
+    """A generative network that looks at tiles, `factor` times smaller; its output is their blended mean."""
 
     def __init__(self, network: nn.Module, tiling: Tiling, stride: int, factor: int) -> None:
         super().__init__()
@@ -91,25 +67,15 @@ class _TiledNetwork(nn.Module):
         """Return (B, Z, h, w) float32; see the network's own."""
 
         def look(windows: Sequence[_Window]) -> Tensor:
-            num = len(windows)
-            return self.network(
-                _cut(x_t, windows, x_t),
-                c_noise.repeat(num),
-                replace(condition, **_cut_condition(condition, windows, x_t)),
-            )
+            known = replace(condition, **_cut_condition(condition, windows, x_t))
+            return self.network(_cut(x_t, windows, x_t), c_noise.repeat(len(windows)), known)
 
         grid = self.tiling.grid(*x_t.shape[-2:], stride=self.stride, factor=self.factor)
         return _blend(grid, self.tiling.batch, len(x_t), look)
 
 
 class _TiledLatents:
-    """Latents that are made and decoded tile by tile.
-
-    Args:
-        space: whose autoencoder works.
-        tiling: in pixels of the image.
-        stride: of the method, in pixels of the image.
-    """
+    """Latents that are made and decoded tile by tile."""
 
     def __init__(self, space: Space, tiling: Tiling, stride: int) -> None:
         self.space, self.tiling, self.stride = space, tiling, stride
@@ -185,21 +151,14 @@ def _blend(
     windows = [_Window(top, top + grid.tile_height, left, left + grid.tile_width) for top, left in grid]
     if len(windows) == 1:
         return look(windows)
-    pieces = _pieces(windows, batch, num_images, look)
-    first = next(pieces)
-    output = first[1]
-    sums = output.new_zeros(num_images, output.shape[1], grid.height, grid.width, dtype=torch.float64)
-    for window, part in chain([first], pieces):
-        weight = torch.from_numpy(grid.weights(window.top, window.left)).to(part.device)
-        window.of(sums, sums).add_(part * weight)
-    row_sums, column_sums = (torch.from_numpy(x).to(sums.device) for x in (grid.row_sums, grid.column_sums))
-    return (sums / row_sums[:, None] / column_sums).to(output.dtype)
-
-
-def _pieces(
-    windows: Sequence[_Window], batch: int, num_images: int, look: Callable[[Sequence[_Window]], Tensor]
-) -> Iterator[tuple[_Window, Tensor]]:
-    """Yield each window with its output, (B, C, ...)."""
     for first in range(0, len(windows), batch):
         chunk = windows[first : first + batch]
-        yield from zip(chunk, look(chunk).split(num_images), strict=True)
+        output = look(chunk)
+        if first == 0:
+            size = (num_images, output.shape[1], grid.height, grid.width)
+            sums = output.new_zeros(size, dtype=torch.float64)
+        for window, part in zip(chunk, output.split(num_images), strict=True):
+            weight = torch.from_numpy(grid.weights(window.top, window.left)).to(part.device)
+            window.of(sums, sums).add_(part * weight)
+    row_sums, column_sums = (torch.from_numpy(x).to(sums.device) for x in (grid.row_sums, grid.column_sums))
+    return (sums / row_sums[:, None] / column_sums).to(output.dtype)

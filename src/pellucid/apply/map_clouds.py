@@ -2,10 +2,11 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from rasterio.windows import Window
 
 from pellucid.apply.cloud_scorers import MODEL_BANDS, NO_DATA, Scorer, find_scorer, to_mask
 from pellucid.apply.inputs import find_scenes
-from pellucid.apply.options import CloudMapOptions, ScorerName
+from pellucid.apply.options import CloudMapOptions
 from pellucid.apply.outputs import Output, check_outputs
 from pellucid.apply.workers import run_jobs
 from pellucid.data.drawing import NO_DATA as GREY
@@ -76,21 +77,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class CloudReport:
-    """What was done, or would be.
+    """What was done, or would be."""
 
-    Attributes:
-        out: the folder of maps.
-        sheet: the picture, if wanted and anything was done.
-        num_done: scenes whose map or mask was made.
-        num_skipped: scenes whose map was there.
-        failures: the others.
-        seconds: time taken.
-    """
-
-    out: Path
-    sheet: Path | None
-    num_done: int
-    num_skipped: int
+    out: Path  # the folder of maps
+    sheet: Path | None  # if wanted and anything was done
+    num_done: int  # scenes whose map or mask was made
+    num_skipped: int  # scenes whose map was there
     failures: tuple[Failure, ...]
     seconds: float
 
@@ -114,12 +106,9 @@ def map_clouds(
         masks: folder for masks of the same names: uint8, 1 cloud, 0 clear, 255 no data.
         options: see `CloudMapOptions`.
         progress: called with the number of scenes done, a part of one at the end, and of all to do.
-
-    Raises:
-        InputError: if there is no scene, a result would replace one, or the scorer is not installed.
     """
     start, options = time.monotonic(), options or CloudMapOptions()
-    jobs = list_jobs(Path(scenes), Path(out), Path(masks) if masks else None, options)
+    jobs = _list_jobs(Path(scenes), Path(out), Path(masks) if masks else None, options)
     pending = [job for job in jobs if job.needs_map or job.needs_mask]
     if any(job.needs_map for job in pending):
         find_scorer(options.scorer)  # refuses now what every scene would
@@ -140,13 +129,9 @@ def check_clouds(
     masks: Path | str | None = None,
     options: CloudMapOptions | None = None,
 ) -> CloudReport:
-    """Return what `map_clouds` with the same arguments would do, after opening every scene; write nothing.
-
-    Raises:
-        InputError: if it would refuse.
-    """
+    """Return what `map_clouds` with the same arguments would do, after opening every scene; write nothing."""
     start, options = time.monotonic(), options or CloudMapOptions()
-    jobs = list_jobs(Path(scenes), Path(out), Path(masks) if masks else None, options)
+    jobs = _list_jobs(Path(scenes), Path(out), Path(masks) if masks else None, options)
     scorer = find_scorer(options.scorer)
     pending = [job for job in jobs if job.needs_map or job.needs_mask]
     failures = []
@@ -159,18 +144,8 @@ def check_clouds(
     return CloudReport(Path(out), None, *counts, tuple(failures), time.monotonic() - start)
 
 
-def list_jobs(scenes: Path, out: Path, masks: Path | None, options: CloudMapOptions) -> list[Job]:
-    """Return what is to be made of each scene, done or not, sorted by name.
-
-    Args:
-        scenes: folder of scenes, or one scene.
-        out: folder of the maps.
-        masks: folder of the masks, if any.
-        options: see `CloudMapOptions`.
-
-    Raises:
-        InputError: if there is no scene, two would have the same map, or a result would replace a scene.
-    """
+def _list_jobs(scenes: Path, out: Path, masks: Path | None, options: CloudMapOptions) -> list[Job]:
+    """Return what is to be made of each scene, done or not, sorted by name."""
     if masks and masks.resolve() == out.resolve():
         raise InputError(f"masks and maps have the same names and both go to {out}, name another folder")
     root, paths = find_scenes(scenes, options.pattern, [folder for folder in (out, masks) if folder])
@@ -189,33 +164,32 @@ def _run_all(
 ) -> dict[int, str | None]:
     """Return of each job, by its number, None or why it failed."""
     reasons: dict[int, str | None] = {}
+
+    def report(share: float) -> None:
+        progress(len(reasons) + share, len(jobs))
+
     if workers == 1:
-        for i, job in enumerate(jobs):
-            reasons[i] = _run(job, progress=partial(_add, progress, i, len(jobs)))
-            progress(i + 1, len(jobs))
-        return reasons
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    for i, reason in run_jobs(partial(_run, threads=threads), jobs, workers=workers):
+        ended: Iterable[tuple[int, str | None]] = (
+            (i, _run(job, progress=report)) for i, job in enumerate(jobs)
+        )
+    else:
+        threads = max(1, (os.cpu_count() or 1) // workers)
+        ended = run_jobs(partial(_run, threads=threads), jobs, workers=workers)
+    for i, reason in ended:
         reasons[i] = reason
-        progress(len(reasons), len(jobs))
+        report(0)
     return reasons
 
 
-def _add(progress: Callable[[float, int], None], done: int, total: int, share: float) -> None:
-    """Say that of the next scene a share is done."""
-    progress(done + share, total)
-
-
 def _run(job: Job, *, threads: int = 0, progress: Callable[[float], None] | None = None) -> str | None:
-    """Make what is missing; return None, or why it could not be made."""
+    """Make what is missing; return None, or why that failed."""
     try:
         with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
-            for result in (job.out, job.mask):
-                if result:
-                    make_folder(result.parent)
+            for result in filter(None, (job.out, job.mask)):
+                make_folder(result.parent)
             needs_mask = job.needs_mask
             if job.needs_map:
-                _write_map(job, _scorer(job.options.scorer, threads), progress or (lambda _: None))
+                _write_map(job, _scorer(job.options.scorer, threads=threads), progress or (lambda _: None))
             if needs_mask and job.mask:
                 _write_mask(job, job.mask)
     except InputError as error:
@@ -223,10 +197,8 @@ def _run(job: Job, *, threads: int = 0, progress: Callable[[float], None] | None
     return None
 
 
-@lru_cache(maxsize=1)
-def _scorer(name: ScorerName, threads: int) -> Scorer:
-    """Return the scorer of this process, which takes long to load."""
-    return find_scorer(name, threads=threads)
+# The scorer of this process, which takes long to load.
+_scorer = lru_cache(maxsize=1)(find_scorer)
 
 
 def _open(job: Job, scorer: Scorer) -> OpticalRaster:
@@ -237,7 +209,6 @@ def _open(job: Job, scorer: Scorer) -> OpticalRaster:
 
 
 def _write_map(job: Job, scorer: Scorer, progress: Callable[[float], None]) -> None:
-    """Write the probabilities, window by window."""
     with _open(job, scorer) as raster:
         windows = list(_windows(raster.grid))
         tags = {"SCORER": scorer.origin, "OFFSET": f"{raster.add:.0f}"}
@@ -252,48 +223,32 @@ def _score(raster: OpticalRaster, scorer: Scorer, window: Window) -> NDArray[np.
     wide, inner = _widen(window, scorer.reach_px, raster.grid)
     reflectance, valid = raster.read(wide)
     there = [i for i, index in enumerate(raster.indices) if index is not None]
-    bands = tuple(raster.bands[i] for i in there)
-    found = scorer(reflectance[there], valid, bands)[inner]
+    found = scorer(reflectance[there], valid, tuple(raster.bands[i] for i in there))[inner]
     return np.where(valid[0].numpy()[inner], found, np.float32(np.nan))
 
 
 def _write_mask(job: Job, path: Path) -> None:
     """Write the mask that follows from the map, window by window."""
-    options = job.options
-    margin = options.average_over + options.dilation_size
+    how = {name: getattr(job.options, name) for name in ("threshold", "average_over", "dilation_size")}
+    margin = job.options.average_over + job.options.dilation_size
     with Raster(job.out, "cloud map") as raster:
-        tags = {
-            "SCORER": raster.dataset.tags().get("SCORER", "unknown"),
-            "THRESHOLD": f"{options.threshold:g}",
-            "AVERAGE_OVER": f"{options.average_over}",
-            "DILATION_SIZE": f"{options.dilation_size}",
-        }
+        tags = {"SCORER": raster.dataset.tags().get("SCORER", "unknown")}
+        tags |= {name.upper(): f"{value:g}" for name, value in how.items()}
         with _new_file(path, raster.grid, "uint8", NO_DATA, "cloud mask", tags) as file:
             for window in _windows(raster.grid):
                 wide, inner = _widen(window, margin, raster.grid)
-                mask = to_mask(
-                    raster.read_array([1], wide)[0],
-                    threshold=options.threshold,
-                    average_over=options.average_over,
-                    dilation_size=options.dilation_size,
-                )
-                file.write(mask[inner], 1, window=window)
+                file.write(to_mask(raster.read_array([1], wide)[0], **how)[inner], 1, window=window)
 
 
 @contextmanager
 def _new_file(
     path: Path, grid: Grid, dtype: str, nodata: float, description: str, tags: dict[str, str]
 ) -> Iterator[Any]:
-    """Give an uncompressed file of one band; afterwards it becomes a Cloud-Optimized GeoTIFF at `path`.
-
-    Raises:
-        InputError: if it cannot be written.
-    """
+    """Give an uncompressed file of one band; afterwards it becomes a Cloud-Optimized GeoTIFF at `path`."""
     profile: dict[str, Any] = {"width": grid.width, "height": grid.height, "count": 1, "crs": grid.crs}
-    if not grid.transform.is_identity:
-        profile["transform"] = grid.transform
-    tiling = {"tiled": True, "blockxsize": WORKING_BLOCK, "blockysize": WORKING_BLOCK}
-    profile |= {"dtype": dtype, "nodata": nodata, "driver": "GTiff", "bigtiff": "IF_SAFER"} | tiling
+    profile |= {"transform": None if grid.transform.is_identity else grid.transform, "dtype": dtype}
+    profile |= {"nodata": nodata, "driver": "GTiff", "bigtiff": "IF_SAFER", "tiled": True}
+    profile |= {"blockxsize": WORKING_BLOCK, "blockysize": WORKING_BLOCK}
     try:
         with temporary_beside(path) as temporary:
             with open_raster(temporary, "w", **profile) as file:
@@ -307,9 +262,8 @@ def _new_file(
 
 def _windows(grid: Grid) -> Iterator[Window]:
     """Yield windows that cover the grid, row by row."""
-    for top in range(0, grid.height, WINDOW):
-        for left in range(0, grid.width, WINDOW):
-            yield Window(left, top, min(WINDOW, grid.width - left), min(WINDOW, grid.height - top))
+    for top, left in product(range(0, grid.height, WINDOW), range(0, grid.width, WINDOW)):
+        yield Window(left, top, min(WINDOW, grid.width - left), min(WINDOW, grid.height - top))
 
 
 def _widen(window: Window, margin: int, grid: Grid) -> tuple[Window, tuple[slice, slice]]:

@@ -24,31 +24,18 @@ ScorerName = Literal["s2cloudless", "built-in"]
 
 @dataclass(frozen=True)
 class Help:
-    """What an option means; a field without it has no place on the command line.
-
-    Attributes:
-        text: the meaning.
-        min: smallest value.
-        max: largest value.
-        flags: names on the command line; none: that of the field.
-        metavar: what stands for the value.
-        parse: makes the value of what is typed; None: the field's type does.
-    """
+    """What an option means; a field without it has no place on the command line."""
 
     text: str
     min: float | None = None
     max: float | None = None
-    flags: tuple[str, ...] = ()
-    metavar: str | None = None
-    parse: Callable[[str], Any] | None = None
+    flags: tuple[str, ...] = ()  # names on the command line; none: that of the field
+    metavar: str | None = None  # what stands for the value
+    parse: Callable[[str], Any] | None = None  # of what is typed; None: the field's type does it
 
 
 def parse_offset(text: str) -> "Offset":
-    """Return what --offset means.
-
-    Raises:
-        InputError: if it is neither auto, nor none, nor a whole number.
-    """
+    """Return what --offset means."""
     if text == "auto":
         return "auto"
     if text == "none":
@@ -62,11 +49,7 @@ def parse_offset(text: str) -> "Offset":
 
 
 def parse_range(text: str) -> GreyRange:
-    """Return what --range means.
-
-    Raises:
-        InputError: if it is neither full, nor auto, nor two numbers.
-    """
+    """Return what --range means."""
     if text == "full":
         return "full"
     if text == "auto":
@@ -178,8 +161,7 @@ class CloudMapOptions:
     """How clouds are mapped."""
 
     scorer: Annotated[
-        ScorerName,
-        Help("s2cloudless (pip install 'pellucid[clouds]'), or a score that needs nothing."),
+        ScorerName, Help("s2cloudless (pip install 'pellucid[clouds]'), or a score that needs nothing.")
     ] = "s2cloudless"
     threshold: Annotated[float, Help("Mask: mean probability above which is cloud.", 0, 1)] = 0.4
     average_over: Annotated[

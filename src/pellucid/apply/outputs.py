@@ -3,46 +3,31 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pellucid.data.files import check_writable, write_atomically
+from pellucid.data.files import check_writable, write_text
 from pellucid.data.working_file import check_room
 from pellucid.errors import InputError
 
 
 @dataclass(frozen=True)
 class Output:
-    """A file that is to be written.
-
-    Attributes:
-        path: where.
-        source: what it is made of.
-        num_bytes: its size, at most; 0: not known.
-    """
+    """A file that is to be written, from `source`."""
 
     path: Path
     source: Path
-    num_bytes: int = 0
+    num_bytes: int = 0  # at most; 0: not known
 
 
 def check_outputs(
-    outputs: Sequence[Output],
-    inputs: Iterable[Path],
-    *,
-    in_folder: bool = False,
-    ignore_case: bool = False,
+    outputs: Sequence[Output], inputs: Iterable[Path], *, in_folder: bool = False, ignore_case: bool = False
 ) -> None:
     """Refuse results that replace an input or each other, or cannot be written.
 
-    Args:
-        outputs: all files that are written.
-        inputs: all files that are read.
-        in_folder: whether their folders are checked already, and perhaps still to be made.
-        ignore_case: whether names that differ in case alone count as one, as in some file systems.
-
-    Raises:
-        InputError: for the first of them.
+    With `in_folder` their folders are checked already, and perhaps still to be made. With `ignore_case` names
+    that differ in case alone count as one, as in some file systems.
     """
     read = {_identity(path) for path in inputs if path.exists()}
     places: dict[str, Output] = {}
@@ -67,11 +52,7 @@ def check_outputs(
 
 
 def check_scene_outputs(out: Path, uncertainty: Path | None, inputs: Sequence[Path]) -> None:
-    """Refuse results of a scene that are no GeoTIFF by their name, or cannot be written.
-
-    Raises:
-        InputError: for the first of them.
-    """
+    """Refuse results of a scene that are no GeoTIFF by their name, or cannot be written."""
     outs = [path for path in (out, uncertainty) if path]
     for path in outs:
         if path.suffix.lower() not in (".tif", ".tiff"):
@@ -104,7 +85,7 @@ class Done:
         if self.note:
             self.stamps[source.name] = _stamp(source, results)
             text = json.dumps({"key": self.key, "done": self.stamps})
-            write_atomically(self.note, lambda path: path.write_text(text, encoding="utf-8"))
+            write_text(self.note, text)
 
     def drop(self) -> None:
         """Remove the note: all is done."""
@@ -112,12 +93,10 @@ class Done:
             self.note.unlink(missing_ok=True)
 
     def _read(self, note: Path) -> None:
-        try:
+        with suppress(OSError, ValueError, KeyError, TypeError):  # no note, or one of no use: begin anew
             found = json.loads(note.read_text(encoding="utf-8"))
             if found["key"] == self.key:
                 self.stamps = dict(found["done"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return  # no note, or one of no use: begin anew
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -126,6 +105,5 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _stamp(source: Path, results: Sequence[Path]) -> list[int]:
-    """Return size and time of the source and its results."""
     found = (path.stat() for path in (source, *results))
     return [value for each in found for value in (each.st_size, each.st_mtime_ns)]

@@ -17,7 +17,7 @@ from rasterio.errors import RasterioError
 from pellucid.apply.engine import Piece, Progress
 from pellucid.apply.options import SceneOptions
 from pellucid.apply.scene import OpenScene, Tile
-from pellucid.apply.surroundings import Surroundings
+from pellucid.apply.surroundings import Surroundings, enlarge_cells
 from pellucid.data.batch import Batch
 from pellucid.data.drawing import save_picture, sheet, to_rgb
 from pellucid.data.geotiff import Raster, open_raster
@@ -35,26 +35,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SceneReport:
-    """What was done to a scene.
-
-    Attributes:
-        out: the restored scene.
-        uncertainty: the standard deviation of the samples, if wanted.
-        preview: the PNG, if wanted.
-        num_pixels: all pixels of the scene.
-        num_valid: those that hold data.
-        num_restored: valid pixels that were changed, fully or, at a feathered edge, in part.
-        num_without_radar: cloudy pixels left as they were, because the model needs radar and there is none.
-        seconds: time taken.
-    """
+    """What was done to a scene."""
 
     out: Path
     uncertainty: Path | None
     preview: Path | None
-    num_pixels: int
-    num_valid: int
-    num_restored: int
-    num_without_radar: int
+    num_pixels: int  # of the scene
+    num_valid: int  # those that hold data
+    num_restored: int  # valid ones that were changed, fully or, at a feathered edge, in part
+    num_without_radar: int  # cloudy ones left as they were: the model needs radar, and there is none
     seconds: float
 
 
@@ -86,9 +75,6 @@ def restore_scene(
             in the units of the scene; 0 where pixels pass through, NaN where there is no data.
         options: see `SceneOptions`.
         progress: called with the number of tiles done and of all tiles.
-
-    Raises:
-        InputError: for any input that cannot be used; nothing is at `out` then.
     """
     start, options = time.monotonic(), options or SceneOptions()
     optical, out = Path(optical), Path(out)
@@ -106,16 +92,8 @@ def restore_scene(
         num_pixels = scene.tiles.height * scene.tiles.width
     if num_without_radar:
         log.warning("%s: %d cloudy pixels have no radar and stay as they were", out, num_without_radar)
-    return SceneReport(
-        out,
-        uncertainty,
-        preview,
-        num_pixels,
-        num_valid,
-        num_restored,
-        num_without_radar,
-        seconds=time.monotonic() - start,
-    )
+    counts = (num_pixels, num_valid, num_restored, num_without_radar)
+    return SceneReport(out, uncertainty, preview, *counts, seconds=time.monotonic() - start)
 
 
 def check_scene(
@@ -128,11 +106,7 @@ def check_scene(
     uncertainty: Path | None = None,
     options: SceneOptions | None = None,
 ) -> str:
-    """Return a line about what `restore_scene` with the same arguments would do, after all its checks.
-
-    Raises:
-        InputError: if it would refuse.
-    """
+    """Return a line about what `restore_scene` with the same arguments would do, after all its checks."""
     options = options or SceneOptions()
     with OpenScene(
         optical, out, sar=sar, cloud=cloud, uncertainty=uncertainty, method=method, options=options
@@ -143,27 +117,20 @@ def check_scene(
 
 def _write_scene(scene: OpenScene, out: Path, progress: Progress | None) -> list[int]:
     """Restore row after row of tiles into a working file, finish it, and return what was counted."""
-    tops = scene.tiles.tops
     with _working_file(scene, out) as working:
         mosaic = _Mosaic(scene, working.state)
         pieces = scene.engine.run(scene.tiles, mosaic.cut, first_row=working.num_done, progress=progress)
         for piece in pieces:
-            layers = mosaic.finish(piece)
-            row, column = piece.rows.start, piece.columns.start
-            working.write({name: layers[name] for name in working.paths}, row, column)
+            layers, row = mosaic.finish(piece), piece.rows.start
+            working.write({name: layers[name] for name in working.paths}, row, piece.columns.start)
             if piece.columns.stop == scene.tiles.width:
-                working.checkpoint(tops.index(row) + 1, mosaic.state)
+                working.checkpoint(scene.tiles.tops.index(row) + 1, mosaic.state)
         working.finish(partial(_match, scene, mosaic.surroundings) if mosaic.surroundings else None)
     return mosaic.counts.tolist()
 
 
 class _Mosaic:
-    """The tiles of a row of a scene, from cutting to writing, and what is counted of them.
-
-    Args:
-        scene: what they are cut from.
-        state: counts and differences of an earlier call, to go on with.
-    """
+    """The tiles of a row of a scene, from cutting to writing; goes on with the counts of an earlier call."""
 
     def __init__(self, scene: OpenScene, state: Mapping[str, NDArray[Any]]) -> None:
         self.scene, grid = scene, scene.tiles
@@ -177,8 +144,8 @@ class _Mosaic:
     @property
     def state(self) -> dict[str, NDArray[Any]]:
         """What to keep for a later call."""
-        differences = {"differences": self.surroundings.sums} if self.surroundings else {}
-        return {"counts": self.counts, **differences}
+        sums = {"differences": self.surroundings.sums} if self.surroundings else {}
+        return {"counts": self.counts, **sums}
 
     def cut(self, top: int, left: int) -> Batch | None:
         """Return what the method sees of a tile; None where nothing is to be restored."""
@@ -210,7 +177,7 @@ def _match(scene: OpenScene, surroundings: Surroundings, result: Path, weights: 
         for _, window in written.block_windows(1):
             weight = weighted.read(1, window=window)
             if weight.any():
-                change = correction.at(*window.toslices())
+                change = enlarge_cells(correction, *window.toslices())
                 stored = written.read(window=window)
                 written.write(scene.shift(stored, weight, change), window=window)
 

@@ -30,45 +30,21 @@ GLANCE = 1024
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile, H x W pixels, mirrored beyond the scene's edge.
-
-    Attributes:
-        top: its first row in the scene.
-        left: its first column.
-        stored: (bands of the file, H, W), as stored.
-        weight: (H, W) share of the restored image in the result, from 0 to 1.
-        batch: what the method sees, B = 1.
-        valid: (H, W) bool, pixels that hold data.
-        lacks_radar: (H, W) bool, cloudy pixels that cannot be restored without radar.
-    """
+    """One tile, H x W pixels from row `top` and column `left` on, mirrored beyond the scene's edge."""
 
     top: int
     left: int
-    stored: NDArray[Any]
-    weight: NDArray[np.float64]
-    batch: Batch
-    valid: NDArray[np.bool_]
-    lacks_radar: NDArray[np.bool_]
+    stored: NDArray[Any]  # (bands of the file, H, W)
+    weight: NDArray[np.float64]  # (H, W), share of the restored image in the result, from 0 to 1
+    batch: Batch  # what the method sees, B = 1
+    valid: NDArray[np.bool_]  # (H, W), pixels that hold data
+    lacks_radar: NDArray[np.bool_]  # (H, W), cloudy pixels that cannot be restored without radar
 
 
 class OpenScene:
     """The open inputs, checked against each other and the method, and how to cut tiles from them.
 
-    Args:
-        optical: Sentinel-2 scene.
-        out: where the result is to go.
-        sar: Sentinel-1 scene, if any.
-        cloud: cloud map, if any.
-        uncertainty: where the standard deviation of the samples is to go, if anywhere.
-        method: what restores.
-        options: see `SceneOptions`.
-
-    Attributes:
-        engine: the method with the options' sampling.
-        tiles: the grid.
-
-    Raises:
-        InputError: for any of them that cannot be used.
+    Arguments as of `restore_scene`. `engine` has the method with the options' sampling, `tiles` is the grid.
     """
 
     def __init__(
@@ -90,19 +66,15 @@ class OpenScene:
         with ExitStack() as stack:
             self.optical = stack.enter_context(
                 OpticalRaster(
-                    optical,
-                    method.optical.bands,
-                    offset=options.offset,
-                    allow_missing=options.allow_missing,
+                    optical, method.optical.bands, offset=options.offset, allow_missing=options.allow_missing
                 )
             )
             self.radar = self._open_radar(sar, stack)
             self.cloud = stack.enter_context(CloudRaster(cloud)) if cloud else None
             self.optical.log_doubts()
-            for raster in (self.radar, self.cloud):
-                if raster:
-                    raster.log_doubts()
-                    raster.align(self.optical.grid, allowed=options.align)
+            for raster in filter(None, (self.radar, self.cloud)):
+                raster.log_doubts()
+                raster.align(self.optical.grid, allowed=options.align)
             self._check_score()
             _refuse_empty(self.optical)
             grid = self.optical.grid
@@ -164,9 +136,7 @@ class OpenScene:
     def mix(self, tile: Tile, restored: NDArray[np.float64]) -> NDArray[Any]:
         """Return the tile's first pixels as stored, with those restored that have weight.
 
-        Args:
-            tile: as cut from the scene.
-            restored: (C, H, W) in [0, 1], blended; not larger than the tile.
+        `restored` is (C, H, W) in [0, 1], blended, and not larger than the tile.
         """
         height, width = restored.shape[1:]
         result = tile.stored[:, :height, :width].copy()
@@ -180,14 +150,10 @@ class OpenScene:
         return result
 
     def spread(self, tile: Tile, deviation: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return the standard deviation of the tile's first pixels, in the units and bands of the file.
+        """Return the standard deviation of the tile's first pixels, (bands of the file, H, W), in its units.
 
-        Args:
-            tile: as cut from the scene.
-            deviation: (C, H, W) of the restored image, in shares of [0, 1]; not larger than the tile.
-
-        Returns:
-            (bands of the file, H, W); 0 where a pixel or a band passes through, NaN where there is no data.
+        It is 0 where a pixel or a band passes through, NaN where there is no data. `deviation` is that of the
+        restored image, (C, H, W), in shares of [0, 1], and not larger than the tile.
         """
         height, width = deviation.shape[1:]
         result = np.zeros((len(tile.stored), height, width), np.float32)
@@ -210,8 +176,7 @@ class OpenScene:
             change: (C, H, W) in shares of [0, 1].
         """
         result = stored.copy()
-        limits = self._limits()
-        for low, high, values, index in zip(*limits, change, self.optical.indices, strict=True):
+        for low, high, values, index in zip(*self._limits(), change, self.optical.indices, strict=True):
             if index is not None:
                 old = stored[index - 1].astype(np.float64)
                 new = old + weight * (high - low) * values
@@ -226,9 +191,9 @@ class OpenScene:
         return self.optical.to_stored(low), self.optical.to_stored(high)
 
     def _open_radar(self, sar: Path | None, stack: ExitStack) -> RadarRaster | None:
-        if sar and not self.method.radar.bands:
-            raise InputError("radar is given, but this model takes none; leave out --sar")
         if sar:
+            if not self.method.radar.bands:
+                raise InputError("radar is given, but this model takes none; leave out --sar")
             return stack.enter_context(RadarRaster(sar))
         if self.method.radar_optional:
             return None
@@ -237,7 +202,6 @@ class OpenScene:
         )
 
     def _check_score(self) -> None:
-        """Refuse to find clouds in bands that do not show them."""
         if not self.cloud and self.options.keep_clear and not NEEDED.issubset(self.optical.bands):
             raise InputError(
                 f"clouds cannot be found in {', '.join(self.optical.bands)} alone (B02 and B04 are needed), "
@@ -279,10 +243,9 @@ def _round(values: NDArray[np.float64], raster: OpticalRaster) -> NDArray[np.flo
 
 def _check_method(method: Method, options: SceneOptions, *, wants_spread: bool) -> None:
     """Refuse what the method cannot do, and options that contradict each other."""
-    if isinstance(method, Autoencoding):
-        raise InputError("this model is an autoencoder, it takes no clouds off; choose another --model")
-    if isinstance(method, Contrastive):
-        raise InputError("this model is a text encoder, it takes no clouds off; choose another --model")
+    for kind, name in ((Autoencoding, "an autoencoder"), (Contrastive, "a text encoder")):
+        if isinstance(method, kind):
+            raise InputError(f"this model is {name}, it takes no clouds off; choose another --model")
     if method.scale > 1:
         raise InputError(
             f"this model enlarges slices {method.scale} times, it takes no clouds off; choose another "
@@ -306,11 +269,8 @@ def _check_method(method: Method, options: SceneOptions, *, wants_spread: bool) 
 
 
 def _refuse_empty(optical: OpticalRaster) -> None:
-    """Refuse a scene without a single valid pixel."""
-    _, valid = optical.read(size=GLANCE)
-    if valid.any():
+    """Refuse a scene without a single valid pixel; a glance at few of them mostly suffices."""
+    windows = (window for _, window in optical.dataset.block_windows(1))
+    if optical.read(size=GLANCE)[1].any() or any(optical.read(window)[1].any() for window in windows):
         return
-    for _, window in optical.dataset.block_windows(1):
-        if optical.read(window)[1].any():
-            return
     raise InputError(f"the optical scene {optical.path} holds no data at all, give another")

@@ -20,8 +20,7 @@ from pellucid.data.tiles import TileGrid
 from pellucid.errors import InputError
 from pellucid.methods.method import Method, result_range
 
-# Low-resolution pixels, to each side, that the bicubic kernel touches: Keys 1981,
-# doi:10.1109/TASSP.1981.1163711.
+# Low-resolution pixels to each side in the bicubic kernel: Keys 1981, doi:10.1109/TASSP.1981.1163711.
 KERNEL_REACH = 2
 # Percentiles of the grey values, and what the model is to see in their place.
 PERCENTILES, SEEN = (0.1, 99.9), (0.02, 0.98)
@@ -47,19 +46,12 @@ class Contrast:
 
 @dataclass(frozen=True)
 class SliceFile:
-    """A file of one or more slices, and where its results go.
-
-    Attributes:
-        source: what is read.
-        info: what it holds.
-        out: the enlarged slices.
-        std: the standard deviation of the samples; None where there is but one.
-    """
+    """A file of one or more slices, and where its results go."""
 
     source: Path
-    info: SliceInfo
+    info: SliceInfo  # what it holds
     out: Path
-    std: Path | None
+    std: Path | None  # the standard deviation of the samples; None where there is but one
 
     @property
     def results(self) -> tuple[Path, ...]:
@@ -70,21 +62,8 @@ class SliceFile:
 class Stack:
     """The files to enlarge, all of them read once and checked, and how the model is to see them.
 
-    Args:
-        source: a PNG, a TIFF of one or more pages, or a folder of such.
-        out: file or, for a folder, the folder that the results go to.
-        std: likewise for the standard deviation; None: beside `out`.
-        method: what enlarges.
-        options: see `SliceOptions`.
-
-    Attributes:
-        engine: the method with the options' sampling.
-        grids: the tiles, by the size of a slice.
-        files: in the order of their names.
-        contrast: by data type, the same for all slices, so that a stack keeps its brightness.
-
-    Raises:
-        InputError: for whatever cannot be used.
+    Arguments as of `upscale`. `files` are in the order of their names, `grids` has the tiles by the size of a
+    slice. `contrast`, by data type, is the same for all slices, so that a stack keeps its brightness.
     """
 
     def __init__(
@@ -98,7 +77,8 @@ class Stack:
         self.source, self.out, self.is_folder = source, out, source.is_dir()
         if std and options.samples < 2:
             raise InputError("a standard deviation needs several samples, 1 is drawn; add --samples 5")
-        self.std = (std or _default_std(out, self.is_folder)) if options.samples > 1 else None
+        default = out.with_name(f"{out.name}_std" if self.is_folder else f"{out.stem}_std.tif")
+        self.std = (std or default) if options.samples > 1 else None
         self.preview = out.with_name(f"{out.name if self.is_folder else out.stem}_preview.png")
         self.files = tuple(self._files())
         self._check_outputs()
@@ -127,8 +107,7 @@ class Stack:
 
     def _check_outputs(self) -> None:
         """Refuse outputs that cannot be written, that replace an input, or each other."""
-        folders = [path for path in (self.out, self.std) if path] if self.is_folder else []
-        for folder in folders:
+        for folder in filter(None, (self.out, self.std) if self.is_folder else ()):
             check_folder(folder, self.source, reason="a folder of slices is given")
         outputs = []
         for file in self.files:
@@ -145,14 +124,14 @@ class Stack:
 
     def _grid(self, info: SliceInfo) -> TileGrid:
         """Return the tiles of the result; what a kernel sees only in part is in their margins."""
-        scale = self.method.scale
-        size = info.height * scale, info.width * scale
-        return self.engine.grid(*size, stride=scale, margin=KERNEL_REACH * scale)
+        scale, big = self.method.scale, info.enlarged(self.method.scale)
+        return self.engine.grid(big.height, big.width, stride=scale, margin=KERNEL_REACH * scale)
 
     def _read_all(self) -> dict[np.dtype[Any], Contrast]:
         """Read every slice once, so that none stops the work later; return the contrast of each type."""
         chosen: dict[np.dtype[Any], list[NDArray[np.float32]]] = {}
-        step = math.ceil(math.sqrt(sum(_num_pixels(file.info) for file in self.files) / SAMPLE))
+        sizes = (file.info.num_pages * file.info.height * file.info.width for file in self.files)
+        step = math.ceil(math.sqrt(sum(sizes) / SAMPLE))
         for file in self.files:
             for values in read_slices(file.source):
                 chosen.setdefault(file.info.dtype, []).append(to_unit(values[::step, ::step]))
@@ -189,7 +168,6 @@ def _check_method(method: Method, options: SliceOptions) -> None:
 
 
 def _warn_of_one_step(method: Method, options: SliceOptions) -> None:
-    """Warn that samples of one step are nearly identical."""
     sampling = method.sampling
     if options.samples > 1 and sampling is not None and sampling.steps == 1:
         warnings.warn(
@@ -197,11 +175,3 @@ def _warn_of_one_step(method: Method, options: SliceOptions) -> None:
             "add --steps 10",
             stacklevel=2,
         )
-
-
-def _default_std(out: Path, is_folder: bool) -> Path:
-    return out.with_name(f"{out.name}_std") if is_folder else out.with_name(f"{out.stem}_std.tif")
-
-
-def _num_pixels(info: SliceInfo) -> int:
-    return info.num_pages * info.height * info.width

@@ -20,11 +20,7 @@ PRIOR = 0.02
 class Surroundings:
     """Sums of differences between clear and restored pixels, in the cells of a scene.
 
-    Args:
-        bands: channels of the images.
-        height: rows of the scene.
-        width: columns of the scene.
-        sums: (bands + 1, rows of cells, columns of cells) of an earlier call, to go on with.
+    They are (bands + 1, rows of cells, columns of cells); those of an earlier call are gone on with.
     """
 
     def __init__(
@@ -35,14 +31,10 @@ class Surroundings:
         self.sums = np.zeros(size) if sums is None else sums
 
     def add(self, difference: NDArray[np.floating], weight: NDArray[np.float64], top: int, left: int) -> None:
-        """Add the differences of a tile.
+        """Add the differences of a tile, (C, H, W), clear less restored, as far as the scene goes.
 
-        Args:
-            difference: (C, H, W) clear image less restored one.
-            weight: (H, W) from 0 to 1, 0 where a pixel is not known to be clear; over all tiles that reach
-                a pixel, weights add up to 1 at most.
-            top: first row in the scene; what reaches over its edge does not count.
-            left: first column.
+        Weights, (H, W) from 0 to 1, are 0 where a pixel is not known to be clear; over all tiles that reach a
+        pixel they add up to 1 at most.
         """
         rows = slice(0, min(weight.shape[0], self.height - top))
         columns = slice(0, min(weight.shape[1], self.width - left))
@@ -50,31 +42,20 @@ class Surroundings:
         parts = np.concatenate([difference[:, rows, columns] * weight, weight[None]])
         down, row_starts = _cells(top, weight.shape[0])
         across, column_starts = _cells(left, weight.shape[1])
-        self.sums[:, down, across] += np.add.reduceat(
-            np.add.reduceat(parts, row_starts, axis=1), column_starts, axis=2
-        )
+        by_row = np.add.reduceat(parts, row_starts, axis=1)
+        self.sums[:, down, across] += np.add.reduceat(by_row, column_starts, axis=2)
 
-    def smooth(self) -> "Correction":
-        """Return what to add to restored pixels, from all that was added."""
+    def smooth(self) -> NDArray[np.float64]:
+        """Return what to add to restored pixels, (C, rows of cells, columns of cells)."""
         from scipy.ndimage import gaussian_filter
 
         near = gaussian_filter(self.sums, (0, SIGMA / CELL, SIGMA / CELL), mode="reflect") / CELL**2
-        return Correction(near[:-1] / (near[-1] + PRIOR))
+        return near[:-1] / (near[-1] + PRIOR)
 
 
-class Correction:
-    """A smooth image known at the centres of cells.
-
-    Args:
-        cells: (C, rows of cells, columns of cells).
-    """
-
-    def __init__(self, cells: NDArray[np.float64]) -> None:
-        self.cells = cells
-
-    def at(self, rows: slice, columns: slice) -> NDArray[np.float64]:
-        """Return (C, rows, columns) of pixels, bilinear between the centres."""
-        return _interpolate(_interpolate(self.cells, rows, 1), columns, 2)
+def enlarge_cells(cells: NDArray[np.float64], rows: slice, columns: slice) -> NDArray[np.float64]:
+    """Return (C, rows, columns) of pixels, bilinear between the centres of (C, rows, columns) of cells."""
+    return _interpolate(_interpolate(cells, rows, 1), columns, 2)
 
 
 def _cells(start: int, length: int) -> tuple[slice, NDArray[np.intp]]:

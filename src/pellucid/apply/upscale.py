@@ -34,22 +34,13 @@ NOTE = ".upscale.partial.json"
 
 @dataclass(frozen=True)
 class UpscaleReport:
-    """What was done.
+    """What was done."""
 
-    Attributes:
-        out: the enlarged file, or the folder of such.
-        std: file or folder of the standard deviations, if several samples were drawn.
-        preview: the PNG, if wanted and anything was done.
-        num_slices: enlarged now.
-        num_skipped: finished by an earlier, interrupted call.
-        seconds: time taken.
-    """
-
-    out: Path
-    std: Path | None
-    preview: Path | None
-    num_slices: int
-    num_skipped: int
+    out: Path  # the enlarged file, or the folder of such
+    std: Path | None  # likewise the standard deviations, if several samples were drawn
+    preview: Path | None  # the PNG, if wanted and anything was done
+    num_slices: int  # enlarged now
+    num_skipped: int  # finished by an earlier, interrupted call
     seconds: float
 
 
@@ -75,9 +66,6 @@ def upscale(
             folder. Default: beside `out`, its name with `_std`.
         options: see `SliceOptions`.
         progress: called with what is done and all there is to do, counted in tiles.
-
-    Raises:
-        InputError: for any input that cannot be used; nothing is written then.
     """
     start, options = time.monotonic(), options or SliceOptions()
     stack = Stack(Path(source), Path(out), Path(std) if std else None, method, options)
@@ -87,9 +75,7 @@ def upscale(
     sampler = _Sampler(stack, pending, progress)
     for i, file in enumerate(pending):
         try:
-            picture = _enlarge_file(
-                file, sampler, wants_picture=preview is not None and i == len(pending) // 2
-            )
+            picture = _enlarge_file(file, sampler, wants_picture=bool(preview) and i == len(pending) // 2)
         except OSError as error:
             raise explain_write_error(file.out, error) from error
         done.add(file.source, file.results)
@@ -97,8 +83,8 @@ def upscale(
             save_picture(picture, preview)
     done.drop()
     num_slices = sum(file.info.num_pages for file in pending)
-    seconds = time.monotonic() - start
-    return UpscaleReport(stack.out, stack.std, preview, num_slices, stack.num_slices - num_slices, seconds)
+    counts = num_slices, stack.num_slices - num_slices
+    return UpscaleReport(stack.out, stack.std, preview, *counts, seconds=time.monotonic() - start)
 
 
 def check_upscale(
@@ -109,11 +95,7 @@ def check_upscale(
     std: Path | str | None = None,
     options: SliceOptions | None = None,
 ) -> str:
-    """Return a line about what `upscale` with the same arguments would do, after all its checks.
-
-    Raises:
-        InputError: if it would refuse.
-    """
+    """Return a line about what `upscale` with the same arguments would do, after all its checks."""
     stack = Stack(Path(source), Path(out), Path(std) if std else None, method, options or SliceOptions())
     seen = ", ".join(
         f"{dtype} from {contrast.low * WHITE.get(dtype, 1):.5g} to {contrast.high * WHITE.get(dtype, 1):.5g}"
@@ -139,19 +121,12 @@ def _enlarge_file(file: SliceFile, sampler: "_Sampler", *, wants_picture: bool) 
             if write_std and deviation is not None:
                 write_std(deviation)
             if wants_picture and page == info.num_pages // 2:
-                contrast = sampler.stack.contrast[info.dtype]
-                picture = _draw(values, result, deviation, contrast=contrast)
+                picture = _draw(values, result, deviation, sampler.stack.contrast[info.dtype])
     return picture
 
 
 class _Sampler:
-    """Enlarges slice after slice, and counts their tiles.
-
-    Args:
-        stack: what is enlarged, and how.
-        files: those that are to be done.
-        progress: called with the tiles that are done, and all.
-    """
+    """Enlarges slice after slice of the files that are to be done, and counts their tiles."""
 
     def __init__(self, stack: Stack, files: list[SliceFile], progress: Progress | None) -> None:
         self.stack, self.progress = stack, progress
@@ -194,23 +169,17 @@ def _find_done(stack: Stack) -> Done:
     """Make the folders of the results, and return what of them is done; of a single file nothing is noted."""
     if not stack.is_folder:
         return Done(None, "", resume=False)
-    for folder in (stack.out, stack.std):
-        if folder:
-            folder.mkdir(exist_ok=True)
+    for folder in filter(None, (stack.out, stack.std)):
+        folder.mkdir(exist_ok=True)
     return Done(stack.out / NOTE, stack.key(), resume=stack.options.resume)
 
 
 def _num_tiles(file: SliceFile, stack: Stack) -> int:
-    """Return the tiles of all pages of a file."""
     return len(stack.grids[file.info.height, file.info.width]) * file.info.num_pages
 
 
 def _draw(
-    values: NDArray[Any],
-    result: NDArray[Any],
-    deviation: NDArray[np.float32] | None,
-    *,
-    contrast: Contrast,
+    values: NDArray[Any], result: NDArray[Any], deviation: NDArray[np.float32] | None, contrast: Contrast
 ) -> Image.Image:
     """Return bicubic, result and deviation side by side: the whole slice, and its centre at 100 %."""
     low, high = (torch.from_numpy(contrast.to_model(to_unit(x)))[None] for x in (values, result))

@@ -17,12 +17,8 @@ def run_jobs(
     """Yield the number of each job, in the order in which they end, and what `work` returned.
 
     If a process dies, the jobs that it took along are done again, one at a time, and only that at which
-    a process dies once more is given up, with the reason `DIED`.
-
-    Args:
-        work: a function of a module, for it is sent to other processes; returns None, or why it failed.
-        jobs: what it is called with.
-        workers: number of processes.
+    a process dies once more is given up, with the reason `DIED`. `work` is a function of a module, for it is
+    sent to other processes; it returns None, or why it failed.
     """
     left = dict(enumerate(jobs))
     while left:
