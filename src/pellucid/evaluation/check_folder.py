@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,16 +108,16 @@ def _keys(kind: str, options: CheckOptions) -> dict[str, object]:
         if value := getattr(options, option):
             kinds = [name for name, known in fields.items() if key in known]
             if kind not in kinds:
-                known = " and ".join(kinds)
-                raise InputError(f"--{option} is for {known}, this folder is of {kind}; leave it out")
+                suited = " and ".join(kinds)
+                raise InputError(f"--{option} is for {suited}, this folder is of {kind}; leave it out")
             keys[key] = value
     return keys
 
 
 def _spread(samples: Sequence[CheckedSample], limit: int) -> list[CheckedSample]:
     """Return at most `limit` samples, spread evenly; all of them for 0."""
-    count = min(limit or len(samples), len(samples))
-    return [samples[i] for i in spread(count, len(samples))]
+    number = min(limit or len(samples), len(samples))
+    return [samples[i] for i in spread(number, len(samples))]
 
 
 def _find_missing(sample: CheckedSample) -> Iterator[Problem]:
@@ -161,10 +162,10 @@ def _compare(sample: CheckedSample, facts: Mapping[str, Facts]) -> Iterator[Prob
         text = f"the images of {sample.key} differ: {sizes}"
         yield Problem("different sizes", text, sample.key, is_fatal=True)
         return
-    grids = [(role, image.grid) for role, image in facts.items() if image.grid and image.grid.crs]
+    grids = [(role, grid) for role, image in facts.items() if (grid := image.grid) and grid.crs]
     for role, grid in grids[1:]:
         first, reference = grids[0]
-        if reference is not None and grid is not None and not grid.matches(reference):
+        if not grid.matches(reference):
             text = f"{sample.key}: {first} lies on {reference}, {role} on {grid}"
             yield Problem("different grids", text, sample.key)
 
@@ -184,8 +185,10 @@ def _find_odd_scales(read: Sequence[Read]) -> Iterator[Problem]:
         if {"slice", "low resolution"} <= facts.keys():
             high, low = facts["slice"], facts["low resolution"]
             scales[sample.key] = (high.height / low.height, high.width / low.width)
+    if not scales:
+        return
+    usual = Counter(scales.values()).most_common(1)[0][0]
     for key, (down, across) in scales.items():
-        usual = Counter(scales.values()).most_common(1)[0][0]
         if down != across or down % 1 or (down, across) != usual:
             larger = f"{down:.3g} x {across:.3g} times larger than its partner"
             text = f"{key} is {larger}, most are {usual[0]:.3g}"
@@ -243,9 +246,7 @@ def _draw_sheet(
 
 def _draw(image: ImageFile | None, bands: tuple[str, ...]) -> np.ndarray:
     """Return the picture of an image, or a grey panel where there is none that can be read."""
-    try:
+    with suppress(InputError):  # the report says why
         if image is not None:
             return draw(image, bands)
-    except InputError:
-        pass  # the report says why
     return np.full((PANEL, PANEL, 3), NO_DATA, dtype=np.uint8)

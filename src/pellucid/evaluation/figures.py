@@ -116,7 +116,7 @@ def baselines(
 def score_reconstruction(batch: Batch, restored: Tensor, images: ValueRange) -> ImageScore:
     """Return the figures of an autoencoder's image: no baselines, but also the PSNR of each band.
 
-    The batch has B = 1 and a target, `restored` is (1, C, H, W). The spectral angle is that of reflectance.
+    The batch has B = 1 and a target, `restored` is (1, C, H, W). The spectral angle is of reflectance alone.
     """
     target = batch.reference()
     has_angle = images.kind == "sentinel2" and len(images.bands) > 1
