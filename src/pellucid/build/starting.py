@@ -18,16 +18,12 @@ from pellucid.networks.text_unet import INPUT, TextUNet, widen_input
 
 State: TypeAlias = dict[str, Tensor]
 
-READERS: dict[type[nn.Module], Callable[[Path], tuple[Any, State]]] = {
-    TextUNet: read_unet,
-    Autoencoder: read_autoencoder,
-    TextEncoder: read_text_encoder,
-}
-# Keys of configs in which the weights may differ: parts that are new in ours, or do not change the result.
-FREE = {
-    TextUNet: ("sar_channels", "checkpointing"),
-    Autoencoder: ("checkpointing",),
-    TextEncoder: ("bands", "image_width", "features"),
+# How published weights of a network are read, and the keys of its config in which they may differ: parts that
+# are new in ours, or do not change the result.
+PUBLISHED: dict[type[nn.Module], tuple[Callable[[Path], tuple[Any, State]], tuple[str, ...]]] = {
+    TextUNet: (read_unet, ("sar_channels", "checkpointing")),
+    Autoencoder: (read_autoencoder, ("checkpointing",)),
+    TextEncoder: (read_text_encoder, ("bands", "image_width", "features")),
 }
 # Properties that are compared in place of keys whose values can be written in several ways.
 MEANINGS = {"num_heads": "heads", "attention_resolutions": "attends"}
@@ -69,20 +65,20 @@ def load_weights(network: nn.Module, state: State, source: str | Path) -> None:
 
 def _pretrained(network: nn.Module, folder: Path) -> State:
     """Return weights for the network from a published folder; the network's own where it has none."""
-    read = READERS.get(type(network))
-    if read is None:
+    if type(network) not in PUBLISHED:
         raise InputError(
             f"train.init_from: {folder} is a folder of diffusers or transformers, which only the networks "
             "text_unet, autoencoder and text_encoder can start from; name a run"
         )
+    read, free = PUBLISHED[type(network)]
     config, state = read(folder)
-    _check_sizes(network, config, folder)
+    _check_sizes(network, config, folder, free)
     return {**network.state_dict(), **state} if isinstance(network, TextEncoder) else state
 
 
-def _check_sizes(network: Any, found: Any, folder: Path) -> None:
+def _check_sizes(network: Any, found: Any, folder: Path, free: tuple[str, ...]) -> None:
     for key, value in vars(found).items():
-        if key not in FREE[type(network)] and _meaning(network.config, key) != _meaning(found, key):
+        if key not in free and _meaning(network.config, key) != _meaning(found, key):
             ours = f"network.{key} is {getattr(network.config, key)!r}"
             raise InputError(f"{ours}, but the weights in {folder} have {value!r}; set it so")
 
