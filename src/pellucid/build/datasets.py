@@ -20,11 +20,7 @@ def join(parts: Sequence[Patches]) -> ConcatDataset[Batch]:
 
 
 def read_source(source: Source, config: Config) -> Patches:
-    """Return the dataset that a source of the config describes, with the bands of its method.
-
-    Raises:
-        InputError: if it cannot be read, or is not for such a method.
-    """
+    """Return the dataset that a source of the config describes, with the bands of its method."""
     method = config.method
     scale = method.scale if isinstance(method, GenerativeConfig) else None
     patches = find_layout(source.name).build(source, Wanted(method.optical, method.radar, scale))

@@ -27,9 +27,6 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> None:
         network: weights that match no pattern stay as they are.
         patterns: `*` matches any part of a name; a pattern after `!` unfreezes its weights, and of several
             that match, the last counts.
-
-    Raises:
-        InputError: if a pattern matches no weight.
     """
     names = [name for name, _ in network.named_parameters()]
     for pattern in patterns:
@@ -45,15 +42,9 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> None:
 
 
 def add_lora(network: nn.Module, rank: int, *, seed: int) -> None:
-    """Add a product of two small matrices, initially zero, to every frozen linear layer.
+    """Add a product of two matrices, of `rank` from 1, to every linear layer that `freeze` has frozen.
 
-    Args:
-        network: call `freeze` first.
-        rank: of the products, from 1.
-        seed: of the first factors; the second ones are initially 0.
-
-    Raises:
-        InputError: if peft is not installed, or no linear layer is frozen.
+    The first factors follow from `seed`; the second ones are initially 0.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model

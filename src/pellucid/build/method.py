@@ -39,13 +39,7 @@ NETWORK = "text_encoder"
 def build_network(config: Config, spaces: Spaces | None = None, texts: Texts | None = None) -> nn.Module:
     """Return the network that `config.network` names, with random weights.
 
-    Args:
-        config: of the run.
-        spaces: of a generative method; None reads those that the config names.
-        texts: that the network is conditioned on; None: none.
-
-    Raises:
-        InputError: if there is no such network, or a key or size does not fit it.
+    The spaces of a generative method are read where they are not given; `texts` condition it.
     """
     values = dict(config.network)
     name = values.pop("name", None)
@@ -53,9 +47,7 @@ def build_network(config: Config, spaces: Spaces | None = None, texts: Texts | N
         raise InputError(f"network.name is {name!r}, known networks are {', '.join(known_networks())}")
     module = importlib.import_module(f"pellucid.networks.{name}")
     for key, (count, reason) in _channels(config.method, spaces, texts).items():
-        if key not in module.Config.__dataclass_fields__:
-            continue
-        if values.setdefault(key, count) != count:
+        if key in module.Config.__dataclass_fields__ and values.setdefault(key, count) != count:
             raise InputError(f"network.{key} is {values[key]}, but {reason}")
     try:
         return module.build(parse(module.Config, values, where="network"))
@@ -100,27 +92,16 @@ def build_method(config: Config, metadata: Metadata | None = None, parts: Parts 
             left out; None: the sensors' ranges, means unknown.
         parts: autoencoders and text encoder of a saved run; else they are read from the runs that the config
             names.
-
-    Raises:
-        InputError: if the config's parts do not fit together, or an autoencoder or text encoder is missing.
     """
     optical, radar = (metadata.optical, metadata.radar) if metadata else _ranges(config.method)
-    method = _build_method(config, (optical, radar), {} if metadata else build_losses(config), parts)
-    if metadata:
-        method.mean_spectrum, method.mean_colors = metadata.mean_spectrum, metadata.mean_colors
-    return method
-
-
-def _build_method(
-    config: Config, ranges: tuple[ValueRange, ValueRange], losses: Losses, parts: Parts | None
-) -> Method:
-    optical, radar = ranges
+    losses = {} if metadata else build_losses(config)
+    method: Method
     match config.method:
         case ContrastiveConfig():
-            return build_contrastive(config, optical, parts)
+            method = _build_contrastive(config, optical, parts)
         case GenerativeConfig() as options:
             spaces, texts = read_spaces(options, optical, radar, parts), read_texts(options, parts)
-            return Generative(
+            method = Generative(
                 _draw_network(config, spaces, texts),
                 options,
                 optical=optical,
@@ -132,10 +113,18 @@ def _build_method(
             )
         case RegressionConfig() as options:
             network = _draw_network(config)
-            return Regression(network, options, optical=optical, radar=radar, losses=_terms(losses))
+            method = Regression(network, options, optical=optical, radar=radar, losses=_terms(losses))
         case AutoencodingConfig() as options:
-            coder = _as_autoencoder(_draw_network(config), config)
-            return Autoencoding(coder, options, optical=optical, radar=radar, losses=_terms(losses))
+            coder = _draw_network(config)
+            if not isinstance(coder, Autoencoder):
+                raise InputError(
+                    f"network.name is {config.network['name']!r}, which does not encode; method autoencoding "
+                    "needs 'autoencoder'"
+                )
+            method = Autoencoding(coder, options, optical=optical, radar=radar, losses=_terms(losses))
+    if metadata:
+        method.mean_spectrum, method.mean_colors = metadata.mean_spectrum, metadata.mean_colors
+    return method
 
 
 def _draw_network(config: Config, spaces: Spaces | None = None, texts: Texts | None = None) -> nn.Module:
@@ -147,15 +136,6 @@ def _draw_network(config: Config, spaces: Spaces | None = None, texts: Texts | N
 def _terms(losses: Losses) -> dict[str, tuple[float, Loss]]:
     """Return the terms that compare images: all that there are but for a generative method."""
     return {name: (weight, term) for name, (weight, term) in losses.items() if term}
-
-
-def _as_autoencoder(network: nn.Module, config: Config) -> Autoencoder:
-    if not isinstance(network, Autoencoder):
-        raise InputError(
-            f"network.name is {config.network['name']!r}, which does not encode; method autoencoding needs "
-            "'autoencoder'"
-        )
-    return network
 
 
 def _ranges(method: MethodConfig) -> tuple[ValueRange, ValueRange]:
@@ -175,9 +155,6 @@ def load(run_or_name: str | Path, *, device: str = "auto") -> Method:
     Args:
         run_or_name: a run folder, or a name that `pellucid models` lists.
         device: "auto" is the GPU where there is one.
-
-    Raises:
-        InputError: if there is no such run, or its weights do not fit its config.
     """
     folder = find_run(run_or_name)
     config, state, metadata = read_run(folder)
@@ -188,11 +165,7 @@ def load(run_or_name: str | Path, *, device: str = "auto") -> Method:
 
 
 def build_losses(config: Config) -> Losses:
-    """Return weight and function of each loss term whose weight is not 0; `denoise` has no function.
-
-    Raises:
-        InputError: if a term does not fit the method, or lacks what it needs.
-    """
+    """Return weight and function of each loss term whose weight is not 0; `denoise` has no function."""
     method = config.method
     needs = Needs(
         bands=len(method.optical or method.radar),
@@ -204,24 +177,11 @@ def build_losses(config: Config) -> Losses:
     weights = {name: weight for name, weight in config.losses.items() if weight}
     if DENOISE in weights and not isinstance(method, GenerativeConfig):
         raise InputError(f"losses.{DENOISE} is for generative methods, set it to 0 for {method.name}")
-    return {
-        name: (weight, None if name == DENOISE else build_term(name, needs))
-        for name, weight in weights.items()
-    }
+    terms = {name: None if name == DENOISE else build_term(name, needs) for name in weights}
+    return {name: (weight, terms[name]) for name, weight in weights.items()}
 
 
-def build_contrastive(config: Config, optical: ValueRange, parts: Parts | None) -> Contrastive:
-    """Return the method of a text encoder, with random weights.
-
-    Args:
-        config: of the run.
-        optical: bands and value range of the images.
-        parts: with the tokenizer of the texts.
-
-    Raises:
-        InputError: if the config's parts do not fit together.
-        ValueError: if there is no tokenizer.
-    """
+def _build_contrastive(config: Config, optical: ValueRange, parts: Parts | None) -> Contrastive:
     if named := [name for name, weight in config.losses.items() if weight]:
         raise InputError(
             f"losses.{named[0]} compares images, of which a text encoder makes none; leave it out"
@@ -232,11 +192,7 @@ def build_contrastive(config: Config, optical: ValueRange, parts: Parts | None) 
 
 
 def build_text_encoder(config: Config, tokenizer: Tokenizer) -> TextEncoder:
-    """Return the network of a contrastive method, with random weights; it reads a text where that ends.
-
-    Raises:
-        InputError: if a size does not fit the method or the tokenizer.
-    """
+    """Return the network of a contrastive method, with random weights; it reads a text where that ends."""
     bands, end_id = len(text_options(config).optical), tokenizer.end_id
     fixed = {
         "bands": (bands, "number of the method's bands"),
@@ -262,11 +218,7 @@ def text_options(config: Config) -> ContrastiveConfig:
 
 
 def text_sizes(config: Config) -> text_encoder.Config:
-    """Return the sizes of a text encoder that the config names.
-
-    Raises:
-        InputError: if `network` is another network, or has other keys.
-    """
+    """Return the sizes of the text encoder that the config names."""
     values: dict[str, Any] = dict(config.network)
     if (name := values.pop("name", None)) != NETWORK:
         raise InputError(

@@ -1,7 +1,4 @@
-"""Config -> what a generative method needs besides its network: its spaces and its text encoder.
-
-A space is the pixels, or the latents of an autoencoder, in which the network works.
-"""
+"""Config -> what a generative method needs besides its network: its spaces and its text encoder."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -26,7 +23,7 @@ from pellucid.schema import parse
 
 @dataclass(frozen=True)
 class Spaces:
-    """The spaces, pixels or latents, of the optical images and of the radar."""
+    """The spaces in which the network works: pixels, or the latents of an autoencoder."""
 
     optical: Pixels | Latents
     sar: Pixels | Latents
@@ -34,14 +31,7 @@ class Spaces:
 
 @dataclass(frozen=True)
 class Parts:
-    """The autoencoders and the text encoder of a saved run.
-
-    Attributes:
-        autoencoders: the config's `network` entry of each, by what it encodes.
-        state: all weights of the run.
-        text: the config's `network` entry of the text encoder.
-        tokenizer: of the text encoder.
-    """
+    """The autoencoders and the text encoder of a saved run: entries as in `Metadata`, and all its weights."""
 
     autoencoders: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     state: Mapping[str, Tensor] = field(default_factory=dict)
@@ -50,11 +40,7 @@ class Parts:
 
 
 def read_parts(folder: Path, state: Mapping[str, Tensor], metadata: Metadata) -> Parts:
-    """Return the parts of the run in a folder, of which `read_run` gave weights and metadata.
-
-    Raises:
-        InputError: if it has a text encoder, and the tokenizer is missing or another one.
-    """
+    """Return the parts of the run in a folder, of which `read_run` gave weights and metadata."""
     tokenizer = None if metadata.tokenizer is None else check_tokenizer(folder, metadata)
     return Parts(metadata.autoencoders, state, metadata.text, tokenizer)
 
@@ -62,17 +48,7 @@ def read_parts(folder: Path, state: Mapping[str, Tensor], metadata: Metadata) ->
 def read_spaces(
     options: GenerativeConfig, optical: ValueRange, radar: ValueRange, parts: Parts | None = None
 ) -> Spaces:
-    """Return the spaces that the config names.
-
-    Args:
-        options: of the method.
-        optical: bands and value range of the images.
-        radar: polarisations and value range of the backscatter.
-        parts: of a saved run; an autoencoder that it lacks is read from the run that the config names.
-
-    Raises:
-        InputError: if an autoencoder is missing or of something else, or they do not fit together.
-    """
+    """Return the spaces that the config names; an autoencoder that `parts` lack is read from its own run."""
     parts, named = parts or Parts(), options.space
     first = _space("optical", named.optical, optical, parts)
     shared = first.coder if isinstance(first, Latents) and named.sar == named.optical else None
@@ -88,12 +64,7 @@ def read_spaces(
 def read_texts(options: GenerativeConfig, parts: Parts | None = None) -> Texts | None:
     """Return the text encoder that the config names, with its tokenizer; None if it names none.
 
-    Args:
-        options: of the method.
-        parts: of a saved run; what it lacks is read from the run that the config names.
-
-    Raises:
-        InputError: if there is no such run, it has no text encoder, or its tokenizer is missing or another.
+    It is read from its own run if `parts` lack it.
     """
     if not options.text:
         return None
@@ -159,9 +130,6 @@ def read_autoencoder(run: str) -> Autoencoding:
     Args:
         run: folder, or name of a model that ships: of an autoencoder, or of what works in the latents of one,
             whose own for optical images is taken; or a folder of diffusers, of pictures in colour.
-
-    Raises:
-        InputError: if there is no such run, or there is no autoencoder in it.
     """
     if is_pretrained(Path(run)):
         found, weights = pretrained.read_autoencoder(Path(run))

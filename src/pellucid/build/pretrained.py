@@ -1,12 +1,12 @@
-"""Published networks in folders of diffusers and transformers: our config, and the weights that fit it.
+"""Published networks in folders of diffusers and transformers: our config, and its weights in float32.
 
-Weights are float32.
+A folder holds a whole model or one part of it, with weights as safetensors.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from pellucid.build.weights_file import match, read_state_dict
 from pellucid.errors import InputError
 from pellucid.networks import autoencoder, text_encoder, text_unet
 from pellucid.networks.autoencoder import LATENT_SCALE
+
+T = TypeVar("T")
 
 # Where each part lies in a model folder of diffusers.
 UNET, AUTOENCODER, TEXT_ENCODER = "unet", "vae", "text_encoder"
@@ -43,24 +45,16 @@ def read_unet(folder: Path) -> tuple[text_unet.Config, dict[str, Tensor]]:
     """Return a U-Net of Stable Diffusion 1 or 2, whose input is noised latents without radar.
 
     `text_unet.widen_input` adds input channels for the radar.
-
-    Args:
-        folder: of the whole model, or of the U-Net; in diffusers' format, with its weights as safetensors.
-
-    Raises:
-        InputError: if there is none, it cannot be read, or it is of another kind.
     """
     folder = _part(folder, UNET)
     values = _read_config(folder, "UNet2DConditionModel")
     weights = {f"unet.{name}": value for name, value in _read_weights(folder).items()}
-    try:
-        config = _unet_config(values)
-        network = _on_meta(text_unet, config)
-    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
-        raise InputError(f"the U-Net in {folder} is none of Stable Diffusion 1 or 2 ({error})") from error
+    failure = f"the U-Net in {folder} is none of Stable Diffusion 1 or 2"
+    config, network = _build_on_meta(text_unet, _unet_config, values, failure)
     ours: Any = network.unet
     for name, value in values.items():
-        if name in ours.config and name not in _UNET_FREE and not _same(value, ours.config[name]):
+        found = tuple(value) if isinstance(value, list) else value
+        if name in ours.config and name not in _UNET_FREE and found != ours.config[name]:
             raise InputError(
                 f"the U-Net in {folder} has {name} = {value}, only {ours.config[name]} is known; "
                 "give a model of Stable Diffusion 1 or 2"
@@ -69,22 +63,12 @@ def read_unet(folder: Path) -> tuple[text_unet.Config, dict[str, Tensor]]:
 
 
 def read_autoencoder(folder: Path) -> tuple[autoencoder.Config, dict[str, Tensor]]:
-    """Return an autoencoder of Stable Diffusion, with the scale of its latents.
-
-    Args:
-        folder: of the whole model, or of the autoencoder; in diffusers' format, with safetensors.
-
-    Raises:
-        InputError: if there is none, it cannot be read, or it is of another kind.
-    """
+    """Return an autoencoder of Stable Diffusion, with the scale of its latents."""
     folder = _part(folder, AUTOENCODER)
     values = _read_config(folder, "AutoencoderKL")
     weights = {_renamed(name): value for name, value in _read_weights(folder).items()}
-    try:
-        config = _autoencoder_config(values)
-        network = _on_meta(autoencoder, config)
-    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
-        raise InputError(f"the autoencoder in {folder} is none of Stable Diffusion ({error})") from error
+    failure = f"the autoencoder in {folder} is none of Stable Diffusion"
+    config, network = _build_on_meta(autoencoder, _autoencoder_config, values, failure)
     one = torch.ones(config.latent_channels)
     constants = {
         "scale": values.get("scaling_factor", LATENT_SCALE) * one,
@@ -95,21 +79,12 @@ def read_autoencoder(folder: Path) -> tuple[autoencoder.Config, dict[str, Tensor
 
 
 def read_text_encoder(folder: Path) -> tuple[text_encoder.Config, dict[str, Tensor]]:
-    """Return the text encoder of a CLIP, without its image encoder.
-
-    Args:
-        folder: of a model of diffusers, of its text encoder, or of a CLIP of transformers; with safetensors.
-
-    Raises:
-        InputError: if there is none, it cannot be read, or it is of another kind.
-    """
+    """Return the text encoder of a CLIP, without its image encoder."""
     folder = _part(folder, TEXT_ENCODER)
     values = _read_config(folder, "CLIPModel", "CLIPTextModel", "CLIPTextModelWithProjection")
-    try:
-        config = _text_config(values.get("text_config", values))
-        network = _on_meta(text_encoder, config)
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"the text encoder in {folder} is no CLIP that is known ({error})") from error
+    failure = f"the text encoder in {folder} is no CLIP that is known"
+    sizes = values.get("text_config", values)
+    config, network = _build_on_meta(text_encoder, _text_config, sizes, failure)
     kept = ("embeddings.token_", "embeddings.position_embedding", "encoder.", "final_layer_norm.")
     weights = {
         f"text.{short}": value
@@ -209,15 +184,18 @@ def _renamed(name: str) -> str:
     return f"{before}.{_RENAMED[last]}.{kind}" if ".attentions." in head and last in _RENAMED else name
 
 
-def _on_meta(module: Any, config: Any) -> nn.Module:
-    with torch.device("meta"):
-        return module.build(config)
+def _build_on_meta(
+    module: Any, translate: Callable[[Mapping[str, Any]], T], values: Mapping[str, Any], failure: str
+) -> tuple[T, nn.Module]:
+    """Return our config of theirs and its network without weights; an error begins with `failure`."""
+    try:
+        config = translate(values)
+        with torch.device("meta"):
+            return config, module.build(config)
+    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        raise InputError(f"{failure} ({error})") from error
 
 
 def _matched(weights: dict[str, Tensor], network: nn.Module, folder: Path) -> dict[str, Tensor]:
     way_out = "download the model again, or take one of Stable Diffusion 1 or 2"
     return match(weights, network, f"the weights in {folder}", way_out=way_out)
-
-
-def _same(found: Any, ours: Any) -> bool:
-    return (tuple(found) if isinstance(found, list) else found) == ours

@@ -6,7 +6,7 @@ A run with a text encoder also holds its tokenizer.json, whose SHA-256 is in the
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pellucid.build.fine_tuning import plain_state
 from pellucid.config import Config, load_config, save_config
-from pellucid.data.files import write_atomically
+from pellucid.data.files import write_atomically, write_text
 from pellucid.data.ranges import PICTURE, ValueRange
 from pellucid.data.tokenizer import TOKENIZER, Tokenizer, read_tokenizer
 from pellucid.errors import InputError
@@ -38,12 +38,10 @@ class Metadata:
     """What the weights need to be used, saved in their file.
 
     Attributes:
-        optical: bands and value range of the images.
-        radar: polarisations and value range of the backscatter.
         mean_spectrum: the training set's mean per optical band, in [0, 1].
+        mean_colors: the same per prompt, and of the whole training set under ""; for colorized radar.
         autoencoders: config's `network` entry of each autoencoder whose weights are in the file, by what it
             encodes, "optical" or "sar".
-        mean_colors: the same per prompt, and of the whole training set under ""; for colorized radar.
         tokenizer: SHA-256 of tokenizer.json, if the run has a text encoder.
         text: config's `network` entry of the text encoder whose weights are in the file.
     """
@@ -66,56 +64,40 @@ def save_run(
     metrics: dict[str, Any] | None = None,
     half: bool = False,
 ) -> None:
-    """Write the run folder; each file appears whole or not at all.
+    """Write the run folder; each file appears whole or not at all, and replaces that of an earlier run.
 
     Args:
-        folder: made where it is missing; files of an earlier run are replaced.
+        folder: made where it is missing.
         config: complete, as the method was built.
         method: its network is saved, with the autoencoders, text encoder and tokenizer that it needs.
         card: text of card.md, where given.
         metrics: figures of metrics.json, where given; plain numbers, lists and dictionaries.
-        half: save the weights in half precision, for a file half as large.
-
-    Raises:
-        InputError: if the folder cannot be written.
+        half: save the weights in half precision.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / CONFIG, lambda path: save_config(config, path))
-        tokenizer = method.tokenizer
-        if tokenizer is not None:
-            text = tokenizer.to_json()
-            write_atomically(folder / TOKENIZER, lambda path: _write(path, text))
+        if method.tokenizer is not None:
+            write_text(folder / TOKENIZER, method.tokenizer.to_json())
         _save_weights(folder / WEIGHTS, method, half=half)
         if card is not None:
-            write_atomically(folder / CARD, lambda path: _write(path, card))
+            write_text(folder / CARD, card)
         if metrics is not None:
-            figures = json.dumps(metrics, indent=2) + "\n"
-            write_atomically(folder / METRICS, lambda path: _write(path, figures))
+            write_text(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot write the run {folder} ({reason}), choose another folder") from error
 
 
 def read_run(folder: Path) -> tuple[Config, dict[str, Tensor], Metadata]:
-    """Return config, weights (float32 where they are floating) and metadata of a run folder.
-
-    `part_of` takes the weights of the network, or of what it needs, from all of them.
-
-    Raises:
-        InputError: if a file is missing or damaged.
-    """
+    """Return config, weights (see `part_of`; float32 where they are floating) and metadata of a run."""
     config, metadata = read_metadata(folder)
     with _open_weights(folder) as file:
         return config, {name: _single(file.get_tensor(name)) for name in file.keys()}, metadata  # noqa: SIM118
 
 
 def read_metadata(folder: Path) -> tuple[Config, Metadata]:
-    """Return config and metadata of a run folder, without reading its weights.
-
-    Raises:
-        InputError: if a file is missing or damaged.
-    """
+    """Return config and metadata of a run folder, without reading its weights."""
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise InputError(f"{folder} is no run folder, it needs {CONFIG} and {WEIGHTS}")
     config = load_config(folder / CONFIG)
@@ -149,15 +131,7 @@ def _open_weights(folder: Path) -> Iterator[Any]:
 
 
 def check_tokenizer(folder: Path, metadata: Metadata) -> Tokenizer:
-    """Return the tokenizer of a run folder: the one that the weights were trained with, and no other.
-
-    Args:
-        folder: of the run.
-        metadata: of the run, as `read_metadata` gives them.
-
-    Raises:
-        InputError: if the run has no tokenizer, or the file is missing, damaged or another one.
-    """
+    """Return the tokenizer of a run folder: the one that the weights were trained with, and no other."""
     path = folder / TOKENIZER
     if metadata.tokenizer is None:
         raise InputError(f"{folder} has no text encoder; name the run of a text encoder or a colorizer")
@@ -185,11 +159,7 @@ def part_of(state: Mapping[str, Tensor], prefix: str | None = None) -> dict[str,
 
 
 def find_run(name_or_path: str | Path) -> Path:
-    """Return the run folder of a path, or of the name of a model that ships with the package.
-
-    Raises:
-        InputError: listing the known names, if it is neither.
-    """
+    """Return the run folder of a path, or of the name of a model that ships with the package."""
     for folder in (Path(name_or_path), SHIPPED / name_or_path):
         if (folder / WEIGHTS).is_file():
             return folder
@@ -204,22 +174,6 @@ def shipped_runs() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in SHIPPED.glob(f"*/{WEIGHTS}")))
 
 
-def find_shipped(serves: Callable[[Any], bool], wanted: str) -> str:
-    """Return the name of the first model that ships and whose config's `method` serves.
-
-    Args:
-        serves: whether a config's `method` is of the wanted kind.
-        wanted: what such a model does, for the message.
-
-    Raises:
-        InputError: if no model does.
-    """
-    for name, method in _shipped_methods().items():
-        if serves(method):
-            return name
-    raise InputError(f"no model that ships {wanted}; name a run with --model")
-
-
 def _shipped_methods() -> dict[str, Any]:
     return {name: load_config(SHIPPED / name / CONFIG).method for name in shipped_runs()}
 
@@ -227,20 +181,20 @@ def _shipped_methods() -> dict[str, Any]:
 def find_upscaler(factor: int | None = None) -> str:
     """Return the name of a model that ships and enlarges slices by `factor`; None: by any."""
     scales = {name: getattr(method, "scale", 1) for name, method in _shipped_methods().items()}
+    for name, scale in scales.items():
+        if scale > 1 and factor in (None, scale):
+            return name
     known = ", ".join(f"{name} ({scale} times)" for name, scale in scales.items() if scale > 1) or "none"
     wanted = "enlarges slices" if factor is None else f"enlarges slices {factor} times"
-    factors = {scale for scale in scales.values() if scale > 1 and factor in (None, scale)}
-    return find_shipped(
-        lambda method: getattr(method, "scale", 1) in factors, f"{wanted} (those that enlarge: {known})"
-    )
+    raise InputError(f"no model that ships {wanted} (those that enlarge: {known}); name a run with --model")
 
 
 def find_colorizer() -> str:
     """Return the name of a model that ships and turns radar into pictures in colour."""
-    return find_shipped(
-        lambda method: method.optical == PICTURE.bands and bool(method.radar),
-        "turns radar into pictures in colour",
-    )
+    for name, method in _shipped_methods().items():
+        if method.optical == PICTURE.bands and method.radar:
+            return name
+    raise InputError("no model that ships turns radar into pictures in colour; name a run with --model")
 
 
 def describe(folder: Path) -> tuple[str, str, str]:
@@ -251,14 +205,23 @@ def describe(folder: Path) -> tuple[str, str, str]:
 
 
 def _save_weights(path: Path, method: Method, *, half: bool) -> None:
-    autoencoders = method.autoencoders
-    tokenizer = method.tokenizer
-    text = method.text_encoder
+    metadata: dict[str, Any] = {
+        "optical": dataclasses.asdict(method.optical),
+        "radar": dataclasses.asdict(method.radar),
+        "mean_spectrum": method.mean_spectrum,
+    }
     weights = plain_state(method.network)
+    if autoencoders := method.autoencoders:
+        metadata["autoencoders"] = {kind: _entry(network) for kind, network in autoencoders.items()}
     for kind, network in autoencoders.items():
         weights |= network.state_dict(prefix=f"{AUTOENCODERS}{kind}.")
-    if text is not None:
+    if (text := method.text_encoder) is not None:
+        metadata["text"] = _entry(text)
         weights |= text.state_dict(prefix=TEXT)
+    if method.mean_colors is not None:
+        metadata["mean_colors"] = dict(method.mean_colors)
+    if method.tokenizer is not None:
+        metadata["tokenizer"] = _digest(method.tokenizer.to_json())
     state = {
         # A channels-last tensor cannot be stored, and two names may share one tensor: hence the copies.
         name: tensor.detach()
@@ -266,21 +229,8 @@ def _save_weights(path: Path, method: Method, *, half: bool) -> None:
         .clone(memory_format=torch.contiguous_format)
         for name, tensor in weights.items()
     }
-    metadata = {
-        "optical": json.dumps(dataclasses.asdict(method.optical)),
-        "radar": json.dumps(dataclasses.asdict(method.radar)),
-        "mean_spectrum": json.dumps(method.mean_spectrum),
-    }
-    if autoencoders:
-        entries = {kind: _entry(network) for kind, network in autoencoders.items()}
-        metadata["autoencoders"] = json.dumps(entries)
-    if text is not None:
-        metadata["text"] = json.dumps(_entry(text))
-    if method.mean_colors is not None:
-        metadata["mean_colors"] = json.dumps(dict(method.mean_colors))
-    if tokenizer is not None:
-        metadata["tokenizer"] = json.dumps(_digest(tokenizer.to_json()))
-    write_atomically(path, lambda partial: save_file(state, partial, metadata))
+    texts = {name: json.dumps(value) for name, value in metadata.items()}
+    write_atomically(path, lambda partial: save_file(state, partial, texts))
     with safe_open(path, framework="pt") as file:
         for name, tensor in state.items():
             if not torch.equal(file.get_tensor(name), tensor):
@@ -289,17 +239,12 @@ def _save_weights(path: Path, method: Method, *, half: bool) -> None:
 
 def _entry(network: nn.Module) -> dict[str, Any]:
     """Return the config's `network` entry that builds the same network."""
-    name = type(network).__module__.rpartition(".")[2]
     config: Any = network.config
-    return {"name": name, **dataclasses.asdict(config)}
+    return {"name": type(network).__module__.rpartition(".")[2], **dataclasses.asdict(config)}
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _single(tensor: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """What training starts from: weights of another model, and which of the network's weights are trained."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,26 +17,20 @@ from pellucid.networks.text_encoder import TextEncoder
 from pellucid.networks.text_unet import INPUT, TextUNet, widen_input
 
 State: TypeAlias = dict[str, Tensor]
-# Keys of configs in which the weights may differ: parts that are new in ours, or do not change the result.
-FREE = {
-    TextUNet: ("sar_channels", "checkpointing"),
-    Autoencoder: ("checkpointing",),
-    TextEncoder: ("bands", "image_width", "features"),
+
+# How published weights of a network are read, and the keys of its config in which they may differ: parts that
+# are new in ours, or do not change the result.
+PUBLISHED: dict[type[nn.Module], tuple[Callable[[Path], tuple[Any, State]], tuple[str, ...]]] = {
+    TextUNet: (read_unet, ("sar_channels", "checkpointing")),
+    Autoencoder: (read_autoencoder, ("checkpointing",)),
+    TextEncoder: (read_text_encoder, ("bands", "image_width", "features")),
 }
 # Properties that are compared in place of keys whose values can be written in several ways.
 MEANINGS = {"num_heads": "heads", "attention_resolutions": "attends"}
 
 
 def prepare_network(network: nn.Module, options: TrainConfig) -> None:
-    """Load the weights that training starts from, and freeze those that it does not change.
-
-    Args:
-        network: as built, with random weights.
-        options: `init_from`, `freeze` and `lora_rank` are used.
-
-    Raises:
-        InputError: if the weights are missing or do not fit the network, or a pattern of `freeze` does not.
-    """
+    """Load the weights that training starts from, and freeze those that it does not change."""
     if options.init_from:
         load_start(network, options.init_from)
     freeze(network, options.freeze)
@@ -53,23 +48,16 @@ def load_start(network: nn.Module, source: str) -> None:
 
     Input channels that the weights of a `text_unet` lack start with zero weights. The image encoder of a
     `text_encoder`, if the weights have none, keeps random ones.
-
-    Raises:
-        InputError: if there are none there, or they do not fit the network.
     """
     if is_pretrained(Path(source)):
-        load_weights(network, _pretrained(network, Path(source)), source)
+        state = _pretrained(network, Path(source))
     else:
-        _, state, _ = read_run(find_run(source))
-        load_weights(network, _widened(network, part_of(state)), source)
+        state = part_of(read_run(find_run(source))[1])
+    load_weights(network, _widened(network, state), source)
 
 
 def load_weights(network: nn.Module, state: State, source: str | Path) -> None:
-    """Load the weights of `source`.
-
-    Raises:
-        InputError: if they do not fit the network.
-    """
+    """Load the weights of `source`, which must fit the network."""
     where = f"the weights of {source} do not fit the network of the config"
     way_out = "set its sizes to those of the weights, or name other weights"
     network.load_state_dict(match(state, network, where, way_out=way_out))
@@ -77,33 +65,22 @@ def load_weights(network: nn.Module, state: State, source: str | Path) -> None:
 
 def _pretrained(network: nn.Module, folder: Path) -> State:
     """Return weights for the network from a published folder; the network's own where it has none."""
-    match network:
-        case TextUNet():
-            config, state = read_unet(folder)
-            _check_sizes(network, config, folder)
-            return _widened(network, state)
-        case Autoencoder():
-            found, state = read_autoencoder(folder)
-            _check_sizes(network, found, folder)
-            return state
-        case TextEncoder():
-            sizes, state = read_text_encoder(folder)
-            _check_sizes(network, sizes, folder)
-            return {**network.state_dict(), **state}
-    raise InputError(
-        f"train.init_from: {folder} is a folder of diffusers or transformers, which only the networks "
-        "text_unet, autoencoder and text_encoder can start from; name a run"
-    )
+    if type(network) not in PUBLISHED:
+        raise InputError(
+            f"train.init_from: {folder} is a folder of diffusers or transformers, which only the networks "
+            "text_unet, autoencoder and text_encoder can start from; name a run"
+        )
+    read, free = PUBLISHED[type(network)]
+    config, state = read(folder)
+    _check_sizes(network, config, folder, free)
+    return {**network.state_dict(), **state} if isinstance(network, TextEncoder) else state
 
 
-def _check_sizes(network: Any, found: Any, folder: Path) -> None:
-    """Refuse weights whose sizes differ from the network's."""
+def _check_sizes(network: Any, found: Any, folder: Path, free: tuple[str, ...]) -> None:
     for key, value in vars(found).items():
-        if key not in FREE[type(network)] and _meaning(network.config, key) != _meaning(found, key):
-            ours = getattr(network.config, key)
-            raise InputError(
-                f"network.{key} is {ours!r}, but the weights in {folder} have {value!r}; set it so"
-            )
+        if key not in free and _meaning(network.config, key) != _meaning(found, key):
+            ours = f"network.{key} is {getattr(network.config, key)!r}"
+            raise InputError(f"{ours}, but the weights in {folder} have {value!r}; set it so")
 
 
 def _meaning(config: Any, key: str) -> Any:

@@ -31,9 +31,6 @@ def read_state_dict(source: Path | str) -> dict[str, Tensor]:
     Args:
         source: .pth, .pt or .safetensors; as text also an http, https or file URL of one, which is fetched
             once into the folder of torch.hub (`TORCH_HOME`).
-
-    Raises:
-        InputError: if it cannot be fetched or read, or holds no state dict or numbers that are not finite.
     """
     is_url = isinstance(source, str) and "://" in source
     path = Path(urlsplit(str(source)).path) if is_url else Path(source)
@@ -47,7 +44,14 @@ def _read_fetched(url: str, name: str) -> dict[str, Tensor]:
     kept = Path(torch.hub.get_dir()) / "checkpoints" / name
     if kept.is_file():
         return read_state_dict(kept)
-    _fetch(url, kept)
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(kept), progress=sys.stderr.isatty())
+    except (OSError, ValueError, HTTPException) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise InputError(
+            f"cannot download {url} to {kept.parent} ({reason}), check the URL or name a file on this machine"
+        ) from error
     try:
         return read_state_dict(kept)
     except InputError:
@@ -55,20 +59,7 @@ def _read_fetched(url: str, name: str) -> dict[str, Tensor]:
         raise
 
 
-def _fetch(url: str, path: Path) -> None:
-    """Download to a temporary name beside `path`, then rename."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), progress=sys.stderr.isatty())
-    except (OSError, ValueError, HTTPException) as error:
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        raise InputError(
-            f"cannot download {url} to {path.parent} ({reason}), check the URL or name a file on this machine"
-        ) from error
-
-
 def _read(path: Path) -> Any:
-    """Return what the file holds."""
     if not path.is_file():
         raise InputError(f"{path} is no file, check the path")
     try:
@@ -89,12 +80,8 @@ def _read(path: Path) -> Any:
 
 
 def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
-    """Return the tensors by name, without what training wrapped around them."""
-    found = content
-    for holder in HOLDERS:
-        if isinstance(content, Mapping) and isinstance(content.get(holder), Mapping):
-            found = content[holder]
-            break
+    held = [content.get(holder) for holder in HOLDERS] if isinstance(content, Mapping) else []
+    found = next((each for each in held if isinstance(each, Mapping)), content)
     if not isinstance(found, Mapping) or not found or not all(isinstance(v, Tensor) for v in found.values()):
         raise InputError(f"{path} holds no state dict, neither bare nor under {', '.join(HOLDERS)}; save one")
     broken = next((name for name, value in found.items() if not value.isfinite().all()), None)
@@ -109,14 +96,8 @@ def match(
 ) -> dict[str, Tensor]:
     """Return the weights, after checking that they have the names and shapes of the network's.
 
-    Args:
-        found: weights by name.
-        network: may be on the meta device.
-        where: whose weights they are; the message begins with it.
-        way_out: what the user can do; the message ends with it.
-
-    Raises:
-        InputError: naming the first weight that is missing, of another shape, or unknown to the network.
+    The error names the first that does not, after `where`, whose weights they are, and before `way_out`. The
+    network may be on the meta device.
     """
     expected = network.state_dict()
     faults = [f"{name} is missing" for name in expected if name not in found]
@@ -132,25 +113,14 @@ def match(
 
 
 def load_vgg19(source: Path | str) -> Vgg:
-    """Return VGG19 up to conv5_1 and its ReLU.
-
-    Args:
-        source: torchvision's weights, .pth, .pt or .safetensors, as path or URL; its classifier is ignored.
-
-    Raises:
-        InputError: if it cannot be fetched or read, or is no VGG19.
-    """
+    """Return VGG19 up to conv5_1 and its ReLU, from torchvision's weights as `read_state_dict` takes them."""
     return _load_vgg(VGG19, VGG19_TAPS, source, "VGG19")
 
 
 def load_lpips(vgg16: Path | str) -> Lpips:
     """Return LPIPS, with the authors' linear layers, version 0.1, that torchmetrics carries.
 
-    Args:
-        vgg16: torchvision's weights of VGG16, .pth, .pt or .safetensors, as path or URL.
-
-    Raises:
-        InputError: if it cannot be fetched or read, or is no VGG16.
+    Its VGG16 has torchvision's weights, as `read_state_dict` takes them.
     """
     import torchmetrics.functional.image
 

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,14 +61,7 @@ def check_folder(
 ) -> Report:
     """Return what a folder of data holds, and what is wrong with it.
 
-    Args:
-        folder: in any known layout.
-        options: see `CheckOptions`.
-        sheet_path: picture of some of the samples, to be written.
-        progress: called with (samples done, samples).
-
-    Raises:
-        InputError: if there is no such folder, its layout is not known, or the sheet cannot be written.
+    `sheet_path` gets a picture of some samples, and `progress` is called with (samples done, samples).
     """
     options = options or CheckOptions()
     if sheet_path is not None:
@@ -109,22 +103,21 @@ def _list_samples(folder: Path, options: CheckOptions) -> tuple[str, Listing]:
 def _keys(kind: str, options: CheckOptions) -> dict[str, object]:
     """Return the keys of a layout's config that are given; options of other layouts are refused."""
     fields = {name: layout.Config.model_fields for name, layout in folder_layouts().items()}
-    given = {option: getattr(options, option) for option in KEYS if getattr(options, option)}
-    for option in given:
-        kinds = [name for name, known in fields.items() if KEYS[option] in known]
-        if kind not in kinds:
-            raise InputError(
-                f"--{option} is for {' and '.join(kinds)}, this folder is of {kind}; leave it out"
-            )
-    seed = {"seed": options.seed} if "seed" in fields[kind] else {}
-    return {**seed, **{KEYS[option]: value for option, value in given.items()}}
+    keys: dict[str, object] = {"seed": options.seed} if "seed" in fields[kind] else {}
+    for option, key in KEYS.items():
+        if value := getattr(options, option):
+            kinds = [name for name, known in fields.items() if key in known]
+            if kind not in kinds:
+                suited = " and ".join(kinds)
+                raise InputError(f"--{option} is for {suited}, this folder is of {kind}; leave it out")
+            keys[key] = value
+    return keys
 
 
 def _spread(samples: Sequence[CheckedSample], limit: int) -> list[CheckedSample]:
     """Return at most `limit` samples, spread evenly; all of them for 0."""
-    if not limit or limit >= len(samples):
-        return list(samples)
-    return [samples[i] for i in spread(limit, len(samples))]
+    number = min(limit or len(samples), len(samples))
+    return [samples[i] for i in spread(number, len(samples))]
 
 
 def _find_missing(sample: CheckedSample) -> Iterator[Problem]:
@@ -169,23 +162,20 @@ def _compare(sample: CheckedSample, facts: Mapping[str, Facts]) -> Iterator[Prob
         text = f"the images of {sample.key} differ: {sizes}"
         yield Problem("different sizes", text, sample.key, is_fatal=True)
         return
-    grids = [(role, image.grid) for role, image in facts.items() if image.grid and image.grid.crs]
+    grids = [(role, grid) for role, image in facts.items() if (grid := image.grid) and grid.crs]
     for role, grid in grids[1:]:
         first, reference = grids[0]
-        if reference is not None and grid is not None and not grid.matches(reference):
+        if not grid.matches(reference):
             text = f"{sample.key}: {first} lies on {reference}, {role} on {grid}"
             yield Problem("different grids", text, sample.key)
 
 
 def _find_odd_sizes(listing: Listing, read: Sequence[Read]) -> Iterator[Problem]:
-    if not listing.is_uniform:
-        return
     sizes = {sample.key: next(iter(facts.values())).size for sample, facts in read if facts}
     usual = next(iter(count(sizes.values())), "")
-    for key, size in sizes.items():
+    for key, size in sizes.items() if listing.is_uniform else ():
         if size != usual:
-            text = f"{key} has {size} pixels, most have {usual}"
-            yield Problem("other size", text, key)
+            yield Problem("other size", f"{key} has {size} pixels, most have {usual}", key)
 
 
 def _find_odd_scales(read: Sequence[Read]) -> Iterator[Problem]:
@@ -200,37 +190,34 @@ def _find_odd_scales(read: Sequence[Read]) -> Iterator[Problem]:
     usual = Counter(scales.values()).most_common(1)[0][0]
     for key, (down, across) in scales.items():
         if down != across or down % 1 or (down, across) != usual:
-            text = (
-                f"{key} is {down:.3g} x {across:.3g} times larger than its partner, most are {usual[0]:.3g}"
-            )
+            larger = f"{down:.3g} x {across:.3g} times larger than its partner"
+            text = f"{key} is {larger}, most are {usual[0]:.3g}"
             yield Problem("other scale", text, key, is_fatal=True)
 
 
 def _report(
     folder: Path, kind: str, listing: Listing, read: Sequence[Read], problems: tuple[Problem, ...]
 ) -> Report:
-    by_role: dict[str, list[Facts]] = {}
-    for _, facts in read:
-        for role, image in facts.items():
-            by_role.setdefault(role, []).append(image)
-    words = list(dict.fromkeys(name for sample in listing.samples for name in sample.words))
+    samples = listing.samples
+    roles = dict.fromkeys(role for _, facts in read for role in facts)
+    words = dict.fromkeys(name for sample in samples for name in sample.words)
     unusable = {problem.key for problem in problems if problem.is_fatal and problem.key}
     splits = {
-        split: tuple(dict.fromkeys(s.group for s in listing.samples if s.split == split))
+        split or "no split": [sample.group for sample in samples if sample.split == split]
         for split in (*SPLITS, "")
-        if listing.split_by and any(s.split == split for s in listing.samples)
+        if listing.split_by and any(sample.split == split for sample in samples)
     }
     return Report(
         folder=folder,
         kind=kind,
-        num_samples=len(listing.samples),
+        num_samples=len(samples),
         num_read=len(read),
-        num_unusable=sum(sample.key in unusable for sample in listing.samples),
-        num_places=len({sample.group for sample in listing.samples}),
-        images=tuple(Summary.of(role, images) for role, images in by_role.items()),
-        counts={name: count(sample.words.get(name, "") for sample in listing.samples) for name in words},
-        splits={split or "no split": places for split, places in splits.items()},
-        split_sizes={split or "no split": sum(s.split == split for s in listing.samples) for split in splits},
+        num_unusable=sum(sample.key in unusable for sample in samples),
+        num_places=len({sample.group for sample in samples}),
+        images=tuple(Summary.of(role, [facts[role] for _, facts in read if role in facts]) for role in roles),
+        counts={name: count(sample.words.get(name, "") for sample in samples) for name in words},
+        splits={split: tuple(dict.fromkeys(places)) for split, places in splits.items()},
+        split_sizes={split: len(places) for split, places in splits.items()},
         split_by=listing.split_by,
         problems=problems,
     )
@@ -241,8 +228,7 @@ def _draw_sheet(
 ) -> None:
     """Write a picture of samples, a row each, with what is wrong with them."""
     roles = list(dict.fromkeys(image.role for sample in samples for image in sample.images))
-    rows: list[list[np.ndarray]] = []
-    captions: list[str] = []
+    rows, captions = [], []
     for sample in samples:
         images = {image.role: image for image in sample.images}
         rows.append([_draw(images.get(role), bands) for role in roles])
@@ -250,10 +236,8 @@ def _draw_sheet(
         words = [sample.key, sample.split, ", ".join(kinds), sample.words.get("prompt", "")]
         captions.append("   ".join(word for word in words if word))
     height = math.ceil(len(rows) / max(1, SHEET_COLUMNS // len(roles)))
-    parts = [
-        sheet(rows[i : i + height], roles, captions[i : i + height], side=PANEL)
-        for i in range(0, len(rows), height)
-    ]
+    starts = range(0, len(rows), height)
+    parts = [sheet(rows[i : i + height], roles, captions[i : i + height], side=PANEL) for i in starts]
     canvas = Image.new("RGB", (sum(part.width for part in parts), parts[0].height), "white")
     for i, part in enumerate(parts):
         canvas.paste(part, (sum(each.width for each in parts[:i]), 0))
@@ -262,9 +246,7 @@ def _draw_sheet(
 
 def _draw(image: ImageFile | None, bands: tuple[str, ...]) -> np.ndarray:
     """Return the picture of an image, or a grey panel where there is none that can be read."""
-    try:
+    with suppress(InputError):  # the report says why
         if image is not None:
             return draw(image, bands)
-    except InputError:
-        pass  # the report says why
     return np.full((PANEL, PANEL, 3), NO_DATA, dtype=np.uint8)

@@ -39,14 +39,10 @@ class Facts:
     """What an image holds.
 
     Attributes:
-        height: rows.
-        width: columns.
         bands: names, in the order of the other entries by band.
         dtype: of the stored values.
-        unit: of the following: reflectance, dB, or "full scale".
-        low: lowest value by band; NaN where all is missing.
-        mean: likewise.
-        high: likewise.
+        unit: of `low`, `mean` and `high`: reflectance, dB, or "full scale".
+        low: lowest value by band, as `mean` and `high` are; NaN where all is missing.
         missing: share of the pixels that hold no data.
         cloud: share of the pixels with data that are cloudy; NaN where that is not known.
         digest: of the pixels; equal for the same image in another file.
@@ -82,27 +78,17 @@ class Facts:
 def read_facts(image: ImageFile, bands: tuple[str, ...] = ()) -> Facts:
     """Return what an image holds; every pixel is read.
 
-    Args:
-        image: the file.
-        bands: that an optical scene must have; none: those that it has.
-
-    Raises:
-        InputError: if it cannot be read in its form.
+    `bands` are those that an optical scene must have; none: those that it has.
     """
     if image.form == "optical":
         return _read_optical(image.path, bands, image.role)
     if image.form == "radar":
         return _read_radar(image.path)
-    stored = _read_stored(image)
-    return _describe(image, stored)
+    return _describe(image, _read_stored(image))
 
 
 def draw(image: ImageFile, bands: tuple[str, ...] = ()) -> NDArray[np.uint8]:
-    """Return (H, W, 3) uint8 of an image, large ones decimated.
-
-    Raises:
-        InputError: see `read_facts`.
-    """
+    """Return (H, W, 3) uint8 of an image, large ones decimated."""
     if image.form == "optical":
         with OpticalRaster(image.path, find_bands(image.path, bands)) as optical:
             values, valid = optical.read(size=PANEL)
@@ -115,11 +101,7 @@ def draw(image: ImageFile, bands: tuple[str, ...] = ()) -> NDArray[np.uint8]:
 
 
 def find_bands(path: Path, wanted: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Return the bands wanted of an optical scene, or, if none are, those of Sentinel-2 that it has.
-
-    Raises:
-        InputError: if it cannot be opened, or lacks a band that is wanted, or all.
-    """
+    """Return the bands wanted of an optical scene, or, if none are, those of Sentinel-2 that it has."""
     with Raster(path, "optical scene") as raster:
         if wanted:
             match_bands(raster.dataset, wanted, path)
@@ -155,7 +137,7 @@ class _Tally:
         self.num_missing += int((~there.all(0)).sum())
 
     def facts(self, **rest: Any) -> Facts:
-        """Return the facts of what was added, with the rest of them."""
+        """Return the facts of what was added, and the rest of them."""
         low, mean, high = (
             tuple(np.where(self.count > 0, values, np.nan).tolist())
             for values in (self.low, self.total / np.maximum(self.count, 1), self.high)
@@ -166,13 +148,13 @@ class _Tally:
 
 def _read_optical(path: Path, wanted: tuple[str, ...], role: str) -> Facts:
     bands, above = find_bands(path, wanted), 0
+    tally, has_clouds = _Tally(len(bands)), NEEDED.issubset(bands)
     with OpticalRaster(path, bands) as raster:
-        tally = _Tally(len(bands))
         for window in _windows(raster.grid):
             stored = raster.read_array(window=window)
             tally.digest.update(f"{stored.dtype} {stored.shape}".encode() + stored.tobytes())
             values, valid = raster.to_reflectance(stored)
-            if NEEDED.issubset(bands):
+            if has_clouds:
                 tally.num_cloudy += int(((cloud_score(values.clamp(0, 1), bands) > CLOUDY) & valid).sum())
             tally.add(values.where(valid, torch.nan).numpy())
             above += int((values > 1).sum())
@@ -180,19 +162,15 @@ def _read_optical(path: Path, wanted: tuple[str, ...], role: str) -> Facts:
     num_valid = tally.num_pixels - tally.num_missing
     if role != CLOUDY_ROLE and above > MANY_CLIPPED * max(1, num_valid) * len(bands):
         share = above / num_valid / len(bands)
-        doubts.append(
-            (
-                "clipped",
-                f"{path}: {share:.0%} of its reflectances lie above 1 and are clipped; is its scale right?",
-            )
-        )
-    cloud = tally.num_cloudy / num_valid if num_valid and NEEDED.issubset(bands) else np.nan
+        clipped = f"{share:.0%} of its reflectances lie above 1 and are clipped"
+        doubts.append(("clipped", f"{path}: {clipped}; is its scale right?"))
+    cloud = tally.num_cloudy / num_valid if num_valid and has_clouds else np.nan
     return _of_raster(raster, tally, bands=bands, unit=SENTINEL2.unit, cloud=cloud, doubts=tuple(doubts))
 
 
 def _read_radar(path: Path) -> Facts:
+    tally = _Tally(len(SENTINEL1.bands))
     with RadarRaster(path) as raster:
-        tally = _Tally(len(SENTINEL1.bands))
         for window in _windows(raster.grid):
             backscatter = raster.read_db(window).numpy()
             tally.digest.update(f"{backscatter.shape}".encode() + backscatter.tobytes())
@@ -202,10 +180,8 @@ def _read_radar(path: Path) -> Facts:
 
 
 def _of_raster(raster: Raster, tally: _Tally, **rest: Any) -> Facts:
-    grid = raster.grid
-    return tally.facts(
-        height=grid.height, width=grid.width, dtype=raster.dataset.dtypes[0], grid=grid, **rest
-    )
+    grid, dtype = raster.grid, raster.dataset.dtypes[0]
+    return tally.facts(height=grid.height, width=grid.width, dtype=dtype, grid=grid, **rest)
 
 
 def _read_stored(image: ImageFile) -> NDArray[Any]:
@@ -222,7 +198,7 @@ def _describe(image: ImageFile, stored: NDArray[Any]) -> Facts:
     tally, values = _Tally(len(stored)), to_unit(stored)
     tally.add(values)
     tally.digest.update(f"{stored.dtype} {stored.shape}".encode() + stored.tobytes())
-    doubts = []
+    named, doubts = {1: SLICE.bands, 3: PICTURE.bands}, []
     if image.form == "gray" and values.mean() < DARK:
         text = f"{image.path} is very dark; radar pictures are scaled from dB, not from linear power"
         doubts.append(("dark radar", text))
@@ -231,17 +207,13 @@ def _describe(image: ImageFile, stored: NDArray[Any]) -> Facts:
     return tally.facts(
         height=stored.shape[1],
         width=stored.shape[2],
-        bands=_name_bands(len(stored)),
+        bands=named.get(len(stored), tuple(f"band {i + 1}" for i in range(len(stored)))),
         dtype=str(stored.dtype),
         unit=SLICE.unit,
         cloud=np.nan,
         grid=None,
         doubts=tuple(doubts),
     )
-
-
-def _name_bands(count: int) -> tuple[str, ...]:
-    return {1: SLICE.bands, 3: PICTURE.bands}.get(count, tuple(f"band {i}" for i in range(1, count + 1)))
 
 
 def _windows(grid: Grid) -> Iterator[Window]:

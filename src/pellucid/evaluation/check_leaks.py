@@ -20,19 +20,17 @@ TOUCH = 0.01
 def find_leaks(samples: Sequence[CheckedSample], read: Sequence[Read]) -> list[Problem]:
     """Return every problem with the splits, and with what may become one.
 
-    Args:
-        samples: all that are listed.
-        read: those whose images were read.
+    `samples` are all that are listed, `read` those whose images were read.
     """
     return [*_find_shared(samples), *_find_duplicates(read), *_find_overlaps(read)]
 
 
 def _find_shared(samples: Sequence[CheckedSample]) -> Iterator[Problem]:
     """Yield places whose samples are in different splits."""
-    splits: dict[str, list[str]] = defaultdict(list)
+    splits: dict[str, dict[str, None]] = defaultdict(dict)
     for sample in samples:
-        if sample.split and sample.split not in splits[sample.group]:
-            splits[sample.group].append(sample.split)
+        if sample.split:
+            splits[sample.group][sample.split] = None
     for group, names in splits.items():
         if len(names) > 1:
             yield Problem(LEAK, f"the place {group} is in {' and in '.join(names)}", is_fatal=True)
@@ -71,7 +69,8 @@ def _find_overlaps(read: Sequence[Read]) -> Iterator[Problem]:
         side[crs] = max(side[crs], right - left, top - bottom)
     cells: dict[tuple[str, int, int], dict[tuple[str, str, Bounds], CheckedSample]] = defaultdict(dict)
     for sample, (crs, bounds) in extents:
-        near = [(crs, x, y) for x, y in _cells(bounds, side[crs])]
+        left, bottom, right, top = (int(value // side[crs]) for value in bounds)
+        near = [(crs, x, y) for x in range(left, right + 1) for y in range(bottom, top + 1)]
         known = {mark: other for cell in near for mark, other in cells[cell].items()}
         for (group, split, others), other in known.items():
             if (group, split) != (sample.group, sample.split) and _overlap(bounds, others):
@@ -83,19 +82,11 @@ def _find_overlaps(read: Sequence[Read]) -> Iterator[Problem]:
 
 def _find_extent(facts: Mapping[str, Facts]) -> tuple[str, Bounds] | None:
     """Return CRS and bounds of the first image that has some."""
-    for image in facts.values():
-        grid = image.grid
+    for grid in (image.grid for image in facts.values()):
         if grid is not None and grid.crs is not None and not grid.transform.is_identity:
             (x0, y0), (x1, y1) = grid.transform @ (0, 0), grid.transform @ (grid.width, grid.height)
             return grid.crs.to_string(), (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
     return None
-
-
-def _cells(bounds: Bounds, side: float) -> Iterator[tuple[int, int]]:
-    left, bottom, right, top = (int(value // side) for value in bounds)
-    for x in range(left, right + 1):
-        for y in range(bottom, top + 1):
-            yield x, y
 
 
 def _overlap(one: Bounds, other: Bounds) -> bool:

@@ -1,6 +1,7 @@
 """What a check of a folder of data found: figures of each kind of image, counts, problems."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,29 +15,22 @@ from pellucid.evaluation.check_images import Facts
 
 # Values that a line names before it counts the rest, and problems of one kind.
 LISTED, EXAMPLES = 5, 2
-# Upper limits of the cloud-cover bins, and what each is called.
+# Upper limits of the cloud-cover bins.
 COVER_BINS = (0.2, 0.4, 0.6, 0.8, 1.0)
 UNKNOWN = "not known"
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The images of one role, over all samples.
+    """The images of one role that could be read, over all samples.
 
     Attributes:
-        role: for instance "cloudy".
-        num_images: images that could be read.
-        sizes: how many have which.
-        bands: likewise, by their names.
-        dtypes: likewise.
+        sizes: how many images have which; likewise `bands`, `dtypes` and, for cloud cover, `cover`.
         unit: of the values; several where the images differ.
-        low: lowest value.
-        mean: mean value over bands and images.
-        high: highest value.
+        mean: over bands and images.
         by_band: lowest, mean and highest value of each band.
         missing: share of the pixels without data, mean over the images.
         cloud: likewise, share of cloudy pixels; None where it is not known.
-        cover: how many images have which cloud cover.
     """
 
     role: str
@@ -58,9 +52,10 @@ class Summary:
         """Return the figures of images, of which there is one at least."""
         values: dict[str, list[tuple[float, float, float]]] = {}
         for image in images:
-            for band, *limits in zip(image.bands, image.low, image.mean, image.high, strict=True):
-                if np.isfinite(limits).all():
-                    values.setdefault(band, []).append((limits[0], limits[1], limits[2]))
+            limits = zip(image.low, image.mean, image.high, strict=True)
+            for band, found in zip(image.bands, limits, strict=True):
+                if np.isfinite(found).all():
+                    values.setdefault(band, []).append(found)
         by_band = {band: _limits(found) for band, found in values.items()}
         low, mean, high = _limits(list(by_band.values())) if by_band else (None, None, None)
         clouds = [image.cloud for image in images if not np.isnan(image.cloud)]
@@ -86,18 +81,14 @@ class Report:
     """What a check found.
 
     Attributes:
-        folder: what was checked.
         kind: the layout.
-        num_samples: samples that are listed.
-        num_read: samples whose images were read.
-        num_unusable: samples of these that cannot be used.
+        num_samples: listed; `num_read` of these had their images read, `num_unusable` cannot be used.
         num_places: regions, ROIs or files.
         images: figures by role.
         counts: how many samples have which value of what is known about them, for instance of "season".
         splits: places of each split.
         split_sizes: samples of each split.
         split_by: where the splits come from.
-        problems: all of them.
     """
 
     folder: Path
@@ -124,8 +115,7 @@ class Report:
 
     def image_table(self) -> Table:
         """Return a column per role: how many images, how large, of what, with which values."""
-        table = Table(box=SIMPLE_HEAD, pad_edge=False)
-        table.add_column("")
+        table = Table("", box=SIMPLE_HEAD, pad_edge=False)
         for each in self.images:
             table.add_column(each.role, overflow="fold")
         rows = {
@@ -165,12 +155,9 @@ class Report:
         return [(is_fatal, f"{kind}: {_name_some(texts)}") for (is_fatal, kind), texts in kinds.items()]
 
 
-def count(values: Any) -> dict[str, int]:
+def count(values: Iterable[str]) -> dict[str, int]:
     """Return how often each value occurs, the most frequent first; "" is not known."""
-    found: dict[str, int] = {}
-    for value in values:
-        found[value or UNKNOWN] = found.get(value or UNKNOWN, 0) + 1
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+    return dict(Counter(value or UNKNOWN for value in values).most_common())
 
 
 def _limits(values: list[tuple[float, float, float]]) -> tuple[float, float, float]:
@@ -180,12 +167,8 @@ def _limits(values: list[tuple[float, float, float]]) -> tuple[float, float, flo
 
 def _bin(shares: list[float]) -> dict[str, int]:
     """Return how many shares lie in each bin that holds one."""
-    found: dict[str, int] = {}
-    for share in sorted(shares):
-        high = next(limit for limit in COVER_BINS if share <= limit)
-        name = f"{100 * high - 20:.0f} to {high:.0%}"
-        found[name] = found.get(name, 0) + 1
-    return found
+    limits = [next(limit for limit in COVER_BINS if share <= limit) for share in sorted(shares)]
+    return dict(Counter(f"{100 * high - 20:.0f} to {high:.0%}" for high in limits))
 
 
 def _name_all(values: Mapping[str, int]) -> str:
@@ -198,8 +181,8 @@ def _name_all(values: Mapping[str, int]) -> str:
 
 def _name_bands(values: Mapping[str, int]) -> str:
     """Return the number of bands where they are many, else their names."""
-    short = {names if names.count(" ") < 3 else f"{names.count(' ') + 1} bands": 0 for names in values}
-    return ", ".join(short)
+    short = (names if names.count(" ") < 3 else f"{names.count(' ') + 1} bands" for names in values)
+    return ", ".join(dict.fromkeys(short))
 
 
 def _name_some(texts: list[str]) -> str:

@@ -1,12 +1,11 @@
-"""Evaluation of a method against two baselines: all, cloudy and clear pixels, by cloud cover and place.
+"""Evaluation of a method against two baselines, which a useful model clearly beats.
 
 The baselines are the untouched input and the mean spectrum of the training set, the same for every pixel. Of
 radar that is given colours these are the grey radar, and the mean colour of the training images with the same
-prompt. A model that does not clearly beat both is of no use. An autoencoder has none: what it gets is what it
-is to give back.
+prompt. An autoencoder has none: what it gets is what it is to give back.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,7 +76,7 @@ def evaluate(
         method: restores patches of any size; those its stride does not divide are padded by reflection.
         data: patches with targets.
         name: of the model, for the run history.
-        notes: a remark for the run history.
+        notes: a remark for it.
         out: folder that gets metrics.json, per_image.csv, sheet.png and a new row in evaluations.csv, if any.
         extras: figures beside the usual ones.
         mean_spectrum: (C,) baseline in [0, 1] of a method without mean colours; None: the method's own.
@@ -88,19 +87,18 @@ def evaluate(
         device: "auto" is the GPU where there is one.
         precision: of the network; the figures are always computed in fp32.
         progress: called with (images done, images).
-
-    Raises:
-        InputError: if the data does not suit the method, or the method has no such figures.
     """
     _check(method, data, samples, extras)
     distances = FeatureDistances(extras.fid, len(data)) if extras.fid else None
     if out is not None:
         make_folder(out)
     spectrum = mean_spectrum if mean_spectrum is not None else method.mean_spectrum
-    apply = _Restorer(method, ApplyOptions(samples=samples, device=device, precision=precision))
+    engine = Engine(method, ApplyOptions(samples=samples, device=device, precision=precision))
     drawn = ScoreSheet(method, spread(pictures, len(data)))
     scores = []
-    for i, (batch, restored) in enumerate(_restore_each(data, apply, crop, progress)):
+    for i in range(len(data)):
+        batch = crop_centre(data[i], crop) if crop else data[i]
+        restored = _restore(method, engine, batch)
         baseline = pick_color(method.mean_colors, batch, spectrum)
         score = _score(method, batch, restored, baseline, extras)
         scores.append(replace(score, words=words[i] if words else {}))
@@ -108,6 +106,8 @@ def evaluate(
         if distances:
             made = baselines(batch, baseline, is_colored=_is_colored(method))
             distances.add(batch.reference(), {MODEL: restored, **made})
+        if progress is not None:
+            progress(i + 1, len(data))
     result = summarise(scores, name=name, notes=notes, fid=distances.compute() if distances else None)
     if out is not None:
         write_evaluation(result, out)
@@ -115,33 +115,14 @@ def evaluate(
     return result
 
 
-def _restore_each(
-    data: Images, apply: "_Restorer", crop: int, progress: Callable[[int, int], None] | None
-) -> Iterator[tuple[Batch, Tensor]]:
-    """Yield each image, cut if so wanted, and its restoration."""
-    for i in range(len(data)):
-        batch = crop_centre(data[i], crop) if crop else data[i]
-        yield batch, apply(batch)
-        if progress is not None:
-            progress(i + 1, len(data))
-
-
 def _score(
-    method: Method,
-    batch: Batch,
-    restored: Tensor,
-    spectrum: tuple[float, ...] | None,
-    extras: Extras,
+    method: Method, batch: Batch, restored: Tensor, spectrum: tuple[float, ...] | None, extras: Extras
 ) -> ImageScore:
     if method.task == "reconstruct":
         return score_reconstruction(batch, restored, result_range(method))
+    is_colored = _is_colored(method)
     return score_image(
-        batch,
-        restored,
-        spectrum,
-        is_colored=_is_colored(method),
-        legacy=extras.legacy,
-        lpips=extras.lpips,
+        batch, restored, spectrum, is_colored=is_colored, legacy=extras.legacy, lpips=extras.lpips
     )
 
 
@@ -161,21 +142,17 @@ def _check(method: Method, data: Images, samples: int, extras: Extras) -> None:
         raise InputError(
             f"an autoencoder is evaluated by PSNR, SSIM and errors alone; leave out {' and '.join(options)}"
         )
-    bands = result_range(method).bands
+    num_bands = len(result_range(method).bands)
     for option in ("--lpips", "--fid"):
-        if option in options and len(bands) not in (1, 3):
+        if option in options and num_bands not in (1, 3):
             raise InputError(
-                f"{option} compares grey images or three bands, the model restores {len(bands)}; "
+                f"{option} compares grey images or three bands, the model restores {num_bands}; "
                 f"leave out {option}"
             )
 
 
 def crop_centre(batch: Batch, side: int) -> Batch:
-    """Return the central square of `side` pixels, which must divide by the scale.
-
-    Raises:
-        InputError: if the images are smaller.
-    """
+    """Return the central square of `side` pixels, which must divide by the scale."""
     height, width = batch.valid.shape[-2:]
     if side > min(height, width) or side % batch.scale:
         raise InputError(
@@ -190,41 +167,31 @@ def crop_centre(batch: Batch, side: int) -> Batch:
     return replace(batch, **cut)  # type: ignore[arg-type]
 
 
-class _Restorer:
-    """Restores one patch of any size, as a single tile, and returns it to the CPU."""
+def _restore(method: Method, engine: Engine, batch: Batch) -> Tensor:
+    """Return the mean of the samples of a patch, on the CPU; the patch, of any size, is a single tile."""
+    _check_batch(method, batch)
+    height, width = batch.valid.shape[-2:]
+    padded = batch.pad(method.stride).to(engine.device)
+    size = (int(padded.valid.shape[-2]), int(padded.valid.shape[-1]))
+    noises = [keyed_noise(batch.key, *size, sample=i) for i in range(engine.options.samples)]
+    drawn = [torch.from_numpy(engine.restore(padded, noise)) for noise in noises]
+    return torch.stack(drawn).mean(0)[..., :height, :width]
 
-    def __init__(self, method: Method, options: ApplyOptions) -> None:
-        self.method, self.engine = method, Engine(method, options)
 
-    def __call__(self, batch: Batch) -> Tensor:
-        """Return (1, C, H, W) float32, the mean of the samples.
-
-        Raises:
-            InputError: if the batch has other bands, or lacks radar that the method needs.
-        """
-        self._check(batch)
-        height, width = batch.valid.shape[-2:]
-        padded = batch.pad(self.method.stride).to(self.engine.device)
-        size = (int(padded.valid.shape[-2]), int(padded.valid.shape[-1]))
-        noises = [keyed_noise(batch.key, *size, sample=i) for i in range(self.engine.options.samples)]
-        drawn = [torch.from_numpy(self.engine.restore(padded, noise)) for noise in noises]
-        return torch.stack(drawn).mean(0)[..., :height, :width]
-
-    def _check(self, batch: Batch) -> None:
-        found, bands = batch.degraded.shape[1], result_range(self.method).bands
-        if found != len(bands):
-            raise InputError(
-                f"{batch.key[0]} has {found} bands, the model needs {', '.join(bands)}; choose other data"
-            )
-        if batch.scale != self.method.scale:
-            raise InputError(
-                f"{batch.key[0]} is to be enlarged {batch.scale} times, the model enlarges "
-                f"{self.method.scale} times; choose other data or another model"
-            )
-        if self.method.radar_optional:
-            return
-        if batch.sar is None or not batch.sar.isfinite().all():
-            raise InputError(
-                f"{batch.key[0]} has pixels without radar and this model needs it everywhere;"
-                " choose data with radar, or a model that can do without"
-            )
+def _check_batch(method: Method, batch: Batch) -> None:
+    """Refuse a batch that has other bands or another scale, or lacks radar that the method needs."""
+    found, bands = batch.degraded.shape[1], result_range(method).bands
+    if found != len(bands):
+        raise InputError(
+            f"{batch.key[0]} has {found} bands, the model needs {', '.join(bands)}; choose other data"
+        )
+    if batch.scale != method.scale:
+        raise InputError(
+            f"{batch.key[0]} is to be enlarged {batch.scale} times, the model enlarges {method.scale} times; "
+            "choose other data or another model"
+        )
+    if not method.radar_optional and (batch.sar is None or not batch.sar.isfinite().all()):
+        raise InputError(
+            f"{batch.key[0]} has pixels without radar and this model needs it everywhere;"
+            " choose data with radar, or a model that can do without"
+        )

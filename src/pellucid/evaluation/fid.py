@@ -7,6 +7,7 @@ networks, or of different numbers of images, cannot be compared.
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -26,15 +27,7 @@ WANTS_FEATURES = "return_features"
 
 
 class FeatureDistances:
-    """The Fréchet distance of the images of several sources from the references.
-
-    Args:
-        features: what is compared of an image.
-        num_images: how many there will be.
-
-    Raises:
-        InputError: if one image alone is to be compared.
-    """
+    """The Fréchet distance of the images of several sources from the references, of `num_images` each."""
 
     def __init__(self, features: Features, num_images: int) -> None:
         if num_images < 2:
@@ -58,7 +51,7 @@ class FeatureDistances:
             self.metrics[source].update(self.features(image), real=False)
 
     def compute(self) -> dict[str, float]:
-        """Return the distance of each source; fewer images than features are warned of."""
+        """Return the distance of each source; it warns where there are fewer images than features."""
         if self.num_images < self.num_features:
             warnings.warn(
                 f"FID of {self.num_images} images in {self.num_features} features is a rough figure, far "
@@ -69,7 +62,7 @@ class FeatureDistances:
 
 
 class _Found(nn.Module):
-    """Features that were found already, as a feature network."""
+    """The identity, as feature network of features that were found already."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -87,9 +80,6 @@ def load_features(source: Path | str) -> Features:
             image of the 512 channels of conv5_1. Or the file of a TorchScript module of (B, 3, H, W) uint8,
             as torchmetrics has it, to (B, D), which looks at images of any size; such a file is code, which
             is run.
-
-    Raises:
-        InputError: if it cannot be fetched or read, or is neither.
     """
     if not _is_script(source):
         vgg = load_vgg19(source)
@@ -99,40 +89,27 @@ def load_features(source: Path | str) -> Features:
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{source} is a TorchScript module that cannot be loaded: {reason}") from error
-    return _Script(module, str(source))
+    return partial(_run_script, module, source)
 
 
-class _Script:
-    """A TorchScript module as feature network."""
-
-    def __init__(self, module: Any, source: str) -> None:
-        self.module, self.source = module, source
-        names = [argument.name for argument in module.forward.schema.arguments]
-        self.options = {WANTS_FEATURES: True} if WANTS_FEATURES in names else {}
-
-    def __call__(self, image: Tensor) -> Tensor:
-        """Return (B, D).
-
-        Raises:
-            InputError: if the module fails, or returns something else.
-        """
-        picture = (image.expand(-1, 3, -1, -1).clamp(0, 1) * 255).round().to(torch.uint8)
-        try:
-            found = self.module(picture, **self.options)
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise InputError(f"{self.source} does not take (B, 3, H, W) of 8 bits: {reason}") from error
-        if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(image):
-            what = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-            raise InputError(
-                f"{self.source} returns {what}, FID needs (B, D) features of (B, 3, H, W) images"
-            )
-        return found.float()
+def _run_script(module: Any, source: Path | str, image: Tensor) -> Tensor:
+    """Return the (B, D) features that a TorchScript module gives of images."""
+    names = [argument.name for argument in module.forward.schema.arguments]
+    options = {WANTS_FEATURES: True} if WANTS_FEATURES in names else {}
+    picture = (image.expand(-1, 3, -1, -1).clamp(0, 1) * 255).round().to(torch.uint8)
+    try:
+        found = module(picture, **options)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise InputError(f"{source} does not take (B, 3, H, W) of 8 bits: {reason}") from error
+    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(image):
+        what = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise InputError(f"{source} returns {what}, FID needs (B, D) features of (B, 3, H, W) images")
+    return found.float()
 
 
 def _is_script(source: Path | str) -> bool:
-    path = Path(source)
-    if not path.is_file() or not zipfile.is_zipfile(path):
+    if not Path(source).is_file() or not zipfile.is_zipfile(source):
         return False
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(source) as archive:
         return any(name.partition("/")[2].startswith("code/") for name in archive.namelist())

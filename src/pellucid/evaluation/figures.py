@@ -41,7 +41,6 @@ class ImageScore:
     """The figures of one image.
 
     Attributes:
-        key: its name.
         cover: share of its valid pixels that are cloudy; NaN without a cloud map.
         values: by (source, region, metric); the region is "all", "cloudy" or "clear", or a band.
         words: what is known of its place, such as region and season; "" where it is not known.
@@ -78,15 +77,11 @@ def score_image(
             the baselines are called `GREY_RADAR` and `MEAN_COLOR`.
         legacy: also PSNR and SSIM as the published GLF-CR code has them, over all pixels.
         lpips: perceptual distance of two images, over all pixels.
-
-    Raises:
-        InputError: if the spectrum has another number of bands.
     """
     target, valid = batch.reference(), batch.valid
     sources = {MODEL: restored, **baselines(batch, spectrum, is_colored=is_colored)}
     has_angle = target.shape[1] > 1 and not is_colored
-    regions = _regions(batch)
-    values: dict[tuple[str, str, str], float] = {}
+    regions, values = _regions(batch), {}
     for source, image in sources.items():
         for place, value in _compare(image, target, regions, has_angle=has_angle).items():
             values[source, *place] = value
@@ -104,32 +99,24 @@ def score_image(
 def baselines(
     batch: Batch, spectrum: tuple[float, ...] | None, *, is_colored: bool = False
 ) -> dict[str, Tensor]:
-    """Return what a model has to beat, (1, C, H, W) each, by name.
-
-    Args:
-        batch: with B = 1 and a target.
-        spectrum: (C,) mean spectrum, or mean colour, if known.
-        is_colored: whether radar is given colours.
-
-    Raises:
-        InputError: if the spectrum has another number of bands.
-    """
+    """Return what a model has to beat, (1, C, H, W) each, by name; the arguments are as in `score_image`."""
     given = GREY_RADAR if is_colored else BICUBIC if batch.scale > 1 else INPUT
     images = {given: batch.enlarged()}
     if spectrum is not None:
-        images[MEAN_COLOR if is_colored else SPECTRUM] = _flat(spectrum, batch.reference())
+        target = batch.reference()
+        if len(spectrum) != target.shape[1]:
+            raise InputError(
+                f"the mean spectrum has {len(spectrum)} bands, the data {target.shape[1]}; give one per band"
+            )
+        flat = target.new_tensor(spectrum).view(1, -1, 1, 1).expand_as(target)
+        images[MEAN_COLOR if is_colored else SPECTRUM] = flat
     return images
 
 
 def score_reconstruction(batch: Batch, restored: Tensor, images: ValueRange) -> ImageScore:
     """Return the figures of an autoencoder's image: no baselines, but also the PSNR of each band.
 
-    The spectral angle is that of reflectance alone.
-
-    Args:
-        batch: with B = 1 and a target.
-        restored: (1, C, H, W).
-        images: bands and value range of the images.
+    The batch has B = 1 and a target, `restored` is (1, C, H, W). The spectral angle is of reflectance alone.
     """
     target = batch.reference()
     has_angle = images.kind == "sentinel2" and len(images.bands) > 1
@@ -140,19 +127,12 @@ def score_reconstruction(batch: Batch, restored: Tensor, images: ValueRange) -> 
     return ImageScore(batch.key[0], _cover(batch), {(MODEL, *place): value for place, value in found.items()})
 
 
-def _flat(spectrum: tuple[float, ...], target: Tensor) -> Tensor:
-    if len(spectrum) != target.shape[1]:
-        raise InputError(
-            f"the mean spectrum has {len(spectrum)} bands, the data {target.shape[1]}; give one per band"
-        )
-    return target.new_tensor(spectrum).view(1, -1, 1, 1).expand_as(target)
-
-
 def _compare(
     image: Tensor, target: Tensor, regions: Mapping[str, Tensor], *, has_angle: bool
 ) -> dict[tuple[str, str], float]:
     """Return the figures by region and metric; that named "all" has all valid pixels."""
-    similarity, is_whole = ssim_map(image, target), _whole_windows(regions["all"])
+    holes = max_pool2d((~regions["all"]).float(), SSIM_WINDOW, stride=1, padding=SSIM_WINDOW // 2)
+    similarity, is_whole = ssim_map(image, target), holes == 0  # the window holds valid pixels alone
     values = {}
     for region, mask in regions.items():
         for metric, function in _PIXELWISE.items():
@@ -170,12 +150,6 @@ def _regions(batch: Batch) -> dict[str, Tensor]:
     return {"all": batch.valid, "cloudy": batch.valid & is_cloudy, "clear": batch.valid & ~is_cloudy}
 
 
-def _whole_windows(valid: Tensor) -> Tensor:
-    """Return where the window of the SSIM holds valid pixels alone."""
-    holes = max_pool2d((~valid).float(), SSIM_WINDOW, stride=1, padding=SSIM_WINDOW // 2)
-    return holes == 0
-
-
 def _cover(batch: Batch) -> float:
     num_valid = int(batch.valid.sum())
     if batch.cloud is None or not num_valid:
@@ -188,10 +162,7 @@ def pick_color(
 ) -> tuple[float, ...] | None:
     """Return the mean colour of a batch's prompt, or of all images if that prompt has none.
 
-    Args:
-        colors: by prompt; None: not known.
-        batch: with B = 1.
-        otherwise: what to return where the colours are not known.
+    Without `colors` by prompt it is `otherwise`. The batch has B = 1.
     """
     if colors is None:
         return otherwise

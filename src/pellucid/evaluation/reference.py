@@ -39,9 +39,6 @@ def read_reference(
         folders: region folders of pictures.
         trained: sources of the method's training; these layouts are preferred, and pictures are prepared,
             prompted and split alike.
-
-    Raises:
-        InputError: if there are no such images, or the method is for others.
     """
     name = _name_layout(root, [source.name for source in trained])
     layout = find_layout(name)
@@ -71,7 +68,7 @@ def _name_layout(root: Path, trained: Sequence[str]) -> str:
     try:
         return recognise(root, first=trained)
     except InputError:
-        possible = [name for name in trained if name in folder_layouts()]
-        if not possible:
-            raise
-        return possible[0]
+        for name in trained:
+            if name in folder_layouts():
+                return name
+        raise

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from rich.table import Column, Table
 from torch import Tensor
 
 from pellucid.data.batch import Batch
@@ -45,25 +45,14 @@ _DECIMALS = {"psnr": 2, "sam": 2, "legacy_psnr": 4, "consistency": 2, FID: 3}
 
 # Not history.csv, which a training run of the same folder writes.
 EVALUATIONS = "evaluations.csv"
-EVALUATION_COLUMNS = ("timestamp", "model", "psnr", "ssim", "num_images", "notes")
 
 # Mean absolute error over bands, in [0, 1], that the sheet shows as white; of an autoencoder; of colours.
 ERROR_SHOWN, CODING_ERROR_SHOWN, COLOR_ERROR_SHOWN = 0.1, 0.05, 0.5
-RADAR = "radar (VV, VH)"
-PANELS = ("input", RADAR, "result", "truth", f"error, black 0 to white {ERROR_SHOWN:g}")
-CODING_PANELS = ("image", "reconstruction", f"error, black 0 to white {CODING_ERROR_SHOWN:g}")
-COLOR_PANELS = ("radar", "result", "truth", f"error, black 0 to white {COLOR_ERROR_SHOWN:g}")
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over the images whose value is finite.
-
-    Attributes:
-        mean: NaN where there is no finite value.
-        std: sample standard deviation; NaN below two finite values.
-        num: how many values are finite.
-    """
+    """Mean and sample standard deviation of the `num` finite values; NaN below one, and below two."""
 
     mean: float
     std: float
@@ -87,8 +76,7 @@ class FigureRow:
         region: "all", "cloudy" or "clear" pixels; or all pixels of some images: a bin by cloud cover, or
             those of one region or season.
         num_images: images that have such pixels.
-        metrics: by name: psnr (dB), ssim, sam (degrees), mae and rmse (reflectance); of enlarged images also
-            gmsd and consistency (dB), and, with their weights, lpips and fid.
+        metrics: by the names in `COLUMNS`; sam in degrees, mae and rmse in reflectance.
     """
 
     source: str
@@ -102,12 +90,9 @@ class Evaluation:
     """What an evaluation found.
 
     Attributes:
-        name: of the model.
-        notes: the user's remark.
-        timestamp: when, in UTC, ISO 8601.
+        timestamp: in UTC, ISO 8601.
         rows: every source over every region.
         gains: the model's PSNR minus that of the better baseline, image by image, by region, in dB.
-        images: the figures of each image.
         bands: PSNR of each band, in dB, of an autoencoder.
     """
 
@@ -125,11 +110,7 @@ class Evaluation:
         return self.gains["all"]
 
     def row(self, source: str = MODEL, region: str = "all") -> FigureRow:
-        """Return one row.
-
-        Raises:
-            KeyError: if there is none, for instance as no image falls into that bin.
-        """
+        """Return one row; a KeyError says that there is none, for instance as no image is in that bin."""
         for row in self.rows:
             if (row.source, row.region) == (source, region):
                 return row
@@ -138,17 +119,16 @@ class Evaluation:
     def table(self) -> Table:
         """Return the rows for the screen; (n) behind a figure: so many of the images have a finite one."""
         names = list(self.rows[0].metrics)
-        table = Table(
-            title=f"{self.name}: {self._summary()}", title_justify="left", box=SIMPLE_HEAD, padding=0
-        )
-        for name in ("pixels", "images", "of"):
-            table.add_column(name, justify="right" if name == "images" else "left")
-        heads = (*names, "gain") if self.gain.num else names
+        heads = [*names, "gain"] if self.gain.num else names
+        title = f"{self.name}: {self._summary()}"
+        table = Table("pixels", title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+        table.add_column("images", justify="right")
+        table.add_column("of")
         for name in heads:
-            table.add_column(COLUMNS.get(name, name), justify="right", no_wrap=True)  # figures stay whole
+            table.add_column(COLUMNS[name], justify="right", no_wrap=True)  # figures stay whole
         for at, row in enumerate(self.rows):
             is_first = at == 0 or self.rows[at - 1].region != row.region
-            if is_first and at:
+            if is_first:
                 table.add_section()
             figures = [_figure(row.metrics[name], name, row.num_images) for name in names]
             gain = _figure(self.gains[row.region], "psnr", row.num_images) if row.source == MODEL else ""
@@ -158,9 +138,7 @@ class Evaluation:
 
     def band_table(self) -> Table:
         """Return the PSNR of each band for the screen."""
-        table = Table(box=SIMPLE_HEAD, padding=0)
-        table.add_column("band")
-        table.add_column(COLUMNS["psnr"], justify="right")
+        table = Table("band", Column(COLUMNS["psnr"], justify="right"), box=SIMPLE_HEAD, padding=0)
         for band, value in self.bands.items():
             table.add_row(band, _figure(value, "psnr", len(self.images)))
         return table
@@ -175,12 +153,8 @@ class Evaluation:
             "gain_db": {region: _plain(gain) for region, gain in self.gains.items()},
             "band_psnr_db": {band: _plain(value) for band, value in self.bands.items()},
             "rows": [
-                {
-                    "source": row.source,
-                    "region": row.region,
-                    "num_images": row.num_images,
-                    **{name: _plain(value) for name, value in row.metrics.items()},
-                }
+                {"source": row.source, "region": row.region, "num_images": row.num_images}
+                | {name: _plain(value) for name, value in row.metrics.items()}
                 for row in self.rows
             ],
         }
@@ -198,17 +172,13 @@ def summarise(
 ) -> Evaluation:
     """Return the means over images, by region of the pixels, by cloud cover and by what is known of places.
 
-    Args:
-        scores: of each image.
-        name: of the model.
-        notes: the user's remark.
-        fid: Fréchet distance of all images, by source.
+    `fid` is the Fréchet distance of all images, by source.
     """
     sources = list(dict.fromkeys(source for source, _, _ in scores[0].values))
+    metrics = [name for name in COLUMNS if (MODEL, "all", name) in scores[0].values]
     rows, gains = [], {}
     for label, region, images in _groups(scores):
         gains[label] = Mean.of([image.gain(region) for image in images])
-        metrics = [name for name in COLUMNS if (MODEL, "all", name) in scores[0].values]
         for source in sources:
             means = {
                 metric: Mean.of([image.values.get((source, region, metric), math.nan) for image in images])
@@ -235,15 +205,12 @@ def _groups(scores: Sequence[ImageScore]) -> list[tuple[str, str, list[ImageScor
     for low, high in zip(COVER_BINS, (*COVER_BINS[1:], math.inf), strict=True):
         label = f"cover {low:.0%} to {min(high, 1):.0%}".replace("%", "", 1)
         groups.append((label, "all", [s for s in scores if low <= s.cover < high]))
-    return [group for group in (*groups, *_groups_by_words(scores)) if group[2]]
-
-
-def _groups_by_words(scores: Sequence[ImageScore]) -> Iterator[tuple[str, str, list[ImageScore]]]:
-    """Yield the groups of images with the same word, of each kind of words that differ at all."""
     for column in scores[0].words:
-        found = sorted({score.words[column] for score in scores})
-        for word in found if len(found) > 1 else ():
-            yield f"{column} {word or 'unknown'}", "all", [s for s in scores if s.words[column] == word]
+        words = sorted({score.words[column] for score in scores})
+        for word in words if len(words) > 1 else ():
+            same = [score for score in scores if score.words[column] == word]
+            groups.append((f"{column} {word or 'unknown'}", "all", same))
+    return [group for group in groups if group[2]]
 
 
 def _figure(value: Mean, name: str, num_images: int) -> str:
@@ -261,7 +228,7 @@ def _plain(value: Mean) -> dict[str, float | int | None]:
 def write_evaluation(result: Evaluation, out: Path) -> None:
     """Write metrics.json and per_image.csv into the folder `out`, and add a row to its evaluations.csv."""
     write_text(out / "metrics.json", json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n")
-    write_text(out / "per_image.csv", _csv(_image_rows(result)))
+    write_text(out / "per_image.csv", _csv([_image_row(image) for image in result.images]))
     best = result.row()
     new = {
         "timestamp": result.timestamp,
@@ -271,22 +238,15 @@ def write_evaluation(result: Evaluation, out: Path) -> None:
         "num_images": best.num_images,
         "notes": result.notes,
     }
-    path = out / EVALUATIONS
-    before = path.read_text(encoding="utf-8") if path.is_file() else ",".join(EVALUATION_COLUMNS) + "\n"
-    write_text(path, before + _csv([new]).partition("\n")[2])
+    path, text = out / EVALUATIONS, _csv([new])
+    if path.is_file():
+        text = path.read_text(encoding="utf-8") + text.partition("\n")[2]
+    write_text(path, text)
 
 
-def _image_rows(result: Evaluation) -> list[dict[str, object]]:
-    rows = []
-    for image in result.images:
-        figures = {
-            f"{source} {region} {metric}".replace(" ", "_"): value
-            for (source, region, metric), value in image.values.items()
-        }
-        rows.append(
-            {"key": image.key, **image.words, "cover": image.cover, "gain_db": image.gain(), **figures}
-        )
-    return rows
+def _image_row(image: ImageScore) -> dict[str, object]:
+    figures = {"_".join(place).replace(" ", "_"): value for place, value in image.values.items()}
+    return {"key": image.key, **image.words, "cover": image.cover, "gain_db": image.gain(), **figures}
 
 
 def _csv(rows: list[dict[str, object]]) -> str:
@@ -298,16 +258,11 @@ def _csv(rows: list[dict[str, object]]) -> str:
 
 
 class ScoreSheet:
-    """Pictures of some of the images.
-
-    Args:
-        method: that is evaluated.
-        shown: positions of those that are drawn.
-    """
+    """Pictures of the images at the positions `shown`."""
 
     def __init__(self, method: Method, shown: Sequence[int]) -> None:
         self.method, self.shown = method, frozenset(shown)
-        self.panels: list[list[Any]] = []
+        self.panels: list[dict[str, Any]] = []
         self.captions: list[str] = []
 
     def add(self, position: int, batch: Batch, restored: Tensor, score: ImageScore) -> None:
@@ -319,33 +274,33 @@ class ScoreSheet:
     def save(self, path: Path) -> None:
         """Write what was drawn, if anything."""
         if self.panels:
-            save_picture(sheet(self.panels, _titles(self.method), self.captions), path)
+            rows = [list(row.values()) for row in self.panels]
+            save_picture(sheet(rows, list(self.panels[0]), self.captions), path)
 
 
-def _titles(method: Method) -> tuple[str, ...]:
-    """Return what the panels of a row show."""
-    if method.task == "reconstruct":
-        return CODING_PANELS
-    if method.optical.kind == "picture":
-        return COLOR_PANELS
-    return PANELS if method.radar.bands else tuple(title for title in PANELS if title != RADAR)
-
-
-def _panels(batch: Batch, restored: Tensor, method: Method) -> list[Any]:
+def _panels(batch: Batch, restored: Tensor, method: Method) -> dict[str, Any]:
+    """Return the pictures of a row by their titles."""
     target, valid, bands = batch.reference()[0], batch.valid[0], result_range(method).bands
     error = (restored[0] - target).abs().mean(0, keepdim=True).where(valid, torch.nan)
+    result, truth = (to_picture(image, bands, valid) for image in (restored[0], target))
     if method.task == "reconstruct":
-        pictures = [to_picture(image, bands, valid) for image in (target, restored[0])]
-        return [*pictures, gray_to_rgb(error, CODING_ERROR_SHOWN)]
-    optical = [to_picture(image, bands, valid) for image in (batch.enlarged()[0], restored[0], target)]
-    if method.optical.kind == "picture":
-        return [*optical, gray_to_rgb(error, COLOR_ERROR_SHOWN)]  # the input is the radar, in grey
-    shown = gray_to_rgb(error, ERROR_SHOWN)
-    if not method.radar.bands:
-        return [*optical, shown]
-    sar = batch.degraded.new_full((2, *valid.shape[-2:]), torch.nan) if batch.sar is None else batch.sar[0]
-    radar = radar_to_rgb(sar) if len(sar) == 2 else gray_to_rgb(sar)
-    return [optical[0], radar, *optical[1:], shown]
+        return {"image": truth, "reconstruction": result, **_error_panel(error, CODING_ERROR_SHOWN)}
+    degraded = to_picture(batch.enlarged()[0], bands, valid)
+    if method.optical.kind == "picture":  # the input is the radar, in grey
+        limit = COLOR_ERROR_SHOWN
+        return {"radar": degraded, "result": result, "truth": truth, **_error_panel(error, limit)}
+    radar = {"radar (VV, VH)": _draw_radar(batch)} if method.radar.bands else {}
+    return {"input": degraded, **radar, "result": result, "truth": truth, **_error_panel(error, ERROR_SHOWN)}
+
+
+def _error_panel(error: Tensor, limit: float) -> dict[str, Any]:
+    return {f"error, black 0 to white {limit:g}": gray_to_rgb(error, limit)}
+
+
+def _draw_radar(batch: Batch) -> Any:
+    if batch.sar is None:
+        return radar_to_rgb(torch.full((2, *batch.valid.shape[-2:]), torch.nan))
+    return radar_to_rgb(batch.sar[0]) if batch.sar.shape[1] == 2 else gray_to_rgb(batch.sar[0])
 
 
 def _caption(score: ImageScore, prompt: tuple[str, ...] | None) -> str:

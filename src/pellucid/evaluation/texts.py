@@ -5,14 +5,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from rich.table import Column, Table
 from torch import Tensor
 
-from pellucid.data.batch import Batch, Images
+from pellucid.data.batch import Images
 from pellucid.data.files import make_folder, write_text
 from pellucid.errors import InputError
 from pellucid.methods.contrastive import Contrastive, contrastive_loss, finds, group
@@ -21,13 +20,7 @@ from pellucid.methods.inference import choose_device
 
 @dataclass(frozen=True)
 class TextScore:
-    """How well the images of one text find it.
-
-    Attributes:
-        text: the first of those with the same token ids.
-        num_images: that have it.
-        found: share of these whose nearest text it is.
-    """
+    """Share `found` of the images of a text whose nearest it is; texts with the same token ids are one."""
 
     text: str
     num_images: int
@@ -39,9 +32,7 @@ class TextEvaluation:
     """What an evaluation of a text encoder found.
 
     Attributes:
-        name: of the model.
-        notes: the user's remark.
-        timestamp: when, in UTC, ISO 8601.
+        timestamp: in UTC, ISO 8601.
         contrast: the loss over all images at once.
         found: share of the images whose nearest text is their own, among all texts.
         chance: share that always naming the most frequent text would get right.
@@ -63,14 +54,14 @@ class TextEvaluation:
             f"{self.name}: {self.found:.0%} of {num_images} images find their own text, {self.chance:.0%} by "
             f"naming the most frequent; contrast {self.contrast:.3f}"
         )
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
-        for head in ("text", "images", "found"):
-            table.add_column(head, justify="left" if head == "text" else "right")
+        figures = (Column(head, justify="right") for head in ("images", "found"))
+        table = Table("text", *figures, title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
         for text in self.texts:
             table.add_row(text.text or "(none)", str(text.num_images), f"{text.found:.0%}")
         return table
 
 
+@torch.no_grad()
 def evaluate_texts(
     method: Contrastive,
     data: Images,
@@ -81,19 +72,16 @@ def evaluate_texts(
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> TextEvaluation:
-    """Return how well whole images find their texts; with `out`, that folder gets metrics.json.
+    """Return how well whole images find their texts.
 
     Args:
         method: the text encoder.
         data: images with prompts.
         name: of the model.
         notes: a remark.
-        out: folder to write; None writes nothing.
+        out: folder that gets metrics.json, if any.
         device: "auto" is the GPU where there is one.
         progress: called with (images done, images).
-
-    Raises:
-        InputError: if there are no images, or all have one text.
     """
     if not len(data):
         raise InputError("there are no images to evaluate on, give data with at least one")
@@ -101,26 +89,22 @@ def evaluate_texts(
         make_folder(out)
     place = choose_device(device)
     method.network.to(place).eval()
-    seen = []
+    images, texts = [], []
+    prompts: list[str] = []
     for i in range(len(data)):
-        seen.append(_see(method, data[i].to(place)))
+        batch = data[i].to(place)
+        image, text, _ = method.features(batch)
+        images.append(image)
+        texts.append(text)
+        prompts += batch.prompt or ("",)
         if progress is not None:
             progress(i + 1, len(data))
-    images, texts = (torch.cat([each[part] for each in seen]) for part in ("image", "text"))
-    result = _summarise(method, images, texts, [each["prompt"] for each in seen], name=name, notes=notes)
+    result = _summarise(method, torch.cat(images), torch.cat(texts), prompts, name=name, notes=notes)
     if out is not None:
         write_text(out / "metrics.json", json.dumps(asdict(result), indent=1) + "\n")
     return result
 
 
-@torch.no_grad()
-def _see(method: Contrastive, batch: Batch) -> dict[str, Any]:
-    """Return the features of image and text of one place, and its prompt."""
-    image, text, _ = method.features(batch)
-    return {"image": image, "text": text, "prompt": (batch.prompt or ("",))[0]}
-
-
-@torch.no_grad()
 def _summarise(
     method: Contrastive, images: Tensor, texts: Tensor, prompts: list[str], *, name: str, notes: str
 ) -> TextEvaluation:
@@ -132,12 +116,10 @@ def _summarise(
             f"the images have one text, {prompts[0]!r}, so that every image finds it; evaluate on others too"
         )
     hits = finds(images, texts, groups)
-    scores = [
-        TextScore(
-            prompts[groups.tolist().index(at)], int(counts[at]), hits[groups == at].float().mean().item()
-        )
-        for at in counts.argsort(descending=True, stable=True).tolist()
-    ]
+    scores = []
+    for at in counts.argsort(descending=True, stable=True).tolist():
+        found = hits[groups == at].float().mean().item()
+        scores.append(TextScore(prompts[groups.tolist().index(at)], int(counts[at]), found))
     return TextEvaluation(
         name=name,
         notes=notes,
