@@ -19,9 +19,9 @@ from rich.table import Table
 
 from pellucid.build.datasets import read_source
 from pellucid.build.method import load
-from pellucid.build.run import WEIGHTS
 from pellucid.config import Config, load_config
 from pellucid.data.files import write_atomically
+from pellucid.data.run_folder import WEIGHTS
 from pellucid.datasets import sen12ms_cr
 from pellucid.evaluation.evaluate import evaluate
 from pellucid.evaluation.figures import INPUT, MODEL, SPECTRUM

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from tiny import BANDS, tiny_config, tiny_method
 
 from pellucid.build import run
-from pellucid.build.run import check_tokenizer, find_run, read_metadata, read_run, save_run, shipped_runs
+from pellucid.build.run import check_tokenizer, read_metadata, read_run, save_run
 from pellucid.data.files import write_atomically
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.tokenizer import Tokenizer, learn_tokenizer
@@ -163,16 +163,3 @@ def test_weights_without_value_ranges_are_refused(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "weights.safetensors", metadata)
     with pytest.raises(InputError, match="lacks 'radar' in its metadata, make it with `pellucid import`"):
         read_run(tmp_path)
-
-
-def test_a_run_is_found_by_folder_or_by_the_name_that_it_ships_under(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run, "SHIPPED", tmp_path / "shipped")
-    for folder in (tmp_path / "mine", tmp_path / "shipped" / "good", tmp_path / "shipped" / "better"):
-        save_run(folder, config=tiny_config(), method=tiny_method())
-    assert find_run(tmp_path / "mine") == tmp_path / "mine"
-    assert find_run("good") == tmp_path / "shipped" / "good"
-    assert shipped_runs() == ("better", "good")
-    with pytest.raises(InputError, match=r"'bad' is neither a run folder .* that ships \(better, good\)"):
-        find_run("bad")

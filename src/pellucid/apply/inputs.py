@@ -5,15 +5,13 @@ from pathlib import Path
 
 import yaml
 
-import pellucid
 from pellucid.data.geotiff import Raster
+from pellucid.data.run_folder import CONFIG, find_run
 from pellucid.data.slice_file import TIFF, errors_named, find_files, read_info
 from pellucid.errors import InputError
 
 # Suffixes of scenes.
 SCENES = (".tif", ".tiff", ".vrt")
-# The optical bands of a run, in its config.
-CONFIG, SHIPPED = "config.yaml", Path(pellucid.__file__).parent / "weights"
 
 
 def check_rasters(optical: Path, sar: Path | None = None, cloud: Path | None = None) -> None:
@@ -24,14 +22,11 @@ def check_rasters(optical: Path, sar: Path | None = None, cloud: Path | None = N
 
 
 def check_bands(optical: Path, model: str, allow_missing: tuple[str, ...] = ()) -> None:
-    """Refuse a scene without the bands of a model, if its config names any."""
+    """Refuse a model that is not there, and a scene without the bands that its config names."""
     from pellucid.data.ranges import SENTINEL2
     from pellucid.data.raster import match_bands
 
-    config = next((run / CONFIG for run in (Path(model), SHIPPED / model) if (run / CONFIG).is_file()), None)
-    if config is None:
-        return  # no such model, which loading it will say
-    method = yaml.safe_load(config.read_text(encoding="utf-8")).get("method") or {}
+    method = yaml.safe_load((find_run(model) / CONFIG).read_text(encoding="utf-8")).get("method") or {}
     bands = tuple(method.get("optical") or ())
     if bands and set(bands) <= set(SENTINEL2.bands):
         with Raster(optical, "optical scene") as raster:

@@ -11,11 +11,12 @@ from torch import nn
 
 from pellucid import networks
 from pellucid.build.parts import Parts, Spaces, read_parts, read_spaces, read_texts
-from pellucid.build.run import Metadata, find_run, part_of, read_run
+from pellucid.build.run import Metadata, part_of, read_run
 from pellucid.build.starting import load_weights
 from pellucid.build.weights_file import load_vgg19
 from pellucid.config import Config, MethodConfig
 from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2, SLICE, ValueRange
+from pellucid.data.run_folder import find_run
 from pellucid.data.tokenizer import Tokenizer
 from pellucid.errors import InputError
 from pellucid.losses._shelf import Loss, Needs, build_term

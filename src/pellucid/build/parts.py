@@ -9,9 +9,10 @@ from torch import Tensor
 
 from pellucid.build import pretrained
 from pellucid.build.pretrained import is_pretrained
-from pellucid.build.run import AUTOENCODERS, TEXT, Metadata, check_tokenizer, find_run, part_of, read_run
+from pellucid.build.run import AUTOENCODERS, TEXT, Metadata, check_tokenizer, part_of, read_run
 from pellucid.build.weights_file import match
 from pellucid.data.ranges import PICTURE, ValueRange
+from pellucid.data.run_folder import find_run
 from pellucid.data.tokenizer import Tokenizer, read_tokenizer
 from pellucid.errors import InputError
 from pellucid.methods.autoencoding import Autoencoding, AutoencodingConfig

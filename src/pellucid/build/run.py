@@ -21,12 +21,11 @@ from pellucid.build.fine_tuning import plain_state
 from pellucid.config import Config, load_config, save_config
 from pellucid.data.files import write_atomically, write_text
 from pellucid.data.ranges import PICTURE, ValueRange
+from pellucid.data.run_folder import CARD, CONFIG, METRICS, SHIPPED, WEIGHTS, shipped_runs
 from pellucid.data.tokenizer import TOKENIZER, Tokenizer, read_tokenizer
 from pellucid.errors import InputError
 from pellucid.methods.method import Method
 
-CONFIG, WEIGHTS, CARD, METRICS = "config.yaml", "weights.safetensors", "card.md", "metrics.json"
-SHIPPED = Path(__file__).parents[1] / "weights"
 # Prefix of the weights of the autoencoders of a network in latent space; what each encodes follows.
 AUTOENCODERS = "autoencoders."
 # Prefix of the weights of the text encoder of a network that is conditioned on texts.
@@ -158,22 +157,6 @@ def part_of(state: Mapping[str, Tensor], prefix: str | None = None) -> dict[str,
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
-def find_run(name_or_path: str | Path) -> Path:
-    """Return the run folder of a path, or of the name of a model that ships with the package."""
-    for folder in (Path(name_or_path), SHIPPED / name_or_path):
-        if (folder / WEIGHTS).is_file():
-            return folder
-    known = ", ".join(shipped_runs()) or "none"
-    raise InputError(
-        f"{str(name_or_path)!r} is neither a run folder with {WEIGHTS} nor a model that ships ({known})"
-    )
-
-
-def shipped_runs() -> tuple[str, ...]:
-    """Return the names of the models that ship with the package."""
-    return tuple(sorted(path.parent.name for path in SHIPPED.glob(f"*/{WEIGHTS}")))
-
-
 def _shipped_methods() -> dict[str, Any]:
     return {name: load_config(SHIPPED / name / CONFIG).method for name in shipped_runs()}
 
@@ -195,13 +178,6 @@ def find_colorizer() -> str:
         if method.optical == PICTURE.bands and method.radar:
             return name
     raise InputError("no model that ships turns radar into pictures in colour; name a run with --model")
-
-
-def describe(folder: Path) -> tuple[str, str, str]:
-    """Return name, size in MB and the first sentence of the card of a run folder."""
-    lines = (folder / CARD).read_text(encoding="utf-8").splitlines() if (folder / CARD).is_file() else []
-    first = next((line for line in lines if line and not line.startswith("#")), "")
-    return folder.name, f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}", first
 
 
 def _save_weights(path: Path, method: Method, *, half: bool) -> None:

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from pellucid.build.fine_tuning import add_lora, freeze
 from pellucid.build.pretrained import is_pretrained, read_autoencoder, read_text_encoder, read_unet
-from pellucid.build.run import find_run, part_of, read_run
+from pellucid.build.run import part_of, read_run
 from pellucid.build.weights_file import match
 from pellucid.config import TrainConfig
+from pellucid.data.run_folder import find_run
 from pellucid.errors import InputError
 from pellucid.networks.autoencoder import Autoencoder
 from pellucid.networks.text_encoder import TextEncoder

@@ -92,9 +92,11 @@ def evaluate_command(
     span = parse_numbers("--numbers", numbers, count="two", example="310,345")
     if not data.exists():
         raise InputError(f"{data} does not exist; name a folder of patches, of pictures or of slices")
+    from pellucid.data.run_folder import CONFIG, find_run
+
+    run = find_run(model)
     from pellucid.apply.engine import choose_sampling
     from pellucid.build.method import load
-    from pellucid.build.run import CONFIG, find_run
     from pellucid.config import load_config
     from pellucid.evaluation.reference import read_reference
     from pellucid.methods.contrastive import Contrastive
@@ -109,9 +111,9 @@ def evaluate_command(
         lr=lr,
         numbers=span,
         folders=split_names(folders),
-        trained=load_config(find_run(model) / CONFIG).data.train,
+        trained=load_config(run / CONFIG).data.train,
     )
-    folder = output or _evaluation_folder(find_run(model))
+    folder = output or _evaluation_folder(run)
     about = {"name": name or Path(model).name, "notes": notes, "out": folder, "device": options.device}
     figures = {"--legacy-metrics": legacy_metrics, "--lpips": lpips, "--fid": fid}
     if isinstance(method, Contrastive):
@@ -172,6 +174,6 @@ def _evaluate_texts(
 
 def _evaluation_folder(run: Path) -> Path:
     """Return where an evaluation goes by default: in the run, unless that ships with the package."""
-    from pellucid.build.run import SHIPPED
+    from pellucid.data.run_folder import SHIPPED
 
     return Path("runs") / run.name / "evaluation" if SHIPPED in run.parents else run / "evaluation"

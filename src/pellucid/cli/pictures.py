@@ -73,8 +73,11 @@ def colorize_command(
     Example: `pellucid colorize pictures --regions tropical,arctic --seasons winter,summer -o colors`
     """
     from pellucid.apply.inputs import check_radar_picture
+    from pellucid.data.run_folder import find_run
 
     check_radar_picture(source)
+    if model:
+        find_run(model)
     from pellucid.apply.color_jobs import plan
     from pellucid.apply.colorize import Colorizer, colorize_all
     from pellucid.build.method import load
@@ -110,8 +113,8 @@ def _read_prompts(
     """Return the prompts that are asked for, and, where none is, the template of a dataset's own."""
     from pellucid.apply.color_jobs import NamedPrompt, Prompts, find_template
     from pellucid.apply.colorize import check_takes_text
-    from pellucid.build.run import CONFIG, find_run
     from pellucid.config import load_config
+    from pellucid.data.run_folder import CONFIG, find_run
 
     is_asked = bool(prompt is not None or regions or seasons)
     if is_asked:

@@ -10,7 +10,8 @@ import typer
 from rich.table import Table
 
 from pellucid.cli.terminal import keyword, out, parse_numbers, report_errors, split_names, typed_command
-from pellucid.published import known_formats
+from pellucid.errors import InputError
+from pellucid.published import check_format, known_formats
 from pellucid.published._hints import Hints
 
 
@@ -48,7 +49,7 @@ def train_command(
 @report_errors()
 def models() -> None:
     """List the models that ship, with what they reach."""
-    from pellucid.build.run import SHIPPED, describe, shipped_runs
+    from pellucid.data.run_folder import SHIPPED, describe, shipped_runs
 
     table = Table("name", "MB", "what it is")
     for name in shipped_runs():
@@ -87,9 +88,12 @@ def import_command(
 
     Example: `pellucid import glf-cr CR_net.pth runs/glf_cr_published`
     """
+    axes = parse_numbers("--axes", hints["axes"], count="three", example="16,56,56")
+    check_format(format)
+    if not checkpoint.is_file():
+        raise InputError(f"{checkpoint} is no file, check the path")
     from pellucid.published._read import import_run
 
-    axes = parse_numbers("--axes", hints["axes"], count="three", example="16,56,56")
     bands = {"optical": split_names(optical), "radar": split_names(radar)}
     import_run(format, checkpoint, run, **bands, hints=Hints(**{**hints, "axes": axes}))
     out.print(f"run folder  {run}", soft_wrap=True)

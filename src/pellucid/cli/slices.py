@@ -42,8 +42,11 @@ def upscale_command(
     Example: `pellucid upscale slice.png -o big.png --factor 4`
     """
     from pellucid.apply.inputs import check_slices
+    from pellucid.data.run_folder import find_run
 
     check_slices(source)
+    if model:
+        find_run(model)
     from pellucid.apply.upscale import check_upscale, upscale
     from pellucid.build.method import load
     from pellucid.build.run import find_upscaler

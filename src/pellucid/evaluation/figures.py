@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from pellucid.build.run import find_run, read_metadata, shipped_runs
+from pellucid.build.run import read_metadata
 from pellucid.data.batch import ANY_PROMPT, Batch
 from pellucid.data.ranges import ValueRange
+from pellucid.data.run_folder import find_run, shipped_runs
 from pellucid.errors import InputError
 from pellucid.methods.method import Method
 from pellucid.metrics import (

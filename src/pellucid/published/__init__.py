@@ -2,8 +2,16 @@
 
 import pkgutil
 
+from pellucid.errors import InputError
+
 
 def known_formats() -> tuple[str, ...]:
     """Return the names of the formats: their files', with hyphens."""
     names = (module.name for module in pkgutil.iter_modules(__path__))
     return tuple(sorted(name.replace("_", "-") for name in names if not name.startswith("_")))
+
+
+def check_format(name: str) -> None:
+    """Refuse a name that no file of the shelf has."""
+    if name not in known_formats():
+        raise InputError(f"unknown checkpoint format {name!r}, choose one of {', '.join(known_formats())}")

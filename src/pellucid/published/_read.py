@@ -14,7 +14,7 @@ from pellucid.build.weights_file import match, read_state_dict
 from pellucid.config import Config
 from pellucid.data.tokenizer import default_tokenizer, read_tokenizer
 from pellucid.errors import InputError
-from pellucid.published import known_formats
+from pellucid.published import check_format, known_formats
 from pellucid.published._format import Entry, Format, Layout
 from pellucid.published._hints import Hints
 from pellucid.schema import parse
@@ -75,8 +75,7 @@ def find_format(name: str) -> Format:
     Raises:
         InputError: if there is none; it lists the known ones.
     """
-    if name not in known_formats():
-        raise InputError(f"unknown checkpoint format {name!r}, choose one of {', '.join(known_formats())}")
+    check_format(name)
     return importlib.import_module(f"pellucid.published.{name.replace('-', '_')}").FORMAT
 
 

@@ -7,10 +7,11 @@ from torch.utils.data import Dataset
 
 from pellucid.build.method import build_method
 from pellucid.build.parts import Parts, read_parts
-from pellucid.build.run import WEIGHTS, read_run, save_run
+from pellucid.build.run import read_run, save_run
 from pellucid.build.starting import prepare_network
 from pellucid.config import Config
 from pellucid.data.batch import Batch
+from pellucid.data.run_folder import WEIGHTS
 from pellucid.methods.contrastive import ContrastiveConfig
 from pellucid.methods.method import Method
 from pellucid.train.checkpoints import TrainReport
