@@ -31,14 +31,11 @@ def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def fill_gaps(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return (C, H, W) with unknown pixels replaced by their nearest known ones; 0 where none is known.
-
-    Args:
-        values: (C, H, W).
-        known: (H, W).
-    """
-    if known.all() or not known.any():
-        return np.nan_to_num(values, nan=0.0) if not known.any() else values
+    """Return (C, H, W) with pixels not `known`, (H, W), replaced by the nearest known; 0 where none is."""
+    if known.all():
+        return values
+    if not known.any():
+        return np.nan_to_num(values, nan=0.0)
     from scipy.ndimage import distance_transform_edt
 
     nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)

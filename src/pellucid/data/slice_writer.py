@@ -12,15 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pellucid.data.files import flush, temporary_beside
-from pellucid.data.slice_file import (
-    CENTIMETRE,
-    INCH,
-    TIFF,
-    WHITE,
-    SliceInfo,
-    name_shape,
-    read_slices,
-)
+from pellucid.data.slice_file import CENTIMETRE, INCH, TIFF, WHITE, SliceInfo, name_shape, read_slices
 from pellucid.data.working_file import explain_write_error
 from pellucid.errors import InputError
 
@@ -36,13 +28,7 @@ def write_slices(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]
 
     The file appears at the end, complete and read back; if anything fails, nothing is left.
 
-    Args:
-        path: its suffix names the format.
-        info: what the file will hold.
-
     Raises:
-        InputError: if the format cannot hold that, the folder cannot be written to, or the file does not read
-            back as written.
         ValueError: if a page has another shape or type, or pages are missing.
     """
     check_output(path, info)
@@ -68,11 +54,7 @@ def write_slices(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]
 
 
 def check_output(path: Path, info: SliceInfo) -> None:
-    """Refuse a file name whose format cannot hold what `info` describes.
-
-    Raises:
-        InputError: naming a format that can.
-    """
+    """Refuse a file name whose format cannot hold what `info` describes."""
     suffix = path.suffix.lower()
     if suffix not in WRITABLE:
         raise InputError(f"{path} has the suffix {suffix!r}, slices are written as {', '.join(WRITABLE)}")
