@@ -106,10 +106,7 @@ class Raster:
             raise InputError(f"{found}, and aligning needs a CRS in both; georeference them first")
         self.source = WarpedVRT(
             self.dataset,
-            crs=grid.crs,
-            transform=grid.transform,
-            width=grid.width,
-            height=grid.height,
+            **vars(grid),
             resampling=Resampling.bilinear,
             src_nodata=self.dataset.nodata if self.dataset.nodata is not None else np.nan,
             nodata=np.nan,

@@ -160,10 +160,9 @@ def _read(path: Path, pages: list[int] | None, *, is_image: bool = True) -> Iter
         else:
             with Image.open(path) as image:
                 _describe_image(path, image)
-                for page in pages or [0]:
-                    if page:
-                        raise IndexError(f"{path} has one page, there is no page {page}")
-                    yield _to_grey(path, np.asarray(image))
+                if pages and pages != [0]:
+                    raise IndexError(f"{path} has one page, there is no page {pages[0]}")
+                yield _to_grey(path, np.asarray(image))
 
 
 def _describe_tiff(path: Path, file: tifffile.TiffFile) -> SliceInfo:

@@ -12,7 +12,7 @@ from torch import Tensor
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.data.raster import read_optical, read_radar
-from pellucid.data.slice_file import TIFF
+from pellucid.data.slice_file import TIFF, name_shape
 from pellucid.datasets._listing import (
     CheckedSample,
     ImageFile,
@@ -167,7 +167,7 @@ def _read_radar(scene: SceneFiles, clear: Tensor) -> Tensor:
         return clear.new_full((len(SENTINEL1.bands), *clear.shape[-2:]), torch.nan)
     sar = read_radar(scene.radar)
     if sar.shape[-2:] != clear.shape[-2:]:
-        found, needed = (" x ".join(map(str, image.shape[-2:])) for image in (sar, clear))
+        found, needed = (name_shape(image.shape[-2:]) for image in (sar, clear))
         raise InputError(
             f"{scene.radar} has {found} pixels, its optical image {needed}; they must be on one grid"
         )

@@ -21,7 +21,7 @@ from torch.nn.functional import interpolate
 from pellucid.data.batch import Batch
 from pellucid.data.radar_picture import read_color, read_gray
 from pellucid.data.ranges import PICTURE
-from pellucid.data.slice_file import READABLE
+from pellucid.data.slice_file import READABLE, name_shape
 from pellucid.datasets._augment import AugmentConfig, change_pair
 from pellucid.datasets._listing import CheckedSample, ImageFile, Listing, Patches, Problem, Wanted
 from pellucid.datasets._splits import Splits, check_patterns, divide_places, is_named, read_splits
@@ -119,9 +119,9 @@ class SarOptical(Patches):
         self.keys = tuple(pair.key for pair in self.pairs)
         self.groups = tuple(pair.group for pair in self.pairs)
         self.prompts = tuple(fill_prompt(config.prompt, pair.words) for pair in self.pairs)
+        words = [{column: pair.words[column] for column in COLUMNS} for pair in self.pairs]
         self.words = tuple(
-            {"folder": pair.group, **{column: pair.words[column] for column in COLUMNS}}
-            for pair in self.pairs
+            {"folder": group, **known} for group, known in zip(self.groups, words, strict=True)
         )
 
     def __getitem__(self, index: int) -> Batch:
@@ -130,19 +130,14 @@ class SarOptical(Patches):
         sar = torch.from_numpy(read_gray(pair.sar))[None]
         target = torch.from_numpy(read_color(pair.optical))[None]
         if sar.shape[-2:] != target.shape[-2:]:
-            found, needed = (" x ".join(map(str, image.shape[-2:])) for image in (sar, target))
+            found, needed = (name_shape(image.shape[-2:]) for image in (sar, target))
             raise InputError(
                 f"{pair.sar} has {found} pixels and {pair.optical} {needed}, a pair has one size; exclude it"
             )
         sar, target = (_resize(image, self.size) for image in (sar, target))
-        return Batch(
-            degraded=sar.repeat(1, target.shape[1], 1, 1),
-            target=target,
-            sar=sar,
-            valid=torch.ones_like(sar, dtype=torch.bool),
-            key=(pair.key,),
-            prompt=(self.prompts[index],),
-        )
+        degraded, valid = sar.repeat(1, target.shape[1], 1, 1), torch.ones_like(sar, dtype=torch.bool)
+        prompt = (self.prompts[index],)
+        return Batch(degraded=degraded, target=target, sar=sar, valid=valid, key=(pair.key,), prompt=prompt)
 
     def change(self, batch: Batch, generator: torch.Generator, augment: AugmentConfig) -> Batch:
         """Return the pair turned by a small angle, in other colours and with noise on the radar."""
@@ -160,7 +155,10 @@ def build(config: Config, wanted: Wanted) -> SarOptical:
 
 
 def as_trained(config: Config, trained: Config) -> Config:
-    """Return the config of an evaluation with prompts, sizes and splits as in training, if that used any."""
+    """Return the config of an evaluation with prompts, sizes and splits as in training.
+
+    Without a split in training, a split is refused: the model may have seen it.
+    """
     if config.split != "all" and trained.split == "all" and not (trained.splits or config.splits):
         raise InputError(
             f"this model was not trained on a split, so that split {config.split!r} may hold what it has"
@@ -189,16 +187,11 @@ def list_samples(config: Config) -> Listing:
         )
     splits = divide_folders(pairs, config)
     split_of = {group: split for split, groups in splits.items() for group in groups}
-    samples = [
-        CheckedSample(
-            pair.key,
-            pair.group,
-            (ImageFile("radar", pair.sar, "gray"), ImageFile("optical", pair.optical, "color")),
-            split_of.get(pair.group, ""),
-            {**pair.words, "prompt": fill_prompt(config.prompt, pair.words)},
-        )
-        for pair in pairs
-    ]
+    samples = []
+    for pair in pairs:
+        images = ImageFile("radar", pair.sar, "gray"), ImageFile("optical", pair.optical, "color")
+        words = {**pair.words, "prompt": fill_prompt(config.prompt, pair.words)}
+        samples.append(CheckedSample(pair.key, pair.group, images, split_of.get(pair.group, ""), words))
     split_by = config.splits.name if config.splits else f"seed {config.seed}"
     problems += [*_find_unknown(samples), *_find_unlisted(config.root, pairs)]
     return Listing(samples, problems, split_by, is_uniform=True)
@@ -242,11 +235,8 @@ def read_list(path: Path) -> list[Pair]:
     header = rows[0] if rows else []
     if lacking := [column for column in (RADAR, OPTICAL) if column not in header]:
         raise InputError(f"{path} lacks the column {lacking[0]}; its first row must name the columns")
-    return [
-        _parse_row(path, header, row, f"{path}, line {line}")
-        for line, row in enumerate(rows[1:], start=2)
-        if any(row)
-    ]
+    lines = enumerate(rows[1:], start=2)
+    return [_parse_row(path, header, row, f"{path}, line {line}") for line, row in lines if any(row)]
 
 
 def _parse_row(path: Path, header: list[str], row: list[str], where: str) -> Pair:

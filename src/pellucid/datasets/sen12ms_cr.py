@@ -120,15 +120,10 @@ class Sen12MsCr(ScenePatches):
             )
         valid = has_degraded & has_target
         degraded, target = degraded * valid, target * valid
-        cloud = cloud_score(degraded, self.bands) * valid if NEEDED.issubset(self.bands) else None
-        return Batch(
-            key=(patch.key,),
-            degraded=degraded[None],
-            target=target[None],
-            sar=sar[None, self.radar_indices],
-            cloud=None if cloud is None else cloud[None],
-            valid=valid[None],
-        )
+        cloud = (cloud_score(degraded, self.bands) * valid)[None] if NEEDED.issubset(self.bands) else None
+        sar = sar[self.radar_indices]
+        degraded, target, sar, valid = (image[None] for image in (degraded, target, sar, valid))
+        return Batch(degraded=degraded, target=target, sar=sar, cloud=cloud, valid=valid, key=(patch.key,))
 
     def _read_radar(self, patch: Patch, degraded: Tensor) -> Tensor:
         if patch.radar is None:
@@ -240,14 +235,8 @@ def _parse_row(root: Path, row: list[str], where: str, places: dict[str, str]) -
         )
     clear, radar, cloudy = cells[4:] if len(cells) == 7 else cells[4:] * 3
     key, roi = name_patch(Path(clear).stem)
-    return Patch(
-        key,
-        places.get(key, roi),
-        cloudy=root / cloudy_folder / cloudy,
-        clear=root / clear_folder / clear,
-        radar=root / radar_folder / radar,
-        split=_SPLIT_NUMBERS[number],
-    )
+    images = root / cloudy_folder / cloudy, root / clear_folder / clear, root / radar_folder / radar
+    return Patch(key, places.get(key, roi), *images, split=_SPLIT_NUMBERS[number])
 
 
 def _list_rois(root: Path) -> list[Patch]:

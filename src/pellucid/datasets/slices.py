@@ -243,10 +243,9 @@ def _split_file(path: Path, folder: Path, *, skip_errors: bool) -> list[Page]:
 
 def _find_number(page: Page) -> int:
     """Return the last number in the name of a slice: its depth."""
-    found = re.findall(r"\d+", Path(page.key).name)
-    if not found:
-        raise InputError(f"numbers: the name {page.key} has none; rename the slice, or leave numbers out")
-    return int(found[-1])
+    if found := re.findall(r"\d+", Path(page.key).name):
+        return int(found[-1])
+    raise InputError(f"numbers: the name {page.key} has none; rename the slice, or leave numbers out")
 
 
 def _check_alone(high: Mapping[str, Page], scale: int) -> None:

@@ -44,14 +44,9 @@ class SyntheticScenes(ScenePatches):
 
         scene = make_scene(self.config.size, self.config.seed + range(len(self))[index])
         clear = scene.optical[None, self.optical]
-        return Batch(
-            degraded=clear,
-            target=clear,
-            sar=SENTINEL1.to_unit(scene.radar_db)[None, self.radar],
-            cloud=torch.zeros_like(clear[:, :1]),
-            valid=torch.ones_like(clear[:, :1], dtype=torch.bool),
-            key=(self.keys[index],),
-        )
+        sar, cloud = SENTINEL1.to_unit(scene.radar_db)[None, self.radar], torch.zeros_like(clear[:, :1])
+        valid, key = torch.ones_like(cloud, dtype=torch.bool), (self.keys[index],)
+        return Batch(degraded=clear, target=clear, sar=sar, cloud=cloud, valid=valid, key=key)
 
 
 def build(config: Config, wanted: Wanted) -> SyntheticScenes:
