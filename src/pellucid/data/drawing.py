@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from pellucid.data.files import temporary_beside
+from pellucid.data.files import write_atomically
 from pellucid.data.ranges import PICTURE, SENTINEL1, SLICE
 
 RGB = ("B04", "B03", "B02")
@@ -119,9 +119,7 @@ def spread(count: int, length: int) -> list[int]:
 def save_picture(picture: Image.Image | NDArray[np.uint8], path: Path) -> None:
     """Write a picture, whole or not at all; the suffix names the format."""
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    with temporary_beside(path) as temporary:
-        image.save(temporary)
-        temporary.replace(path)
+    write_atomically(path, image.save)
 
 
 def _fit(picture: NDArray[np.uint8], side: int) -> Image.Image:

@@ -11,7 +11,7 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 
-from pellucid.data.files import flush, temporary_beside
+from pellucid.data.files import temporary_beside, write_atomically
 from pellucid.data.geotiff import Raster, first_line, open_raster
 from pellucid.data.ranges import ValueRange
 from pellucid.data.raster import FAINTEST_DB
@@ -103,10 +103,7 @@ def write_color_picture(path: Path, picture: NDArray[np.uint8], like: RadarPictu
             _write_tiff(path, picture, like)
             return
         options: dict[str, Any] = {"quality": QUALITY} if path.suffix.lower() in JPEG else {}
-        with temporary_beside(path) as temporary:
-            Image.fromarray(picture).save(temporary, **options)
-            flush(temporary)
-            temporary.replace(path)
+        write_atomically(path, lambda temporary: Image.fromarray(picture).save(temporary, **options))
     except (OSError, RasterioError) as error:
         raise explain_write_error(path, error) from error
 

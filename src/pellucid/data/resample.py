@@ -12,11 +12,7 @@ def enlarge(image: Tensor, factor: int) -> Tensor:
 
 
 def reduce(image: Tensor, factor: int) -> Tensor:
-    """Return (B, C, H / factor, W / factor), bicubic over factor times as many pixels, so without aliasing.
-
-    Raises:
-        ValueError: if a side does not divide by the factor.
-    """
+    """Return (B, C, H / factor, W / factor), bicubic over factor times as many pixels: no aliasing."""
     height, width = image.shape[-2:]
     if height % factor or width % factor:
         raise ValueError(f"the image has {height} x {width} pixels, both must divide by {factor}; crop it")

@@ -26,11 +26,7 @@ READABLE = (".png", *TIFF, ".jpg", ".jpeg", ".bmp")
 # The value of white by data type; in floating point it is 1.
 WHITE: dict[np.dtype[Any], float] = {np.dtype("uint8"): 255.0, np.dtype("uint16"): 65535.0}
 # Pillow's names of grey pixels.
-_GREY: dict[str, np.dtype[Any]] = {
-    "L": np.dtype("uint8"),
-    "I;16": np.dtype("uint16"),
-    "I;16B": np.dtype("uint16"),
-}
+_GREY = {"L": "uint8", "I;16": "uint16", "I;16B": "uint16"}
 # TIFF 6.0, tags 296 (ResolutionUnit) and 262 (PhotometricInterpretation).
 NO_UNIT, INCH, CENTIMETRE = 1, 2, 3
 # What the libraries raise for files that are damaged or in another format.
@@ -170,16 +166,10 @@ def _describe_tiff(path: Path, file: tifffile.TiffFile) -> SliceInfo:
     dtype = np.dtype(page.dtype or "void").newbyteorder("=")
     _check_dtype(path, dtype, page.bitspersample)
     _check_whole(path, file)
-    is_structured = page.description[:1] in "{<"  # JSON and XML would state the old size
-    return SliceInfo(
-        num_pages=_count_pages(path, file),
-        height=page.imagelength,
-        width=page.imagewidth,
-        dtype=dtype,
-        resolution=_read_resolution(page),
-        resolution_unit=int(page.resolutionunit),
-        description="" if is_structured else page.description,
-    )
+    info = SliceInfo(_count_pages(path, file), page.imagelength, page.imagewidth, dtype)
+    text = "" if page.description[:1] in "{<" else page.description  # JSON and XML would state the old size
+    unit = int(page.resolutionunit)
+    return replace(info, resolution=_read_resolution(page), resolution_unit=unit, description=text)
 
 
 def _first(file: tifffile.TiffFile) -> tifffile.TiffPage:
@@ -266,14 +256,8 @@ def _describe_image(path: Path, image: Image.Image) -> SliceInfo:
     if is_deep_color(image):
         raise InputError(f"{path} has 3 channels of 16 bit, a grey slice is needed; convert it")
     dpi = image.info.get("dpi")
-    return SliceInfo(
-        num_pages=1,
-        height=image.height,
-        width=image.width,
-        dtype=_GREY.get(image.mode, np.dtype("uint8")),
-        resolution=(float(dpi[0]), float(dpi[1])) if dpi else None,
-        resolution_unit=INCH if dpi else NO_UNIT,
-    )
+    info = SliceInfo(1, image.height, image.width, np.dtype(_GREY.get(image.mode, "uint8")))
+    return replace(info, resolution=(float(dpi[0]), float(dpi[1])), resolution_unit=INCH) if dpi else info
 
 
 def is_deep_color(image: Image.Image) -> bool:

@@ -113,11 +113,7 @@ def learn_tokenizer(texts: Iterable[str], *, size: int = 1000, length: int = LEN
 
 
 def word_tokenizer(vocabulary: Mapping[str, int], *, length: int = LENGTH) -> Tokenizer:
-    """Return the tokenizer of whole, lower-case words and signs with these ids.
-
-    Raises:
-        ValueError: if the vocabulary lacks one of `SPECIAL`.
-    """
+    """Return the tokenizer of whole, lower-case words and signs with these ids, `SPECIAL` among them."""
     if missing := [token for token in SPECIAL if token not in vocabulary]:
         raise ValueError(f"the vocabulary lacks {', '.join(missing)}")
     backend = tokenizers.Tokenizer(models.WordLevel(dict(vocabulary), unk_token=UNKNOWN))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
-from pellucid.data.files import check_writable, flush, temporary_beside
+from pellucid.data.files import check_writable, flush, temporary_beside, write_atomically
 from pellucid.data.geotiff import first_line, open_raster
 from pellucid.errors import InputError
 
@@ -84,11 +84,8 @@ class WorkingFile:
         self.close()
         for path in self.paths.values():
             flush(path)
-        with temporary_beside(self.note) as temporary:
-            note = {"_key": np.array(self.key), "_num_done": np.array(num_done), **state}
-            np.savez(temporary, allow_pickle=False, **note)
-            flush(temporary)
-            temporary.replace(self.note)
+        note = {"_key": np.array(self.key), "_num_done": np.array(num_done), **state}
+        write_atomically(self.note, lambda temporary: np.savez(temporary, allow_pickle=False, **note))
         self._open()
 
     def finish(self, revise: Callable[[Path, Path], None] | None = None) -> None:
