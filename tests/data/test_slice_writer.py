@@ -108,10 +108,10 @@ def test_a_page_of_another_size_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(slice_writer, "_append", fail)
+    monkeypatch.setattr(tifffile.TiffWriter, "write", fail)
     with pytest.raises(InputError, match=r"cannot write .*x\.tif: No space left on device"):
         write_all(tmp_path / "x.tif", INFO, STACK)
     assert not list(tmp_path.iterdir())

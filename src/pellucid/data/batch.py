@@ -48,19 +48,16 @@ class Samples:
 
     def to(self, device: torch.device | str) -> Self:
         """Return the batch on `device`."""
-        moved = {name: value.to(device) for name, value in self.images().items()}
-        return replace(self, **moved)
+        return replace(self, **{name: image.to(device) for name, image in self.images().items()})
 
     def images(self) -> dict[str, Tensor]:
         """Return every tensor of the batch by field name, without the missing ones."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        return _tensors(self)
 
     def pick(self, index: int) -> Self:
         """Return one of the B places."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        picked = {name: value[index : index + 1] for name, value in values.items() if value is not None}
-        return replace(self, **picked)
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(self, **{name: value[index : index + 1] for name, value in given.items()})
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,6 @@ class Batch(Samples):
         valid: (B, 1, H, W) bool, pixels that hold data in `degraded` and `target`; its size is that of the
             result.
         key: B names, for instance `ROIs1970_fall_139_p839`.
-        prompt: B text prompts.
     """
 
     degraded: Tensor
@@ -96,20 +92,15 @@ class Batch(Samples):
         return self.degraded if self.scale == 1 else enlarge(self.degraded, self.scale).clamp(0, 1)
 
     def reference(self) -> Tensor:
-        """Return the reference images, (B, C, H, W).
-
-        Raises:
-            InputError: if there are none.
-        """
+        """Return the reference images, (B, C, H, W)."""
         if self.target is None:
             raise InputError(f"{self.key[0]} has no reference image, which an evaluation needs")
         return self.target
 
     def pad(self, stride: int) -> Self:
-        """Return the batch padded by reflection, right and below, to sides that divide by `stride`.
+        """Return the batch padded by reflection, right and below, to sides that divide by `stride` and by K.
 
-        The added pixels are not `valid`. A degraded image K times smaller is padded by K times less, and the
-        sides of the result are divisible by K too.
+        The added pixels are not `valid`. A degraded image K times smaller is padded by K times less.
         """
         height, width = self.valid.shape[-2:]
         scale = self.scale
@@ -145,24 +136,15 @@ class Condition:
 
     def null(self) -> Self:
         """Return zeros in place of every tensor: the null condition of classifier-free guidance."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(
-            self, **{name: torch.zeros_like(x) for name, x in values.items() if isinstance(x, Tensor)}
-        )
+        return replace(self, **{name: torch.zeros_like(x) for name, x in _tensors(self).items()})
 
     def where(self, kept: Tensor, other: Self) -> Self:
         """Return the condition, or `other` for the images where `kept`, (B,) bool, is False."""
-        values = {
-            field.name: (getattr(self, field.name), getattr(other, field.name)) for field in fields(self)
+        chosen = {
+            name: x.where(kept.view(-1, *[1] * (x.ndim - 1)), getattr(other, name))
+            for name, x in _tensors(self).items()
         }
-        return replace(
-            self,
-            **{
-                name: x.where(kept.view(-1, *[1] * (x.ndim - 1)), y)
-                for name, (x, y) in values.items()
-                if isinstance(x, Tensor)
-            },
-        )
+        return replace(self, **chosen)
 
 
 @dataclass(frozen=True)
@@ -173,10 +155,8 @@ class Encoded(Samples):
         x0: (B, Z, h, w), the clean image.
         degraded: (B, Z, h, w).
         valid: (B, 1, h, w), 1 where all pixels hold data, else 0.
-        key: B names.
         sar: (B, P, h, w).
         cloud: (B, 1, H, W), at the resolution of the images.
-        prompt: B texts.
     """
 
     x0: Tensor
@@ -191,6 +171,11 @@ class Encoded(Samples):
     def condition(self) -> Condition:
         """Return the condition, without the text."""
         return Condition(degraded=self.degraded, sar=self.sar, cloud=self.cloud)
+
+
+def _tensors(values: Samples | Condition) -> dict[str, Tensor]:
+    """Return the fields that are tensors, by name."""
+    return {name: value for name, value in vars(values).items() if isinstance(value, Tensor)}
 
 
 class Images(Protocol):

@@ -47,12 +47,8 @@ def cloud_score(optical: Tensor, bands: tuple[str, ...]) -> Tensor:
     Returns:
         (..., 1, H, W) in [0, 1]; above 0.5 is cloud or shadow. Windows cut with a margin of `REACH_PX` have
         the score of the whole scene.
-
-    Raises:
-        ValueError: if B02 or B04 is missing.
     """
-    missing = NEEDED - set(bands)
-    if missing:
+    if not NEEDED.issubset(bands):
         raise ValueError(f"the cloud score needs B02 and B04, got {', '.join(bands)}; give a cloud map")
     band = {name: optical[..., i : i + 1, :, :] for i, name in enumerate(bands)}
     score = _rise(band["B02"] - band["B04"] / 2, HAZE)

@@ -1,6 +1,7 @@
 """Images as pictures, with fixed stretches so that pictures can be compared, and captioned sheets."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from pellucid.data.files import temporary_beside
+from pellucid.data.files import write_atomically
 from pellucid.data.ranges import PICTURE, SENTINEL1, SLICE
 
 RGB = ("B04", "B03", "B02")
@@ -36,11 +37,9 @@ def to_rgb(optical: Tensor, bands: tuple[str, ...], valid: Tensor | None = None)
     """
     at = [bands.index(band) for band in RGB] if set(RGB) <= set(bands) else [0, 0, 0]
     black = torch.tensor(BLACK if at != [0, 0, 0] else (0.0, 0.0, 0.0)).view(3, 1, 1)
-    values = ((optical[at].detach().float().cpu() - black) / (WHITE - black)).clamp(0, 1) ** GAMMA
-    picture = (values * 255).round().nan_to_num(NO_DATA)
-    if valid is not None:
-        picture = torch.where(valid.cpu(), picture, float(NO_DATA))
-    return picture.permute(1, 2, 0).to(torch.uint8).numpy()
+    return color_to_rgb(
+        ((optical[at].detach().float().cpu() - black) / (WHITE - black)).clamp(0, 1) ** GAMMA, valid
+    )
 
 
 def to_picture(image: Tensor, bands: tuple[str, ...], valid: Tensor | None = None) -> NDArray[np.uint8]:
@@ -87,13 +86,9 @@ def sheet(
     *,
     side: int = 256,
 ) -> Image.Image:
-    """Return panels in rows, each column under its title and each row under its caption.
+    """Return pictures (H, W, 3) uint8 in rows, each column under its title and each row under its caption.
 
-    Args:
-        rows: pictures (H, W, 3) uint8 of any size.
-        columns: a title per column.
-        captions: a line per row.
-        side: the longer side of a panel, in pixels; pictures are shrunk or enlarged to it.
+    The longer side of each picture is shrunk or enlarged to `side` pixels.
 
     Raises:
         ValueError: if a row lacks a picture, or a row has no caption.
@@ -101,19 +96,18 @@ def sheet(
     if any(len(row) != len(columns) for row in rows) or (captions and len(captions) != len(rows)):
         raise ValueError(f"{len(columns)} titles need as many panels in every row, and a caption per row")
     panels = [[_fit(picture, side) for picture in row] for row in rows]
+    line = LINE if captions else 0
     width = max(panel.width for row in panels for panel in row) + MARGIN
-    heights = [max(panel.height for panel in row) + MARGIN + (LINE if captions else 0) for row in panels]
+    heights = [max(panel.height for panel in row) + MARGIN + line for row in panels]
     canvas = Image.new("RGB", (MARGIN + width * len(columns), MARGIN + LINE + sum(heights)), "white")
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(12)
     for j, title in enumerate(columns):
         draw.text((MARGIN + j * width, 3), title, "black", font)
-    top = LINE + MARGIN
-    for i, row in enumerate(panels):
-        if captions:
-            draw.text((MARGIN, top), captions[i], "black", font)
+    tops = accumulate(heights, initial=LINE + MARGIN)
+    for row, caption, top in zip(panels, captions or [""] * len(rows), tops, strict=False):
+        draw.text((MARGIN, top), caption, "black", font)
         for j, panel in enumerate(row):
-            canvas.paste(panel, (MARGIN + j * width, top + (LINE if captions else 0)))
-        top += heights[i]
+            canvas.paste(panel, (MARGIN + j * width, top + line))
     return canvas
 
 
@@ -125,9 +119,7 @@ def spread(count: int, length: int) -> list[int]:
 def save_picture(picture: Image.Image | NDArray[np.uint8], path: Path) -> None:
     """Write a picture, whole or not at all; the suffix names the format."""
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    with temporary_beside(path) as temporary:
-        image.save(temporary)
-        temporary.replace(path)
+    write_atomically(path, image.save)
 
 
 def _fit(picture: NDArray[np.uint8], side: int) -> Image.Image:

@@ -23,11 +23,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextmanager
 def temporary_beside(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary file in the folder of `path`; it is deleted afterwards unless it was renamed.
-
-    Raises:
-        InputError: if `path` is a folder, or its folder is missing or cannot be written to.
-    """
+    """Yield an empty temporary file in the folder of `path`, deleted afterwards unless it was renamed."""
     check_writable(path)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
@@ -69,12 +65,9 @@ def make_folder(folder: Path) -> None:
 
 
 def check_folder(folder: Path, source: Path, *, reason: str) -> None:
-    """Refuse an output folder that cannot be made or written to, or that is the input folder.
+    """Refuse an output folder that cannot be made or written to, or that is the input folder `source`.
 
-    Args:
-        folder: of the results; it is not made here.
-        source: folder of the input.
-        reason: why a folder is needed, for the message if `folder` is a file.
+    It is not made here. `reason` says why a folder is needed, for the message if `folder` is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"cannot write {folder}: it is a file, and {reason}; name a folder")

@@ -27,14 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the pixels of a raster lie.
-
-    Attributes:
-        crs: coordinate reference system; None if the file names none.
-        transform: pixel (column, row) to coordinates.
-        width: columns.
-        height: rows.
-    """
+    """Where the pixels of a raster lie; `transform` takes a pixel (column, row) to coordinates in `crs`."""
 
     crs: CRS | None
     transform: Affine
@@ -62,17 +55,9 @@ class Grid:
 
 
 class Raster:
-    """An open GeoTIFF whose read errors name the file.
+    """An open GeoTIFF whose read errors name the file, and `what` it is to the user, "optical scene".
 
-    Args:
-        path: the file.
-        what: what it is to the user, for messages, for instance "optical scene".
-
-    Attributes:
-        doubts: sentences about what seems wrong with the file, though it can be read.
-
-    Raises:
-        InputError: if the file cannot be opened.
+    `doubts` are sentences about what seems wrong with the file, though it can be read.
     """
 
     def __init__(self, path: Path, what: str) -> None:
@@ -121,10 +106,7 @@ class Raster:
             raise InputError(f"{found}, and aligning needs a CRS in both; georeference them first")
         self.source = WarpedVRT(
             self.dataset,
-            crs=grid.crs,
-            transform=grid.transform,
-            width=grid.width,
-            height=grid.height,
+            **vars(grid),
             resampling=Resampling.bilinear,
             src_nodata=self.dataset.nodata if self.dataset.nodata is not None else np.nan,
             nodata=np.nan,
@@ -137,11 +119,7 @@ class Raster:
     def read_array(
         self, indices: list[int] | None = None, window: Window | None = None, size: int | None = None
     ) -> NDArray[Any]:
-        """Return (C, H, W) as stored, of `window`; decimated to at most `size` pixels a side.
-
-        Raises:
-            InputError: if the file is damaged.
-        """
+        """Return (C, H, W) as stored, of `window`; decimated to at most `size` pixels a side."""
         height, width = (window.height, window.width) if window else (self.grid.height, self.grid.width)
         bands = indices or list(range(1, self.source.count + 1))
         factor = max(1.0, max(height, width) / size) if size else 1.0

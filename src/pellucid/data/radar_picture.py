@@ -11,11 +11,11 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 
-from pellucid.data.files import flush, temporary_beside
+from pellucid.data.files import temporary_beside, write_atomically
 from pellucid.data.geotiff import Raster, first_line, open_raster
 from pellucid.data.ranges import ValueRange
 from pellucid.data.raster import FAINTEST_DB
-from pellucid.data.slice_file import TIFF, errors_named, to_unit
+from pellucid.data.slice_file import TIFF, errors_named, is_deep_color, to_unit
 from pellucid.data.working_file import explain_write_error, write_cog
 from pellucid.errors import InputError
 
@@ -35,9 +35,8 @@ OPAQUE = 255
 class Place:
     """Where the pixels of a picture lie.
 
-    Attributes:
-        profile: coordinate reference system and transform, for rasterio.
-        points: ground control points and their reference system; empty if the transform suffices.
+    `profile` has the coordinate reference system and the transform, for rasterio; `points` are ground control
+    points and their reference system, empty if the transform suffices.
     """
 
     profile: dict[str, Any]
@@ -62,15 +61,8 @@ class RadarPicture:
 def read_radar_picture(path: Path, radar: ValueRange) -> RadarPicture:
     """Return the radar image in a grey picture, or in a GeoTIFF of 8 bit or in dB.
 
-    Values of 8 bit (in a PNG also 16) are scaled by the full scale of their type, dB by the range of `radar`.
-
-    Args:
-        path: the file.
-        radar: polarisations and value range of the model.
-
-    Raises:
-        InputError: if the file cannot be read, holds no data, is in colour, has other polarisations, or holds
-            other values.
+    Values of 8 bit (in a PNG also 16) are scaled by the full scale of their type, dB by the range of `radar`,
+    which are the polarisations of the model.
     """
     _check_suffix(path)
     if path.suffix.lower() in TIFF:
@@ -85,11 +77,7 @@ def read_radar_picture(path: Path, radar: ValueRange) -> RadarPicture:
 
 
 def read_color_picture(path: Path) -> NDArray[np.float32]:
-    """Return a colour picture of 8 bit, (3, H, W) in [0, 1]; pixels of a GeoTIFF without data are 0.
-
-    Raises:
-        InputError: if it cannot be read or is not a colour picture.
-    """
+    """Return a colour picture of 8 bit, (3, H, W) in [0, 1]; pixels of a GeoTIFF without data are 0."""
     _check_suffix(path)
     if path.suffix.lower() not in TIFF:
         return read_color(path)
@@ -103,15 +91,10 @@ def read_color_picture(path: Path) -> NDArray[np.float32]:
 
 
 def write_color_picture(path: Path, picture: NDArray[np.uint8], like: RadarPicture) -> None:
-    """Write a picture with the georeference of the radar, whole or not at all; the suffix names the format.
+    """Write (H, W, 3) with the georeference of the radar, whole or not at all; the suffix names the format.
 
     A TIFF is a Cloud-Optimized GeoTIFF. If the radar lacks data somewhere, all bands are 0 there, a TIFF
     declares 0 as nodata, and zeros elsewhere become 1.
-
-    Args:
-        path: the file.
-        picture: (H, W, 3).
-        like: the radar.
     """
     if not like.valid.all():
         picture = np.where(like.valid[..., None], picture.clip(min=1), 0).astype(np.uint8)
@@ -120,10 +103,7 @@ def write_color_picture(path: Path, picture: NDArray[np.uint8], like: RadarPictu
             _write_tiff(path, picture, like)
             return
         options: dict[str, Any] = {"quality": QUALITY} if path.suffix.lower() in JPEG else {}
-        with temporary_beside(path) as temporary:
-            Image.fromarray(picture).save(temporary, **options)
-            flush(temporary)
-            temporary.replace(path)
+        write_atomically(path, lambda temporary: Image.fromarray(picture).save(temporary, **options))
     except (OSError, RasterioError) as error:
         raise explain_write_error(path, error) from error
 
@@ -137,18 +117,11 @@ def check_picture_output(path: Path) -> None:
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """Return the pictures in a folder, sorted, without hidden files and subfolders.
-
-    Raises:
-        InputError: if the folder is missing or holds no picture.
-    """
+    """Return the pictures in a folder, sorted, without hidden files and subfolders."""
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; name a folder of radar pictures")
-    found = [
-        path
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in READABLE and not path.name.startswith(".")
-    ]
+    paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    found = [path for path in paths if path.suffix.lower() in READABLE]
     if not found:
         raise InputError(f"no picture ({', '.join(READABLE)}) lies in {folder}; name another folder")
     return found
@@ -169,11 +142,11 @@ def _read_tiff(path: Path, radar: ValueRange) -> RadarPicture:
     with Raster(path, "radar image") as raster:
         values, valid = _read_bands(raster)
         values = _choose(raster, values, radar)
-        scaled = raster.dataset.scales[0] != 1 or raster.dataset.offsets[0] != 0
-        if values.dtype == np.uint8 and not scaled:
+        scaling = raster.dataset.scales[0], raster.dataset.offsets[0]
+        if values.dtype == np.uint8 and scaling == (1, 0):
             sar = to_unit(values)
         else:
-            found = _to_db(path, values, raster.dataset, valid)
+            found = _to_db(path, values, scaling, valid)
             valid = valid & np.isfinite(found).all(axis=0)
             sar = radar.to_unit(torch.from_numpy(found)).numpy()
         if not valid.any():
@@ -212,15 +185,17 @@ def _choose(raster: Raster, values: NDArray[Any], radar: ValueRange) -> NDArray[
     )
 
 
-def _to_db(path: Path, values: NDArray[Any], dataset: Any, valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _to_db(
+    path: Path, values: NDArray[Any], scaling: tuple[float, float], valid: NDArray[np.bool_]
+) -> NDArray[np.float32]:
     """Return the values in dB, NaN where there is no data; refuse values in another unit."""
-    scale, offset = dataset.scales[0], dataset.offsets[0]
-    if values.dtype.kind != "f" and scale == 1 and offset == 0:
+    if values.dtype.kind != "f" and scaling == (1, 0):
         raise InputError(
             f"the radar image {path} holds {values.dtype} values, which may be linear; needed are dB "
             "(float32) or a picture of 8 bit: calibrate it, and take 10 log10 of the power"
         )
-    found = np.asarray(values * np.float32(scale) + np.float32(offset), dtype=np.float32)
+    scale, offset = map(np.float32, scaling)
+    found = np.asarray(values * scale + offset, dtype=np.float32)
     found[:, ~valid] = np.nan
     found[found < FAINTEST_DB] = np.nan
     known = found[np.isfinite(found)]
@@ -240,9 +215,10 @@ def _find_place(dataset: Any) -> Place | None:
 
 
 def _write_tiff(path: Path, picture: NDArray[np.uint8], like: RadarPicture) -> None:
-    profile = {"count": 3, "dtype": "uint8", "photometric": "RGB", "bigtiff": "IF_SAFER"}
-    profile |= {"height": picture.shape[0], "width": picture.shape[1]}
-    profile |= {"nodata": None if like.valid.all() else 0} | (like.place.profile if like.place else {})
+    height, width, count = picture.shape
+    profile = {"height": height, "width": width, "count": count, "dtype": "uint8", "photometric": "RGB"}
+    profile |= {"bigtiff": "IF_SAFER", "nodata": None if like.valid.all() else 0}
+    profile |= like.place.profile if like.place else {}
     with temporary_beside(path) as made:
         with open_raster(made, "w", driver="GTiff", **profile) as dataset:
             if like.place and like.place.points[0]:
@@ -252,14 +228,9 @@ def _write_tiff(path: Path, picture: NDArray[np.uint8], like: RadarPicture) -> N
 
 
 def read_picture(path: Path) -> NDArray[Any]:
-    """Return (C, H, W) as stored, uint8 or uint16; C is 1 for a grey picture and 3 for a colour picture.
-
-    Raises:
-        InputError: if the file is missing, damaged, partly transparent, or of another kind.
-    """
+    """Return (C, H, W) as stored, uint8 or uint16; C is 1 for a grey picture and 3 for a colour picture."""
     with errors_named(path, "picture"), Image.open(path) as image:
-        plain = _to_plain(path, image)
-        values = np.asarray(plain)
+        values = np.asarray(_to_plain(path, image))
     values = values.astype(values.dtype.newbyteorder("="))
     return values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
 
@@ -301,7 +272,7 @@ def _to_plain(path: Path, image: Image.Image) -> Image.Image:
         if image.getchannel("A").getextrema() != (OPAQUE, OPAQUE):
             raise InputError(f"{path} is transparent in places; fill them")
         image = image.convert(_SEE_THROUGH[image.mode])
-    if image.mode not in _PLAIN or (image.mode == "RGB" and ";16" in str(getattr(image, "tile", ""))):
+    if image.mode not in _PLAIN or is_deep_color(image):
         raise InputError(
             f"{path} has pixels of the kind {image.mode!r}, grey of 8 or 16 bit or colour of 8 bit is needed;"
             " convert it"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 if TYPE_CHECKING:
     from torch import Tensor
 
+Bands: TypeAlias = tuple[str, ...]
 ImageKind: TypeAlias = Literal["sentinel2", "sentinel1", "picture", "slice"]
 
 
@@ -16,7 +17,7 @@ class ValueRange:
     Args:
         bands: names, in the order of the channels.
         low: the value that becomes 0, per band, in `unit`.
-        high: the value that becomes 1, per band, in `unit`.
+        high: the value that becomes 1, likewise.
         unit: "reflectance", "dB" or, of pictures and slices, "full scale".
         source: where the range comes from.
 
@@ -24,7 +25,7 @@ class ValueRange:
         ValueError: if the three differ in length, or a `high` is not above its `low`.
     """
 
-    bands: tuple[str, ...]
+    bands: Bands
     low: tuple[float, ...]
     high: tuple[float, ...]
     unit: str
@@ -46,12 +47,8 @@ class ValueRange:
         low, high = self._limits(values)
         return low + values * (high - low)
 
-    def select(self, bands: tuple[str, ...]) -> Self:
-        """Return the range of `bands` alone, in their order.
-
-        Raises:
-            ValueError: naming the bands that this range does not describe.
-        """
+    def select(self, bands: Bands) -> Self:
+        """Return the range of `bands` alone, in their order; a band that it lacks is a ValueError."""
         missing = [band for band in bands if band not in self.bands]
         if missing:
             raise ValueError(f"no range for {', '.join(missing)}; known bands are {', '.join(self.bands)}")
@@ -101,14 +98,6 @@ SENTINEL1 = ValueRange(
     source="Sentinel-1 GRD; Meraner et al. 2020, doi:10.1016/j.isprsjprs.2020.05.013",
 )
 
-# Pictures: red, green and blue, from 0 to the largest value of the file's type.
-PICTURE = ValueRange(
-    bands=("R", "G", "B"),
-    low=(0.0,) * 3,
-    high=(1.0,) * 3,
-    unit="full scale",
-    source="the file's data type",
-)
-
-# Slices of a tomogram: grey values, from 0 to the largest value of the file's type.
-SLICE = ValueRange(bands=("gray",), low=(0.0,), high=(1.0,), unit="full scale", source="the file's data type")
+# Pictures and slices of a tomogram: from 0 to the largest value of the file's type.
+PICTURE = ValueRange(("R", "G", "B"), (0.0,) * 3, (1.0,) * 3, "full scale", "the file's data type")
+SLICE = ValueRange(("gray",), (0.0,), (1.0,), "full scale", "the file's data type")

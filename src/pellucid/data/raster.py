@@ -1,6 +1,7 @@
 """Sentinel-1 and Sentinel-2 scenes and cloud maps: files in, tensors in physical units out, by windows."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from pellucid.data.geotiff import SAMPLE, Raster
-from pellucid.data.ranges import SENTINEL1, SENTINEL2
+from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,29 +36,19 @@ STRONGEST_MEDIAN = 10.0
 class OpticalRaster(Raster):
     """A Sentinel-2 scene whose bands and units are known.
 
+    Reflectance is (stored + `add`) / `quantification`. `indices` are the numbers of the bands in the file,
+    from 1, None for a missing one.
+
     Args:
         path: GeoTIFF of digital numbers or reflectance.
-        bands: names of the bands to read, matched by band description; by position if no band has one.
+        bands: to read, matched by band description, or by position if no band has one.
         offset: DN to add before the division by 10000; "none" is 0; "auto" takes it from the metadata, or
             else from the values.
         allow_missing: bands that may be missing; they are read as 0.
-
-    Attributes:
-        indices: number in the file, from 1, of each band; None if it is missing.
-        quantification: reflectance = (stored + add) / quantification.
-        add: see `quantification`.
-
-    Raises:
-        InputError: if the file cannot be opened, lacks a band, is 8-bit, or has its bands in another order.
     """
 
     def __init__(
-        self,
-        path: Path,
-        bands: tuple[str, ...],
-        *,
-        offset: Offset = "auto",
-        allow_missing: tuple[str, ...] = (),
+        self, path: Path, bands: Bands, *, offset: Offset = "auto", allow_missing: Bands = ()
     ) -> None:
         super().__init__(path, "optical scene")
         try:
@@ -96,7 +87,7 @@ class OpticalRaster(Raster):
         Invalid are NaN, infinity, the declared nodata value, and 0 in all bands, declared or not (Sentinel-2
         product specification); 0 in some bands is dark water.
         """
-        wanted = stored[[index - 1 for index in self.indices if index is not None]]
+        wanted = stored[self._present()]
         valid: NDArray[np.bool_] = (wanted != 0).any(axis=0)
         if self.dtype.kind == "f":
             valid &= np.isfinite(wanted).all(axis=0)
@@ -105,12 +96,16 @@ class OpticalRaster(Raster):
             valid &= (wanted != nodata).all(axis=0)
         return valid
 
+    def _present(self) -> list[int]:
+        """Return the wanted bands of the file, from 0."""
+        return [index - 1 for index in self.indices if index is not None]
+
     def _find_units(self, offset: Offset) -> None:
         """Set `quantification` and `add`, and check the order of unnamed bands."""
         stored = self.read_array(size=SAMPLE)
         valid = self.find_valid(stored)
-        sample = stored[[index - 1 for index in self.indices if index is not None]][:, valid]
-        first = next(index for index in self.indices if index is not None) - 1
+        sample = stored[self._present()][:, valid]
+        first = self._present()[0]
         scale, tag_offset = self.dataset.scales[first], self.dataset.offsets[first]
         self.quantification, self.add = QUANTIFICATION, 0.0
         if scale != 1 or tag_offset != 0:
@@ -160,20 +155,15 @@ class OpticalRaster(Raster):
 
 
 class RadarRaster(Raster):
-    """A Sentinel-1 scene, VV and VH, in dB or in linear power, which is converted and noted in `doubts`.
+    """A Sentinel-1 scene: two bands, or bands described as VV and VH, in dB.
 
-    Args:
-        path: GeoTIFF of two bands, or with bands described as VV and VH.
-
-    Raises:
-        InputError: if it cannot be opened, lacks a polarisation, holds no data, or is no backscatter.
+    Linear power is converted, and noted in `doubts`.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "radar scene")
         try:
-            self.indices = _match_radar(self.dataset, path)
-            self.is_linear = False
+            self.indices, self.is_linear = _match_radar(self.dataset, path), False
             self.is_linear = self._holds_power(self._read_db(size=4 * SAMPLE))
         except InputError:
             self.close()
@@ -189,8 +179,7 @@ class RadarRaster(Raster):
 
     def _read_db(self, window: Window | None = None, size: int | None = None) -> NDArray[np.float32]:
         values = self.read_array(self.indices, window, size).astype(np.float32)
-        nodata = self.dataset.nodata
-        if nodata is not None:
+        if (nodata := self.dataset.nodata) is not None:
             values[values == nodata] = np.nan
         values = values * np.float32(self.dataset.scales[0]) + np.float32(self.dataset.offsets[0])
         if self.is_linear:
@@ -213,22 +202,14 @@ class RadarRaster(Raster):
 
 
 class CloudRaster(Raster):
-    """A cloud map: a mask (0, 1 or 0, 255), probabilities (0 ... 1) or percent (0 ... 100).
-
-    Args:
-        path: GeoTIFF of one band.
-
-    Raises:
-        InputError: if it cannot be opened or holds anything else.
-    """
+    """A cloud map of one band: a mask (0, 1 or 0, 255), probabilities (0 ... 1) or percent (0 ... 100)."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "cloud map")
         try:
             if self.dataset.count != 1:
                 raise InputError(f"the cloud map {path} has {self.dataset.count} bands, must have one")
-            sample = self._read_known(size=4 * SAMPLE)
-            self.high = self._find_high(float(sample.min()), float(sample.max()))
+            self.high = self._find_high(self._read_known(size=4 * SAMPLE))
         except InputError:
             self.close()
             raise
@@ -242,13 +223,13 @@ class CloudRaster(Raster):
     def _read_known(self, window: Window | None = None, size: int | None = None) -> NDArray[np.float32]:
         """Return (1, H, W) as stored; 0 where the map holds no data."""
         stored = self.read_array([1], window, size).astype(np.float32)
-        nodata = self.dataset.nodata
-        if nodata:
+        if nodata := self.dataset.nodata:
             stored[stored == nodata] = 0
         return np.nan_to_num(stored, copy=False, nan=0, posinf=0, neginf=0)
 
-    def _find_high(self, lowest: float, highest: float) -> float:
+    def _find_high(self, sample: NDArray[np.float32]) -> float:
         """Return the value that means certainly cloud."""
+        lowest, highest = sample.min(), sample.max()
         if lowest >= 0 and highest <= 1:
             return 1.0
         if lowest >= 0 and 10 < highest <= 255:
@@ -259,7 +240,7 @@ class CloudRaster(Raster):
         )
 
 
-def read_optical(path: Path, bands: tuple[str, ...], *, offset: Offset = "auto") -> tuple["Tensor", "Tensor"]:
+def read_optical(path: Path, bands: Bands, *, offset: Offset = "auto") -> tuple["Tensor", "Tensor"]:
     """Return reflectance in [0, 1], (C, H, W) float32, and valid, (1, H, W) bool; see `OpticalRaster`."""
     with OpticalRaster(path, bands, offset=offset) as raster:
         raster.log_doubts()
@@ -280,25 +261,32 @@ def read_cloud(path: Path) -> "Tensor":
         return raster.read()
 
 
-def match_bands(
-    dataset: Any, bands: tuple[str, ...], path: Path, allow_missing: tuple[str, ...] = ()
-) -> list[int | None]:
-    """Return the number in the file, from 1, of each band; None for a missing one that may be missing.
-
-    Raises:
-        InputError: if another band is missing, or the number of unnamed bands fits none of the known orders.
-    """
+def match_bands(dataset: Any, bands: Bands, path: Path, allow_missing: Bands = ()) -> list[int | None]:
+    """Return the number in the file, from 1, of each band; None for a missing one that may be missing."""
     if not any(dataset.descriptions):
         return _match_positions(dataset.count, bands, path, allow_missing)
     names = [_band_name(text or "") for text in dataset.descriptions]
+    numbers = _number(names, bands, path, allow_missing, found=_name_bands(dataset))
+    if twice := [band for band in bands if names.count(band) > 1]:
+        raise InputError(f"{path} has more than one band named {twice[0]}, name each band once")
+    return numbers
+
+
+def _number(
+    names: Sequence[str], bands: Bands, path: Path, allow_missing: Bands, *, found: str
+) -> list[int | None]:
     missing = [band for band in bands if band not in names and band not in allow_missing]
     if missing:
-        found = ", ".join(text or "unnamed" for text in dataset.descriptions)
-        raise InputError(_missing(path, missing, found))
-    twice = [band for band in bands if names.count(band) > 1]
-    if twice:
-        raise InputError(f"{path} has more than one band named {twice[0]}, name each band once")
+        way = (
+            "give the Level-1C product" if missing == ["B10"] else "give a file with every band, or name them"
+        )
+        plural = "s" * (len(missing) > 1)
+        raise InputError(f"{path} lacks the band{plural} {', '.join(missing)} (it has {found}), {way}")
     return [names.index(band) + 1 if band in names else None for band in bands]
+
+
+def _name_bands(dataset: Any) -> str:
+    return ", ".join(text or "unnamed" for text in dataset.descriptions)
 
 
 def _check_depth(dtype: np.dtype[Any], path: Path) -> None:
@@ -311,26 +299,17 @@ def _check_depth(dtype: np.dtype[Any], path: Path) -> None:
         raise InputError(f"{path} holds {dtype} values, needed are uint16, int16 or float32; convert it")
 
 
-def _match_positions(
-    count: int, bands: tuple[str, ...], path: Path, allow_missing: tuple[str, ...]
-) -> list[int | None]:
+def _match_positions(count: int, bands: Bands, path: Path, allow_missing: Bands) -> list[int | None]:
     """Match unnamed bands by their number: those wanted, all of Level 1C, or all but B10 (Level 2A)."""
     level_2a = tuple(band for band in SENTINEL2.bands if band != "B10")
     for names in (bands, SENTINEL2.bands, level_2a):
         if len(names) == count:
-            missing = [band for band in bands if band not in names and band not in allow_missing]
-            if missing:
-                raise InputError(_missing(path, missing, f"{count} without names, taken as Level 2A"))
-            return [names.index(band) + 1 if band in names else None for band in bands]
+            found = f"{count} without names, taken as Level 2A"
+            return _number(names, bands, path, allow_missing, found=found)
     raise InputError(
         f"{path} has {count} bands without names, needed are {len(bands)}: {', '.join(bands)}; "
         "give a file with these bands, or name its bands"
     )
-
-
-def _missing(path: Path, missing: list[str], found: str) -> str:
-    way = "give the Level-1C product" if missing == ["B10"] else "give a file with every band, or name them"
-    return f"{path} lacks the band{'s' * (len(missing) > 1)} {', '.join(missing)} (it has {found}), {way}"
 
 
 def _band_name(text: str) -> str:
@@ -350,9 +329,9 @@ def _match_radar(dataset: Any, path: Path) -> list[int]:
             return [indices[0] for indices in at]
     elif dataset.count == len(SENTINEL1.bands):
         return [1, 2]
-    found = ", ".join(text or "unnamed" for text in dataset.descriptions)
     raise InputError(
-        f"the radar scene {path} has {dataset.count} bands ({found}), needed are VV and VH; give both"
+        f"the radar scene {path} has {dataset.count} bands ({_name_bands(dataset)}), needed are VV and VH; "
+        "give both"
     )
 
 
@@ -364,8 +343,7 @@ def _offset_in_metadata(dataset: Any, path: Path) -> int | None:
             return int(float(tags[key].split(",")[0]))
     baseline = tags.get("PROCESSING_BASELINE", "")
     for text in (tags.get("PRODUCT_URI", ""), path.name):
-        found = re.search(r"_N(\d\d)(\d\d)_", text)
-        if found and not baseline:
+        if not baseline and (found := re.search(r"_N(\d\d)(\d\d)_", text)):
             baseline = f"{found[1]}.{found[2]}"
     if not re.fullmatch(r"\d+\.\d+", baseline):
         return None

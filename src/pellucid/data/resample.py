@@ -12,11 +12,7 @@ def enlarge(image: Tensor, factor: int) -> Tensor:
 
 
 def reduce(image: Tensor, factor: int) -> Tensor:
-    """Return (B, C, H / factor, W / factor), bicubic over factor times as many pixels, so without aliasing.
-
-    Raises:
-        ValueError: if a side does not divide by the factor.
-    """
+    """Return (B, C, H / factor, W / factor), bicubic over factor times as many pixels: no aliasing."""
     height, width = image.shape[-2:]
     if height % factor or width % factor:
         raise ValueError(f"the image has {height} x {width} pixels, both must divide by {factor}; crop it")
@@ -31,14 +27,11 @@ def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def fill_gaps(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return (C, H, W) with unknown pixels replaced by their nearest known ones; 0 where none is known.
-
-    Args:
-        values: (C, H, W).
-        known: (H, W).
-    """
-    if known.all() or not known.any():
-        return np.nan_to_num(values, nan=0.0) if not known.any() else values
+    """Return (C, H, W) with pixels not `known`, (H, W), replaced by the nearest known; 0 where none is."""
+    if known.all():
+        return values
+    if not known.any():
+        return np.nan_to_num(values, nan=0.0)
     from scipy.ndimage import distance_transform_edt
 
     nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)

@@ -26,37 +26,21 @@ READABLE = (".png", *TIFF, ".jpg", ".jpeg", ".bmp")
 # The value of white by data type; in floating point it is 1.
 WHITE: dict[np.dtype[Any], float] = {np.dtype("uint8"): 255.0, np.dtype("uint16"): 65535.0}
 # Pillow's names of grey pixels.
-_GREY: dict[str, np.dtype[Any]] = {
-    "L": np.dtype("uint8"),
-    "I;16": np.dtype("uint16"),
-    "I;16B": np.dtype("uint16"),
-}
+_GREY = {"L": "uint8", "I;16": "uint16", "I;16B": "uint16"}
 # TIFF 6.0, tags 296 (ResolutionUnit) and 262 (PhotometricInterpretation).
 NO_UNIT, INCH, CENTIMETRE = 1, 2, 3
 # What the libraries raise for files that are damaged or in another format.
 _BROKEN: tuple[type[Exception], ...] = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    KeyError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    tifffile.TiffFileError,
-    RasterioError,
-    Image.DecompressionBombError,
+    *(OSError, SyntaxError, ValueError, KeyError, EOFError, struct.error, zlib.error),
+    *(tifffile.TiffFileError, RasterioError, Image.DecompressionBombError),
 )
 
 
 @dataclass(frozen=True)
 class SliceInfo:
-    """What a file of slices holds or will hold.
+    """What a file of slices holds or will hold: uint8, uint16 or floating point.
 
     Attributes:
-        num_pages: slices in the file.
-        height: rows of every page.
-        width: columns of every page.
-        dtype: uint8, uint16 or floating point.
         resolution: pixels per unit, along x and y; None if the file does not state it.
         resolution_unit: TIFF's number of the unit: 1 none, 2 inch, 3 centimetre.
         description: the text in a TIFF, for instance ImageJ's unit and spacing.
@@ -77,11 +61,7 @@ class SliceInfo:
 
 
 def read_info(path: Path) -> SliceInfo:
-    """Return what the file holds, from its header alone.
-
-    Raises:
-        InputError: if the file is missing or damaged, or its format or data type is not supported.
-    """
+    """Return what the file holds, from its header alone."""
     with errors_named(path):
         if _is_tiff(path):
             with tifffile.TiffFile(path) as file:
@@ -94,8 +74,7 @@ def read_slice(path: Path, page: int = 0) -> NDArray[Any]:
     """Return page `page`, counted from 0, (H, W) in the type of the file; larger is brighter.
 
     Raises:
-        InputError: if the file cannot be read, the page is in colour or of another size than the first, or
-            floating-point values lie outside [0, 1].
+        InputError: if floating-point values lie outside [0, 1], or the page has another size than the first.
         IndexError: if there is no such page.
     """
     (values,) = _read(path, [page])
@@ -105,9 +84,7 @@ def read_slice(path: Path, page: int = 0) -> NDArray[Any]:
 def read_slices(path: Path, *, is_image: bool = True) -> Iterator[NDArray[Any]]:
     """Yield every page as `read_slice` returns it, and open the file only once.
 
-    Args:
-        path: the file.
-        is_image: refuse floating-point values outside [0, 1]; other maps may hold them.
+    Floating-point values outside [0, 1] are refused in an image; other maps may hold them.
     """
     return _read(path, None, is_image=is_image)
 
@@ -126,24 +103,21 @@ def from_unit(values: NDArray[np.floating[Any]], dtype: DTypeLike) -> NDArray[An
 
 
 def find_files(folder: Path, pattern: str = "*") -> list[Path]:
-    """Return the slice files in a folder, sorted, without hidden files and folders.
-
-    Raises:
-        InputError: if the folder is missing, or no slice in it matches.
-    """
+    """Return the slice files in a folder, sorted, without hidden files and folders."""
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; name a folder of slices")
-    found = [
-        path
-        for path in sorted(folder.glob(pattern))
-        if path.suffix.lower() in READABLE
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
+    paths = [path for path in sorted(folder.glob(pattern)) if path.suffix.lower() in READABLE]
+    found = [path for path in paths if not is_hidden(path, folder)]
     if not found:
         raise InputError(
             f"no slice ({', '.join(READABLE)}) in {folder} fits {pattern!r}; change the folder or the pattern"
         )
     return found
+
+
+def is_hidden(path: Path, root: Path) -> bool:
+    """Whether the file, or a folder between it and the root, has a name that begins with a dot."""
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _is_tiff(path: Path) -> bool:
@@ -182,10 +156,9 @@ def _read(path: Path, pages: list[int] | None, *, is_image: bool = True) -> Iter
         else:
             with Image.open(path) as image:
                 _describe_image(path, image)
-                for page in pages or [0]:
-                    if page:
-                        raise IndexError(f"{path} has one page, there is no page {page}")
-                    yield _to_grey(path, np.asarray(image))
+                if pages and pages != [0]:
+                    raise IndexError(f"{path} has one page, there is no page {pages[0]}")
+                yield _to_grey(path, np.asarray(image))
 
 
 def _describe_tiff(path: Path, file: tifffile.TiffFile) -> SliceInfo:
@@ -193,18 +166,10 @@ def _describe_tiff(path: Path, file: tifffile.TiffFile) -> SliceInfo:
     dtype = np.dtype(page.dtype or "void").newbyteorder("=")
     _check_dtype(path, dtype, page.bitspersample)
     _check_whole(path, file)
-    description = (
-        "" if page.description[:1] in "{<" else page.description
-    )  # JSON and XML would state the old size
-    return SliceInfo(
-        num_pages=_count_pages(path, file),
-        height=page.imagelength,
-        width=page.imagewidth,
-        dtype=dtype,
-        resolution=_read_resolution(page),
-        resolution_unit=int(page.resolutionunit),
-        description=description,
-    )
+    info = SliceInfo(_count_pages(path, file), page.imagelength, page.imagewidth, dtype)
+    text = "" if page.description[:1] in "{<" else page.description  # JSON and XML would state the old size
+    unit = int(page.resolutionunit)
+    return replace(info, resolution=_read_resolution(page), resolution_unit=unit, description=text)
 
 
 def _first(file: tifffile.TiffFile) -> tifffile.TiffPage:
@@ -283,23 +248,21 @@ def _decode(path: Path, chosen: tifffile.TiffPage | tifffile.TiffFrame, page: in
 
 
 def _describe_image(path: Path, image: Image.Image) -> SliceInfo:
-    stored = str(getattr(image, "tile", ""))
     if image.mode != "RGB" and image.mode not in _GREY:
         raise InputError(
             f"{path} has pixels of the kind {image.mode!r} (palette, 1 bit or with opacity), a grey slice of"
             " 8 or 16 bit is needed; convert it"
         )
-    if image.mode == "RGB" and ";16" in stored:
+    if is_deep_color(image):
         raise InputError(f"{path} has 3 channels of 16 bit, a grey slice is needed; convert it")
     dpi = image.info.get("dpi")
-    return SliceInfo(
-        num_pages=1,
-        height=image.height,
-        width=image.width,
-        dtype=_GREY.get(image.mode, np.dtype("uint8")),
-        resolution=(float(dpi[0]), float(dpi[1])) if dpi else None,
-        resolution_unit=INCH if dpi else NO_UNIT,
-    )
+    info = SliceInfo(1, image.height, image.width, np.dtype(_GREY.get(image.mode, "uint8")))
+    return replace(info, resolution=(float(dpi[0]), float(dpi[1])), resolution_unit=INCH) if dpi else info
+
+
+def is_deep_color(image: Image.Image) -> bool:
+    """Whether a picture has colours of 16 bit, of which Pillow would read 8."""
+    return image.mode == "RGB" and ";16" in str(getattr(image, "tile", ""))
 
 
 def _to_grey(path: Path, values: NDArray[Any]) -> NDArray[Any]:
@@ -312,19 +275,16 @@ def _to_grey(path: Path, values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _check_dtype(path: Path, dtype: np.dtype[Any], bits: Any) -> None:
-    if (dtype in WHITE and bits == dtype.itemsize * 8) or dtype.kind == "f":
-        return
-    raise InputError(
-        f"{path} holds {bits}-bit values ({dtype}), needed are unsigned 8 or 16 bit, or floating point in"
-        " [0, 1]; convert it"
-    )
+    if dtype.kind != "f" and (dtype not in WHITE or bits != dtype.itemsize * 8):
+        raise InputError(
+            f"{path} holds {bits}-bit values ({dtype}), needed are unsigned 8 or 16 bit, or floating point in"
+            " [0, 1]; convert it"
+        )
 
 
 def _check_values(path: Path, page: int, values: NDArray[Any]) -> None:
-    if values.dtype.kind == "f":
-        low, high = float(values.min()), float(values.max())
-        if not (low >= 0 and high <= 1):
-            raise InputError(
-                f"page {page} of {path} holds values from {low:.6g} to {high:.6g}, floating point must lie in"
-                " [0, 1]; scale it, or save it as 8 or 16 bit"
-            )
+    if values.dtype.kind == "f" and not (values.min() >= 0 and values.max() <= 1):
+        raise InputError(
+            f"page {page} of {path} holds values from {values.min():.6g} to {values.max():.6g}, floating"
+            " point must lie in [0, 1]; scale it, or save it as 8 or 16 bit"
+        )

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pellucid.data.files import flush, temporary_beside
-from pellucid.data.slice_file import (
-    CENTIMETRE,
-    INCH,
-    TIFF,
-    WHITE,
-    SliceInfo,
-    name_shape,
-    read_slices,
-)
+from pellucid.data.slice_file import CENTIMETRE, INCH, TIFF, WHITE, SliceInfo, name_shape, read_slices
 from pellucid.data.working_file import explain_write_error
 from pellucid.errors import InputError
 
@@ -36,13 +29,7 @@ def write_slices(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]
 
     The file appears at the end, complete and read back; if anything fails, nothing is left.
 
-    Args:
-        path: its suffix names the format.
-        info: what the file will hold.
-
     Raises:
-        InputError: if the format cannot hold that, the folder cannot be written to, or the file does not read
-            back as written.
         ValueError: if a page has another shape or type, or pages are missing.
     """
     check_output(path, info)
@@ -51,7 +38,11 @@ def write_slices(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]
         with _open_writer(temporary, info) as append:
 
             def write(values: NDArray[Any]) -> None:
-                _check_page(values, info)
+                if values.shape != (info.height, info.width) or values.dtype != info.dtype:
+                    raise ValueError(
+                        f"the page is {name_shape(values.shape)} of {values.dtype},"
+                        f" announced was {info.height} x {info.width} of {info.dtype}"
+                    )
                 try:
                     append(values)
                 except OSError as error:
@@ -68,11 +59,7 @@ def write_slices(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]
 
 
 def check_output(path: Path, info: SliceInfo) -> None:
-    """Refuse a file name whose format cannot hold what `info` describes.
-
-    Raises:
-        InputError: naming a format that can.
-    """
+    """Refuse a file name whose format cannot hold what `info` describes."""
     suffix = path.suffix.lower()
     if suffix not in WRITABLE:
         raise InputError(f"{path} has the suffix {suffix!r}, slices are written as {', '.join(WRITABLE)}")
@@ -87,37 +74,25 @@ def check_output(path: Path, info: SliceInfo) -> None:
         )
 
 
-def _check_page(values: NDArray[Any], info: SliceInfo) -> None:
-    if values.shape != (info.height, info.width) or values.dtype != info.dtype:
-        raise ValueError(
-            f"the page is {name_shape(values.shape)} of {values.dtype},"
-            f" announced was {info.height} x {info.width} of {info.dtype}"
-        )
-
-
 @contextmanager
-def _open_writer(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]], None]]:
+def _open_writer(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]], object]]:
     """Yield a function that appends a page, compressed without loss."""
     if path.suffix.lower() not in TIFF:
         yield lambda values: Image.fromarray(values).save(path, dpi=_find_dpi(info))
         return
     num_bytes = info.num_pages * info.height * info.width * info.dtype.itemsize
     with tifffile.TiffWriter(path, bigtiff=num_bytes > CLASSIC_TIFF) as writer:
-        yield lambda values: _append(writer, values, info)
-
-
-def _append(writer: tifffile.TiffWriter, values: NDArray[Any], info: SliceInfo) -> None:
-    writer.write(
-        values,
-        photometric="minisblack",
-        compression="zlib",
-        predictor=info.dtype in WHITE,
-        resolution=info.resolution,
-        resolutionunit=info.resolution_unit,
-        description=info.description.encode() or None,
-        software="pellucid",
-        metadata=None,
-    )
+        yield partial(
+            writer.write,
+            photometric="minisblack",
+            compression="zlib",
+            predictor=info.dtype in WHITE,
+            resolution=info.resolution,
+            resolutionunit=info.resolution_unit,
+            description=info.description.encode() or None,
+            software="pellucid",
+            metadata=None,
+        )
 
 
 def _find_dpi(info: SliceInfo) -> tuple[float, float] | None:

@@ -29,8 +29,7 @@ class TileGrid:
         margin: pixels along the sides of a tile with weight 0, except along the edge of the scene.
 
     Raises:
-        ValueError: if `tile` or `overlap` is not a multiple of `stride`, or the overlap reaches the tile or
-            is shorter than two margins.
+        ValueError: if `tile` or `overlap` is no such multiple, or the overlap does not fit tile and margins.
     """
 
     height: int
@@ -87,9 +86,8 @@ class TileGrid:
 
     def weights(self, top: int, left: int) -> NDArray[np.float64]:
         """Return (tile_height, tile_width) whole numbers: 0 in the margin, then growing to the middle."""
-        return np.outer(
-            self._ramp(top, self.tile_height, self.height), self._ramp(left, self.tile_width, self.width)
-        )
+        rows = self._ramp(top, self.tile_height, self.height)
+        return np.outer(rows, self._ramp(left, self.tile_width, self.width))
 
     def shares(self, top: int, left: int) -> NDArray[np.float64]:
         """Return (tile_height, tile_width): weights divided by the sum over all tiles; 0 beyond the scene."""
@@ -125,16 +123,10 @@ class TileGrid:
 
 
 class Blender:
-    """Sums up the tiles row by row, and returns pixels that no later tile covers.
-
-    Args:
-        grid: the tiles.
-        bands: channels of a tile.
-    """
+    """Sums up tiles of so many bands row by row, and returns pixels that no later tile covers."""
 
     def __init__(self, grid: TileGrid, bands: int) -> None:
-        self.grid = grid
-        self.top = 0
+        self.grid, self.top = grid, 0
         self.sums = np.zeros((bands, grid.tile_height, grid.lefts[-1] + grid.tile_width))
 
     def start_row(self, top: int) -> None:

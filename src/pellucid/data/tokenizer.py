@@ -7,6 +7,7 @@ used instead. Either is one file, `tokenizer.json`, kept with the weights, which
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import tokenizers
@@ -42,24 +43,17 @@ NUM_NUMBERS, SIZE = 100, 1000
 
 
 class Tokenizer:
-    """Texts to ids, all in rows of one length.
-
-    Args:
-        backend: that pads every text to one length.
-
-    Attributes:
-        length: L, ids per text.
+    """Texts to ids, all in rows of `length` ids, L, to which the backend pads.
 
     Raises:
-        ValueError: if the backend pads to no length.
+        ValueError: if it pads to no length.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
-        length = (backend.padding or {}).get("length")
-        if not length:
-            raise ValueError("the tokenizer pads to no fixed length")
         self._backend = backend
-        self.length: int = length
+        self.length: int = (backend.padding or {}).get("length") or 0
+        if not self.length:
+            raise ValueError("the tokenizer pads to no fixed length")
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Return (B, L) int64: start, words, end, padding.
@@ -99,13 +93,7 @@ class Tokenizer:
 def learn_tokenizer(texts: Iterable[str], *, size: int = 1000, length: int = LENGTH) -> Tokenizer:
     """Return a tokenizer of the words of these texts, the most frequent first, then by alphabet.
 
-    Args:
-        texts: for instance the prompts of all training samples, in any order.
-        size: of the text encoder's vocabulary.
-        length: ids per text.
-
-    Raises:
-        InputError: if the vocabulary is too small, or a text has too many words for the length.
+    `size` is that of the text encoder's vocabulary, `length` the number of ids per text.
     """
     split = [_words(text) for text in texts]
     longest = max(split, key=len, default=[])
@@ -114,22 +102,18 @@ def learn_tokenizer(texts: Iterable[str], *, size: int = 1000, length: int = LEN
             f"the prompt {' '.join(longest)!r} has {len(longest)} words and signs, "
             f"at most {length - 2} fit into length = {length}; shorten it, or set a larger length"
         )
-    counts = Counter(word for words in split for word in words)
-    if len(counts) + len(SPECIAL) > size:
+    counts = Counter(chain.from_iterable(split))
+    if (needed := len(counts) + len(SPECIAL)) > size:
         raise InputError(
             f"the prompts have {len(counts)} different words and signs, a vocabulary of {size} has room for "
-            f"{max(size - len(SPECIAL), 0)}; set vocab_size to at least {len(counts) + len(SPECIAL)}"
+            f"{max(size - len(SPECIAL), 0)}; set vocab_size to at least {needed}"
         )
     words = sorted(counts, key=lambda word: (-counts[word], word))
     return word_tokenizer({word: number for number, word in enumerate([*SPECIAL, *words])}, length=length)
 
 
 def word_tokenizer(vocabulary: Mapping[str, int], *, length: int = LENGTH) -> Tokenizer:
-    """Return the tokenizer of whole, lower-case words and signs with these ids.
-
-    Raises:
-        ValueError: if the vocabulary lacks one of `SPECIAL`.
-    """
+    """Return the tokenizer of whole, lower-case words and signs with these ids, `SPECIAL` among them."""
     if missing := [token for token in SPECIAL if token not in vocabulary]:
         raise ValueError(f"the vocabulary lacks {', '.join(missing)}")
     backend = tokenizers.Tokenizer(models.WordLevel(dict(vocabulary), unk_token=UNKNOWN))
@@ -148,9 +132,6 @@ def read_tokenizer(path: Path, *, length: int = LENGTH) -> Tokenizer:
         path: a run folder or its `tokenizer.json`; a folder of transformers, or the model folder above it;
             or a published vocabulary, a JSON file of words and ids.
         length: ids per text if the file does not state it; the file of a run does.
-
-    Raises:
-        InputError: if there is no tokenizer, or it cannot be read.
     """
     if path.is_dir():
         return _read_folder(path, length)
@@ -204,16 +185,12 @@ def _read_json(path: Path) -> dict[str, int]:
 
 
 def _read_folder(folder: Path, length: int) -> Tokenizer:
+    """Return the tokenizer of a run, or of transformers, which keep the padding token in another file."""
     if (folder / SUBFOLDER).is_dir():
         folder = folder / SUBFOLDER
     file = folder / TOKENIZER
     if file.is_file() and not (folder / "tokenizer_config.json").is_file():
         return read_tokenizer(file)
-    return _read_pretrained(folder, length)
-
-
-def _read_pretrained(folder: Path, length: int) -> Tokenizer:
-    """Return the tokenizer of a folder of transformers, which keeps its padding token in another file."""
     from transformers import AutoTokenizer
 
     try:

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
-from pellucid.data.files import check_writable, flush, temporary_beside
+from pellucid.data.files import check_writable, flush, temporary_beside, write_atomically
 from pellucid.data.geotiff import first_line, open_raster
 from pellucid.errors import InputError
 
-# Side in pixels of the blocks of the file, of the working file (uncompressed, so that blocks can be
-# written again in place) and of the result.
+# Side in pixels of the blocks of the working file, which is not compressed, so that they can be written again
+# in place, and of the result.
 WORKING_BLOCK, BLOCK = 256, 512
 
 
@@ -34,16 +34,12 @@ class WorkingFile:
         source: open dataset whose grid, type, nodata, band names, tags and scales are kept.
         key: digest of what the rows are made of; a working file with another key is begun anew.
         resume: go on with a working file that is there.
-        std: final path of a standard deviation, float32 in the bands of the source; None: there is none.
+        std: final path of a standard deviation, float32 in the bands of the source; None: none is written.
         with_weight: keep a share, one band of float32, until the end.
 
     Attributes:
-        paths: the rasters being written: "result" and, where wanted, "std" and "weight".
         num_done: rows of tiles that an earlier call has finished.
         state: arrays kept with them.
-
-    Raises:
-        InputError: if a folder cannot be written to or the disk has too little room.
     """
 
     def __init__(
@@ -88,23 +84,15 @@ class WorkingFile:
         self.close()
         for path in self.paths.values():
             flush(path)
-        with temporary_beside(self.note) as temporary:
-            note = {"_key": np.array(self.key), "_num_done": np.array(num_done), **state}
-            np.savez(temporary, allow_pickle=False, **note)
-            flush(temporary)
-            temporary.replace(self.note)
+        note = {"_key": np.array(self.key), "_num_done": np.array(num_done), **state}
+        write_atomically(self.note, lambda temporary: np.savez(temporary, allow_pickle=False, **note))
         self._open()
 
     def finish(self, revise: Callable[[Path, Path], None] | None = None) -> None:
         """Write the final files, compressed and with overviews, read them back, and drop the working file.
 
-        They appear together, when all are written.
-
-        Args:
-            revise: called with a copy of the result, to be changed in place, and the weights.
-
-        Raises:
-            InputError: if one does not read back as it was written.
+        They appear together, when all are written. Before, `revise` is called with a copy of the result, to
+        be changed in place, and the weights.
         """
         self.close()
         with ExitStack() as stack:
@@ -158,14 +146,7 @@ class WorkingFile:
 
 
 def check_room(needed: Mapping[Path, int]) -> None:
-    """Refuse to begin if the disk cannot hold what is to be written.
-
-    Args:
-        needed: bytes by folder.
-
-    Raises:
-        InputError: for the first folder with too little room.
-    """
+    """Refuse to begin if the disk cannot hold what is to be written, in bytes by folder."""
     for folder, num_bytes in needed.items():
         free = shutil.disk_usage(folder).free
         if num_bytes > free:
@@ -203,13 +184,7 @@ def _create(path: Path, source: Any, name: str) -> None:
 def write_cog(made: Path, out: Path, *, overviews: str = "average") -> None:
     """Write a finished GeoTIFF to `out`, whole or not at all, compressed, with overviews, and read it back.
 
-    Args:
-        made: the GeoTIFF.
-        out: final path.
-        overviews: how GDAL resamples them; classes need "mode".
-
-    Raises:
-        InputError: if `out` cannot be written to, or does not read back as it was written.
+    `overviews` is how GDAL resamples them; classes need "mode".
     """
     with stage_cog(made, out, overviews=overviews) as temporary:
         temporary.replace(out)
@@ -231,15 +206,15 @@ def stage_cog(made: Path, out: Path, *, overviews: str = "average") -> Iterator[
 def _verify(made: Path, written: Path, out: Path) -> None:
     """Compare the first and the last block of the written file with what it was made of."""
     with open_raster(made) as source, open_raster(written) as read:
-        if (source.shape, source.dtypes) != (read.shape, read.dtypes):
-            raise InputError(f"{out} did not read back as written, check the disk")
         height, width = (min(BLOCK, side) for side in source.shape)
+        is_same = (source.shape, source.dtypes) == (read.shape, read.dtypes)
         for row, column in ((0, 0), (source.height - height, source.width - width)):
             window = Window(column, row, width, height)
-            if not np.array_equal(
+            is_same = is_same and np.array_equal(
                 source.read(window=window), read.read(window=window), equal_nan=source.dtypes[0][0] == "f"
-            ):
-                raise InputError(f"{out} did not read back as written, check the disk")
+            )
+    if not is_same:
+        raise InputError(f"{out} did not read back as written, check the disk")
 
 
 def explain_write_error(out: Path, error: Exception) -> InputError:

@@ -11,6 +11,7 @@ from torch.nn.functional import grid_sample, interpolate
 
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import cloud_score
+from pellucid.data.ranges import Bands
 from pellucid.schema import Strict
 from pellucid.simulate.clouds import SkyOptions, add_clouds
 
@@ -118,26 +119,15 @@ def random_radar(batch: Batch, augment: AugmentConfig, generator: torch.Generato
         return batch
     if _chance(augment.drop_radar, generator):
         return replace(batch, sar=torch.full_like(batch.sar, torch.nan))
-    shift = augment.radar_shift * torch.randn(batch.sar.shape[1], 1, 1, generator=generator)
-    return replace(batch, sar=(batch.sar + shift).clamp(0, 1))
+    return replace(batch, sar=_shift(batch.sar, augment.radar_shift, generator))
 
 
 def change_clouds(
-    batch: Batch,
-    generator: torch.Generator,
-    *,
-    augment: AugmentConfig,
-    bands: tuple[str, ...],
-    is_clear: bool,
+    batch: Batch, generator: torch.Generator, *, augment: AugmentConfig, bands: Bands, is_clear: bool
 ) -> Batch:
     """Return the batch with another brightness and radar and, at times, under simulated clouds.
 
-    Args:
-        batch: a pair, or an image that is clear.
-        generator: of everything random.
-        augment: the random changes.
-        bands: optical band names, for the spectra of simulated clouds.
-        is_clear: whether clouds are always simulated, since the batch has none.
+    The optical bands are for the spectra of the clouds, which are always simulated over a clear image.
     """
     batch = random_gain(batch, augment.gain, generator)
     if is_clear or _chance(augment.simulate, generator):
@@ -169,14 +159,8 @@ def change_low_resolution(
     return replace(batch, degraded=image)
 
 
-def cloud_over(
-    batch: Batch, bands: tuple[str, ...], generator: torch.Generator, options: SkyOptions
-) -> Batch:
-    """Return the batch with its cloudy images replaced by the clear ones under simulated clouds.
-
-    Raises:
-        ValueError: if the batch has no target.
-    """
+def cloud_over(batch: Batch, bands: Bands, generator: torch.Generator, options: SkyOptions) -> Batch:
+    """Return the batch with its cloudy images replaced by its targets under simulated clouds."""
     if batch.target is None:
         raise ValueError("clouds can only be simulated over a clear image, the batch has no target")
     covered = [add_clouds(clear, bands, generator, options) for clear in batch.target]
@@ -212,30 +196,18 @@ def _chance(probability: float, generator: torch.Generator) -> bool:
     return _uniform(generator) < probability
 
 
-def change_image(
-    batch: Batch,
-    generator: torch.Generator,
-    *,
-    augment: AugmentConfig,
-    bands: tuple[str, ...],
-) -> Batch:
-    """Return an image of an autoencoder with another brightness and, at times, under simulated clouds.
+def change_image(batch: Batch, generator: torch.Generator, *, augment: AugmentConfig, bands: Bands) -> Batch:
+    """Return a batch of `SingleImages` with another brightness and, at times, under simulated clouds.
 
-    Args:
-        batch: of `SingleImages`.
-        generator: of everything random.
-        augment: `gain` and `simulate` change optical images, `radar_shift` radar.
-        bands: optical band names, for the spectra of simulated clouds; none: the images are radar.
+    `gain` and `simulate` change optical images, `radar_shift` radar: images without `bands`.
     """
-    if not bands:
-        return _alone(batch, _shift(batch.degraded, augment.radar_shift, generator) * batch.valid)
-    batch = random_gain(batch, augment.gain, generator)
-    if torch.rand((), generator=generator) < augment.simulate:
-        batch = cloud_over(batch, bands, generator, SkyOptions())
-    return _alone(batch, batch.degraded)
-
-
-def _alone(batch: Batch, image: Tensor) -> Batch:
+    if bands:
+        batch = random_gain(batch, augment.gain, generator)
+        if torch.rand((), generator=generator) < augment.simulate:
+            batch = cloud_over(batch, bands, generator, SkyOptions())
+        image = batch.degraded
+    else:
+        image = _shift(batch.degraded, augment.radar_shift, generator) * batch.valid
     return replace(batch, degraded=image, target=image, cloud=None)
 
 
@@ -248,11 +220,6 @@ def change_pair(batch: Batch, generator: torch.Generator, *, augment: PictureAug
     """Return the batch turned by a small angle, its target in other colours, its radar with noise.
 
     `degraded` follows the radar, in as many equal channels as it had.
-
-    Args:
-        batch: of `SarOptical`.
-        generator: of everything random.
-        augment: which changes there are.
     """
     if augment.rotation:
         batch = turn(batch, augment.rotation * _between((-1, 1), generator))

@@ -7,13 +7,12 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from pellucid.data.batch import Batch
 from pellucid.data.geotiff import Raster
-from pellucid.data.ranges import SENTINEL1, SENTINEL2
-from pellucid.data.slice_file import READABLE
+from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
+from pellucid.data.slice_file import READABLE, is_hidden
 from pellucid.datasets._augment import AugmentConfig, change_clouds, change_image
 from pellucid.errors import InputError
 
@@ -25,25 +24,17 @@ CLOUDY_ROLE = "cloudy"
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a method needs of its data.
+    """What a method needs of its data: optical bands, polarisations of the radar, or none of either.
 
-    Attributes:
-        bands: optical bands; none where radar is wanted alone.
-        radar: polarisations; none where radar plays no part.
-        scale: how many times larger the target is than the degraded image; None if the method does not
-            enlarge.
+    `scale` is how many times larger the target is than the degraded image, None if the method enlarges none.
     """
 
-    bands: tuple[str, ...]
-    radar: tuple[str, ...]
+    bands: Bands
+    radar: Bands
     scale: int | None = None
 
-    def of_scenes(self) -> dict[str, tuple[str, ...]]:
-        """Return the `bands` and `radar` to be read of Sentinel-2 and Sentinel-1 scenes.
-
-        Raises:
-            InputError: if these satellites do not have them.
-        """
+    def of_scenes(self) -> dict[str, Bands]:
+        """Return the `bands` and `radar` to be read of Sentinel-2 and Sentinel-1 scenes."""
         names = ", ".join((*self.bands, *self.radar))
         if not {*self.bands} <= {*SENTINEL2.bands} or not {*self.radar} <= {*SENTINEL1.bands}:
             raise InputError(
@@ -84,7 +75,7 @@ class Patches(Dataset[Batch]):
 class ScenePatches(Patches):
     """Patches of Sentinel-2 scenes with the radar of Sentinel-1; `bands` are the optical ones."""
 
-    bands: tuple[str, ...]
+    bands: Bands
 
     def change(self, batch: Batch, generator: torch.Generator, augment: AugmentConfig) -> Batch:
         """Return the batch with another brightness and radar and, at times, under simulated clouds."""
@@ -92,12 +83,7 @@ class ScenePatches(Patches):
 
 
 class Selected(Patches):
-    """The patches of all places but some.
-
-    Args:
-        patches: to choose from.
-        without: places to leave out.
-    """
+    """The patches of all places but those in `without`."""
 
     def __init__(self, patches: Patches, *, without: Sequence[str] = ()) -> None:
         self.patches = patches
@@ -112,30 +98,25 @@ class Selected(Patches):
 
 
 class SingleImages(Patches):
-    """The clear image, or the radar, of each patch, as `degraded` and `target` alike; pixels without are 0.
+    """The clear image, or without `bands` the radar, of each patch, as `degraded` and `target` alike.
 
-    Args:
-        patches: with targets, and with radar where that is wanted.
-        bands: optical bands of the images; none where the radar is taken.
+    Pixels without data are 0.
     """
 
     baseline = None
 
-    def __init__(self, patches: Patches, bands: tuple[str, ...]) -> None:
+    def __init__(self, patches: Patches, bands: Bands) -> None:
         self.patches, self.bands = patches, bands
         self.keys, self.groups, self.words = patches.keys, patches.groups, patches.words
 
     def __getitem__(self, index: int) -> Batch:
-        """Return the image of patch `index`.
-
-        Raises:
-            InputError: if it has no such image.
-        """
+        """Return the image of patch `index`."""
         batch = self.patches[index]
-        image = batch.target if self.bands else batch.sar
-        valid = batch.valid if self.bands else _has_data(batch.sar, batch.valid)
+        kind, image = ("optical", batch.target) if self.bands else ("radar", batch.sar)
+        valid = batch.valid
+        if image is not None and not self.bands:
+            valid = image.isfinite().all(1, keepdim=True)
         if image is None or not valid.any():
-            kind = "optical" if self.bands else "radar"
             raise InputError(
                 f"{batch.key[0]} has no {kind} image, which this autoencoder is for; exclude it, or "
                 "leave its source out"
@@ -148,11 +129,6 @@ class SingleImages(Patches):
         return change_image(batch, generator, augment=augment, bands=self.bands)
 
 
-def _has_data(sar: Tensor | None, like: Tensor) -> Tensor:
-    """Return where all polarisations are known, (B, 1, H, W)."""
-    return torch.zeros_like(like) if sar is None else sar.isfinite().all(1, keepdim=True)
-
-
 # How a file is read: as a Sentinel-2 or Sentinel-1 scene, a grey or colour picture, a slice, or by a function
 # that returns (C, H, W) in [0, 1], NaN where there is no data.
 Form: TypeAlias = Literal["optical", "radar", "gray", "color", "slice"] | Callable[[Path], NDArray[Any]]
@@ -160,12 +136,7 @@ Form: TypeAlias = Literal["optical", "radar", "gray", "color", "slice"] | Callab
 
 @dataclass(frozen=True)
 class ImageFile:
-    """Where an image is and how it is read.
-
-    Attributes:
-        role: what it is in its sample, for instance "cloudy".
-        page: of a stack of slices, from 0.
-    """
+    """Where an image is and how it is read; `role` says what it is, "cloudy", `page` counts from 0."""
 
     role: str
     path: Path
@@ -175,14 +146,10 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class CheckedSample:
-    """Images that belong together, as a check reads them.
+    """Images that belong together, one per role, as a check reads them.
 
-    Attributes:
-        key: name.
-        group: the place, which belongs to one split.
-        images: one per role.
-        split: "" where there is none.
-        words: what else is known, by its name; "" where it is not known.
+    `group` is the place, which belongs to one split; `split` is "" where there is none; `words` are what else
+    is known, by name, "" where one is not.
     """
 
     key: str
@@ -194,13 +161,10 @@ class CheckedSample:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with data.
+    """Something wrong with data, as a `kind` in two or three words, "missing file", and in a sentence.
 
-    Attributes:
-        kind: in two or three words, for instance "missing file".
-        text: in a sentence.
-        key: the sample it is about; "" where it is about several.
-        is_fatal: whether it makes the sample, or the splits, unusable.
+    `key` names the sample it is about, "" where it is about several. One that `is_fatal` makes the sample, or
+    the splits, unusable.
     """
 
     kind: str
@@ -211,13 +175,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class Listing:
-    """The samples of a folder.
+    """The samples of a folder, whether or not their files exist, and problems of the lists themselves.
 
-    Attributes:
-        samples: all that are listed, whether or not their files exist.
-        problems: of the lists themselves.
-        split_by: where the splits come from; "" where there are none.
-        is_uniform: whether all samples should have one size.
+    `split_by` says where the splits come from, "" where there are none; `is_uniform`, whether all samples
+    should have one size.
     """
 
     samples: Sequence[CheckedSample]
@@ -230,17 +191,12 @@ def first_image(root: Path) -> Path | None:
     """Return the first image file of a folder, or, where there is none, of the GeoTIFFs in its folders."""
     for pattern in ("*", "**/*.tif"):
         for path in sorted(root.glob(pattern)):
-            is_hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-            if path.suffix.lower() in READABLE and not is_hidden:
+            if path.suffix.lower() in READABLE and not is_hidden(path, root):
                 return path
     return None
 
 
 def count_bands(path: Path) -> int:
-    """Return the number of bands of a GeoTIFF.
-
-    Raises:
-        InputError: if it cannot be read.
-    """
+    """Return the number of bands of a GeoTIFF."""
     with Raster(path, "image") as raster:
         return int(raster.dataset.count)

@@ -24,11 +24,7 @@ def known_layouts() -> list[str]:
 
 
 def find_layout(name: str) -> ModuleType:
-    """Return the file of a layout.
-
-    Raises:
-        InputError: if there is none, with the nearest name.
-    """
+    """Return the file of a layout."""
     known = known_layouts()
     if name not in known:
         raise InputError(f"no layout of data is called {name!r}{nearest(str(name), known)}")
@@ -47,9 +43,6 @@ def recognise(root: Path, first: Sequence[str] = ()) -> str:
     Args:
         root: the folder.
         first: layouts to be preferred where several fit.
-
-    Raises:
-        InputError: if there is no such folder, or its layout is not known.
     """
     if not root.is_dir():
         raise InputError(f"{root} is no folder; name a folder of data")

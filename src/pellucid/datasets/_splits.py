@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 
 from pellucid.errors import InputError
@@ -20,15 +21,7 @@ Splits = Mapping[str, tuple[str, ...]]
 
 
 def check_disjoint(splits: Mapping[str, Iterable[str]], *, where: str = "the splits") -> None:
-    """Refuse splits that share a place.
-
-    Args:
-        splits: exact ROI names by split.
-        where: what the error calls them.
-
-    Raises:
-        InputError: naming an ROI that stands in two splits, or twice in one.
-    """
+    """Refuse exact ROI names by split if two splits share a place; `where` is what the error calls them."""
     seen: dict[str, str] = {}
     for split, names in splits.items():
         for name in names:
@@ -49,13 +42,7 @@ def hash_splits(splits: Splits) -> str:
 def read_splits(path: Path, known: Iterable[str] | None = None) -> Splits:
     """Return the exact names of places by split, from plain JSON lists by split, or lists with their hash.
 
-    Args:
-        path: of the file.
-        known: places, of which those in the file must be some; None: any name is accepted.
-
-    Raises:
-        InputError: if the file cannot be read, does not fit its hash, names an unknown place, or two splits
-            share one.
+    Those in the file must be some of the `known` places; None: any name is accepted.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -75,21 +62,15 @@ def read_splits(path: Path, known: Iterable[str] | None = None) -> Splits:
             f"{path} was changed after it was saved: its sha256 does not fit; restore it, or leave sha256 out"
         )
     if known is not None:
-        names = [name for split in splits.values() for name in split]
-        check_patterns([(place,) for place in known], names, where=str(path))
+        check_patterns([(place,) for place in known], chain(*splits.values()), where=str(path))
     return splits
 
 
 def divide_places(counts: Mapping[str, int], shares: Sequence[float], seed: int) -> Splits:
     """Return whole places for train, val and test, whose samples come near the shares.
 
-    Where a place falls follows from the seed and the counts alone, on every machine. Each split that is to
-    have a share gets a place, as long as there are enough.
-
-    Args:
-        counts: samples of each place.
-        shares: of train, val and test, relative to their sum.
-        seed: of the order in which the places are tried.
+    Where a place falls follows from the seed and the counts of samples alone, on every machine. Each split
+    that is to have a share gets a place, as long as there are enough.
     """
     trials = [_divide(counts, shares, f"{seed} {trial}") for trial in range(NUM_TRIALS)]
     splits, _ = min(trials, key=lambda trial: trial[1])
@@ -104,13 +85,7 @@ def is_named(names: Sequence[str], patterns: Iterable[str]) -> bool:
 def check_patterns(known: Iterable[Sequence[str]], patterns: Iterable[str], *, where: str) -> None:
     """Refuse a pattern that fits no sample: a mistyped name would let in what should stay out.
 
-    Args:
-        known: the names of each sample (sample, place).
-        patterns: what the user wrote.
-        where: what the error calls the place of the patterns.
-
-    Raises:
-        InputError: naming the pattern.
+    `known` are the names of each sample (sample, place); `where` is what the error calls the patterns' place.
     """
     known = list(known)
     for pattern in patterns:

@@ -10,9 +10,9 @@ from pydantic import Field
 from torch import Tensor
 
 from pellucid.data.batch import Batch
-from pellucid.data.ranges import SENTINEL1, SENTINEL2
+from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.data.raster import read_optical, read_radar
-from pellucid.data.slice_file import TIFF
+from pellucid.data.slice_file import TIFF, name_shape
 from pellucid.datasets._listing import (
     CheckedSample,
     ImageFile,
@@ -50,13 +50,7 @@ class Config(Strict):
 
 @dataclass(frozen=True)
 class SceneFiles:
-    """The files of one clear scene.
-
-    Attributes:
-        key: path below the root, without its suffix.
-        group: the place; scenes of one place belong to one split.
-        radar: None where there is no radar.
-    """
+    """The files of one clear scene; `key` is its path below the root without suffix, `group` the place."""
 
     key: str
     group: str
@@ -71,26 +65,14 @@ class SceneFiles:
 class ClearScenes(ScenePatches):
     """Whole clear scenes, each a `Batch` with B = 1 whose `degraded` is its `target`, and `cloud` is 0.
 
-    `sar` is NaN where there is no radar. A scene that lacks one of the bands is refused, for instance one of
-    level 2A (no B10) where all 13 of level 1C are wanted.
-
-    Args:
-        config: where the scenes lie and which of them are selected.
-        bands: optical bands of the images.
-        radar: polarisations of `sar`.
-
-    Raises:
-        InputError: if the pattern fits no file, no radar is found in a `radar_root`, or no scene is left.
+    `sar`, of the polarisations `radar`, is NaN where there is none. A scene that lacks one of the bands is
+    refused, for instance one of level 2A (no B10) where all 13 of level 1C are wanted.
     """
 
     is_clear = True
 
     def __init__(
-        self,
-        config: Config,
-        *,
-        bands: tuple[str, ...] = SENTINEL2.bands,
-        radar: tuple[str, ...] = SENTINEL1.bands,
+        self, config: Config, *, bands: Bands = SENTINEL2.bands, radar: Bands = SENTINEL1.bands
     ) -> None:
         if not config.root.is_dir():
             raise InputError(f"{config.root} is no folder; root must name a folder of clear scenes")
@@ -114,17 +96,13 @@ class ClearScenes(ScenePatches):
         self.groups = tuple(scene.group for scene in self.scenes)
 
     def __getitem__(self, index: int) -> Batch:
-        """Return scene `index`.
-
-        Raises:
-            InputError: if a file cannot be read, lacks a band, or its radar differs in size.
-        """
+        """Return scene `index`."""
         scene = self.scenes[index]
         clear, valid = read_optical(scene.optical, self.bands, offset=self.offset)
         sar = _read_radar(scene, clear)[self.radar_indices]
         cloud = torch.zeros_like(clear[:1])
-        images = {"degraded": clear, "target": clear, "sar": sar, "cloud": cloud, "valid": valid}
-        return Batch(key=(scene.key,), **{name: image[None] for name, image in images.items()})  # type: ignore[arg-type]
+        clear, sar, cloud, valid = (image[None] for image in (clear, sar, cloud, valid))
+        return Batch(degraded=clear, target=clear, sar=sar, cloud=cloud, valid=valid, key=(scene.key,))
 
 
 def build(config: Config, wanted: Wanted) -> ClearScenes:
@@ -133,11 +111,7 @@ def build(config: Config, wanted: Wanted) -> ClearScenes:
 
 
 def recognise(root: Path) -> bool:
-    """Return whether a folder's first image is a GeoTIFF of several bands.
-
-    Raises:
-        InputError: if that cannot be read, or its folders hold images of several kinds.
-    """
+    """Return whether a folder's first image is a GeoTIFF of several bands."""
     first = first_image(root)
     if first is None or first.suffix.lower() not in TIFF:
         return False
@@ -155,11 +129,7 @@ def _check_uniform(root: Path) -> None:
 
 
 def list_samples(config: Config) -> Listing:
-    """Return the images of each scene.
-
-    Raises:
-        InputError: see `ClearScenes`.
-    """
+    """Return the images of each scene."""
     samples, problems = [], []
     for scene in ClearScenes(config).scenes:
         images = [ImageFile("optical", scene.optical, "optical")]
@@ -183,15 +153,12 @@ def _find_group(key: str, expression: str) -> str:
     if not expression:
         return key
     try:
-        match = re.search(expression, key)
-        return match[1] if match else _refuse(key, expression)
+        if match := re.search(expression, key):
+            return match[1]
     except (re.error, IndexError) as error:
         raise InputError(
             f"group: {expression!r} must be a regular expression with one group: {error}"
         ) from error
-
-
-def _refuse(key: str, expression: str) -> str:
     raise InputError(f"group: {expression!r} finds no place in the name {key!r}; change the expression")
 
 
@@ -200,7 +167,7 @@ def _read_radar(scene: SceneFiles, clear: Tensor) -> Tensor:
         return clear.new_full((len(SENTINEL1.bands), *clear.shape[-2:]), torch.nan)
     sar = read_radar(scene.radar)
     if sar.shape[-2:] != clear.shape[-2:]:
-        found, needed = (" x ".join(map(str, image.shape[-2:])) for image in (sar, clear))
+        found, needed = (name_shape(image.shape[-2:]) for image in (sar, clear))
         raise InputError(
             f"{scene.radar} has {found} pixels, its optical image {needed}; they must be on one grid"
         )

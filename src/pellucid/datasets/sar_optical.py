@@ -21,7 +21,7 @@ from torch.nn.functional import interpolate
 from pellucid.data.batch import Batch
 from pellucid.data.radar_picture import read_color, read_gray
 from pellucid.data.ranges import PICTURE
-from pellucid.data.slice_file import READABLE
+from pellucid.data.slice_file import READABLE, name_shape
 from pellucid.datasets._augment import AugmentConfig, change_pair
 from pellucid.datasets._listing import CheckedSample, ImageFile, Listing, Patches, Problem, Wanted
 from pellucid.datasets._splits import Splits, check_patterns, divide_places, is_named, read_splits
@@ -76,15 +76,10 @@ class Config(Strict):
 
 @dataclass(frozen=True)
 class Pair:
-    """A row of a list.
+    """A row of a list: two files, and the `words` about them by column, "" where one is not known.
 
-    Attributes:
-        key: path of the radar below the root, without its suffix: `r_005/s1_005/img_p12`.
-        group: the region folder, `r_005`.
-        sar: grey picture.
-        optical: picture in colour.
-        words: by column; "" where it is not known.
-        row: where it is listed, for messages.
+    `key` is the path of the radar below the root without its suffix, `r_005/s1_005/img_p12`; `group` is the
+    region folder, `r_005`; `row` says where the pair is listed, for messages.
     """
 
     key: str
@@ -98,10 +93,6 @@ class Pair:
         """Return what the pair may be called: its key, its key without s1_NNN, and its region folder."""
         return self.key, f"{self.group}/{PurePosixPath(self.key).name}", self.group
 
-    def known(self) -> dict[str, str]:
-        """Return region and season."""
-        return {column: self.words[column] for column in COLUMNS}
-
     def missing(self) -> tuple[Path, ...]:
         """Return which of its files do not exist."""
         return tuple(path for path in (self.sar, self.optical) if not path.is_file())
@@ -112,22 +103,13 @@ class SarOptical(Patches):
 
     `degraded` is the radar in three equal channels, which a model has to beat. Pairs whose files are missing
     are left out with a warning.
-
-    Args:
-        config: where the pairs lie and which of them are selected.
-
-    Attributes:
-        pairs: what the lists say of each pair.
-        missing: selected pairs whose files are missing.
-
-    Raises:
-        InputError: if a list cannot be read, the prompt names no column, or no pair is left.
     """
 
     baseline = "prompt"
 
     def __init__(self, config: Config) -> None:
-        listed = _select(list_pairs(config.root), config)
+        pairs = [pair for path in find_lists(config.root) for pair in read_list(path)]
+        listed = _select(pairs, config)
         self.pairs = tuple(pair for pair in listed if not pair.missing())
         self.missing = tuple(pair for pair in listed if pair.missing())
         if self.missing:
@@ -137,31 +119,25 @@ class SarOptical(Patches):
         self.keys = tuple(pair.key for pair in self.pairs)
         self.groups = tuple(pair.group for pair in self.pairs)
         self.prompts = tuple(fill_prompt(config.prompt, pair.words) for pair in self.pairs)
-        self.words = tuple({"folder": pair.group, **pair.known()} for pair in self.pairs)
+        words = [{column: pair.words[column] for column in COLUMNS} for pair in self.pairs]
+        self.words = tuple(
+            {"folder": group, **known} for group, known in zip(self.groups, words, strict=True)
+        )
 
     def __getitem__(self, index: int) -> Batch:
-        """Return pair `index`.
-
-        Raises:
-            InputError: if a file is damaged, not grey or not in colour, or the two differ in size.
-        """
+        """Return pair `index`."""
         pair = self.pairs[index]
-        images = read_gray(pair.sar), read_color(pair.optical)
-        sar, target = (torch.from_numpy(image)[None] for image in images)
+        sar = torch.from_numpy(read_gray(pair.sar))[None]
+        target = torch.from_numpy(read_color(pair.optical))[None]
         if sar.shape[-2:] != target.shape[-2:]:
-            found, needed = (" x ".join(map(str, image.shape[-2:])) for image in (sar, target))
+            found, needed = (name_shape(image.shape[-2:]) for image in (sar, target))
             raise InputError(
                 f"{pair.sar} has {found} pixels and {pair.optical} {needed}, a pair has one size; exclude it"
             )
         sar, target = (_resize(image, self.size) for image in (sar, target))
-        return Batch(
-            degraded=sar.repeat(1, target.shape[1], 1, 1),
-            target=target,
-            sar=sar,
-            valid=torch.ones_like(sar, dtype=torch.bool),
-            key=(pair.key,),
-            prompt=(self.prompts[index],),
-        )
+        degraded, valid = sar.repeat(1, target.shape[1], 1, 1), torch.ones_like(sar, dtype=torch.bool)
+        prompt = (self.prompts[index],)
+        return Batch(degraded=degraded, target=target, sar=sar, valid=valid, key=(pair.key,), prompt=prompt)
 
     def change(self, batch: Batch, generator: torch.Generator, augment: AugmentConfig) -> Batch:
         """Return the pair turned by a small angle, in other colours and with noise on the radar."""
@@ -169,11 +145,7 @@ class SarOptical(Patches):
 
 
 def build(config: Config, wanted: Wanted) -> SarOptical:
-    """Return the pairs.
-
-    Raises:
-        InputError: if the method is for other bands; see also `SarOptical`.
-    """
+    """Return the pairs."""
     if wanted.bands not in ((), PICTURE.bands) or len(wanted.radar) > 1:
         raise InputError(
             f"pictures have the bands {', '.join(PICTURE.bands)} and one polarisation, the method names "
@@ -185,8 +157,7 @@ def build(config: Config, wanted: Wanted) -> SarOptical:
 def as_trained(config: Config, trained: Config) -> Config:
     """Return the config of an evaluation with prompts, sizes and splits as in training.
 
-    Raises:
-        InputError: if the training used no split, so that the test part may have been seen.
+    Without a split in training, a split is refused: the model may have seen it.
     """
     if config.split != "all" and trained.split == "all" and not (trained.splits or config.splits):
         raise InputError(
@@ -203,33 +174,24 @@ def recognise(root: Path) -> bool:
 
 
 def list_samples(config: Config) -> Listing:
-    """Return both images of every listed pair, whether or not the config selects it.
-
-    Raises:
-        InputError: if there is no list, none names a pair, or the splits cannot be read.
-    """
-    pairs: list[Pair] = []
-    problems: list[Problem] = []
+    """Return both images of every listed pair, whether or not the config selects it."""
+    pairs, problems = list[Pair](), list[Problem]()
     for path in find_lists(config.root):
         try:
             pairs += read_list(path)
         except InputError as error:
             problems.append(Problem("faulty list", str(error), is_fatal=True))
     if not pairs:
-        text = problems[0].text if problems else f"the lists of {config.root} name no pair; fill them"
-        raise InputError(text)
+        raise InputError(
+            problems[0].text if problems else f"the lists of {config.root} name no pair; fill them"
+        )
     splits = divide_folders(pairs, config)
     split_of = {group: split for split, groups in splits.items() for group in groups}
-    samples = [
-        CheckedSample(
-            pair.key,
-            pair.group,
-            (ImageFile("radar", pair.sar, "gray"), ImageFile("optical", pair.optical, "color")),
-            split_of.get(pair.group, ""),
-            {**pair.words, "prompt": fill_prompt(config.prompt, pair.words)},
-        )
-        for pair in pairs
-    ]
+    samples = []
+    for pair in pairs:
+        images = ImageFile("radar", pair.sar, "gray"), ImageFile("optical", pair.optical, "color")
+        words = {**pair.words, "prompt": fill_prompt(config.prompt, pair.words)}
+        samples.append(CheckedSample(pair.key, pair.group, images, split_of.get(pair.group, ""), words))
     split_by = config.splits.name if config.splits else f"seed {config.seed}"
     problems += [*_find_unknown(samples), *_find_unlisted(config.root, pairs)]
     return Listing(samples, problems, split_by, is_uniform=True)
@@ -238,8 +200,7 @@ def list_samples(config: Config) -> Listing:
 def _find_unknown(samples: list[CheckedSample]) -> Iterator[Problem]:
     """Yield the pairs whose prompt lacks something, and two words for one season."""
     for sample in samples:
-        empty = [column for column in COLUMNS if not sample.words.get(column)]
-        if empty:
+        if empty := [column for column in COLUMNS if not sample.words.get(column)]:
             yield Problem("empty metadata", f"{sample.key} has no {' and no '.join(empty)}", sample.key)
     seasons = {sample.words.get("season", "").lower() for sample in samples}
     if {"fall", "autumn"} <= seasons:
@@ -254,34 +215,16 @@ def _find_unlisted(root: Path, pairs: list[Pair]) -> Iterator[Problem]:
 
 
 def find_lists(root: Path) -> list[Path]:
-    """Return the lists of a folder, sorted.
-
-    Raises:
-        InputError: if there is no such folder, or no list in it.
-    """
+    """Return the lists of a folder, sorted."""
     if not root.is_dir():
         raise InputError(f"{root} is no folder; root must name a folder of {LISTS} and region folders")
-    lists = sorted(root.glob(LISTS))
-    if not lists:
-        raise InputError(f"{root} holds no {LISTS}; name the folder with the lists of the pairs")
-    return lists
-
-
-def list_pairs(root: Path) -> list[Pair]:
-    """Return every pair of every list of a folder.
-
-    Raises:
-        InputError: if there is no list, or one cannot be read.
-    """
-    return [pair for path in find_lists(root) for pair in read_list(path)]
+    if lists := sorted(root.glob(LISTS)):
+        return lists
+    raise InputError(f"{root} holds no {LISTS}; name the folder with the lists of the pairs")
 
 
 def read_list(path: Path) -> list[Pair]:
-    r"""Return the pairs of a list, whether or not their files exist; `\` in paths counts as `/`.
-
-    Raises:
-        InputError: if it cannot be read, lacks a column of files, or a row has too many or too few columns.
-    """
+    r"""Return the pairs of a list, whether or not their files exist; `\` in paths counts as `/`."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
@@ -290,14 +233,10 @@ def read_list(path: Path) -> list[Pair]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is no text; a list of pairs in CSV is needed") from error
     header = rows[0] if rows else []
-    lacking = [column for column in (RADAR, OPTICAL) if column not in header]
-    if lacking:
+    if lacking := [column for column in (RADAR, OPTICAL) if column not in header]:
         raise InputError(f"{path} lacks the column {lacking[0]}; its first row must name the columns")
-    return [
-        _parse_row(path, header, row, f"{path}, line {line}")
-        for line, row in enumerate(rows[1:], start=2)
-        if any(row)
-    ]
+    lines = enumerate(rows[1:], start=2)
+    return [_parse_row(path, header, row, f"{path}, line {line}") for line, row in lines if any(row)]
 
 
 def _parse_row(path: Path, header: list[str], row: list[str], where: str) -> Pair:
@@ -321,11 +260,10 @@ def _parse_row(path: Path, header: list[str], row: list[str], where: str) -> Pai
 def check_prompt(template: str, columns: Iterable[str]) -> None:
     """Refuse a template that is no format string, or names something else than a column."""
     try:
-        names = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+        names = set(_columns(template))
     except ValueError as error:
         raise InputError(f"prompt: {template!r} is no template: {error}") from error
-    unknown = sorted(names - set(columns))
-    if unknown:
+    if unknown := sorted(names - set(columns)):
         raise InputError(
             f"prompt: no list has a column {unknown[0]!r}; choose among {', '.join(sorted(columns))}"
         )
@@ -342,11 +280,7 @@ def fill_prompt(template: str, words: Mapping[str, str]) -> str:
 
 
 def divide_folders(pairs: Iterable[Pair], config: Config) -> Splits:
-    """Return the region folders of each split, which do not change when files are lost or pairs excluded.
-
-    Raises:
-        InputError: if the file of splits cannot be read, or names a folder that is not listed.
-    """
+    """Return the region folders of each split, which do not change when files are lost or pairs excluded."""
     counts = Counter(pair.group for pair in pairs)
     if config.splits is None:
         return divide_places(counts, config.shares, config.seed)
@@ -358,7 +292,6 @@ def _columns(clause: str) -> list[str]:
 
 
 def _select(pairs: list[Pair], config: Config) -> list[Pair]:
-    """Return the pairs that the config selects."""
     if config.folders and config.split != "all":
         raise InputError(
             f"folders of {config.root} names the region folders, and so does split: {config.split}; leave out"

@@ -20,7 +20,7 @@ from torch import Tensor
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import NEEDED, cloud_score
 from pellucid.data.geotiff import Raster
-from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
+from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands, ValueRange
 from pellucid.data.raster import read_optical, read_radar
 from pellucid.datasets._listing import CLOUDY_ROLE, CheckedSample, ImageFile, Listing, ScenePatches, Wanted
 from pellucid.datasets._splits import check_patterns, is_named, read_splits
@@ -57,13 +57,10 @@ class Config(Strict):
 
 @dataclass(frozen=True)
 class Patch:
-    """The files of one patch.
+    """The files of one patch, without radar where the layout has none.
 
-    Attributes:
-        key: name of the patch, without the sensor.
-        group: the place (ROI); patches of one place overlap and belong to one split.
-        split: "train", "val" or "test" where the layout says so, otherwise "".
-        radar: None where the layout has no radar.
+    `key` names it without the sensor; `group` is the place (ROI), whose patches overlap and belong to one
+    split; `split` is "" where the layout does not say it.
     """
 
     key: str
@@ -75,34 +72,20 @@ class Patch:
 
     def images(self) -> tuple[ImageFile, ...]:
         """Return the files as a check reads them."""
-        images = (
-            ImageFile(CLOUDY_ROLE, self.cloudy, "optical"),
-            ImageFile("clear", self.clear, "optical"),
-        )
-        return images if self.radar is None else (*images, ImageFile("radar", self.radar, "radar"))
+        radar = () if self.radar is None else (ImageFile("radar", self.radar, "radar"),)
+        cloudy = ImageFile(CLOUDY_ROLE, self.cloudy, "optical")
+        return cloudy, ImageFile("clear", self.clear, "optical"), *radar
 
 
 class Sen12MsCr(ScenePatches):
     """Whole patches of SEN12MS-CR, each a `Batch` with B = 1.
 
-    `sar` is NaN where there is no radar; `cloud` is the built-in score of the cloudy image, None if `bands`
-    leaves out what it needs (B02 and B04).
-
-    Args:
-        config: where the patches lie and which of them are selected.
-        bands: optical bands of the images.
-        radar: polarisations of `sar`.
-
-    Raises:
-        InputError: if the layout cannot be recognised, a file is missing, or no patch is left.
+    `sar`, of the polarisations `radar`, is NaN where there is none; `cloud` is the built-in score of the
+    cloudy image, None if `bands` leaves out what it needs (B02 and B04).
     """
 
     def __init__(
-        self,
-        config: Config,
-        *,
-        bands: tuple[str, ...] = SENTINEL2.bands,
-        radar: tuple[str, ...] = SENTINEL1.bands,
+        self, config: Config, *, bands: Bands = SENTINEL2.bands, radar: Bands = SENTINEL1.bands
     ) -> None:
         patches = find_patches(config)
         check_patterns([(p.key, p.group) for p in patches], config.exclude, where=f"exclude of {config.root}")
@@ -113,19 +96,18 @@ class Sen12MsCr(ScenePatches):
                 f"{config.root} has no patch of the split {config.split!r}; use split: all, or another"
             )
         for patch in self.patches:
-            _check_files(patch)
-        self.legacy_fill = config.legacy_fill
-        self.bands = bands
+            for file in patch.images():
+                if not file.path.is_file():
+                    raise InputError(
+                        f"{file.path} is missing; patch {patch.key} needs it, restore it or exclude the patch"
+                    )
+        self.legacy_fill, self.bands = config.legacy_fill, bands
         self.radar_indices = [SENTINEL1.bands.index(band) for band in radar]
         self.keys = tuple(patch.key for patch in self.patches)
         self.groups = tuple(patch.group for patch in self.patches)
 
     def __getitem__(self, index: int) -> Batch:
-        """Return patch `index`, without cropping or change.
-
-        Raises:
-            InputError: if a file cannot be read or the images of the patch differ in size.
-        """
+        """Return patch `index`, without cropping or change."""
         patch = self.patches[index]
         read = _read_filled if self.legacy_fill else read_optical
         degraded, has_degraded = read(patch.cloudy, self.bands)
@@ -138,15 +120,10 @@ class Sen12MsCr(ScenePatches):
             )
         valid = has_degraded & has_target
         degraded, target = degraded * valid, target * valid
-        cloud = cloud_score(degraded, self.bands) * valid if NEEDED.issubset(self.bands) else None
-        return Batch(
-            key=(patch.key,),
-            degraded=degraded[None],
-            target=target[None],
-            sar=sar[None, self.radar_indices],
-            cloud=None if cloud is None else cloud[None],
-            valid=valid[None],
-        )
+        cloud = (cloud_score(degraded, self.bands) * valid)[None] if NEEDED.issubset(self.bands) else None
+        sar = sar[self.radar_indices]
+        degraded, target, sar, valid = (image[None] for image in (degraded, target, sar, valid))
+        return Batch(degraded=degraded, target=target, sar=sar, cloud=cloud, valid=valid, key=(patch.key,))
 
     def _read_radar(self, patch: Patch, degraded: Tensor) -> Tensor:
         if patch.radar is None:
@@ -170,28 +147,21 @@ def recognise(root: Path) -> bool:
 
 
 def list_samples(config: Config) -> Listing:
-    """Return the images of every patch, whether or not it is excluded or of the config's split.
-
-    Raises:
-        InputError: if the layout or the splits cannot be read, or there is no patch.
-    """
+    """Return the images of every patch, whether or not it is excluded or of the config's split."""
     patches = find_patches(config.model_copy(update={"splits": None}))
     split_of = {patch.key: patch.split for patch in patches}
+    split_by = "as listed" if any(split_of.values()) else ""
     if config.splits is not None:
+        split_by = config.splits.name
         splits = read_splits(config.splits, known=[patch.group for patch in patches])
         place = {name: split for split, groups in splits.items() for name in groups}
         split_of = {patch.key: place.get(patch.group, "") for patch in patches}
-    split_by = config.splits.name if config.splits else "as listed" if any(split_of.values()) else ""
-    samples = [
-        CheckedSample(patch.key, patch.group, patch.images(), split_of[patch.key], _season(patch.key))
-        for patch in patches
-    ]
+    samples = []
+    for patch in patches:
+        season = _SEASON.match(patch.key)
+        words = {"season": season[1] if season else ""}
+        samples.append(CheckedSample(patch.key, patch.group, patch.images(), split_of[patch.key], words))
     return Listing(samples, split_by=split_by, is_uniform=True)
-
-
-def _season(key: str) -> dict[str, str]:
-    found = _SEASON.match(key)
-    return {"season": found[1] if found else ""}
 
 
 def name_patch(stem: str) -> tuple[str, str]:
@@ -207,11 +177,7 @@ def name_patch(stem: str) -> tuple[str, str]:
 
 
 def find_patches(config: Config) -> list[Patch]:
-    """Return every patch that the layout lists, whether or not its files exist.
-
-    Raises:
-        InputError: if the layout cannot be recognised or read, or there is no patch.
-    """
+    """Return every patch that the layout lists, whether or not its files exist."""
     if not config.root.is_dir():
         raise InputError(f"{config.root} is no folder; data root must name a copy of SEN12MS-CR")
     layout = _detect_layout(config) if config.layout == "auto" else config.layout
@@ -269,18 +235,11 @@ def _parse_row(root: Path, row: list[str], where: str, places: dict[str, str]) -
         )
     clear, radar, cloudy = cells[4:] if len(cells) == 7 else cells[4:] * 3
     key, roi = name_patch(Path(clear).stem)
-    return Patch(
-        key,
-        places.get(key, roi),
-        cloudy=root / cloudy_folder / cloudy,
-        clear=root / clear_folder / clear,
-        radar=root / radar_folder / radar,
-        split=_SPLIT_NUMBERS[number],
-    )
+    images = root / cloudy_folder / cloudy, root / clear_folder / clear, root / radar_folder / radar
+    return Patch(key, places.get(key, roi), *images, split=_SPLIT_NUMBERS[number])
 
 
 def _list_rois(root: Path) -> list[Patch]:
-    """Return the patches of the dataset's own folders."""
     patches = []
     for cloudy in sorted(root.glob("ROIs*_s2_cloudy/s2_cloudy_*/*.tif")):
         season = cloudy.parents[1].name.removesuffix("_s2_cloudy")
@@ -301,7 +260,6 @@ def _list_rois(root: Path) -> list[Patch]:
 
 
 def _list_folders(root: Path) -> list[Patch]:
-    """Return the patches of s2_cloudy/, s2_cloudfree/ and, where there is one, s1/, paired by file name."""
     places, has_radar = _read_places(root), (root / "s1").is_dir()
     patches = []
     for cloudy in sorted((root / "s2_cloudy").glob("*.tif")):
@@ -337,15 +295,7 @@ def _select_split(patches: list[Patch], config: Config) -> list[Patch]:
     return [patch for patch in patches if patch.split == config.split]
 
 
-def _check_files(patch: Patch) -> None:
-    for path in (patch.cloudy, patch.clear, patch.radar):
-        if path is not None and not path.is_file():
-            raise InputError(
-                f"{path} is missing; patch {patch.key} needs it, restore it or exclude the patch"
-            )
-
-
-def _read_filled(path: Path, bands: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+def _read_filled(path: Path, bands: Bands) -> tuple[Tensor, Tensor]:
     """Return an optical image as the published loader does: bands by position, NaN filled, all valid."""
     image = _fill(path, SENTINEL2, scale=1e-4)[[SENTINEL2.bands.index(band) for band in bands]]
     valid = image.isfinite().all(0, keepdim=True)

@@ -15,7 +15,7 @@ from pellucid.data.batch import Batch
 from pellucid.data.radar_picture import read_picture
 from pellucid.data.ranges import SLICE
 from pellucid.data.resample import reduce
-from pellucid.data.slice_file import TIFF, SliceInfo, find_files, read_info, read_slice, to_unit
+from pellucid.data.slice_file import TIFF, SliceInfo, find_files, name_shape, read_info, read_slice, to_unit
 from pellucid.datasets._augment import AugmentConfig, change_low_resolution
 from pellucid.datasets._listing import (
     CheckedSample,
@@ -72,11 +72,9 @@ class Config(Strict):
 
 @dataclass(frozen=True)
 class Page:
-    """One slice of a file.
+    """Slice `number` of a file, from 0.
 
-    Attributes:
-        key: path below the folder, without its suffix; of a stack also the page: `core_page0012`.
-        number: from 0.
+    `key` is its path below the folder without its suffix; of a stack also the page: `core_page0012`.
     """
 
     key: str
@@ -88,12 +86,17 @@ class Page:
         """Return what the slice may be called: its key, its key without folders, and its file name."""
         return self.key, Path(self.key).name, self.path.name
 
-    def read(self) -> Tensor:
-        """Return (1, 1, H, W) in [0, 1].
+    def place(self) -> str:
+        """Return the file, however the config came to it, and the page of a stack."""
+        file = self.path.resolve().as_posix()
+        return file if self.info.num_pages == 1 else f"{file}:{self.number}"
 
-        Raises:
-            InputError: if the file cannot be read.
-        """
+    def size(self) -> str:
+        """Return the sides as text, `256 x 256`."""
+        return name_shape((self.info.height, self.info.width))
+
+    def read(self) -> Tensor:
+        """Return (1, 1, H, W) in [0, 1]."""
         return torch.from_numpy(to_unit(read_slice(self.path, self.number)))[None, None]
 
 
@@ -105,41 +108,28 @@ class Slices(Patches):
 
     The place of a slice is its file, so that it is recognised in another source. Neighbours in depth resemble
     each other: split by `numbers`, and leave a gap.
-
-    Args:
-        config: where the slices lie and which of them are selected.
-        scale: how many times smaller the low resolution is.
-
-    Raises:
-        InputError: if a folder or file cannot be read, no slice is left, a slice has no partner, or the sizes
-            do not fit `scale`.
     """
 
     baseline = None
 
     def __init__(self, config: Config, *, scale: int) -> None:
         self.scale = scale
-        high = _find_pages(config.hr, config.pattern)
-        low = None if config.lr is None else _find_pages(config.lr, config.pattern)
-        names = [page.names() for page in (*high.values(), *(low or {}).values())]
+        folders = [folder for folder in (config.hr, config.lr) if folder is not None]
+        found = [_find_pages(folder, config.pattern) for folder in folders]
+        names = [page.names() for pages in found for page in pages.values()]
         check_patterns(names, config.exclude, where=f"exclude of {config.hr}")
-        high = _select(high, config, config.hr)
-        low = None if low is None or config.lr is None else _select(low, config, config.lr)
-        if low is None:
-            _check_alone(high, scale)
+        high, *paired = (_select(pages, config, at) for pages, at in zip(found, folders, strict=True))
+        if paired:
+            _check_pairs(high, paired[0], config, scale)
         else:
-            _check_pairs(high, low, config, scale)
+            _check_alone(high, scale)
         self.high = list(high.values())
-        self.low = None if low is None else [low[key] for key in high]
+        self.low = [paired[0][key] for key in high] if paired else None
         self.keys = tuple(high)
-        self.groups = tuple(_name_place(page) for page in self.high)
+        self.groups = tuple(page.place() for page in self.high)
 
     def __getitem__(self, index: int) -> Batch:
-        """Return slice `index`.
-
-        Raises:
-            InputError: if a file cannot be read.
-        """
+        """Return slice `index`."""
         target = self.high[index].read()
         if self.low is None:
             height, width = (side // self.scale * self.scale for side in target.shape[-2:])
@@ -156,11 +146,7 @@ class Slices(Patches):
 
 
 def build(config: Config, wanted: Wanted) -> Slices:
-    """Return the slices.
-
-    Raises:
-        InputError: if the method does not enlarge, or is for other bands; see also `Slices`.
-    """
+    """Return the slices."""
     if wanted.scale is None:
         raise InputError("slices are for a method that enlarges; use generative, with a scale")
     if wanted.bands != SLICE.bands or wanted.radar:
@@ -170,11 +156,7 @@ def build(config: Config, wanted: Wanted) -> Slices:
 
 
 def recognise(root: Path) -> bool:
-    """Return whether a folder holds hr/, or its first image is grey.
-
-    Raises:
-        InputError: if that is a picture in colour.
-    """
+    """Return whether a folder holds hr/, or its first image is grey."""
     if (root / "hr").is_dir():
         return True
     first = first_image(root)
@@ -200,11 +182,7 @@ def _is_colorful(path: Path) -> bool:
 
 
 def list_samples(config: Config) -> Listing:
-    """Return the images of every slice, whether or not it has a partner or is left out by the config.
-
-    Raises:
-        InputError: if a folder is missing, or holds no slice.
-    """
+    """Return the images of every slice, whether or not it has a partner or is left out by the config."""
     problems: list[Problem] = []
     high = _find_pages(config.hr, config.pattern, problems)
     low = {} if config.lr is None else _find_pages(config.lr, config.pattern, problems)
@@ -224,14 +202,7 @@ def list_samples(config: Config) -> Listing:
 
 
 def _find_pages(folder: Path, pattern: str, problems: list[Problem] | None = None) -> dict[str, Page]:
-    """Return the slices of a folder by key.
-
-    Args:
-        folder: of the files.
-        pattern: of their names.
-        problems: what is wrong is added to these, and a file that cannot be read counts as one slice; None:
-            it is an error.
-    """
+    """Return the slices of a folder by key; what is wrong is added to the problems, or else an error."""
     pages: dict[str, Page] = {}
     for path in find_files(folder, pattern):
         for page in _split_file(path, folder, skip_errors=problems is not None):
@@ -245,7 +216,6 @@ def _find_pages(folder: Path, pattern: str, problems: list[Problem] | None = Non
 
 
 def _select(pages: dict[str, Page], config: Config, folder: Path) -> dict[str, Page]:
-    """Return the slices that the config selects."""
     kept = {key: page for key, page in pages.items() if not is_named(page.names(), config.exclude)}
     if config.numbers is not None:
         first, last = config.numbers
@@ -273,16 +243,9 @@ def _split_file(path: Path, folder: Path, *, skip_errors: bool) -> list[Page]:
 
 def _find_number(page: Page) -> int:
     """Return the last number in the name of a slice: its depth."""
-    found = re.findall(r"\d+", Path(page.key).name)
-    if not found:
-        raise InputError(f"numbers: the name {page.key} has none; rename the slice, or leave numbers out")
-    return int(found[-1])
-
-
-def _name_place(page: Page) -> str:
-    """Return the file, however the config came to it, and the page of a stack."""
-    place = page.path.resolve().as_posix()
-    return place if page.info.num_pages == 1 else f"{place}:{page.number}"
+    if found := re.findall(r"\d+", Path(page.key).name):
+        return int(found[-1])
+    raise InputError(f"numbers: the name {page.key} has none; rename the slice, or leave numbers out")
 
 
 def _check_alone(high: Mapping[str, Page], scale: int) -> None:
@@ -291,21 +254,19 @@ def _check_alone(high: Mapping[str, Page], scale: int) -> None:
     for page in high.values():
         if min(page.info.height, page.info.width) < scale:
             raise InputError(
-                f"{page.path} has {_size(page)} pixels, {scale} a side are needed at least; exclude it"
+                f"{page.path} has {page.size()} pixels, {scale} a side are needed at least; exclude it"
             )
 
 
 def _check_pairs(high: Mapping[str, Page], low: Mapping[str, Page], config: Config, scale: int) -> None:
     """Refuse slices without a partner, and partners whose sizes are not `scale` apart."""
-    if high.keys() != low.keys():
-        alone = [
-            f"{folder} holds {_list([key for key in mine if key not in other])} that {other_folder} lacks"
-            for folder, mine, other_folder, other in (
-                (config.hr, high, config.lr, low),
-                (config.lr, low, config.hr, high),
-            )
-            if mine.keys() - other.keys()
-        ]
+    sides = (config.hr, high, config.lr, low), (config.lr, low, config.hr, high)
+    alone = [
+        f"{folder} holds {_list([key for key in mine if key not in other])} that {other_folder} lacks"
+        for folder, mine, other_folder, other in sides
+        if mine.keys() - other.keys()
+    ]
+    if alone:
         raise InputError(
             f"{', and '.join(alone)}; slices are paired by name, so rename, add or exclude these"
         )
@@ -313,13 +274,9 @@ def _check_pairs(high: Mapping[str, Page], low: Mapping[str, Page], config: Conf
         small = low[key]
         if (small.info.height * scale, small.info.width * scale) != (page.info.height, page.info.width):
             raise InputError(
-                f"{page.path} has {_size(page)} pixels and {small.path} {_size(small)}, the first must be"
+                f"{page.path} has {page.size()} pixels and {small.path} {small.size()}, the first must be"
                 f" {scale} times larger; resize them, or change method.scale"
             )
-
-
-def _size(page: Page) -> str:
-    return f"{page.info.height} x {page.info.width}"
 
 
 def _list(names: list[str]) -> str:

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 
 from pellucid.data.batch import Batch
-from pellucid.data.ranges import SENTINEL1, SENTINEL2
+from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.datasets._listing import ScenePatches, Wanted
 from pellucid.schema import Strict
 
@@ -24,20 +24,13 @@ class Config(Strict):
 class SyntheticScenes(ScenePatches):
     """Made-up clear scenes with radar, each a `Batch` with B = 1 whose `degraded` is its `target`.
 
-    Args:
-        config: how many scenes, how large, from which seed; each is a place of its own.
-        bands: optical bands of the images.
-        radar: polarisations of `sar`.
+    Each is a place of its own.
     """
 
     is_clear = True
 
     def __init__(
-        self,
-        config: Config,
-        *,
-        bands: tuple[str, ...] = SENTINEL2.bands,
-        radar: tuple[str, ...] = SENTINEL1.bands,
+        self, config: Config, *, bands: Bands = SENTINEL2.bands, radar: Bands = SENTINEL1.bands
     ) -> None:
         self.config, self.bands = config, bands
         self.optical = [SENTINEL2.bands.index(band) for band in bands]
@@ -51,14 +44,9 @@ class SyntheticScenes(ScenePatches):
 
         scene = make_scene(self.config.size, self.config.seed + range(len(self))[index])
         clear = scene.optical[None, self.optical]
-        return Batch(
-            degraded=clear,
-            target=clear,
-            sar=SENTINEL1.to_unit(scene.radar_db)[None, self.radar],
-            cloud=torch.zeros_like(clear[:, :1]),
-            valid=torch.ones_like(clear[:, :1], dtype=torch.bool),
-            key=(self.keys[index],),
-        )
+        sar, cloud = SENTINEL1.to_unit(scene.radar_db)[None, self.radar], torch.zeros_like(clear[:, :1])
+        valid, key = torch.ones_like(cloud, dtype=torch.bool), (self.keys[index],)
+        return Batch(degraded=clear, target=clear, sar=sar, cloud=cloud, valid=valid, key=key)
 
 
 def build(config: Config, wanted: Wanted) -> SyntheticScenes:
