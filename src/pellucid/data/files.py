@@ -82,4 +82,4 @@ def check_folder(folder: Path, source: Path, *, reason: str) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file, whole or not at all."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
