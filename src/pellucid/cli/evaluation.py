@@ -8,6 +8,7 @@ import typer
 
 from pellucid.apply.options import ApplyOptions
 from pellucid.cli.terminal import out, parse_numbers, progress_bar, split_names, takes
+from pellucid.data.run_folder import CONFIG, SHIPPED, find_run
 from pellucid.errors import InputError
 
 if TYPE_CHECKING:
@@ -92,7 +93,6 @@ def evaluate_command(
     span = parse_numbers("--numbers", numbers, count="two", example="310,345")
     if not data.exists():
         raise InputError(f"{data} does not exist; name a folder of patches, of pictures or of slices")
-    from pellucid.data.run_folder import CONFIG, find_run
 
     run = find_run(model)
     from pellucid.apply.engine import choose_sampling
@@ -174,6 +174,4 @@ def _evaluate_texts(
 
 def _evaluation_folder(run: Path) -> Path:
     """Return where an evaluation goes by default: in the run, unless that ships with the package."""
-    from pellucid.data.run_folder import SHIPPED
-
     return Path("runs") / run.name / "evaluation" if SHIPPED in run.parents else run / "evaluation"

@@ -7,6 +7,7 @@ import typer
 
 from pellucid.apply.options import PictureOptions
 from pellucid.cli.terminal import out, print_paths, progress_bar, split_names, takes
+from pellucid.data.run_folder import CONFIG, find_run
 from pellucid.errors import InputError
 
 if TYPE_CHECKING:
@@ -73,7 +74,6 @@ def colorize_command(
     Example: `pellucid colorize pictures --regions tropical,arctic --seasons winter,summer -o colors`
     """
     from pellucid.apply.inputs import check_radar_picture
-    from pellucid.data.run_folder import find_run
 
     check_radar_picture(source)
     if model:
@@ -114,7 +114,6 @@ def _read_prompts(
     from pellucid.apply.color_jobs import NamedPrompt, Prompts, find_template
     from pellucid.apply.colorize import check_takes_text
     from pellucid.config import load_config
-    from pellucid.data.run_folder import CONFIG, find_run
 
     is_asked = bool(prompt is not None or regions or seasons)
     if is_asked:

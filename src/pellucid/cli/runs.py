@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from pellucid.cli.terminal import keyword, out, parse_numbers, report_errors, split_names, typed_command
+from pellucid.data.run_folder import SHIPPED, describe, shipped_runs
 from pellucid.errors import InputError
 from pellucid.published import check_format, known_formats
 from pellucid.published._hints import Hints
@@ -49,8 +50,6 @@ def train_command(
 @report_errors()
 def models() -> None:
     """List the models that ship, with what they reach."""
-    from pellucid.data.run_folder import SHIPPED, describe, shipped_runs
-
     table = Table("name", "MB", "what it is")
     for name in shipped_runs():
         table.add_row(*describe(SHIPPED / name))

@@ -7,6 +7,7 @@ import typer
 
 from pellucid.apply.options import SliceOptions
 from pellucid.cli.terminal import out, print_paths, progress_bar, takes
+from pellucid.data.run_folder import find_run
 
 Source = Annotated[
     Path, typer.Argument(metavar="IN", help="PNG, 8- or 16-bit TIFF, multi-page TIFF, or a folder of such.")
@@ -42,7 +43,6 @@ def upscale_command(
     Example: `pellucid upscale slice.png -o big.png --factor 4`
     """
     from pellucid.apply.inputs import check_slices
-    from pellucid.data.run_folder import find_run
 
     check_slices(source)
     if model:
