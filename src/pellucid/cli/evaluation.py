@@ -1,6 +1,6 @@
 """The command that evaluates a model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -113,11 +113,10 @@ def evaluate_command(
         folders=split_names(folders),
         trained=load_config(run / CONFIG).data.train,
     )
-    folder = output or _evaluation_folder(run)
-    about = {"name": name or Path(model).name, "notes": notes, "out": folder, "device": options.device}
+    about = {"name": name or Path(model).name, "notes": notes, "out": output or _evaluation_folder(run)}
     figures = {"--legacy-metrics": legacy_metrics, "--lpips": lpips, "--fid": fid}
     if isinstance(method, Contrastive):
-        _evaluate_texts(method, images, about, [option for option, given in figures.items() if given])
+        _evaluate_texts(method, images, {**about, "device": options.device}, figures)
     else:
         _evaluate_images(method, images, {**about, "pictures": pictures, "crop": crop}, figures, options)
 
@@ -141,6 +140,7 @@ def _evaluate_images(
             method,
             images,
             **about,
+            device=options.device,
             extras=Extras(
                 figures["--legacy-metrics"],
                 load_lpips(lpips) if lpips else None,
@@ -159,13 +159,13 @@ def _evaluate_images(
 
 
 def _evaluate_texts(
-    method: "Contrastive", images: "Patches", about: Mapping[str, Any], figures: Sequence[str]
+    method: "Contrastive", images: "Patches", about: Mapping[str, Any], figures: Mapping[str, Any]
 ) -> None:
     """Evaluate a text encoder and print its figures; of the optional `figures`, it has none."""
     from pellucid.evaluation.texts import evaluate_texts
 
-    if figures:
-        raise InputError(f"a text encoder makes no images to compare; leave out {' and '.join(figures)}")
+    if given := [option for option, value in figures.items() if value]:
+        raise InputError(f"a text encoder makes no images to compare; leave out {' and '.join(given)}")
     with progress_bar("evaluating") as advance:
         result = evaluate_texts(method, images, **about, progress=advance)
     out.print(result.table())
