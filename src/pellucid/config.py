@@ -37,8 +37,7 @@ def _parse_source(value: Any) -> Any:
 Source = Annotated[Any, PlainValidator(_parse_source)]
 
 MethodConfig = Annotated[
-    RegressionConfig | GenerativeConfig | AutoencodingConfig | ContrastiveConfig,
-    Field(discriminator="name"),
+    RegressionConfig | GenerativeConfig | AutoencodingConfig | ContrastiveConfig, Field(discriminator="name")
 ]
 
 
@@ -162,9 +161,6 @@ def load_config(path: Path, changes: tuple[str, ...] = ()) -> Config:
     """Return the config in a YAML file, after the `changes`, each `dotted.key=value` with a YAML value.
 
     `${NAME}` in the file stands for an environment variable.
-
-    Raises:
-        InputError: if the file cannot be read, or a key or value is not allowed.
     """
     try:
         values = yaml.safe_load(os.path.expandvars(path.read_text(encoding="utf-8")))
@@ -195,9 +191,6 @@ def _apply(values: dict[str, Any], change: str) -> None:
     try:
         for name in parents:
             node = node[int(name)] if isinstance(node, list) else node.setdefault(name, {})
-        if isinstance(node, list):
-            node[int(last)] = yaml.safe_load(text)
-        else:
-            node[last] = yaml.safe_load(text)
+        node[int(last) if isinstance(node, list) else last] = yaml.safe_load(text)
     except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise InputError(f"--set {change!r} does not fit the config: {error}") from error

@@ -39,10 +39,9 @@ def mae(restored: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
 
 def sam(restored: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the mean spectral angle in degrees, without the pixels that are black in either image."""
-    images = restored, target
-    norms = [_length(image) for image in images]
-    has_angle = (norms[0] > _SAM_MIN_NORM) & (norms[1] > _SAM_MIN_NORM)
-    a, b = (image / norm.clamp(min=_SAM_MIN_NORM) for image, norm in zip(images, norms, strict=True))
+    norm_a, norm_b = _length(restored), _length(target)
+    has_angle = (norm_a > _SAM_MIN_NORM) & (norm_b > _SAM_MIN_NORM)
+    a, b = restored / norm_a.clamp(min=_SAM_MIN_NORM), target / norm_b.clamp(min=_SAM_MIN_NORM)
     # Kahan's form: the arc cosine loses half the digits of a small angle.
     angle = 2 * torch.atan2(_length(a - b), _length(a + b))
     return mean_inside(angle.rad2deg(), has_angle if mask is None else has_angle & mask)
@@ -58,8 +57,7 @@ def ssim_map(restored: Tensor, target: Tensor) -> Tensor:
 
     The images are continued by reflection; sides must exceed 5 pixels.
     """
-    window = gaussian_window(SSIM_WINDOW // 2).to(restored)
-    return _compare_windows(_reflect(restored), _reflect(target), window)
+    return _compare_windows(restored, target, SSIM_WINDOW // 2, "reflect")
 
 
 def gmsd(restored: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -96,9 +94,7 @@ def legacy_ssim(restored: Tensor, target: Tensor) -> Tensor:
     Its window is half a pixel off centre, so that the value changes when both images are flipped, and the
     images are padded with 0.
     """
-    window = gaussian_window(LEGACY_CENTRE).to(restored)
-    edge = [SSIM_WINDOW // 2] * 4
-    return _compare_windows(pad(restored, edge), pad(target, edge), window).mean()
+    return _compare_windows(restored, target, LEGACY_CENTRE, "constant").mean()
 
 
 def gaussian_window(centre: float) -> Tensor:
@@ -130,13 +126,10 @@ def _gradient(image: Tensor) -> Tensor:
     return (across.square() + down.square()).sqrt()
 
 
-def _reflect(image: Tensor) -> Tensor:
-    return pad(image, [SSIM_WINDOW // 2] * 4, mode="reflect")
-
-
-def _compare_windows(first: Tensor, second: Tensor, window: Tensor) -> Tensor:
-    """Return the similarity of each window that lies inside, (B, C, H - 10, W - 10)."""
-    bands = first.shape[1]
+def _compare_windows(first: Tensor, second: Tensor, centre: float, edge: str) -> Tensor:
+    """Return the similarity of the window about each pixel, (B, C, H, W), of images padded as `edge` says."""
+    first, second = (pad(image, [SSIM_WINDOW // 2] * 4, mode=edge) for image in (first, second))
+    window, bands = gaussian_window(centre).to(first), first.shape[1]
     columns, rows = (window.view(shape).repeat(bands, 1, 1, 1) for shape in ((1, 1, -1, 1), (1, 1, 1, -1)))
 
     def smooth(image: Tensor) -> Tensor:

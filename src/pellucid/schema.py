@@ -22,11 +22,7 @@ class Strict(BaseModel):
 
 
 def parse(kind: type[T], values: object, *, where: str) -> T:
-    """Return `values` as a `kind` (pydantic model or dataclass); unknown keys are refused.
-
-    Raises:
-        InputError: naming the key, what was found, and the nearest known key where there is one.
-    """
+    """Return `values` as a `kind` (pydantic model or dataclass); unknown keys are refused."""
     try:
         if dataclasses.is_dataclass(kind) and isinstance(values, dict):
             known = [field.name for field in dataclasses.fields(kind)]
@@ -45,7 +41,8 @@ def _explain(error: ValidationError) -> str:
         return str(cause)
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {place!r}{nearest(str(problem['loc'][-1]), _all_keys())}"
+        known = sorted({key for model in Strict.__subclasses__() for key in model.model_fields})
+        return f"unknown key {place!r}{nearest(str(problem['loc'][-1]), known)}"
     if problem["type"] == "missing":
         return f"key {place!r} is missing"
     text = problem["msg"].removeprefix("Value error, ")
@@ -56,8 +53,3 @@ def nearest(key: str, known: list[str]) -> str:
     """Return the end of a sentence about an unknown key: the nearest known one, or else all of them."""
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
-
-
-def _all_keys() -> list[str]:
-    """Return every key of every model."""
-    return sorted({key for model in Strict.__subclasses__() for key in model.model_fields})

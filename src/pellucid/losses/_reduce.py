@@ -6,11 +6,7 @@ from pellucid.data.batch import Batch
 
 
 def target_of(batch: Batch) -> Tensor:
-    """Return the target, (B, C, H, W).
-
-    Raises:
-        ValueError: if the batch has none.
-    """
+    """Return the target, (B, C, H, W); refuse a batch that has none."""
     if batch.target is None:
         raise ValueError(f"{batch.key[0]} has no target, a loss compares with one")
     return batch.target

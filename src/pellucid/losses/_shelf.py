@@ -21,21 +21,13 @@ Loss: TypeAlias = Callable[[Tensor, Batch], Tensor]
 
 @dataclass(frozen=True)
 class Needs:
-    """What a term may need beside the images.
+    """What a term may need beside the images."""
 
-    Attributes:
-        bands: number of bands of the images.
-        has_clouds: whether the batches may have a cloud map.
-        seed: of random weights.
-        perceptual_weights: file or URL of VGG19 weights; may be empty.
-        load_vgg: reads these weights.
-    """
-
-    bands: int
-    has_clouds: bool
-    seed: int
-    perceptual_weights: str
-    load_vgg: Callable[[str], Vgg]
+    bands: int  # number of bands of the images
+    has_clouds: bool  # whether the batches may have a cloud map
+    seed: int  # of random weights
+    perceptual_weights: str  # file or URL of VGG19 weights; may be empty
+    load_vgg: Callable[[str], Vgg]  # reads these weights
 
 
 def known_terms() -> list[str]:
@@ -45,10 +37,6 @@ def known_terms() -> list[str]:
 
 
 def build_term(name: str, needs: Needs) -> Loss:
-    """Return the term of this name.
-
-    Raises:
-        InputError: if it lacks what it needs.
-    """
+    """Return the term of this name."""
     module = importlib.import_module(f"pellucid.losses.{name}")
     return module.build(needs) if hasattr(module, "build") else getattr(module, name)

@@ -51,15 +51,9 @@ def build(needs: Needs) -> Loss:
 
 
 def discriminators(losses: Mapping[str, tuple[float, Any]]) -> nn.ModuleDict:
-    """Return the networks that are trained beside the method's own, by the names of their terms.
-
-    Args:
-        losses: weight and function of each term.
-    """
-    terms = {name: term for name, (_, term) in losses.items()}
-    return nn.ModuleDict(
-        {name: term.discriminator for name, term in terms.items() if isinstance(term, AdversarialLoss)}
-    )
+    """Return the networks that are trained beside the method's own, by the names of their terms."""
+    terms = {name: term for name, (_, term) in losses.items() if isinstance(term, AdversarialLoss)}
+    return nn.ModuleDict({name: term.discriminator for name, term in terms.items()})
 
 
 def discriminator_losses(

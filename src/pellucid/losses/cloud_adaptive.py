@@ -16,9 +16,6 @@ def cloud_adaptive(restored: Tensor, batch: Batch) -> Tensor:
 
     L_CARL with the cloud-and-shadow mask in [0, 1] instead of 0 or 1:
     mean |cloud (restored - target) + (1 - cloud) (restored - degraded)| + lambda mean |restored - target|.
-
-    Raises:
-        ValueError: if the batch has no cloud map.
     """
     if batch.cloud is None:
         raise ValueError("the cloud_adaptive loss needs a cloud map, the batch has none")
@@ -29,11 +26,7 @@ def cloud_adaptive(restored: Tensor, batch: Batch) -> Tensor:
 
 
 def build(needs: Needs) -> Loss:
-    """Return the term.
-
-    Raises:
-        InputError: if there are no clouds in the images.
-    """
+    """Return the term."""
     if not needs.has_clouds:
         raise InputError("losses.cloud_adaptive is for restored clouds, set it to 0 for an autoencoder")
     return cloud_adaptive

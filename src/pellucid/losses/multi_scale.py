@@ -6,8 +6,8 @@ from torch.nn.functional import interpolate, max_pool2d
 from pellucid.data.batch import Batch
 from pellucid.losses._reduce import difference, mean_valid
 
-# By how much the images are reduced: scales 1, 1/2 and 1/4.
-FACTORS = (1, 2, 4)
+# By how much the images are reduced beside their own size: scales 1/2 and 1/4.
+FACTORS = (2, 4)
 # Pixels per side that a bicubic value is made of.
 _BICUBIC_TAPS = 4
 
@@ -20,11 +20,9 @@ def multi_scale(restored: Tensor, batch: Batch) -> Tensor:
     """
     error = difference(restored, batch)
     invalid = (~batch.valid).float()
-    total = error.new_zeros(())
+    total = mean_valid(error.square(), batch.valid)
     for factor in FACTORS:
-        reduced, outside = error, invalid
-        if factor > 1:
-            reduced = interpolate(error, scale_factor=1 / factor, mode="bicubic", align_corners=False)
-            outside = max_pool2d(invalid, _BICUBIC_TAPS, factor, (_BICUBIC_TAPS - factor) // 2)
+        reduced = interpolate(error, scale_factor=1 / factor, mode="bicubic", align_corners=False)
+        outside = max_pool2d(invalid, _BICUBIC_TAPS, factor, (_BICUBIC_TAPS - factor) // 2)
         total = total + mean_valid(reduced.square(), outside == 0)
     return total

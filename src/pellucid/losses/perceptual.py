@@ -24,11 +24,7 @@ class PerceptualLoss:
         self.network = network
 
     def __call__(self, restored: Tensor, batch: Batch) -> Tensor:
-        """Return the loss, a mean over features and, where there are several, over taps.
-
-        Raises:
-            ValueError: if the images are neither grey nor RGB.
-        """
+        """Return the loss, a mean over features and, where there are several, over taps."""
         self.network.to(restored.device)
         found = self.network(restored * batch.valid)
         with torch.no_grad():
@@ -41,11 +37,7 @@ class PerceptualLoss:
 
 
 def build(needs: Needs) -> Loss:
-    """Return the term with its network.
-
-    Raises:
-        InputError: if the images have other bands, or no weights are named.
-    """
+    """Return the term with its network."""
     if needs.bands not in (1, 3):
         raise InputError(
             f"losses.perceptual sees grey or three bands, the method has {needs.bands}; set it to 0, or "

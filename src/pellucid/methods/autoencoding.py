@@ -18,6 +18,7 @@ from pellucid.data.batch import Batch
 from pellucid.data.ranges import ValueRange
 from pellucid.errors import InputError
 from pellucid.generative.noise import Noise
+from pellucid.losses._reduce import target_of
 from pellucid.losses.adversarial import discriminator_losses
 from pellucid.methods.method import Method
 from pellucid.networks.autoencoder import Autoencoder, smooth
@@ -56,7 +57,7 @@ class Autoencoding(Method):
 
     Args:
         network: of as many bands as the images.
-        config: the options.
+        config: of the method.
         optical: bands and value range of the images, or no bands.
         radar: polarisations and value range of the images, where they are radar; otherwise no bands.
         losses: weight and function of each term of the error; a function takes (restored, batch).
@@ -82,23 +83,16 @@ class Autoencoding(Method):
             raise ValueError(
                 f"an autoencoder is of optical bands or of radar, found {found}; name one of them"
             )
-        self.network = network
+        self.network, self.config, self.losses = network, config, losses
         self.stride = network.stride
         self.optical, self.radar = optical, radar
-        self.losses = losses
-        self.config = config
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Return the terms that are minimised, and their sum as `total`.
 
         The terms of the error are divided by exp(logvar). Without a generator the mean code is decoded.
-
-        Raises:
-            ValueError: if the batch has no target.
         """
-        if batch.target is None:
-            raise ValueError(f"{batch.key[0]} has no target, a loss compares with one")
-        target = batch.target.where(batch.valid, 0)
+        target = target_of(batch).where(batch.valid, 0)
         image = to_model(target, batch.valid)
         noise = self._noise(image, generator) if self.config.sample and generator is not None else None
         side = self._side(batch, generator)
@@ -134,17 +128,12 @@ class Autoencoding(Method):
 
     @torch.no_grad()
     def measure(self, samples: Iterable[Batch]) -> None:
-        """Set the network's scale and shift by the latents of these images, whole ones if there are any.
-
-        Raises:
-            InputError: if their latents do not vary.
-        """
+        """Set the network's scale and shift by the latents of these images, whole ones if there are any."""
         batches = list(samples)
         batches = [batch for batch in batches if batch.valid.all()] or batches
         device = self.network.scale.device
-        images = (to_model(batch.degraded, batch.valid).to(device) for batch in batches)
         try:
-            self.network.measure(images)
+            self.network.measure(to_model(batch.degraded, batch.valid).to(device) for batch in batches)
         except ValueError as error:
             raise InputError(
                 f"the autoencoder has learned nothing: {error}; lower method.kl_weight"
@@ -168,9 +157,7 @@ class Autoencoding(Method):
 def to_model(image: Tensor, valid: Tensor | None = None) -> Tensor:
     """Return images as an autoencoder sees them, in [-1, 1], and 0, the middle, where there is no data.
 
-    Args:
-        image: (B, C, H, W) in [0, 1]; NaN is no data.
-        valid: (B, 1, H, W) bool; None: all.
+    No data is where (B, C, H, W) `image` is NaN or (B, 1, H, W) `valid` is false.
     """
     scaled = (image * 2 - 1).nan_to_num(nan=0.0)
     return scaled if valid is None else scaled.where(valid, 0)
@@ -189,7 +176,7 @@ def divergence(mean: Tensor, logvar: Tensor, valid: Tensor) -> Tensor:
     Args:
         mean: (B, Z, h, w).
         logvar: (B, Z, h, w), natural logarithm of the variance.
-        valid: (B, 1, H, W) bool; a latent pixel counts if its square of the image holds a valid pixel.
+        valid: (B, 1, H, W); a latent pixel counts if its square of the image holds a valid pixel.
     """
     mean, logvar = mean.float(), logvar.float()
     factor = valid.shape[-1] // mean.shape[-1]

@@ -45,9 +45,6 @@ class Contrastive(Method):
         network: with an image encoder for as many bands as the images have.
         tokenizer: saved with the weights, which are worth nothing with another.
         optical: bands and value range of the images that texts describe.
-
-    Raises:
-        InputError: if the tokenizer has ids, or texts of a length, that the network does not take.
     """
 
     task = "embed"
@@ -65,9 +62,6 @@ class Contrastive(Method):
         """Return the contrastive loss of texts and images of the batch, as `contrast` and as `total`.
 
         It cannot fall below the mean logarithm of the number of pairs that share a text.
-
-        Raises:
-            ValueError: if the batch has no target, or no prompts.
         """
         loss = self._contrast(*self.features(batch))
         return {"contrast": loss, "total": loss}
@@ -82,20 +76,12 @@ class Contrastive(Method):
         images, texts, groups = self.features(batch)
         loss = self._contrast(images, texts, groups)
         most = groups.bincount().max() / len(groups)
-        is_one = most == 1
-        return {
-            "contrast": loss,
-            "total": loss,
-            "found": found(images, texts, groups).where(~is_one, torch.nan),
-            "chance": most.where(~is_one, torch.nan),
-        }
+        rates = {"found": found(images, texts, groups), "chance": most}
+        rates = {name: rate.where(most < 1, torch.nan) for name, rate in rates.items()}
+        return {"contrast": loss, "total": loss, **rates}
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the features of images and texts, (B, D) each, and the groups of equal texts, (B,).
-
-        Raises:
-            ValueError: if the batch has no target, or no prompts.
-        """
+        """Return the features of images and texts, (B, D) each, and the groups of equal texts, (B,)."""
         if batch.target is None or batch.prompt is None:
             lacking = "target" if batch.target is None else "prompt"
             raise ValueError(f"{batch.key[0]} has no {lacking}, texts are learnt from images and prompts")
@@ -110,11 +96,7 @@ class Contrastive(Method):
         noise: Noise | None = None,  # noqa: ARG002
         progress: Callable[[int, int], None] | None = None,  # noqa: ARG002
     ) -> Tensor:
-        """Refuse.
-
-        Raises:
-            InputError: always.
-        """
+        """Refuse: a text encoder makes no images."""
         raise InputError("this model is a text encoder, it makes no images; choose another model")
 
     def _contrast(self, images: Tensor, texts: Tensor, groups: Tensor) -> Tensor:
@@ -136,20 +118,19 @@ def contrastive_loss(
         groups: (B,) integers, the same where pairs share a text; see `group`.
         temperature: what the cosines of the angles between features are divided by.
     """
-    cosines = normalize(image_features.float(), dim=1) @ normalize(text_features.float(), dim=1).mT
-    logits = cosines / temperature  # (image, text)
+    logits = _cosines(image_features, text_features) / temperature  # (image, text)
     matches = (groups[:, None] == groups).float()
     wanted = matches / matches.sum(1, keepdim=True)  # symmetric
     ways = (-(wanted * each.log_softmax(1)).sum(1).mean() for each in (logits, logits.mT))
     return torch.stack(list(ways)).mean()
 
 
-def group(ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the different texts among these, (N, L), and which of them each is, (B,).
+def _cosines(image_features: Tensor, text_features: Tensor) -> Tensor:
+    return normalize(image_features.float(), dim=1) @ normalize(text_features.float(), dim=1).mT
 
-    Args:
-        ids: (B, L) as a tokenizer gives them: texts with the same ids are the same.
-    """
+
+def group(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the different texts, (N, L), among (B, L) ids from a tokenizer, and the place of each, (B,)."""
     return ids.unique(dim=0, return_inverse=True)
 
 
@@ -159,12 +140,6 @@ def found(image_features: Tensor, text_features: Tensor, groups: Tensor) -> Tens
 
 
 def finds(image_features: Tensor, text_features: Tensor, groups: Tensor) -> Tensor:
-    """Return whether the text nearest to each image is its own, (B,) bool.
-
-    Args:
-        image_features: (B, D) of any length.
-        text_features: (B, D) of any length, equal where the groups are.
-        groups: (B,) integers, see `group`.
-    """
-    cosines = normalize(image_features.float(), dim=1) @ normalize(text_features.float(), dim=1).mT
+    """Return whether the text nearest to each image is its own, (B,) bool; see `contrastive_loss`."""
+    cosines = _cosines(image_features, text_features)
     return groups[cosines.argmax(1)] == groups

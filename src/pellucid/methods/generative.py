@@ -19,6 +19,7 @@ from pellucid.generative.noise import Noise, keyed_noise
 from pellucid.generative.path import PathConfig, Prediction, build_path
 from pellucid.generative.sampler import sample
 from pellucid.generative.times import Spread, TrainingTimes
+from pellucid.losses._reduce import target_of
 from pellucid.losses.adversarial import discriminator_losses
 from pellucid.methods.method import Method
 from pellucid.methods.sampling import Sampling, check_sampling
@@ -99,7 +100,7 @@ class Generative(Method):
 
     Args:
         network: `net(x_t, c_noise, condition) -> (B, Z, h, w)`, with a `stride`.
-        config: the options.
+        config: of the method.
         optical: bands and value range of the images.
         radar: polarisations and value range of the backscatter; without bands where there is none.
         losses: weight and function of each term; a function takes (estimated image, batch). The weight of
@@ -107,13 +108,6 @@ class Generative(Method):
         space: what the network makes images in; None: pixels.
         sar_space: what it sees radar in, with the factor of `space`; None: pixels.
         texts: what makes tokens of the prompts; None: the network is not conditioned on texts.
-
-    Attributes:
-        is_guidance_distilled: whether the network takes the guidance scale as an input, in place of a second
-            call: it has one, and was never trained without its condition.
-
-    Raises:
-        InputError: if the sampling does not fit the path or the start, or there is no prompt to be dropped.
     """
 
     is_random = True
@@ -132,10 +126,9 @@ class Generative(Method):
         sar_space: Space | None = None,
         texts: Texts | None = None,
     ) -> None:
-        self.network, self.config = network, config
+        self.network, self.config, self.losses = network, config, losses
         self.path = build_path(config.path, config.prediction)
         self.optical, self.radar = optical, radar
-        self.losses = losses
         self.scale, self.residual = config.scale, config.residual
         self.sampling = Sampling(**{name: getattr(config, name) for name in Sampling.model_fields})
         self.times = TrainingTimes(config.importance, config.times)
@@ -153,6 +146,7 @@ class Generative(Method):
             raise InputError(
                 "method.dropped is prompt, but no text encoder is named; name one in method.text, or drop all"
             )
+        # Such a network takes the guidance scale as an input, in place of a second call.
         own: float | None = getattr(network, "guidance", None)
         self.is_guidance_distilled = own is not None and not config.drop_condition
         if own is not None and self.is_guidance_distilled and self.sampling.guidance == 1:
@@ -163,8 +157,7 @@ class Generative(Method):
         """Return each term times its weight, and their sum as `total`; all but `denoise` compare images.
 
         Raises:
-            ValueError: if the batch has no target, or lacks radar that the model needs, or if a term compares
-                images and the batch is encoded.
+            ValueError: if a term compares images and the batch is encoded.
         """
         given = batch if isinstance(batch, Encoded) else self.encode(batch)
         drawn, weights = self.times.draw(len(given), generator)
@@ -180,18 +173,11 @@ class Generative(Method):
 
     @torch.no_grad()
     def encode(self, batch: Batch) -> Encoded:
-        """Return what the network learns from a batch.
-
-        Raises:
-            ValueError: if the batch has no target, or lacks radar that the model needs.
-        """
-        if batch.target is None:
-            raise ValueError(f"{batch.key[0]} has no target, a loss compares with one")
-        base = batch.enlarged()
+        """Return what the network learns from a batch."""
+        target, base = target_of(batch), batch.enlarged()
+        whole = not self.residual
         return Encoded(
-            x0=(batch.target - base) * self.residual
-            if self.residual
-            else self.space.encode(batch.target, batch.valid),
+            x0=self.space.encode(target, batch.valid) if whole else (target - base) * self.residual,
             degraded=self.space.encode(base),
             sar=self._sar(batch),
             cloud=cloud_map(batch, self.optical.bands),
@@ -202,33 +188,23 @@ class Generative(Method):
 
     @torch.no_grad()
     def restore(
-        self,
-        batch: Batch,
-        noise: Noise | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        self, batch: Batch, noise: Noise | None = None, progress: Callable[[int, int], None] | None = None
     ) -> Tensor:
         """Return sampled images, (B, C, H, W) float32 in [0, 1]; sides must divide by `stride`.
 
         Without `noise`, that of each image follows from its key.
-
-        Raises:
-            ValueError: if the batch lacks radar that the model needs.
         """
-        height, width = batch.valid.shape[-2:]
-        device = batch.degraded.device
-        drawn = noise or keyed_noise(batch.key, height, width)
+        drawn = noise or keyed_noise(batch.key, *batch.valid.shape[-2:])
         base = batch.enlarged()
         degraded = self.space.encode(base)
-        condition = Condition(
-            degraded=degraded, sar=self._sar(batch), cloud=cloud_map(batch, self.optical.bands)
-        )
-        condition = self._with_tokens(condition, batch)
+        clouds = cloud_map(batch, self.optical.bands)
+        condition = self._with_tokens(Condition(degraded=degraded, sar=self._sar(batch), cloud=clouds), batch)
         scale = self.sampling.guidance
         if self.is_guidance_distilled:
             condition, scale = replace(condition, guidance=degraded.new_full((len(batch),), scale)), 1.0
 
         def draw(step: int) -> Tensor:
-            return drawn(step, self.space.channels, self.space.factor).to(device)
+            return drawn(step, self.space.channels, self.space.factor).to(base.device)
 
         def denoise(x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
             return self.network(x_t, self.path.noise_level(t), condition).float()
@@ -259,7 +235,6 @@ class Generative(Method):
         return self.sar_space.encode(batch.sar) * all_inside(has_radar, self.sar_space.factor)
 
     def _source(self, degraded: Tensor, noise: Tensor) -> Tensor:
-        """Return where sampling begins."""
         return noise if self.start_noise is None else degraded + self.start_noise * noise
 
     def _begin(self, degraded: Tensor, noise: Tensor, t: float) -> Tensor:
@@ -316,36 +291,26 @@ class Generative(Method):
         """Return the terms of the whole batch, or, for times drawn by importance, their weighted means."""
         if not self.times.share:
             return self._terms(image, error, batch)
-        each = [
-            self._terms(None if image is None else image[i : i + 1], error[i : i + 1], batch.pick(i))
-            for i in range(len(batch))
-        ]
+        images = [None] * len(batch) if image is None else image.split(1)
+        parts = zip(images, error.split(1), strict=True)
+        each = [self._terms(*part, batch.pick(i)) for i, part in enumerate(parts)]
         if torch.is_grad_enabled():  # what validation finds must not change the training
             self.times.learn(times, torch.stack([terms["total"] for terms in each]))
-        return {
-            name: torch.stack(
-                [weight * terms[name] for weight, terms in zip(weights, each, strict=True)]
-            ).mean()
-            for name in each[0]
-        }
+        return {name: (weights * torch.stack([terms[name] for terms in each])).mean() for name in each[0]}
 
     def _terms(self, image: Tensor | None, error: Tensor, batch: Batch | Encoded) -> dict[str, Tensor]:
-        terms = {}
-        for name, (weight, term) in self.losses.items():
-            if term is None:
-                terms[name] = weight * error.mean()
-            else:
-                terms[name] = weight * term(cast("Tensor", image), cast("Batch", batch))
+        terms = {
+            name: weight
+            * (error.mean() if term is None else term(cast("Tensor", image), cast("Batch", batch)))
+            for name, (weight, term) in self.losses.items()
+        }
         if image is not None:
             terms |= discriminator_losses(self.losses, image, cast("Batch", batch))
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
 
 def _autoencoders(space: Space, sar_space: Space) -> dict[str, nn.Module]:
-    """Return the frozen networks of the spaces, by the images that they encode.
-
-    One that encodes both is that of the "optical" images.
-    """
+    """Return the frozen networks of the spaces by what they encode: "optical" where it is both."""
     spaces = (("sar", sar_space), ("optical", space))
     found = {space.network: name for name, space in spaces if isinstance(space, Latents)}
     return {name: network for network, name in reversed(found.items())}
@@ -355,10 +320,6 @@ def _weigh_pixels(given: Encoded, cloud_weight: float) -> Tensor:
     """Return what the error of each pixel counts, (B, 1, h, w), 1 on average over an image; 0 if invalid."""
     weight = given.valid
     if cloud_weight and given.cloud is not None:
-        weight = weight * (1 + cloud_weight * _reduce(given.cloud, like=weight))
+        cloud = avg_pool2d(given.cloud, given.cloud.shape[-1] // weight.shape[-1])
+        weight = weight * (1 + cloud_weight * cloud)
     return weight / weight.mean((1, 2, 3), keepdim=True).clamp(min=1 / weight[0].numel())
-
-
-def _reduce(image: Tensor, *, like: Tensor) -> Tensor:
-    """Return the means over squares of an image, (B, C, H, W), in the rows and columns of `like`."""
-    return avg_pool2d(image, image.shape[-1] // like.shape[-1])

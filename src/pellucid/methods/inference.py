@@ -34,11 +34,7 @@ def digest_weights(network: nn.Module) -> str:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device that is meant; "auto" is the GPU where there is one, otherwise the CPU.
-
-    Raises:
-        InputError: if there is no such device here.
-    """
+    """Return the device of this name; "auto" is the GPU where there is one, otherwise the CPU."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -24,46 +24,31 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 class Method(ABC):
     """A network together with how it is trained and how it restores.
 
-    Attributes:
-        task: "restore" makes better images of degraded ones, "reconstruct" encodes images and decodes them
-            again, "embed" makes features of images and texts, but no images.
-        network: the plain module, whose parameters are trained.
-        optical: bands and value range of `degraded` and of the result; without bands where these are radar.
-        radar: polarisations and value range of `sar`; without bands where radar plays no part.
-        radar_optional: whether `sar` may be NaN or missing.
-        stride: sides of the result must divide by it, in pixels.
-        scale: how many times larger the result is than the degraded image.
-        is_random: whether the result depends on noise.
-        takes_text: whether the result is conditioned on the prompts of a batch.
-        mean_spectrum: the training set's mean per optical band in [0, 1], where known: a baseline.
-        mean_colors: the same per prompt, and under "" of all images, where radar is given colours.
-        losses: weight and function of each loss term.
-        times: draws the training times of a generative network, and is saved with the state of a run.
-        sampling: how images are sampled; None where one call of the network restores.
-        start_noise: standard deviation of the noise on a degraded start; None where there is no such start.
-        autoencoders: frozen networks that are saved with the network, by what they encode.
-        text_encoder: frozen network of the prompts, saved too.
-        tokenizer: of the prompts, saved too.
+    Of its tasks, "restore" makes better images of degraded ones, "reconstruct" encodes images and decodes
+    them again, "embed" makes features of images and texts, but no images.
     """
 
     task: ClassVar[Task] = "restore"
-    network: nn.Module
-    optical: ValueRange
-    radar: ValueRange
-    radar_optional: bool = True
-    stride: int = 1
-    scale: int = 1
-    is_random: bool = False
-    takes_text: bool = False
+    network: nn.Module  # the plain module, whose parameters are trained
+    optical: ValueRange  # of `degraded` and of the result; without bands where these are radar
+    radar: ValueRange  # of `sar`; without bands where radar plays no part
+    radar_optional: bool = True  # whether `sar` may be NaN or missing
+    stride: int = 1  # sides of the result must divide by it, in pixels
+    scale: int = 1  # how many times larger the result is than the degraded image
+    is_random: bool = False  # whether the result depends on noise
+    takes_text: bool = False  # whether the result is conditioned on the prompts of a batch
+    # The training set's mean per optical band in [0, 1], where known: a baseline.
     mean_spectrum: tuple[float, ...] | None = None
+    # The same per prompt, and under "" of all images, where radar is given colours.
     mean_colors: Mapping[str, tuple[float, ...]] | None = None
-    losses: Mapping[str, tuple[float, Any]] = _NONE
-    times: TrainingTimes | None = None
-    sampling: "Sampling | None" = None
-    start_noise: float | None = None
+    losses: Mapping[str, tuple[float, Any]] = _NONE  # weight and function of each loss term
+    times: TrainingTimes | None = None  # of a generative network; saved with the state of a run
+    sampling: "Sampling | None" = None  # None where one call of the network restores
+    start_noise: float | None = None  # standard deviation on a degraded start; None where there is none
+    # Frozen networks that are saved with the network, by what they encode, and that of the prompts.
     autoencoders: Mapping[str, nn.Module] = _NONE
     text_encoder: nn.Module | None = None
-    tokenizer: Tokenizer | None = None
+    tokenizer: Tokenizer | None = None  # of the prompts, saved too
 
     @abstractmethod
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
@@ -71,10 +56,7 @@ class Method(ABC):
 
     @abstractmethod
     def restore(
-        self,
-        batch: Batch,
-        noise: Noise | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        self, batch: Batch, noise: Noise | None = None, progress: Callable[[int, int], None] | None = None
     ) -> Tensor:
         """Return the restored images, (B, C, H, W) in [0, 1]; sides must divide by `stride`.
 

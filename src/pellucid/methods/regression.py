@@ -44,7 +44,7 @@ class Regression(Method):
 
     Args:
         network: `net(degraded, sar) -> (B, C, H, W)`, with a `stride`.
-        config: the options.
+        config: of the method.
         optical: bands and value range of the images.
         radar: polarisations and value range of the backscatter.
         losses: weight and function of each term; a function takes (restored, batch).
@@ -59,10 +59,9 @@ class Regression(Method):
         radar: ValueRange,
         losses: Mapping[str, tuple[float, Callable[[Tensor, Batch], Tensor]]],
     ) -> None:
-        self.network = network
+        self.network, self.losses = network, losses
         self.stride: int = network.stride  # type: ignore[assignment]
         self.optical, self.radar = optical, radar
-        self.losses = losses
         self.radar_optional = config.radar_optional
         self.residual, self.caution = config.residual, config.caution
 
@@ -101,11 +100,7 @@ class Regression(Method):
         return output + batch.degraded if self.residual else output
 
     def _radar(self, batch: Batch) -> Tensor:
-        """Return the backscatter, with `NO_RADAR` where there is none.
-
-        Raises:
-            ValueError: if radar is missing and the model was not trained to do without.
-        """
+        """Return the backscatter, with `NO_RADAR` where there is none."""
         if batch.sar is not None and (self.radar_optional or batch.sar.isfinite().all()):
             return batch.sar.nan_to_num(nan=NO_RADAR)
         if self.radar_optional:

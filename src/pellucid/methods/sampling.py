@@ -41,10 +41,6 @@ class Sampling(Strict):
     def step_times(self, path: Path, num_tokens: int = FEW_TOKENS) -> Tensor:
         """Return the times of the steps that are taken, falling to 0, float64.
 
-        Args:
-            path: from the image to the source.
-            num_tokens: of the image, as the network counts them.
-
         Raises:
             ValueError: if the path has not so many steps, or none of them is left.
         """
@@ -71,9 +67,6 @@ def with_sampling(
     """Return the method, or, where there are changes, a copy that samples so.
 
     Warns of guidance for a model that is neither guidance-distilled nor trained without its condition.
-
-    Raises:
-        InputError: if the method takes no steps, or its path not so many, or no fresh noise.
     """
     given = {"steps": steps, "eta": eta, "guidance": guidance, "strength": strength, "solver": solver}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -90,24 +83,18 @@ def with_sampling(
 
 
 def check_sampling(method: Any, where: str) -> None:
-    """Refuse a sampling that contradicts itself, the path or the start.
+    """Refuse a sampling that contradicts itself, the path or the start of a generative `method`.
 
-    Args:
-        method: with `sampling`, `path` and `start_noise`.
-        where: what comes before the names of the options: "method." in a config, "--" for commands.
-
+    `where` comes before the names of the options: "method." in a config, "--" for commands.
     """
     sampling, eta = method.sampling, method.sampling.eta
-    if eta and sampling.solver != "euler":
-        way = {"heun": "Heun's method", "dpm++": "DPM-Solver++"}[sampling.solver]
-        raise InputError(
-            f"eta is {eta:g}, but this model is sampled by {way}, which needs 0; leave out {where}eta"
-        )
-    if eta and method.start_noise is not None:
-        raise InputError(
-            f"eta is {eta:g}, but this model starts from the degraded image, which needs 0; "
-            f"leave out {where}eta"
-        )
+    reason = {"heun": "is sampled by Heun's method", "dpm++": "is sampled by DPM-Solver++"}.get(
+        sampling.solver
+    )
+    if reason is None and method.start_noise is not None:
+        reason = "starts from the degraded image"
+    if eta and reason is not None:
+        raise InputError(f"eta is {eta:g}, but this model {reason}, which needs 0; leave out {where}eta")
     try:
         sampling.step_times(method.path)
     except ValueError as error:

@@ -31,27 +31,17 @@ class SpaceConfig(Strict):
 
 
 class Space(Protocol):
-    """The form in which a network sees images, and the way there and back.
+    """The form in which a network sees images, and the way there and back."""
 
-    Attributes:
-        channels: Z, of an image in that form.
-        factor: how many times fewer rows and columns it has.
-    """
-
-    channels: int
-    factor: int
+    channels: int  # Z, of an image in that form
+    factor: int  # how many times fewer rows and columns it has
 
     @property
     def limit(self) -> float | None:
         """Return the largest absolute value that an image can have there; None: there is no such bound."""
 
     def encode(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Return (B, Z, H / factor, W / factor) float32 of images; where there is no data, grey stands.
-
-        Args:
-            image: (B, C, H, W) in [0, 1]; NaN is no data.
-            valid: (B, 1, H, W) bool; None: all.
-        """
+        """Return (B, Z, H / factor, W / factor) float32 of (B, C, H, W) in [0, 1]; no data becomes grey."""
 
     def decode(self, values: Tensor) -> Tensor:
         """Return the image, (B, C, H, W), not clipped, of (B, Z, H / factor, W / factor)."""
@@ -110,12 +100,6 @@ class Texts:
     Args:
         network: is frozen here; it follows the images to their device.
         tokenizer: of the ids that the network takes.
-
-    Attributes:
-        width: D, of a token.
-
-    Raises:
-        InputError: if the tokenizer has ids, or texts of a length, that the network does not take.
     """
 
     def __init__(self, network: TextEncoder, tokenizer: Tokenizer) -> None:
@@ -123,7 +107,7 @@ class Texts:
         check_size(tokenizer, config.vocab_size)
         check_length(tokenizer, config.length)
         self.network, self.tokenizer = network.requires_grad_(False).eval(), tokenizer
-        self.width = config.width
+        self.width = config.width  # D, of a token
         self._kept: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
 
     def encode(self, prompts: Sequence[str], device: torch.device | str) -> Tensor:

@@ -17,30 +17,21 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 
 class BandOptics(NamedTuple):
-    """What clouds and shadows do to one band.
+    """What clouds and shadows do to one band; patches are of SEN12MS-CR."""
 
-    Attributes:
-        wavelength_um: centre of the band (Sentinel-2 product specification).
-        slope: reflectance of a thick cloud per reflectance in B02, where the sun is high. Fits over pixels
-            more than 0.2 brighter in B02 than the clear image, SEN12MS-CR patches ROIs1970_fall_139_p839,
-            ROIs1158_spring_39 and three more; B09, B10: of clouds above all water vapour.
-        offset: reflectance where that line meets B02 = 0: what the air above the cloud adds or takes.
-        slope_low: as `slope`, where the sun is low; medians over 13 patches of ROIs1970_fall_136.
-        offset_low: as `offset`, where the sun is low.
-        path: reflectance of the air itself, the darkest water of the patches (ROIs1868_summer_135).
-        skylight: share of the ground's light left in the core of a shadow; medians over the pixels of six
-            patches that are at least 0.015 darker in B02 than the clear image, less `path`.
-        delay_s: time after B02 at which the band looks (Sentinel-2 mission guide): clouds shift by it.
-    """
-
-    wavelength_um: float
+    wavelength_um: float  # centre of the band (Sentinel-2 product specification)
+    # Reflectance of a thick cloud per reflectance in B02, where the sun is high. Fits over pixels that are
+    # more than 0.2 brighter in B02 than the clear image, patches ROIs1970_fall_139_p839, ROIs1158_spring_39
+    # and three more; B09, B10: of clouds above all water vapour.
     slope: float
-    offset: float
-    slope_low: float
+    offset: float  # reflectance where that line meets B02 = 0: what the air above the cloud adds or takes
+    slope_low: float  # where the sun is low; medians over 13 patches of ROIs1970_fall_136
     offset_low: float
-    path: float
+    path: float  # reflectance of the air itself, the darkest water of the patches (ROIs1868_summer_135)
+    # Share of the ground's light left in the core of a shadow; medians over the pixels of six patches that
+    # are at least 0.015 darker in B02 than the clear image, less `path`.
     skylight: float
-    delay_s: float
+    delay_s: float  # time after B02 at which the band looks (Sentinel-2 mission guide): clouds shift by it
 
 
 OPTICS = {
@@ -112,14 +103,27 @@ class SkyOptions:
             raise ValueError(f"cover, overcast, thin and haze must lie in [0, 1], got {shares}")
 
 
-@dataclass(frozen=True)
 class _Sky:
-    """What all layers of one image share."""
+    """What all layers of one image share, and the source of everything random."""
 
-    low_sun: float  # 0: the sun is high, 1: low
-    azimuth: float  # radians
-    flight: int  # +1 or -1: neighbouring detectors see a place in opposite order
-    shadow: float
+    def __init__(
+        self, bands: tuple[str, ...], size: tuple[int, int], generator: torch.Generator, options: SkyOptions
+    ) -> None:
+        self.bands, self.size, self.generator, self.options = bands, size, generator, options
+        self.optics = torch.tensor([OPTICS[band] for band in bands])  # (C, 8)
+        self.low_sun = self.uniform((0, 1))  # 0: the sun is high, 1: low
+        self.azimuth = math.radians(self.uniform(options.sun_azimuth_deg))
+        self.flight = 1 if self.chance(0.5) else -1  # neighbouring detectors see a place in opposite order
+        self.shadow = self.uniform(options.shadow)
+
+    def uniform(self, limits: tuple[float, float]) -> float:
+        return limits[0] + (limits[1] - limits[0]) * float(torch.rand((), generator=self.generator))
+
+    def log_uniform(self, limits: tuple[float, float]) -> float:
+        return math.exp(self.uniform((math.log(limits[0]), math.log(limits[1]))))
+
+    def chance(self, probability: float) -> bool:
+        return self.uniform((0, 1)) < probability
 
 
 @dataclass(frozen=True)
@@ -157,135 +161,105 @@ def add_clouds(
     unknown = [band for band in bands if band not in OPTICS]
     if unknown or len(bands) != clear.shape[0]:
         raise ValueError(f"{clear.shape[0]} bands are named {bands}, need as many of {', '.join(OPTICS)}")
-    options = options or SkyOptions()
-    sky = _Sky(
-        low_sun=_uniform((0, 1), generator),
-        azimuth=math.radians(_uniform(options.sun_azimuth_deg, generator)),
-        flight=1 if _chance(0.5, generator) else -1,
-        shadow=_uniform(options.shadow, generator),
-    )
-    size = (clear.shape[1], clear.shape[2])
-    layers = _draw_layers(size, bands, sky, generator, options)
+    sky = _Sky(bands, (clear.shape[1], clear.shape[2]), generator, options or SkyOptions())
+    layers = _draw_layers(sky)
     image, kept = clear.clone(), torch.ones_like(clear)
     for layer in layers:
-        image, kept = _shade(image, kept, layer, bands, sky)
+        image, kept = _shade(image, kept, layer, sky)
     glow = _blur(image).clamp_(max=1)
     for layer in layers:
-        image, kept = _cover(image, kept, glow, layer, bands, sky)
+        image, kept = _cover(image, kept, glow, layer, sky)
     return image.clamp_(0, 1), (1 - kept.mean(0, keepdim=True)).clamp_(0, 1)
 
 
-def _draw_layers(
-    size: tuple[int, int],
-    bands: tuple[str, ...],
-    sky: _Sky,
-    generator: torch.Generator,
-    options: SkyOptions,
-) -> list[_Layer]:
+def _draw_layers(sky: _Sky) -> list[_Layer]:
     """Return the layers of one sky, the lowest first."""
-    kind = _uniform((0, 1), generator)
-    is_thin, is_overcast = kind < options.thin, kind > 1 - options.overcast
-    cover = 1.0 if is_overcast else _uniform(options.cover, generator)
+    kind = sky.uniform((0, 1))
+    is_thin, is_overcast = kind < sky.options.thin, kind > 1 - sky.options.overcast
+    cover = 1.0 if is_overcast else sky.uniform(sky.options.cover)
     layers = []
     if not is_thin and cover > 0:
-        layers.append(_thick_layer(size, bands, sky, cover, is_overcast, generator, options))
-        if _chance(0.25, generator):
-            cover *= _uniform((0, 0.6), generator)
-            layers.append(_thick_layer(size, bands, sky, cover, False, generator, options))
-    if is_thin or _chance(options.haze, generator):
-        layers.append(_thin_layer(size, bands, sky, generator))
+        layers.append(_thick_layer(sky, cover, is_overcast))
+        if sky.chance(0.25):
+            layers.append(_thick_layer(sky, cover * sky.uniform((0, 0.6)), is_overcast=False))
+    if is_thin or sky.chance(sky.options.haze):
+        layers.append(_thin_layer(sky))
     return sorted(layers, key=lambda layer: layer.height)
 
 
-def _thick_layer(
-    size: tuple[int, int],
-    bands: tuple[str, ...],
-    sky: _Sky,
-    cover: float,
-    is_overcast: bool,
-    generator: torch.Generator,
-    options: SkyOptions,
-) -> _Layer:
+def _thick_layer(sky: _Sky, cover: float, is_overcast: bool) -> _Layer:
     """Return heaps of cloud over a share `cover` of the image, or a closed sheet."""
-    stretch = math.exp(_uniform((0, 0.7), generator))
-    size_px, slope = _log_uniform((60, 600), generator), _uniform((3.2, 4.3), generator)
-    lumps, texture = _noise(size, size_px, stretch, slope, generator)
-    peak = _log_uniform(options.thickness, generator)
+    stretch = math.exp(sky.uniform((0, 0.7)))
+    size_px, slope = sky.log_uniform((60, 600)), sky.uniform((3.2, 4.3))
+    lumps, texture = _noise(sky, size_px, stretch, slope)
+    peak = sky.log_uniform(sky.options.thickness)
     if is_overcast:
-        shape = torch.exp(_uniform((0.1, 0.7), generator) * lumps)
+        shape = torch.exp(sky.uniform((0.1, 0.7)) * lumps)
     else:
         # The edge thins out as in a log-normal field, as real clouds do; two deviations in is `peak`.
-        rise = _uniform((0.3, 2.2), generator)
-        above = (lumps - _threshold(lumps, cover, size)).clamp_(0, 3)
+        rise = sky.uniform((0.3, 2.2))
+        above = (lumps - _threshold(lumps, cover, sky.size)).clamp_(0, 3)
         shape = torch.expm1(rise * above) / math.expm1(rise * 2)
-    thickness = peak * shape * torch.exp(_uniform((0.0, 0.3), generator) * texture)
-    height = options.height[0] + (options.height[1] - options.height[0]) * _uniform((0, 1), generator) ** 4
-    colour = _colour(bands, sky, height, _uniform(options.brightness, generator), generator)
-    blur = math.exp(_uniform((-0.7, 0.2), generator))
-    return _Layer(thickness, colour, torch.ones_like(colour), blur, height, _uniform((0, 0.35), generator))
+    thickness = peak * shape * torch.exp(sky.uniform((0.0, 0.3)) * texture)
+    low, high = sky.options.height
+    height = low + (high - low) * sky.uniform((0, 1)) ** 4
+    colour = _colour(sky, height, sky.uniform(sky.options.brightness))
+    blur = math.exp(sky.uniform((-0.7, 0.2)))
+    return _Layer(thickness, colour, torch.ones_like(colour), blur, height, sky.uniform((0, 0.35)))
 
 
-def _thin_layer(
-    size: tuple[int, int], bands: tuple[str, ...], sky: _Sky, generator: torch.Generator
-) -> _Layer:
+def _thin_layer(sky: _Sky) -> _Layer:
     """Return cirrus or haze: smooth, often stretched, bluer the lower it lies."""
-    is_cirrus = _chance(0.4, generator)
-    stretch = math.exp(_uniform((0.3, 1.8) if is_cirrus else (0, 0.5), generator))
-    size_px, slope = _log_uniform((60, 600), generator), _uniform((3.2, 4.6), generator)
-    smooth, texture = _noise(size, size_px, stretch, slope, generator)
-    thickness = _log_uniform((0.15, 6.0), generator) * torch.exp(_uniform((0.1, 1.2), generator) * smooth)
-    if _chance(0.5, generator):
-        edge = _threshold(smooth, _uniform((0.1, 0.9), generator), size)
-        thickness = thickness * ((smooth - edge) / _uniform((0.5, 2), generator)).clamp_(0, 1)
-    thickness = thickness * torch.exp(_uniform((0, 0.3), generator) * texture)
-    height = _uniform((0.6, 1.0), generator) if is_cirrus else 0.1
+    is_cirrus = sky.chance(0.4)
+    stretch = math.exp(sky.uniform((0.3, 1.8) if is_cirrus else (0, 0.5)))
+    size_px, slope = sky.log_uniform((60, 600)), sky.uniform((3.2, 4.6))
+    smooth, texture = _noise(sky, size_px, stretch, slope)
+    thickness = sky.log_uniform((0.15, 6.0)) * torch.exp(sky.uniform((0.1, 1.2)) * smooth)
+    if sky.chance(0.5):
+        edge = _threshold(smooth, sky.uniform((0.1, 0.9)), sky.size)
+        thickness = thickness * ((smooth - edge) / sky.uniform((0.5, 2))).clamp_(0, 1)
+    thickness = thickness * torch.exp(sky.uniform((0, 0.3)) * texture)
+    height = sky.uniform((0.6, 1.0)) if is_cirrus else 0.1
     # Exponent of aerosol extinction over wavelength (Angstrom 1929): 0 for cirrus, up to 2 for fine smoke.
-    exponent = _uniform((0, 0.2) if is_cirrus else (0, 1.8), generator)
-    spread = torch.tensor([(OPTICS[band].wavelength_um / 0.492) ** -exponent for band in bands])
-    colour = _colour(bands, sky, height, _uniform((0.6, 1.2), generator), generator)
-    blur = math.exp(_uniform((-2.5, -0.5), generator))
+    exponent = sky.uniform((0, 0.2) if is_cirrus else (0, 1.8))
+    spread = torch.tensor([(OPTICS[band].wavelength_um / 0.492) ** -exponent for band in sky.bands])
+    colour = _colour(sky, height, sky.uniform((0.6, 1.2)))
+    blur = math.exp(sky.uniform((-2.5, -0.5)))
     return _Layer(thickness, colour, spread.view(-1, 1, 1), blur, height, relief=0.0)
 
 
-def _colour(
-    bands: tuple[str, ...], sky: _Sky, height: float, brightness: float, generator: torch.Generator
-) -> Tensor:
+def _colour(sky: _Sky, height: float, brightness: float) -> Tensor:
     """Return the reflectance of an endlessly thick cloud, (C, 1, 1)."""
-    optics = torch.tensor([OPTICS[band] for band in bands])
-    slope = torch.lerp(optics[:, 1], optics[:, 3], sky.low_sun)
-    offset = torch.lerp(optics[:, 2], optics[:, 4], sky.low_sun)
-    ice = min(1.0, max(0.0, height + _uniform((-0.4, 0.3), generator)))
-    moist = {"B09": _uniform((0.5, 1.1), generator)}  # air holds more vapour in the tropics than in winter
-    factor = [1.0] * len(bands)
-    for index, band in enumerate(bands):
+    slope = torch.lerp(sky.optics[:, 1], sky.optics[:, 3], sky.low_sun)
+    offset = torch.lerp(sky.optics[:, 2], sky.optics[:, 4], sky.low_sun)
+    ice = min(1.0, max(0.0, height + sky.uniform((-0.4, 0.3))))
+    moist = {"B09": sky.uniform((0.5, 1.1))}  # air holds more vapour in the tropics than in winter
+    factor = [1.0] * len(sky.bands)
+    for index, band in enumerate(sky.bands):
         if band in VAPOUR:
             lowest, exponent = VAPOUR[band]
             factor[index] = min(1.0, lowest * math.exp(exponent * height)) ** moist.get(band, 1.0)
         if band in ICE:
             factor[index] = 1 - (1 - ICE[band]) * ice
-    tint = 1 + 0.03 * torch.randn(len(bands), generator=generator)
+    tint = 1 + 0.03 * torch.randn(len(factor), generator=sky.generator)
     return ((offset + slope * brightness).clamp(min=0) * torch.tensor(factor) * tint).view(-1, 1, 1)
 
 
-def _shade(
-    image: Tensor, kept: Tensor, layer: _Layer, bands: tuple[str, ...], sky: _Sky
-) -> tuple[Tensor, Tensor]:
+def _shade(image: Tensor, kept: Tensor, layer: _Layer, sky: _Sky) -> tuple[Tensor, Tensor]:
     """Return the image and its kept share with the layer's shadow on the ground."""
     distance = layer.height * 1000 * math.tan(math.radians(25 + 40 * sky.low_sun))  # 10 m pixels per 10 km
     shift = (round(distance * math.cos(sky.azimuth)), round(-distance * math.sin(sky.azimuth)))
     thickness = _window(torch.roll(layer.thickness, shift, (0, 1)), image)
     dark = (sky.shadow * (1 - torch.exp(-0.4 * thickness))).clamp_(0, 1.25)
-    optics = torch.tensor([OPTICS[band] for band in bands])
-    light = 1 - dark * (1 - optics[:, 6].view(-1, 1, 1))  # share of the ground's light that is left
-    path = torch.minimum(image, optics[:, 5].view(-1, 1, 1))
+    air, skylight = sky.optics[:, 5:7].mT[..., None, None]
+    light = 1 - dark * (1 - skylight)  # share of the ground's light that is left
+    path = torch.minimum(image, air)
     return torch.where(dark > 0, path + (image - path) * light, image), kept * light
 
 
-def _cover(
-    image: Tensor, kept: Tensor, glow: Tensor, layer: _Layer, bands: tuple[str, ...], sky: _Sky
-) -> tuple[Tensor, Tensor]:
+def _cover(image: Tensor, kept: Tensor, glow: Tensor, layer: _Layer, sky: _Sky) -> tuple[Tensor, Tensor]:
     """Return the image and its kept share under the layer itself."""
-    seen = torch.stack([_seen(layer, band, sky, image) for band in bands]).mul_(layer.spread)
+    seen = torch.stack([_seen(layer, band, sky, image) for band in sky.bands]).mul_(layer.spread)
     detail = (seen * -layer.blur).clamp_(min=-30).exp_()  # smaller numbers would be slow, and are nothing
     reflected = seen.mul_(BACKSCATTER)
     reflected = reflected.div_(1 + reflected)
@@ -309,43 +283,40 @@ def _seen(layer: _Layer, band: str, sky: _Sky, image: Tensor) -> Tensor:
 
 def _relief(layer: _Layer, sky: _Sky, image: Tensor) -> Tensor:
     """Return the brightness of the cloud's lumps, (H, W) about 1: bright on the side of the sun."""
-    back = (round(4 * math.cos(sky.azimuth)), round(-4 * math.sin(sky.azimuth)))
+    towards = (round(-4 * math.cos(sky.azimuth)), round(4 * math.sin(sky.azimuth)))
     top = torch.log1p(layer.thickness)
-    slope = top - torch.roll(top, (-back[0], -back[1]), (0, 1))
+    slope = top - torch.roll(top, towards, (0, 1))
     return (1 - layer.relief * _window(slope, image)).clamp_(0.6, 1.3)
 
 
 def _window(field: Tensor, image: Tensor, shift: int = 0) -> Tensor:
-    """Return the part of a larger field that lies over the image, (H, W), `shift` rows down."""
+    """Return the part of a field that lies over the image, (H, W), `shift` rows down."""
     (rows, columns), (height, width) = field.shape, image.shape[1:]
     top, left = (rows - height) // 2, (columns - width) // 2
     start = min(max(top + shift, 0), rows - height)
     return field[start : start + height, left : left + width]
 
 
-def _noise(
-    size: tuple[int, int], scale_px: float, stretch: float, slope: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def _noise(sky: _Sky, scale_px: float, stretch: float, slope: float) -> tuple[Tensor, Tensor]:
     """Return two fractal fields of mean 0 and deviation 1 on a periodic grid larger than the image.
 
     Args:
-        size: of the image in pixels.
+        sky: gives size and randomness.
         scale_px: size of the largest structures.
         stretch: their length by their width, in a random direction.
         slope: fall of the power with frequency; 8/3 is that of turbulence (Kolmogorov), in two dimensions.
-        generator: of the white noise.
     """
-    shape = tuple(32 * math.ceil(1.5 * side / 32) for side in size)
+    shape = tuple(32 * math.ceil(1.5 * side / 32) for side in sky.size)
     fy, fx = _frequencies(shape)
-    angle = _uniform((0, math.pi), generator)
+    angle = sky.uniform((0, math.pi))
     along = math.cos(angle) * fx + math.sin(angle) * fy
     across = math.cos(angle) * fy - math.sin(angle) * fx
     power = (along * stretch).square_().add_(across.square_()).add_(scale_px**-2).pow_(-slope / 4)
     power[0, 0] = 0
-    white = torch.view_as_complex(torch.randn(*shape, 2, generator=generator))
+    white = torch.view_as_complex(torch.randn(*shape, 2, generator=sky.generator))
     field = torch.fft.ifft2(white * power)
-    both = field.real, field.imag
-    first, second = ((part - part.mean()) / part.std().clamp(min=1e-12) for part in both)
+    parts = (field.real, field.imag)
+    first, second = ((part - part.mean()) / part.std().clamp(min=1e-12) for part in parts)
     return first, second
 
 
@@ -367,15 +338,3 @@ def _blur(image: Tensor) -> Tensor:
     kernel = min(16, image.shape[1], image.shape[2])
     small = avg_pool2d(image[None], kernel, ceil_mode=True, count_include_pad=False)
     return interpolate(small, image.shape[1:], mode="bilinear")[0]
-
-
-def _uniform(limits: tuple[float, float], generator: torch.Generator) -> float:
-    return limits[0] + (limits[1] - limits[0]) * float(torch.rand((), generator=generator))
-
-
-def _log_uniform(limits: tuple[float, float], generator: torch.Generator) -> float:
-    return math.exp(_uniform((math.log(limits[0]), math.log(limits[1])), generator))
-
-
-def _chance(probability: float, generator: torch.Generator) -> bool:
-    return _uniform((0, 1), generator) < probability

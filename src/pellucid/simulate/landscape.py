@@ -1,7 +1,6 @@
 """Made-up landscapes: fields, forest, water, towns and roads as Sentinel-2 and Sentinel-1 would see them.
 
-Every pixel is a mixture of a few materials, each with a spectrum and a backscatter; optical and radar
-images are two views of that one mixture, so that they agree as real ones do.
+Both are views of one mixture of a few materials in each pixel, so that they agree as real images do.
 """
 
 import math
@@ -51,17 +50,11 @@ NOISE_FLOOR_DB = (-25.0, -31.0)
 
 @dataclass(frozen=True)
 class Landscape:
-    """One place, seen by both satellites.
+    """One place, seen by both satellites."""
 
-    Attributes:
-        optical: (13, H, W) reflectance in [0, 1], clear, bands of `SENTINEL2`.
-        radar_db: (2, H, W) VV and VH in dB, with speckle.
-        land_cover: (H, W) uint8, classes of ESA WorldCover.
-    """
-
-    optical: Tensor
-    radar_db: Tensor
-    land_cover: Tensor
+    optical: Tensor  # (13, H, W) reflectance in [0, 1], clear, bands of `SENTINEL2`
+    radar_db: Tensor  # (2, H, W) VV and VH in dB, with speckle
+    land_cover: Tensor  # (H, W) uint8, classes of ESA WorldCover
 
 
 @dataclass
@@ -85,7 +78,6 @@ class _Land:
         self.tilled = np.zeros(self.shape, np.bool_)
 
     def noise(self, scale_px: float, slope: float = 3.0) -> Array:
-        """Return a fractal field of mean 0 and deviation 1, (H, W)."""
         return fractal(self.rng, self.shape, scale_px, slope)
 
     def paint(self, weight: Array | Mask, recipe: Recipe) -> None:
@@ -96,19 +88,13 @@ class _Land:
         flat[:, where] = flat[:, where] * (1 - share) + mix(recipe)[:, None] * share
 
     def uniform(self, limits: tuple[float, float]) -> float:
-        """Return a number between the limits."""
         return float(self.rng.uniform(*limits))
 
 
 def make_scene(size: int | tuple[int, int], seed: int) -> Landscape:
-    """Return a landscape that `seed` alone decides, at 10 m per pixel.
+    """Return a landscape that `seed` alone decides, climate and season too, at 10 m per pixel.
 
-    Args:
-        size: height and width in pixels, or one number for both.
-        seed: also chooses climate and season.
-
-    Raises:
-        ValueError: if a side is below 16 pixels.
+    `size` is height and width in pixels, at least 16, or one number for both.
     """
     shape = (size, size) if isinstance(size, int) else size
     if min(shape) < 16:
@@ -209,9 +195,8 @@ def _parcels(land: _Land, width_px: float) -> tuple[NDArray[np.int64], NDArray[n
     jitter = rng.random(65536).astype(np.float32)[lane]
     column = np.searchsorted(borders, along / (wide * aspect) + 900 * jitter - 450)
     parcel = (lane * 31 + column * 15731) % 65536
-    edge = rim(parcel)
     stripes = np.sin(across * (2 * math.pi / land.uniform((2.5, 6)))).astype(np.float32)
-    return parcel, district, edge, stripes
+    return parcel, district, rim(parcel), stripes
 
 
 def _plant_forest(land: _Land, height: Array) -> None:
@@ -239,7 +224,6 @@ def _plant_forest(land: _Land, height: Array) -> None:
 def _flood(land: _Land, height: Array) -> Mask:
     """Lay rivers, lakes and sometimes a sea; return where water is."""
     rng = land.rng
-    deep = np.zeros(land.shape, np.float32)
     mud = {"mud_water": land.uniform(land.climate.mud)}
     mud["clear_water"] = 1 - mud["mud_water"]
     low = land.noise(land.uniform((80, 250)), 4.0) - 0.04 * height
@@ -254,7 +238,7 @@ def _flood(land: _Land, height: Array) -> Mask:
         land.paint(strand, {"sand": 0.8, "wet_soil": 0.2})
         lakes = np.maximum(lakes, np.clip(beach * 60, 0, 1))
     land.paint(lakes, {"clear_water": 0.9, "mud_water": 0.1} if rng.random() < 0.7 else mud)
-    deep = np.maximum(deep, lakes)
+    deep = lakes
     for _ in range(rng.poisson(0.9 * max(0.7, max(land.shape) / 600))):
         width = math.exp(land.uniform((0.3, 3.2)))
         far = distance(land.shape, meander(rng, land.shape, width))
@@ -278,7 +262,6 @@ def _build(land: _Land, water: Mask) -> None:
     centres = rng.uniform((0, 0), land.shape, (count, 2))
     passing = rng.uniform(-0.3, 1.3, (2 + rng.poisson(1), 2)) * land.shape  # roads come from outside
     stops = np.concatenate([centres, passing])
-    dry = ~water
     bridgeable = ndimage.uniform_filter(water.astype(np.float32), 25) < 0.6
     for start, end in zip(stops, np.roll(stops, 1, 0), strict=True):
         wide = rng.random() < 0.25
@@ -287,9 +270,9 @@ def _build(land: _Land, water: Mask) -> None:
         strip = np.clip((1.6 if wide else 0.9) - lane, 0, 1) * (0.85 if wide else 0.65)
         land.paint(strip * bridgeable, surface)
     for centre in centres:
-        _town(land, centre, dry)
+        _town(land, centre, ~water)
     for centre in rng.uniform((0, 0), land.shape, (rng.poisson(25 * area * (climate.towns[1] / 10)), 2)):
-        _farm(land, centre, dry)
+        _farm(land, centre, ~water)
 
 
 def _town(land: _Land, centre: Points, dry: Mask) -> None:
@@ -305,7 +288,7 @@ def _town(land: _Land, centre: Points, dry: Mask) -> None:
     u = math.cos(angle) * x + math.sin(angle) * y + wave
     v = math.cos(angle) * y - math.sin(angle) * x + wave
     side = land.uniform((2, 3.2))
-    block_u, block_v = (land.uniform((7, 13)), land.uniform((10, 22)))
+    block_u, block_v = land.uniform((7, 13)), land.uniform((10, 22))
     house = ((u // side).astype(np.int64) * 7919 + (v // side).astype(np.int64) * 104729) % 65536
     block = ((u // block_u).astype(np.int64) * 31 + (v // block_v).astype(np.int64) * 15731) % 65536
     street = ((u % block_u) < 1) | ((v % block_v) < 1)
@@ -359,10 +342,9 @@ def _look(land: _Land, height: Array) -> Array:
     light = (land.gain * (shade * (1 - water) + water)).astype(np.float32)
     air = np.minimum(np.array(AIR, np.float32)[:, None, None], 0.9 * image)  # hills do not shade it
     image = air * np.float32(land.uniform((0.9, 1.15))) + (image - air) * light
-    for index in (4, 5, 6, 8, 11, 12):  # 20 m
-        image[index] = ndimage.uniform_filter(image[index], 2)
-    for index in (0, 9, 10):  # 60 m
-        image[index] = ndimage.uniform_filter(image[index], 6)
+    for side, bands in ((2, (4, 5, 6, 8, 11, 12)), (6, (0, 9, 10))):  # of 20 m and 60 m pixels
+        for band in bands:
+            image[band] = ndimage.uniform_filter(image[band], side)
     image += 0.0015 * rng.standard_normal(image.shape, np.float32)
     return np.clip(image, 0.0001, 1).astype(np.float32)
 

@@ -4,7 +4,6 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,17 +34,10 @@ NUM_TRIES = 50
 
 
 class ClearPatch(NamedTuple):
-    """What clouds are laid over.
-
-    Attributes:
-        name: of the pair.
-        place: pairs of one place belong to one split.
-        bands: of the optical image.
-        grid: where the pixels lie.
-    """
+    """What clouds are laid over."""
 
     name: str
-    place: str
+    place: str  # pairs of one place belong to one split
     scene: Landscape
     bands: tuple[str, ...]
     grid: Grid
@@ -81,12 +73,9 @@ def write_pair(
         name: of each file, without suffix.
         scene: the clear image and its radar.
         degraded: (C, H, W) reflectance in [0, 1].
-        cloud: (1, H, W) cloud map in [0, 1].
+        cloud: (1, H, W) in [0, 1].
         bands: C names of the optical bands.
-        grid: where the pixels lie; else a made-up place.
-
-    Raises:
-        InputError: if the folder cannot be written to.
+        grid: where the pixels lie; None: a made-up place.
     """
     paths = {sub: folder / sub / f"{name}.tif" for sub in FOLDERS}
     has_radar = bool(scene.radar_db.isfinite().any())
@@ -131,11 +120,8 @@ def simulate_pairs(
         size: side of a patch in pixels.
         seed: the same seed gives the same pairs.
         clear: folder of clear GeoTIFFs, searched with its subfolders; None makes landscapes up.
-        options: what the clouds are like.
+        options: of the sky.
         progress: called with the number of pairs written.
-
-    Raises:
-        InputError: if `clear` holds no usable scene, or `out` cannot be written to.
     """
     patches = _landscapes(count, size, seed) if clear is None else _cut_scenes(clear, count, size, seed)
     rows = []
@@ -150,24 +136,18 @@ def simulate_pairs(
     index_path = _write_rows(out / "index.csv", [("name", "split_group"), *rows])
     if clear is not None:
         return index_path
-    splits = _split(len(rows))
-    lines = [
-        (split, "s1", "s2_cloudfree", "s2_cloudy", f"{name}.tif")
-        for split, (name, _) in zip(splits, rows, strict=True)
-    ]
+    splits = zip(_split(len(rows)), rows, strict=True)
+    lines = [(split, "s1", "s2_cloudfree", "s2_cloudy", f"{name}.tif") for split, (name, _) in splits]
     return _write_rows(out / "data.csv", lines)
 
 
 def _landscapes(count: int, size: int, seed: int) -> Iterator[ClearPatch]:
-    """Yield made-up landscapes."""
     for index in range(count):
-        name = f"synthetic_{seed + index}"
-        grid = _place(size, size, index)
-        yield ClearPatch(name, name, make_scene(size, seed + index), SENTINEL2.bands, grid)
+        name, scene = f"synthetic_{seed + index}", make_scene(size, seed + index)
+        yield ClearPatch(name, name, scene, SENTINEL2.bands, _place(size, size, index))
 
 
 def _cut_scenes(folder: Path, count: int, size: int, seed: int) -> Iterator[ClearPatch]:
-    """Yield windows cut from the clear scenes in turn."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".tif", ".tiff"))
     if not paths:
         raise InputError(f"{folder} holds no GeoTIFF (.tif); give the folder of your clear scenes")
@@ -199,8 +179,7 @@ def _cut(path: Path, size: int, rng: np.random.Generator) -> tuple[Landscape, tu
         if best is None or most == 0:
             raise InputError(f"{path} holds no data where it was cut; take it out of the folder")
         window, optical = best
-        transform = window_transform(window, raster.grid.transform)
-        grid = Grid(raster.grid.crs, transform, size, size)
+        grid = Grid(raster.grid.crs, window_transform(window, raster.grid.transform), size, size)
     scene = Landscape(
         optical=optical[there].clamp(0, 1),
         radar_db=torch.full((2, size, size), torch.nan),
@@ -250,13 +229,13 @@ def _write(
         "blockxsize": 256,
         "blockysize": 256,
     }
-    write_atomically(path, partial(_write_bands, values=values, bands=bands, profile=profile))
 
+    def write(temporary: Path) -> None:
+        with open_raster(temporary, "w", **profile) as file:
+            file.write(values)
+            file.descriptions = bands
 
-def _write_bands(path: Path, values: NDArray[Any], bands: tuple[str, ...], profile: dict[str, Any]) -> None:
-    with open_raster(path, "w", **profile) as file:
-        file.write(values)
-        file.descriptions = bands
+    write_atomically(path, write)
 
 
 def _write_rows(path: Path, rows: Sequence[tuple[object, ...]]) -> Path:

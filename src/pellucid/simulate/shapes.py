@@ -10,8 +10,7 @@ Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]  # (N, 2) row and column
 
-# Numbers that `table` knows.
-NUM_NUMBERS = 65536
+NUM_NUMBERS = 65536  # that `table` knows
 
 
 def fractal(rng: np.random.Generator, shape: tuple[int, int], scale_px: float, slope: float = 3.0) -> Array:

@@ -23,24 +23,18 @@ def write_card(
     val_keys: Sequence[str] = (),
     command: str = "",
 ) -> str:
-    """Return the text of card.md.
+    """Return the text of card.md about the run `name`, whose saved weights are those of the best row.
 
-    Args:
-        name: of the run.
-        config: of the run.
-        method: with the trained network.
-        history: of the run; empty without validation. The saved weights are those of its best row.
-        val_keys: names of the validation images.
-        command: what the user typed; left out where empty.
+    The `history` is empty without validation; `val_keys` are the names of the validation images, `command` is
+    what the user typed.
     """
     options, data = config.train, config.data.model_dump(mode="json")
     num_parameters = sum(weight.numel() for weight in method.network.parameters())
     per_step = options.batch * options.accumulate * options.num_devices
     parts = [
         f"# {name}",
-        f"Network `{config.network.get('name')}`, {num_parameters:,} parameters; "
-        f"method `{config.method.name}`; "
-        f"{', '.join((*method.optical.bands, *method.radar.bands))}.",
+        f"Network `{config.network.get('name')}`, {num_parameters:,} parameters; method "
+        f"`{config.method.name}`; {', '.join((*method.optical.bands, *method.radar.bands))}.",
         "## Data",
         f"```yaml\n{yaml.safe_dump(data, sort_keys=False).strip()}\n```",
         _describe_validation(val_keys),

@@ -32,33 +32,22 @@ HistoryRow: TypeAlias = dict[str, float]
 Status: TypeAlias = Literal["done", "stopped early", "interrupted", "was done", "dry run"]
 
 # What a resumed run may change: how far and how it goes on, not what it would have been until here.
-CHANGEABLE = frozenset(
-    (
-        *("num_steps", "epochs", "validate_every", "validate_every_epochs", "checkpoint_every"),
-        *("checkpoint_every_epochs", "early_stopping", "num_workers", "device"),
-    )
+CHANGEABLE = (
+    *("num_steps", "epochs", "validate_every", "validate_every_epochs", "checkpoint_every"),
+    *("checkpoint_every_epochs", "early_stopping", "num_workers", "device"),
 )
 
 
 @dataclass(frozen=True)
 class TrainReport:
-    """How a run ended.
+    """How a run ended; steps and seconds are those of the whole run so far."""
 
-    Attributes:
-        status: "was done" says that a resumed run had nothing left to do; an interrupted one can be resumed.
-        num_steps: optimiser steps of the whole run so far.
-        best_step: the step whose weights are saved; None without validation.
-        best_psnr: dB, its mean PSNR over the validation images; None without validation.
-        seconds: spent in the whole run so far.
-        history: one row per validation, as in history.csv.
-    """
-
-    status: Status
+    status: Status  # "was done": a resumed run had nothing left to do; an interrupted one can be resumed
     num_steps: int
-    best_step: int | None
-    best_psnr: float | None
+    best_step: int | None  # whose weights are saved; None without validation
+    best_psnr: float | None  # dB, its mean over the validation images; None without validation
     seconds: float
-    history: tuple[HistoryRow, ...]
+    history: tuple[HistoryRow, ...]  # one row per validation, as in history.csv
 
 
 class Means:
@@ -82,7 +71,7 @@ class Means:
             torch.distributed.all_gather_object(shares, self.sums)
         self.sums = {}
         means = {}
-        for name in sorted({name for share in shares for name in share}):
+        for name in sorted(set().union(*shares)):
             totals, counts = zip(*(share.get(name, (0.0, 0)) for share in shares), strict=True)
             means[name] = sum(totals) / sum(counts)
         return means
@@ -177,20 +166,11 @@ class Checkpoints(Callback):
     """
 
     def __init__(self, folder: Path, config: Config, best_weights: BestWeights, stop: StopRequest) -> None:
-        self.folder, self.config, self.best_weights, self.stop = (
-            folder / CHECKPOINTS,
-            config,
-            best_weights,
-            stop,
-        )
+        self.folder, self.config = folder / CHECKPOINTS, config
+        self.best_weights, self.stop = best_weights, stop
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop after a whole step where that is asked or due, and save where no validation follows."""
         options, step = self.config.train, trainer.global_step
@@ -211,10 +191,7 @@ class Checkpoints(Callback):
         self._save(trainer)
 
     def on_save_checkpoint(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        checkpoint: dict[str, Any],
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Save the config too: a checkpoint is enough to predict."""
         checkpoint["config"] = self.config.model_dump(mode="json")
@@ -268,11 +245,7 @@ def link(source: Path, name: Path) -> None:
 
 
 def last_checkpoint(folder: Path, config: Config, *, resume: bool) -> Path | None:
-    """Return the checkpoint to resume from; None to start.
-
-    Raises:
-        InputError: if there is a run and it is not to be resumed, or none and it is, or another one.
-    """
+    """Return the checkpoint to resume from; None to start."""
     last = folder / CHECKPOINTS / LAST
     if not resume:
         if last.exists():
@@ -302,11 +275,7 @@ def _fixed(config: Config) -> dict[str, Any]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the whole state of a run as it was saved.
-
-    Raises:
-        InputError: if the file is damaged.
-    """
+    """Return the whole state of a run as it was saved."""
     try:
         return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:

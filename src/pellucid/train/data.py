@@ -29,35 +29,24 @@ from pellucid.train.stream import Centres, Clouded, TrainingStream
 
 # Shared places that a message names before it counts the rest.
 NAMED = 5
-
 # What `method.tokenizer` names beside files and folders.
 DEFAULT = "default"
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run trains on and is validated with.
-
-    Attributes:
-        stream: the samples of the run.
-        val: whole patches for validation; None where the config names none.
-        mean_spectrum: mean per band of the clear images of the training places, a baseline; None where there
-            is no such baseline, as for slices and autoencoders.
-        mean_colors: the same per prompt, and under "" of all, where radar is coloured; else None.
-    """
+    """What a run trains on and is validated with."""
 
     stream: TrainingStream
-    val: Dataset[Batch] | None
+    val: Dataset[Batch] | None  # whole patches; None where the config names none
+    # Mean per band of the clear images of the training places, a baseline; None for slices and autoencoders.
     mean_spectrum: tuple[float, ...] | None
+    # The same per prompt, and under "" of all, where radar is coloured; else None.
     mean_colors: Mapping[str, tuple[float, ...]] | None = None
 
 
 def build_training_data(config: Config) -> TrainingData:
-    """Return the training samples and the validation patches that `config.data` names.
-
-    Raises:
-        InputError: if a source cannot be read, or training and validation share a place.
-    """
+    """Return the training samples and the validation patches that `config.data` names."""
     data, run = config.data, config.train
     sources = [(read_source(source, config), source.weight) for source in data.train]
     try:
@@ -90,11 +79,7 @@ def _baseline(
 
 
 def keep_encoded(config: Config, method: Method, samples: TrainingStream) -> Dataset[Batch]:
-    """Return the first `data.num_cached` samples, encoded once, kept on disk and repeated.
-
-    Raises:
-        InputError: if the method does not encode, or the folder cannot be written.
-    """
+    """Return the first `data.num_cached` samples, encoded once, kept on disk and repeated."""
     if not isinstance(method, Generative):
         raise InputError("data.num_cached is for generative methods, set it to 0")
     data = config.data.model_dump(mode="json", exclude={"cache", "num_cached", "val"})
@@ -128,10 +113,7 @@ def _check_apart(training: set[str], validation: set[str]) -> None:
 
 
 def _read_validation(source: Source, config: Config) -> Patches:
-    """Return the dataset, clear scenes under simulated clouds.
-
-    Images that are compared with one another are cut to one size.
-    """
+    """Return the dataset: clear scenes under clouds, images to compare with one another of one size."""
     patches = read_source(source, config)
     if isinstance(config.method, ContrastiveConfig):
         return Centres(patches, config.data.tile)
@@ -142,9 +124,6 @@ def mean_colors(data: Images) -> dict[str, tuple[float, ...]]:
     """Return the mean of each band over the valid pixels of the targets, in [0, 1], by prompt.
 
     That of all images is under `ANY_PROMPT`.
-
-    Raises:
-        InputError: if there is no valid pixel, or no target.
     """
     sums: dict[str, tuple[Tensor, int]] = {}
     for i in range(len(data)):
@@ -165,9 +144,6 @@ def in_steps(config: Config) -> Config:
 
     An epoch is as many samples as the training sources hold, rounded up to a whole optimiser step. A config
     without epochs comes back as it is, and no source is read.
-
-    Raises:
-        InputError: if a source cannot be read.
     """
     options = config.train
     wanted = {
@@ -189,11 +165,7 @@ def _count_samples(config: Config) -> int:
 
 
 def choose_tokenizer(config: Config) -> Tokenizer:
-    """Return the tokenizer that the config of a contrastive method names, of the network's length.
-
-    Raises:
-        InputError: if it cannot be read, or the network's vocabulary or length is too small for the prompts.
-    """
+    """Return the tokenizer that the config of a contrastive method names, of the network's length."""
     options, sizes = text_options(config), text_sizes(config)
     if options.tokenizer == DEFAULT:
         return default_tokenizer(length=sizes.length)
@@ -203,10 +175,6 @@ def choose_tokenizer(config: Config) -> Tokenizer:
 
 
 def training_prompts(config: Config) -> list[str]:
-    """Return the text of every training sample.
-
-    Raises:
-        InputError: if a source has none, or cannot be read.
-    """
+    """Return the text of every training sample."""
     sources = [read_source(source, config) for source in config.data.train]
     return [text for patches in sources for text in Selected(patches, without=config.data.hold_out).prompts]

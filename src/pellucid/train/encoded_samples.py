@@ -1,7 +1,7 @@
 """Training samples that are encoded once, kept on disk, and repeated."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,6 @@ class EncodedSamples(Dataset[Encoded]):
         folder: made where it is missing.
         count: how many samples are kept.
         digest: of everything that the encoded samples depend on.
-
-    Raises:
-        InputError: if a sample cannot be read, or the folder cannot be written to or holds damaged files.
     """
 
     def __init__(
@@ -58,18 +55,16 @@ class EncodedSamples(Dataset[Encoded]):
         for first in range(0, count, SHARD):
             path = self._path(first)
             if not path.is_file():
-                kept = Encoded.cat(list(_encode(samples, encode, range(first, min(first + SHARD, count)))))
-                write_atomically(path, partial(_save, kept))
+                indices = range(first, min(first + SHARD, count))
+                parts = (indices[at : at + AT_ONCE] for at in range(0, len(indices), AT_ONCE))
+                kept = [encode(Batch.cat([samples[i] for i in part])) for part in parts]
+                write_atomically(path, partial(_save, Encoded.cat(kept)))
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> Encoded:
-        """Return sample `index` of the run, B = 1, always the same.
-
-        Raises:
-            InputError: if its file is damaged.
-        """
+        """Return sample `index` of the run, B = 1, always the same."""
         turn, at = divmod(index, self.count)
         chosen = int(_order(self.count, turn)[at])
         path = self._path(chosen)
@@ -86,17 +81,6 @@ class EncodedSamples(Dataset[Encoded]):
         # A last file that is not full must not be taken for a full one by a run that keeps more.
         size = min(SHARD, self.count - index // SHARD * SHARD)
         return self.folder / f"{index // SHARD:05d}_{size}.safetensors"
-
-
-def _encode(
-    samples: TrainingStream, encode: Callable[[Batch], Encoded], indices: Iterable[int]
-) -> Iterator[Encoded]:
-    for some in _by(AT_ONCE, list(indices)):
-        yield encode(Batch.cat([samples[i] for i in some]))
-
-
-def _by(count: int, items: list[int]) -> Iterator[list[int]]:
-    yield from (items[first : first + count] for first in range(0, len(items), count))
 
 
 def _save(kept: Encoded, path: Path) -> None:

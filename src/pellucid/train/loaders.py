@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -16,15 +16,15 @@ class Position(Protocol):
 
     @property
     def global_step(self) -> int:
-        """Return the number of optimiser steps done."""
+        """Optimiser steps done."""
 
     @property
     def global_rank(self) -> int:
-        """Return the number of this process."""
+        """Number of this process."""
 
     @property
     def world_size(self) -> int:
-        """Return the number of processes."""
+        """Number of processes."""
 
 
 class RunOrder(Sampler[list[int]]):
@@ -95,19 +95,13 @@ def val_loader(
 ) -> DataLoader[Batch]:
     """Return this process's validation images, one by one, for they may differ in size.
 
-    Args:
-        position: of this process among all.
-        data: the validation images.
-        options: of the training.
-        is_joined: in batches instead, as large as those of training, of images of one size.
+    With `is_joined` they come in batches instead, as large as those of training, of images of one size.
     """
     length: int = len(data)  # type: ignore[arg-type]
-    order: dict[str, Any] = {"sampler": Share(position, length)}
-    if is_joined:
-        order = {"batch_sampler": BatchesOfShare(position, length, options.batch)}
     return DataLoader(
         data,
-        **order,
+        sampler=None if is_joined else Share(position, length),
+        batch_sampler=BatchesOfShare(position, length, options.batch) if is_joined else None,
         collate_fn=Batch.cat,
         num_workers=min(options.num_workers, 2),
         persistent_workers=options.num_workers > 0,

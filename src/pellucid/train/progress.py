@@ -45,12 +45,7 @@ class Board(Callback):
             self.writer = SummaryWriter(str(self.folder), purge_step=trainer.global_step + 1)
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write the loss and the learning rate."""
         if self.writer is not None and trainer.global_step % REPORT_EVERY == 0:
@@ -71,8 +66,7 @@ class Board(Callback):
         if self.writer is None or outputs is None or batch_idx >= NUM_PICTURES or batch.target is None:
             return
         images = (batch.enlarged(), outputs, batch.target)
-        panels = [to_picture(image[0], self.bands, batch.valid[0]) for image in images]
-        picture = np.concatenate(panels, axis=1)
+        picture = np.hstack([to_picture(image[0], self.bands, batch.valid[0]) for image in images])
         self.writer.add_image(batch.key[0], picture, trainer.global_step, dataformats="HWC")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -112,12 +106,7 @@ class ProgressBar(Callback):
             self.bar.start()
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the bar."""
         if (batch_idx + 1) % self.options.accumulate == 0:

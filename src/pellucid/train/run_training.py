@@ -25,13 +25,7 @@ NUM_MEASURED = 128
 def start_method(config: Config, resumed: Path | None = None) -> Method:
     """Return the method that training starts with: random weights, or those of `train.init_from`.
 
-    Args:
-        config: of the run.
-        resumed: folder of the run that goes on; the autoencoders and texts that it has saved
-            stay what they are.
-
-    Raises:
-        InputError: if those weights, or what is frozen, do not fit the network of the config.
+    `resumed` is the folder of a run that goes on; the autoencoders and texts that it has saved stay the same.
     """
     parts = None
     if resumed is not None and (resumed / WEIGHTS).is_file():
@@ -55,9 +49,6 @@ def run_training(
         resume: continue the run in `folder`.
         dry_run: check config, data and one step; nothing is written.
         command: what the user typed, for the card.
-
-    Raises:
-        InputError: if config, data or folder do not allow it.
     """
     config = in_steps(config)
     method = start_method(config, folder if resume else None)
@@ -72,13 +63,5 @@ def run_training(
         save_run(folder, config=config, method=method, card=card, metrics=metrics)
 
     return train(
-        config,
-        method,
-        samples,
-        data.val,
-        folder,
-        save=save,
-        resume=resume,
-        dry_run=dry_run,
-        command=command,
+        config, method, samples, data.val, folder, save=save, resume=resume, dry_run=dry_run, command=command
     )

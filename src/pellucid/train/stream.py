@@ -59,11 +59,7 @@ class TrainingStream(Dataset[Batch]):
         return self.length
 
     def __getitem__(self, index: int) -> Batch:
-        """Return sample `index` of the run, B = 1, always the same.
-
-        Raises:
-            InputError: if the patch cannot be read, or the tile does not fit it.
-        """
+        """Return sample `index` of the run, B = 1, always the same."""
         generator = torch.Generator().manual_seed(self.seed * 2_147_483_647 + index)
         part = int(torch.multinomial(self.weights, 1, generator=generator))
         chosen = int(torch.multinomial(self.shares[part], 1, generator=generator))
@@ -75,12 +71,7 @@ class TrainingStream(Dataset[Batch]):
 
 
 class _Recent:
-    """Patches, of which the most recently used stay in memory.
-
-    Args:
-        patches: to read from.
-        limit: bytes that may stay; the very last patch always does.
-    """
+    """Patches, of which the last used stay in memory: `limit` bytes of them, but at least one."""
 
     def __init__(self, patches: Dataset[Batch], limit: int) -> None:
         self.patches, self.limit, self.num_bytes = patches, limit, 0
@@ -98,13 +89,7 @@ class _Recent:
 
 
 class Clouded(Patches):
-    """Clear patches, each always under the same simulated clouds.
-
-    Args:
-        patches: whose targets are clear.
-        bands: optical band names, for the spectra of the clouds.
-        seed: of the clouds.
-    """
+    """Clear patches with the optical `bands`, each always under the same simulated clouds."""
 
     def __init__(self, patches: Patches, bands: tuple[str, ...], seed: int) -> None:
         self.patches, self.bands, self.seed = patches, bands, seed
@@ -119,9 +104,7 @@ class Clouded(Patches):
 class Centres(Patches):
     """The square in the middle of each patch: images of one size, for batches of different places.
 
-    Args:
-        patches: as large as the square at least.
-        tile: side of the square in pixels of the target.
+    Its side is `tile` pixels of the target.
     """
 
     def __init__(self, patches: Patches, tile: int) -> None:
@@ -129,11 +112,7 @@ class Centres(Patches):
         self.keys, self.groups = patches.keys, patches.groups
 
     def __getitem__(self, index: int) -> Batch:
-        """Return the middle of patch `index`.
-
-        Raises:
-            InputError: if the patch cannot be read, or is smaller.
-        """
+        """Return the middle of patch `index`."""
         batch = self.patches[index]
         _check_tile(self.tile, batch)
         height, width = batch.degraded.shape[-2:]

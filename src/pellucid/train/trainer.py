@@ -68,7 +68,7 @@ def train(
     """Train the method's network and leave a run folder that can be used and resumed.
 
     Args:
-        config: of the whole run; saved in every checkpoint.
+        config: of the run; saved in every checkpoint.
         method: its network is trained in place and holds the saved weights afterwards.
         train_data: item i is sample i of the run, B = 1, always the same; at least
             num_steps * batch * accumulate * num_devices items.
@@ -81,8 +81,6 @@ def train(
         command: what the user typed, for the card.
 
     Raises:
-        InputError: if `folder` holds a run and `resume` is off, or none and it is on, or one that was
-            trained otherwise; if the loss is not finite; if the device is not there.
         ValueError: if train_data is too short.
     """
     needed = config.train.num_steps * _samples_per_step(config.train)
@@ -101,9 +99,7 @@ def train(
     if last is not None and _is_over(last, best_weights):
         return best_weights.report("was done", read_checkpoint(last)["global_step"])
     _make_folder(folder / CHECKPOINTS)
-    trainer, status = _fit(
-        module, config, folder, (train_data, val_data), best_weights=best_weights, checkpoint=last
-    )
+    trainer, status = _fit(module, config, (train_data, val_data), best_weights, last)
     if trainer.is_global_zero:
         if best_weights.history:
             module.load_state_dict(read_checkpoint(folder / CHECKPOINTS / BEST)["state_dict"])
@@ -131,10 +127,7 @@ def rate_factor(options: TrainConfig, step: int, steps_per_epoch: int) -> float:
 class Training(LightningModule):
     """Joins a Method to Lightning: its loss to training steps, its restoration to validation.
 
-    Args:
-        method: whose network is trained.
-        config: of the run.
-        samples_per_epoch: training samples that make an epoch, for the step schedule.
+    `samples_per_epoch` training samples make an epoch of the step schedule.
     """
 
     def __init__(self, method: Method, config: Config, samples_per_epoch: int) -> None:
@@ -150,12 +143,8 @@ class Training(LightningModule):
     def configure_optimizers(self) -> Any:
         """Return AdamW, which is Adam where there is no weight decay, and the schedule of its rate."""
         options = self.options
-        optimizer = AdamW(
-            [weight for weight in self.parameters() if weight.requires_grad],
-            lr=options.learning_rate,
-            betas=options.betas,
-            weight_decay=options.weight_decay,
-        )
+        weights = [weight for weight in self.parameters() if weight.requires_grad]
+        optimizer = AdamW(weights, options.learning_rate, options.betas, weight_decay=options.weight_decay)
         per_epoch = options.steps_per_epoch or math.ceil(self.samples_per_epoch / _samples_per_step(options))
         scheduler = LambdaLR(optimizer, lambda step: rate_factor(options, step, per_epoch))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -201,28 +190,23 @@ class Training(LightningModule):
 
 
 def _averaging(options: TrainConfig) -> list[Callback]:
-    if options.ema_decay == 0:
-        return []
-
     def average(averaged: Any, current: Any, num_averaged: Tensor | int) -> None:
         # Short at first, so that the untrained weights are soon forgotten; as TensorFlow's averaging does.
         decay = min(options.ema_decay, (1 + int(num_averaged)) / (10 + int(num_averaged)))
         torch._foreach_lerp_(averaged, current, 1 - decay)
 
     # Buffers are copied: an average would spoil indices.
-    return [WeightAveraging(use_buffers=False, multi_avg_fn=average)]
+    return [WeightAveraging(use_buffers=False, multi_avg_fn=average)] if options.ema_decay else []
 
 
 def _make_trainer(options: TrainConfig, callbacks: list[Callback], **limits: Any) -> Trainer:
     device = choose_device(options.device)
-    devices: Any = options.num_devices
-    if device.type == "cuda" and options.num_devices == 1:
-        devices = [device.index or 0]
+    one: Any = [device.index or 0] if device.type == "cuda" else 1
     # Buffers are constants here, and validation shares may differ in length between processes.
     distributed = DDPStrategy(broadcast_buffers=False)
     return Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=devices,
+        devices=one if options.num_devices == 1 else options.num_devices,
         strategy=distributed if options.num_devices > 1 else "auto",
         precision="bf16-mixed" if options.precision == "bf16" else "32-true",
         accumulate_grad_batches=options.accumulate,
@@ -247,24 +231,17 @@ def _try_one_step(module: Training, data: Data) -> TrainReport:
     module.options = module.options.model_copy(update={"num_workers": 0, "num_devices": 1})
     started = time.monotonic()
     with _quiet():
-        trainer = _make_trainer(module.options, [], fast_dev_run=True)
-        _run(trainer, module, data)
+        _run(_make_trainer(module.options, [], fast_dev_run=True), module, data)
     module.network.load_state_dict(before)
     row = module.means.take()
     return TrainReport("dry run", 1, None, row.get("val_psnr"), time.monotonic() - started, (row,))
 
 
 def _fit(
-    module: Training,
-    config: Config,
-    folder: Path,
-    data: Data,
-    *,
-    best_weights: BestWeights,
-    checkpoint: Path | None,
+    module: Training, config: Config, data: Data, best_weights: BestWeights, checkpoint: Path | None
 ) -> tuple[Trainer, Status]:
     """Run Lightning from the checkpoint, or from the start, and say how it ended."""
-    options, stop = config.train, StopRequest()
+    options, folder, stop = config.train, best_weights.folder, StopRequest()
     callbacks: list[Callback] = [
         stop,
         best_weights,
@@ -282,15 +259,11 @@ def _fit(
 
 
 def _run(trainer: Trainer, module: Training, data: Data, checkpoint: Path | None = None) -> None:
-    train_data, val_data = data
+    samples, images = data
     is_joined = module.method.task == "embed"  # its images are compared with one another
-    trainer.fit(
-        module,
-        train_loader(trainer, train_data, module.options),
-        None if val_data is None else val_loader(trainer, val_data, module.options, is_joined=is_joined),
-        ckpt_path=checkpoint,
-        weights_only=True,
-    )
+    train = train_loader(trainer, samples, module.options)
+    val = None if images is None else val_loader(trainer, images, module.options, is_joined=is_joined)
+    trainer.fit(module, train, val, ckpt_path=checkpoint, weights_only=True)
 
 
 def _keys(data: Dataset[Batch] | None) -> tuple[str, ...]:
@@ -327,13 +300,13 @@ def _samples_per_step(options: TrainConfig) -> int:
 def _quiet() -> Iterator[None]:
     """Silence Lightning's tips, and warnings that do not apply to a run in one endless epoch."""
     loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    levels = [(logger, logger.level) for logger in loggers]
     try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
+        for logger, level in levels:
             logger.setLevel(level)
