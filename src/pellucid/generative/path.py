@@ -145,10 +145,8 @@ class VariancePreserving(Path):
     Args:
         schedule: (T,) variance that each step adds, above 0 and at most 1; else a ValueError.
         prediction: what the network estimates.
-        time_input: of the network at t: "level" is alpha, as in SR3; "step", as in Stable Diffusion, the
-            step's number t T - 1: T - 1 at the source, 0 at the first step and -1 at the data.
-        spacing: of the times of n sampling steps: "even" from 1 on, or "leading", the first trained step of
-            each nth part; sampling then begins a little below 1, where noise is almost all there is.
+        time_input: "level" is alpha; "step" is t T - 1: T - 1 at the source, 0 at the first step, -1 at data.
+        spacing: with "leading" sampling begins a little below 1, where noise is almost all there is.
     """
 
     def __init__(
@@ -206,10 +204,7 @@ class VariancePreserving(Path):
 class RectifiedFlow(Path):
     """The straight path x_t = (1 - t) x0 + t source of arXiv:2209.03003; the time input is t.
 
-    Args:
-        prediction: what the network estimates.
-        shift: moves the times towards the source: exp(shift) multiplies the odds t / (1 - t), as
-            arXiv:2403.03206 does for large images; "auto" is the `time_shift` of the image.
+    The shift is that of `PathConfig`, as arXiv:2403.03206 moves the times for large images.
     """
 
     def __init__(self, prediction: Prediction = "velocity", *, shift: Shift = 0.0) -> None:
@@ -268,19 +263,15 @@ def build_path(options: PathConfig, prediction: Prediction) -> RectifiedFlow | V
 def beta_schedule(
     name: Schedule, num_steps: int, *, linear_start: float = 1e-6, linear_end: float = 1e-2
 ) -> Tensor:
-    """Return the variance that each step adds, (num_steps,) float64.
+    """Return the variance that each step from data to noise adds, (num_steps,) float64.
 
-    Args:
-        name: "linear" and "quad" rise from start to end, in the variance or in its root; "warmup10" and
-            "warmup50" rise linearly over the first 10 or 50 % of the steps and then stay; "const" is the end
-            throughout; "jsd" is 1 / num_steps, 1 / (num_steps - 1), ..., 1; "cosine" is that of
-            arXiv:2102.09672. The last two do not depend on start and end.
-        num_steps: T, the number of steps from data to noise.
-        linear_start: first variance, above 0 and not above `linear_end`.
-        linear_end: last variance, below 1.
+    "linear" and "quad" rise from start to end, 0 < start <= end < 1, in the variance or in its root;
+    "warmup10" and "warmup50" rise linearly over the first 10 or 50 % of the steps and then stay; "const" is
+    the end throughout; "jsd" is 1 / num_steps, 1 / (num_steps - 1), ..., 1; "cosine" is that of
+    arXiv:2102.09672. The last two do not depend on start and end.
 
     Raises:
-        ValueError: if the name is unknown, `num_steps` below 1, or start and end are out of bounds.
+        ValueError: if the name is unknown, or a number out of bounds.
     """
     if name not in get_args(Schedule):
         raise ValueError(f"no schedule is named {name}; there are {', '.join(get_args(Schedule))}")

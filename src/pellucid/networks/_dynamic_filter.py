@@ -62,18 +62,15 @@ class _Filter(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         padded, features, weight, bias = ctx.saved_tensors
         _, height, width, _ = features.shape
-        exact = torch.promote_types(
-            grad.dtype, torch.float32
-        )  # sums of many terms, hence not in half precision
+        exact = torch.promote_types(grad.dtype, torch.float32)  # half precision would spoil the sums
         grad_padded = torch.zeros_like(padded, dtype=exact)
         grad_features = torch.zeros_like(features, dtype=exact)
         grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
         for tap, (y, x) in enumerate(_offsets(len(weight))):
             raw = F.linear(features, weight[tap], bias[tap])
-            grad_raw = torch.where(raw > 0, grad, grad * ctx.slope).mul_(
-                padded[:, y : y + height, x : x + width]
-            )
-            grad_padded[:, y : y + height, x : x + width] += F.leaky_relu_(raw, ctx.slope).mul_(grad)
+            here = slice(None), slice(y, y + height), slice(x, x + width)
+            grad_raw = torch.where(raw > 0, grad, grad * ctx.slope).mul_(padded[here])
+            grad_padded[here] += F.leaky_relu_(raw, ctx.slope).mul_(grad)
             grad_features += grad_raw @ weight[tap]
             grad_rows = grad_raw.flatten(0, 2)
             grad_weight[tap] = grad_rows.T @ features.flatten(0, 2)

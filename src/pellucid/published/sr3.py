@@ -59,11 +59,7 @@ def _method(network: Entry, buffers: Weights, hints: Hints) -> Entry:
 
 
 def _read_path(buffers: Weights) -> Entry:
-    """Return the config's `path` entry for the noise schedule in the buffers of a checkpoint.
-
-    Raises:
-        ValueError: if they hold no known schedule, or something else.
-    """
+    """Return the config's `path` entry for the noise schedule in the buffers of a checkpoint."""
     if "betas" not in buffers or not buffers["betas"].dim() or not len(buffers["betas"]):
         raise ValueError("it lacks betas, the noise schedule; save the whole model's state dict")
     found = buffers["betas"].double()
@@ -83,7 +79,6 @@ def _read_path(buffers: Weights) -> Entry:
 
 
 def _check_buffers(buffers: Weights, betas: Tensor) -> None:
-    """Refuse buffers that do not follow from the betas."""
     expected = {"betas": betas, **_derived(betas)}
     for name, values in buffers.items():
         if name not in expected:
