@@ -15,24 +15,16 @@ def guided(
     scale: float,
     null: Condition | None = None,
 ) -> Denoiser:
-    """Return the denoiser with a guidance scale, Eq. 6 of arXiv:2207.12598.
+    """Return the denoiser with a guidance scale, Eq. 6 of arXiv:2207.12598, whose weight w is scale - 1.
 
-    Its output is null + scale (conditioned - null), where null is that under the condition `null`; the
-    paper's weight w is scale - 1.
-
-    Args:
-        denoise: takes x_t, t and a condition.
-        condition: what the images are made for.
-        scale: 1 is the condition alone, without a second call; 0 ignores it.
-        null: the condition that guidance leads away from; None: `condition.null()`.
+    Its output is null + scale (conditioned - null), where null is that under the condition `null` or, without
+    one, `condition.null()`. Scale 1 is the condition alone, without a second call; 0 ignores it.
     """
-
-    def plain(x_t: Tensor, t: Tensor) -> Tensor:
-        return denoise(x_t, t, condition)
-
     without = null or condition.null()
 
-    def apart(x_t: Tensor, t: Tensor) -> Tensor:
+    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+        if scale == 1:
+            return denoise(x_t, t, condition)
         return torch.lerp(denoise(x_t, t, without), denoise(x_t, t, condition), scale)
 
-    return plain if scale == 1 else apart
+    return denoiser

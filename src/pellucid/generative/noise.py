@@ -30,16 +30,10 @@ class NoiseField:
     def field(
         self, y: int, x: int, height: int, width: int, *, channels: int, step: int = 0, sample: int = 0
     ) -> Tensor:
-        """Return a window of the plane, (channels, height, width) float32.
+        """Return a window of the plane, (channels, height, width) float32, of independent channels.
 
-        Args:
-            y: first row, which may be negative.
-            x: first column, which may be negative.
-            height: rows.
-            width: columns.
-            channels: how many independent planes.
-            step: another field for each step of sampling.
-            sample: another field for each sample of the same place.
+        It begins at row `y` and column `x`, which may be negative. Each `step` of sampling and each `sample`
+        of the same place has a field of its own.
         """
         window = np.empty((channels, height, width), np.float32)
         rows, columns = _blocks(y, height), _blocks(x, width)
@@ -55,13 +49,8 @@ class NoiseField:
 class TileNoise:
     """The noise of a batch of tiles, each at its place in its own field.
 
-    Attributes:
-        fields: one per tile.
-        tops: first row of each tile, in pixels of the result.
-        lefts: first column of each tile.
-        height: of the tiles, in pixels of the result.
-        width: of the tiles.
-        sample: which of several samples of the same place.
+    First rows and columns, `tops` and `lefts`, and sides are in pixels of the result; `sample` is which of
+    several of the same place.
     """
 
     fields: tuple[NoiseField, ...]
@@ -72,23 +61,16 @@ class TileNoise:
     sample: int = 0
 
     def __call__(self, step: int, channels: int, factor: int = 1) -> Tensor:
-        """Return (B, channels, H / factor, W / factor) float32, for latents `factor` times smaller.
-
-        Raises:
-            ValueError: if a place or a size does not divide by `factor`.
-        """
+        """Return (B, channels, H / factor, W / factor) float32; places and sides must divide by `factor`."""
         if any(value % factor for value in (*self.tops, *self.lefts, self.height, self.width)):
             raise ValueError(
                 f"tiles of {self.height} x {self.width} px at rows {self.tops} and columns {self.lefts} "
                 f"do not divide by {factor}"
             )
         size = self.height // factor, self.width // factor
-        windows = [
-            field.field(
-                top // factor, left // factor, *size, channels=channels, step=step, sample=self.sample
-            )
-            for field, top, left in zip(self.fields, self.tops, self.lefts, strict=True)
-        ]
+        which = {"channels": channels, "step": step, "sample": self.sample}
+        places = zip(self.fields, self.tops, self.lefts, strict=True)
+        windows = [field.field(top // factor, left // factor, *size, **which) for field, top, left in places]
         return torch.stack(windows)
 
 
@@ -107,8 +89,8 @@ def keyed_noise(batch_keys: Sequence[str], height: int, width: int, *, sample: i
     """Return the noise of the images of these names: the same in any batch and order."""
     digests = (hashlib.sha256(f"0 {key}".encode()).digest() for key in batch_keys)
     fields = tuple(NoiseField(int.from_bytes(digest[:8])) for digest in digests)
-    corner = (0,) * len(fields)
-    return TileNoise(fields, corner, corner, height, width, sample)
+    corners = (0,) * len(fields)
+    return TileNoise(fields, corners, corners, height, width, sample)
 
 
 def _draw(*names: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

@@ -26,7 +26,7 @@ def sample(
     solver: Solver = "euler",
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Return what the denoiser finds at the end of the times: at time 0, the data.
+    """Return what the denoiser finds at the end of the times, like `source`: at time 0, the data.
 
     From time t to s it goes by x_s = alpha_s x0_hat + sqrt(sigma_s^2 - fresh^2) source_hat + fresh z with
     fresh = eta sigma_s / sigma_t sqrt(sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2): Eq. 12 and 16 of
@@ -35,8 +35,7 @@ def sample(
 
     Args:
         denoiser: takes x_t, like `source`, and t, (B,) float32 or of the images' type where that is finer;
-            returns the output that `path.split` takes. Gradients are tracked unless the caller uses
-            `torch.no_grad`.
+            returns the output that `path.split` takes.
         path: between data and source.
         source: (B, ...), where the way begins, at the first of the times.
         times: (n + 1,), falling strictly within [0, 1], for instance `path.times(n)`.
@@ -48,20 +47,20 @@ def sample(
             and that to the data. Both are of second order and need eta 0.
         progress: called after each step with how many are done, and n.
 
-    Returns:
-        Like `source`.
-
     Raises:
         ValueError: if the times do not fall, eta is out of bounds, or it contradicts `draw` or `solver`.
     """
     _check(times, eta, draw, solver)
-    points = _points(path, times)
+    times = times.to("cpu", torch.float64)
+    alphas, sigmas = path.alpha(times).tolist(), path.sigma(times).tolist()
+    points = [_Point(*point) for point in zip(times, alphas, sigmas, strict=True)]
     x = source
     before: tuple[_Point, Tensor] | None = None
     for step, (here, there) in enumerate(pairwise(points), start=1):
         x0_hat, source_hat = _ends(denoiser, path, x, here, clip)
         fresh = _fresh(eta, here, there)
-        following = _forward(x0_hat, source_hat, there, fresh)
+        share = math.sqrt(max(there.sigma**2 - fresh**2, 0.0))
+        following = (there.alpha * x0_hat).add_(source_hat, alpha=share)
         if draw is not None and fresh:
             following.add_(draw(step).to(x), alpha=fresh)
         if solver == "heun" and there.sigma:
@@ -82,12 +81,6 @@ class _Point(NamedTuple):
     sigma: float
 
 
-def _points(path: Path, times: Tensor) -> list[_Point]:
-    times = times.to("cpu", torch.float64)
-    alphas, sigmas = path.alpha(times).tolist(), path.sigma(times).tolist()
-    return [_Point(*point) for point in zip(times, alphas, sigmas, strict=True)]
-
-
 def _ends(denoiser: Denoiser, path: Path, x: Tensor, at: _Point, clip: float | None) -> tuple[Tensor, Tensor]:
     """Return x0_hat and source_hat of the denoiser at x."""
     t = at.t.expand(len(x))
@@ -105,12 +98,6 @@ def _fresh(eta: float, here: _Point, there: _Point) -> float:
     kept = here.alpha / there.alpha if there.alpha else 0.0
     added = here.sigma**2 - (kept * there.sigma) ** 2
     return eta * there.sigma / here.sigma * math.sqrt(max(added, 0.0))
-
-
-def _forward(x0_hat: Tensor, source_hat: Tensor, there: _Point, fresh: float) -> Tensor:
-    """Return the point `there` less the noise to draw, Eq. 12 of arXiv:2010.02502."""
-    share = math.sqrt(max(there.sigma**2 - fresh**2, 0.0))
-    return (there.alpha * x0_hat).add_(source_hat, alpha=share)
 
 
 def _trapezoid(

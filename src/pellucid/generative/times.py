@@ -22,10 +22,8 @@ class TrainingTimes(nn.Module):
     Args:
         share: of the times drawn by importance, from 0 (all evenly) to 1; the rest are drawn evenly.
         spread: of the times that are not drawn by importance; "logit_normal" are those whose logarithm of
-            the odds is standard normal: few near the ends (arXiv:2403.03206, rf/lognorm(0, 1)).
-
-    Raises:
-        ValueError: if the spread is unknown, or importance is to correct for what is not even.
+            the odds is standard normal: few near the ends (arXiv:2403.03206, rf/lognorm(0, 1)); it needs
+            share 0.
     """
 
     squares: Tensor
@@ -49,7 +47,8 @@ class TrainingTimes(nn.Module):
         even = torch.rand(count, device=self.squares.device, generator=generator)
         if not self.share:
             return even, torch.ones_like(even)
-        chances = self._chances()
+        by_loss = self.squares.sqrt() / self.squares.sqrt().sum()
+        chances = self.share * by_loss + (1 - self.share) / NUM_INTERVALS
         at = torch.multinomial(chances, count, replacement=True, generator=generator)
         return (at + even) / NUM_INTERVALS, 1 / (NUM_INTERVALS * chances[at])
 
@@ -59,7 +58,3 @@ class TrainingTimes(nn.Module):
         at = (times * NUM_INTERVALS).long().clamp(max=NUM_INTERVALS - 1)
         for i, loss in zip(at, losses.detach().float(), strict=True):
             self.squares[i] = DECAY * self.squares[i] + (1 - DECAY) * loss.square()
-
-    def _chances(self) -> Tensor:
-        by_loss = self.squares.sqrt() / self.squares.sqrt().sum()
-        return self.share * by_loss + (1 - self.share) / NUM_INTERVALS

@@ -1,6 +1,8 @@
 """A filter whose kernels are generated for each pixel and channel, without ever holding the kernels."""
 
 from collections.abc import Iterator
+from itertools import product
+from math import isqrt
 from typing import Any
 
 import torch
@@ -29,7 +31,7 @@ def dynamic_filter(image: Tensor, features: Tensor, weight: Tensor, bias: Tensor
     """
     channels = image.shape[1]
     num_taps = len(weight) // channels
-    margin = (round(num_taps**0.5) - 1) // 2
+    margin = isqrt(num_taps) // 2
     # Cast last: automatic mixed precision pads in float32.
     padded = F.pad(image, (margin,) * 4, mode="replicate").permute(0, 2, 3, 1).to(features.dtype)
     by_tap = weight.to(features.dtype).reshape(channels, num_taps, -1).transpose(0, 1).contiguous()
@@ -62,18 +64,15 @@ class _Filter(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         padded, features, weight, bias = ctx.saved_tensors
         _, height, width, _ = features.shape
-        exact = torch.promote_types(
-            grad.dtype, torch.float32
-        )  # sums of many terms, hence not in half precision
+        exact = torch.promote_types(grad.dtype, torch.float32)  # half precision would spoil the sums
         grad_padded = torch.zeros_like(padded, dtype=exact)
         grad_features = torch.zeros_like(features, dtype=exact)
         grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
         for tap, (y, x) in enumerate(_offsets(len(weight))):
             raw = F.linear(features, weight[tap], bias[tap])
-            grad_raw = torch.where(raw > 0, grad, grad * ctx.slope).mul_(
-                padded[:, y : y + height, x : x + width]
-            )
-            grad_padded[:, y : y + height, x : x + width] += F.leaky_relu_(raw, ctx.slope).mul_(grad)
+            here = slice(None), slice(y, y + height), slice(x, x + width)
+            grad_raw = torch.where(raw > 0, grad, grad * ctx.slope).mul_(padded[here])
+            grad_padded[here] += F.leaky_relu_(raw, ctx.slope).mul_(grad)
             grad_features += grad_raw @ weight[tap]
             grad_rows = grad_raw.flatten(0, 2)
             grad_weight[tap] = grad_rows.T @ features.flatten(0, 2)
@@ -83,5 +82,5 @@ class _Filter(torch.autograd.Function):
 
 def _offsets(num_taps: int) -> Iterator[tuple[int, int]]:
     """Yield row and column of each tap of a square kernel."""
-    side = round(num_taps**0.5)
-    return ((tap // side, tap % side) for tap in range(num_taps))
+    side = range(isqrt(num_taps))
+    return product(side, side)

@@ -1,7 +1,6 @@
 """The discriminator of the adversarial loss: it rates each patch of an image as real or restored.
 
-The PatchGAN of Isola et al. 2017, arXiv:1611.07004, with fewer channels, and norms that keep the images of a
-batch independent. It is trained together with the network, and not needed afterwards.
+The PatchGAN of Isola et al. 2017, arXiv:1611.07004, narrower, and with norms that keep images independent.
 """
 
 from dataclasses import dataclass
@@ -18,11 +17,9 @@ SLOPE = 0.2
 
 @dataclass(frozen=True)
 class Config:
-    """Size of the network; a patch has 54 pixels a side, and patches lie 8 pixels apart.
+    """Size of the network; `width` is the channels after the first layer, and must divide by 8.
 
-    Attributes:
-        bands: C, of the images.
-        width: channels after the first layer; must divide by 8.
+    A patch has 54 pixels a side, and patches lie 8 pixels apart.
     """
 
     bands: int = 3
@@ -30,11 +27,7 @@ class Config:
 
 
 class PatchDiscriminator(nn.Module):
-    """The whole network, of sides of at least 8 pixels.
-
-    Raises:
-        ValueError: if the width does not divide into the groups of the norms.
-    """
+    """The whole network, of sides of at least 8 pixels."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -50,10 +43,7 @@ class PatchDiscriminator(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(last, 1, 3, padding=1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return how real each patch of images, (B, C, H, W) in [0, 1], looks, (B, 1, H / 8, W / 8).
-
-        The values are logits: 0 is undecided, positive is real.
-        """
+        """Return the logit that each patch is real, (B, 1, H / 8, W / 8), of (B, C, H, W) in [0, 1]."""
         return self.layers(2 * image - 1)
 
 

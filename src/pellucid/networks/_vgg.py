@@ -47,12 +47,17 @@ class Vgg(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Return the features of a grey or RGB image, (B, 1 or 3, H, W) in [0, 1], at each tap.
+        """Return the features at each tap of a grey or RGB image, (B, 1 or 3, H, W) in [0, 1].
 
-        Raises:
-            ValueError: if the image has other bands or a side so short that no feature is left.
+        Sides must have `min_side` pixels, so that a feature is left.
         """
-        features = self._normalised(image)
+        bands, height, width = image.shape[1:]
+        if bands not in (1, 3):
+            raise ValueError(f"the image has {bands} bands, VGG needs grey or RGB; choose 1 or 3 of them")
+        if min(height, width) < self.min_side:
+            raise ValueError(f"the image has {height} x {width} pixels, VGG needs sides of {self.min_side}")
+        mean, std = (image.new_tensor(rgb).view(1, 3, 1, 1) for rgb in (IMAGENET_MEAN, IMAGENET_STD))
+        features = (image.expand(-1, 3, -1, -1) - mean) / std
         found = []
         for position, layer in enumerate(self.features):
             features = layer(features)
@@ -60,23 +65,9 @@ class Vgg(nn.Module):
                 found.append(features)
         return found
 
-    def _normalised(self, image: Tensor) -> Tensor:
-        bands, height, width = image.shape[1:]
-        if bands not in (1, 3):
-            raise ValueError(f"the image has {bands} bands, VGG needs grey or RGB; choose 1 or 3 of them")
-        if min(height, width) < self.min_side:
-            raise ValueError(f"the image has {height} x {width} pixels, VGG needs sides of {self.min_side}")
-        mean, std = (image.new_tensor(rgb).view(1, 3, 1, 1) for rgb in (IMAGENET_MEAN, IMAGENET_STD))
-        return (image.expand(-1, 3, -1, -1) - mean) / std
-
 
 class Lpips(nn.Module):
-    """The learned perceptual distance, variant "vgg": 0 for identical images.
-
-    Args:
-        network: gives the features.
-        heads: (1, C, 1, 1) per tap, the weights of its C channels.
-    """
+    """The learned perceptual distance, variant "vgg", with (1, C, 1, 1) weights of C channels per tap."""
 
     def __init__(self, network: Vgg, heads: Sequence[Tensor]) -> None:
         super().__init__()
@@ -84,13 +75,10 @@ class Lpips(nn.Module):
         self.heads = nn.ParameterList([nn.Parameter(head, requires_grad=False) for head in heads])
 
     def forward(self, restored: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return (B,) distances of grey or RGB images in [0, 1].
+        """Return (B,) distances of grey or RGB images, (B, 1 or 3, H, W) in [0, 1].
 
-        Args:
-            restored: (B, 1 or 3, H, W).
-            target: like `restored`.
-            mask: (B, 1, H, W) bool, where to compare; the rest is black in both images. A feature counts
-                if its cell of the image holds a pixel of the mask; an image with an empty mask gives NaN.
+        The mask, (B, 1, H, W) bool, is where to compare; the rest is black in both images. A feature counts
+        if its cell of the image holds a pixel of the mask; an image with an empty mask gives NaN.
         """
         mask = torch.ones_like(target[:, :1], dtype=torch.bool) if mask is None else mask
         first, second = (self.network(image.where(mask, 0)) for image in (restored, target))

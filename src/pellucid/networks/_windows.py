@@ -35,25 +35,13 @@ class Windows:
     """Where the pixels of a batch of images go when it is cut into N = B * windows of L pixels.
 
     The windows come in the order (window, sample); those that need a mask are the last.
-
-    Attributes:
-        size: (B, h, w) of the images.
-        length: L, pixels of a window.
-        order: (B*h*w,) for each token, the pixel it comes from.
-        inverse: (B*h*w,) for each pixel, the token it goes to.
-        mask: (M, 1, L, L) added to the logits of the last M windows; None if none needs it.
     """
 
-    size: tuple[int, int, int]
-    length: int
-    order: Tensor
-    inverse: Tensor
-    mask: Tensor | None
-
-    @property
-    def batch(self) -> int:
-        """B, the number of images."""
-        return self.size[0]
+    size: tuple[int, int, int]  # (B, h, w)
+    length: int  # L
+    order: Tensor  # (B*h*w,) for each token, the pixel it comes from
+    inverse: Tensor  # (B*h*w,) for each pixel, the token it goes to
+    mask: Tensor | None  # (M, 1, L, L) added to the logits of the last M windows
 
     def cut(self, image: Tensor) -> Tensor:
         """Return (B, D, h, w) as tokens, (N, L, D)."""
@@ -91,19 +79,15 @@ def window_order(
     shift = 0 if min(height, width) <= window else shift
     pixels = torch.arange(batch * height * width, device=device).reshape(batch, height, width)
     cut = _cut(pixels.roll((-shift, -shift), (1, 2)), window)  # (windows, B, L)
-    edge = torch.zeros(height // window, width // window, dtype=torch.bool, device=device)
+    mask = None
     if shift:
+        edge = torch.zeros(height // window, width // window, dtype=torch.bool, device=device)
         edge[-1], edge[:, -1] = True, True
-    edge = edge.flatten()
-    order = torch.cat([cut[~edge], cut[edge]]).flatten()
-    mask = _mask(height, width, window, shift, device)[edge] if shift else None
-    return Windows(
-        size=(batch, height, width),
-        length=window**2,
-        order=order,
-        inverse=order.argsort(),
-        mask=None if mask is None else mask.repeat_interleave(batch, 0)[:, None],
-    )
+        edge = edge.flatten()
+        cut = torch.cat([cut[~edge], cut[edge]])
+        mask = _mask(height, width, window, shift, device)[edge].repeat_interleave(batch, 0)[:, None]
+    order = cut.flatten()
+    return Windows((batch, height, width), window**2, order, order.argsort(), mask)
 
 
 @_once

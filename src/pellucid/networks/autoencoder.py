@@ -1,7 +1,6 @@
 """Images of any number of bands as latents of fewer pixels, and back: the autoencoder of latent diffusion.
 
-Rombach et al. 2022, arXiv:2112.10752, of the size that Flux uses it in; the layers are those of diffusers'
-`AutoencoderKL`, and so are the parameters' names.
+Rombach et al. 2022, arXiv:2112.10752; layers and parameter names are those of diffusers' `AutoencoderKL`.
 """
 
 from collections.abc import Iterable
@@ -54,13 +53,8 @@ class Autoencoder(nn.Module):
     """The whole network; sides of images must divide by `stride`.
 
     Latents are shifted and scaled, channel by channel, to mean 0 and standard deviation 1 over the images
-    that `measure` saw; before that they are as the encoder gives them.
-
-    Attributes:
-        error_logvar: (), logarithm of the decoder's expected error; learned and used in training only.
-
-    Raises:
-        ValueError: if the sizes do not fit each other.
+    that `measure` saw; before that they are as the encoder gives them. `error_logvar`, the logarithm of the
+    decoder's expected error, is learned and used in training only.
     """
 
     scale: Tensor
@@ -102,16 +96,10 @@ class Autoencoder(nn.Module):
     def forward(
         self, image: Tensor, noise: Tensor | None = None, *, side: int = 1
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the restored image, and mean and log-variance of its code, for the training loss.
+        """Return the restored image, like the image, and mean and log-variance of its code, as `posterior`.
 
-        Args:
-            image: (B, C, H, W).
-            noise: (B, Z, H / factor, W / factor), standard normal, to draw the decoded code; None: decode
-                the mean.
-            side: of the squares over which the code is averaged before it is decoded, in latent pixels.
-
-        Returns:
-            (B, C, H, W), and twice (B, Z, H / factor, W / factor), neither shifted nor scaled.
+        Standard normal noise, like the code, draws the code to decode; None: decode the mean. Before that it
+        is averaged over squares of `side` latent pixels.
         """
         mean, logvar = self.posterior(image)
         code = mean if noise is None else mean + (0.5 * logvar).exp() * noise
@@ -132,15 +120,11 @@ class Autoencoder(nn.Module):
         return self._decode(latents / self.scale[:, None, None] + self.shift[:, None, None])
 
     def _decode(self, code: Tensor) -> Tensor:
-        """Return the image of a code that is neither shifted nor scaled."""
         return self.decoder(self.post_quant_conv(code))
 
     @torch.no_grad()
     def measure(self, batches: Iterable[Tensor]) -> None:
         """Set scale and shift so that the latents of these images have mean 0 and standard deviation 1.
-
-        Args:
-            batches: of images, (B, C, H, W) each.
 
         Raises:
             ValueError: if a channel of the latents is the same everywhere, or is not finite.
@@ -164,11 +148,9 @@ def _check(config: Config) -> None:
             f"multipliers is {config.multipliers} and num_blocks {config.num_blocks}, "
             "an autoencoder has at least one level with one block"
         )
-    for multiplier in config.multipliers:
-        if config.width * multiplier % config.groups:
-            raise ValueError(
-                f"groups is {config.groups}, must divide the {config.width * multiplier} channels of a level"
-            )
+    for channels in (config.width * multiplier for multiplier in config.multipliers):
+        if channels % config.groups:
+            raise ValueError(f"groups is {config.groups}, must divide the {channels} channels of a level")
 
 
 def smooth(image: Tensor, side: int) -> Tensor:

@@ -1,10 +1,10 @@
-"""Cross-attention cloud removal: optical features attend to radar features.
+"""Cross-attention cloud removal: at a quarter of the resolution optical pixels attend to radar pixels.
 
-Two encoders; at a quarter of the resolution optical pixels attend to all radar pixels; a gate computed from
-the radar features damps speckle; a decoder with skip connections from the optical encoder returns the image.
-Parameter names follow the published checkpoints.
+A gate computed from the radar features damps speckle; the decoder has skip connections from the optical
+encoder. Parameter names follow the published checkpoints.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
@@ -21,14 +21,11 @@ class Config:
         radar_bands: P, channels of `sar`.
         width: channels at full resolution; doubled at each of the two lower ones.
         num_heads: attention heads; must divide 4 * width.
-        blend: estimate per pixel, in one more output channel, the share of the input to replace; the
-            published network replaces every pixel.
+        blend: estimate per pixel the share of the input to replace; as published, every pixel is replaced.
         ceiling: reflectance to which the encoder's input is clipped, so that the structure of thick clouds,
-            which are brighter than any ground but snow, does not show in the result. 1: no clipping, as
-            published.
-        num_colors: K, ground colours that the network averages over the whole tile; each pixel is a mixture
-            of them plus a difference. The published network has none, and under a cloud wider than about 40
-            pixels only radar is within its view.
+            brighter than any ground but snow, does not show in the result; 1: no clipping, as published.
+        num_colors: K, ground colours averaged over the whole tile; each pixel is a mixture of them plus a
+            difference. With none, as published, only radar is in view under a cloud of 40 pixels or more.
     """
 
     optical_bands: int = 13
@@ -40,17 +37,14 @@ class Config:
     num_colors: int = 0
 
 
-class ConvBlock(nn.Module):
-    """Two 3 x 3 convolutions, each followed by ReLU."""
-
-    def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (B, channels_out, H, W)."""
-        return self.conv2(self.conv1(x).relu_()).relu_()
+def _conv_block(channels_in: int, channels_out: int) -> nn.Sequential:
+    layers = OrderedDict[str, nn.Module](
+        conv1=nn.Conv2d(channels_in, channels_out, 3, padding=1),
+        relu1=nn.ReLU(inplace=True),
+        conv2=nn.Conv2d(channels_out, channels_out, 3, padding=1),
+        relu2=nn.ReLU(inplace=True),
+    )
+    return nn.Sequential(layers)
 
 
 class Encoder(nn.Module):
@@ -58,9 +52,9 @@ class Encoder(nn.Module):
 
     def __init__(self, channels_in: int, width: int) -> None:
         super().__init__()
-        self.E1 = ConvBlock(channels_in, width)
-        self.E2 = ConvBlock(width, 2 * width)
-        self.E3 = ConvBlock(2 * width, 4 * width)
+        self.E1 = _conv_block(channels_in, width)
+        self.E2 = _conv_block(width, 2 * width)
+        self.E3 = _conv_block(2 * width, 4 * width)
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -83,9 +77,8 @@ class CrossAttention(nn.Module):
 
     def forward(self, optical: Tensor, radar: Tensor) -> Tensor:
         """Return (B, D, h, w) radar content gathered for each optical pixel."""
-        query_pixels = optical.flatten(2).mT  # (B, h*w, D)
         radar_pixels = radar.flatten(2).mT  # (B, h*w, D)
-        query = self.split(self.q_proj(query_pixels))  # (B, heads, h*w, D/heads)
+        query = self.split(self.q_proj(optical.flatten(2).mT))  # (B, heads, h*w, D/heads)
         key = self.split(self.k_proj(radar_pixels))
         value = self.split(self.v_proj(radar_pixels))
         gathered = scaled_dot_product_attention(query, key, value)
@@ -115,22 +108,6 @@ class SpeckleGate(nn.Module):
         return gathered * self.gate_net["gate_conv"](radar)
 
 
-class Refinement(nn.Module):
-    """Join gated radar content and optical features."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.refine_conv = nn.Sequential(
-            nn.Conv2d(2 * channels, channels, 1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, padding=1),
-        )
-
-    def forward(self, gated: Tensor, optical: Tensor) -> Tensor:
-        """Return (B, D, h, w)."""
-        return self.refine_conv(torch.cat([gated, optical], dim=1))
-
-
 class Palette(nn.Module):
     """The ground colours of a tile, each a weighted mean of its pixels."""
 
@@ -157,8 +134,8 @@ class Decoder(nn.Module):
     def __init__(self, width: int, bands: int) -> None:
         super().__init__()
         self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
-        self.dec1 = ConvBlock(6 * width, 2 * width)
-        self.dec2 = ConvBlock(3 * width, width)
+        self.dec1 = _conv_block(6 * width, 2 * width)
+        self.dec2 = _conv_block(3 * width, width)
         self.final_conv = nn.Conv2d(width, bands, 1)
 
     def forward(self, quarter: Tensor, half: Tensor, full: Tensor) -> Tensor:
@@ -169,11 +146,7 @@ class Decoder(nn.Module):
 
 
 class CrossAttentionNet(nn.Module):
-    """The whole network; sides must divide by `stride`.
-
-    Raises:
-        ValueError: if `num_heads` does not divide 4 * width.
-    """
+    """The whole network; sides must divide by `stride`."""
 
     stride = 4
 
@@ -186,12 +159,16 @@ class CrossAttentionNet(nn.Module):
         self.sar_encoder = Encoder(config.radar_bands, config.width)
         self.cross_attn = CrossAttention(channels, config.num_heads)
         self.speckle_gating = SpeckleGate(channels)
-        self.refinement = Refinement(channels)
-        self.palette = (
-            Palette(channels, config.optical_bands, config.num_colors) if config.num_colors else None
+        refine = nn.Sequential(
+            nn.Conv2d(2 * channels, channels, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1),
         )
-        self.decoder = Decoder(config.width, config.optical_bands + config.num_colors + config.blend)
-        self.blend, self.ceiling, self.num_colors = config.blend, config.ceiling, config.num_colors
+        self.refinement = nn.ModuleDict({"refine_conv": refine})
+        bands, num_colors = config.optical_bands, config.num_colors
+        self.palette = Palette(channels, bands, num_colors) if num_colors else None
+        self.decoder = Decoder(config.width, bands + num_colors + config.blend)
+        self.blend, self.ceiling, self.num_colors = config.blend, config.ceiling, num_colors
 
     def forward(self, degraded: Tensor, sar: Tensor) -> Tensor:
         """Restore `degraded`, (B, C, H, W), guided by `sar`, (B, P, H, W)."""
@@ -199,7 +176,8 @@ class CrossAttentionNet(nn.Module):
         full, half, quarter = self.optical_encoder(seen)
         *_, radar = self.sar_encoder(sar)
         gated = self.speckle_gating(self.cross_attn(quarter, radar), radar)
-        output = self.decoder(self.refinement(gated, quarter), half, full)
+        refined = self.refinement["refine_conv"](torch.cat([gated, quarter], dim=1))  # (B, D, H/4, W/4)
+        output = self.decoder(refined, half, full)
         painted, mixture, share = output.split((degraded.shape[1], self.num_colors, int(self.blend)), dim=1)
         if self.palette is not None:
             colors = self.palette(quarter, seen)  # (B, K, C)

@@ -1,10 +1,9 @@
-"""A transformer that estimates the velocity to cloud-free latents, conditioned on cloudy and radar latents.
+"""Flux's transformer: the velocity to cloud-free latents, conditioned on cloudy and radar latents.
 
-The rectified-flow transformer of Flux (black-forest-labs/flux; Esser et al. 2024, arXiv:2403.03206), with
-diffusers' layers and three changes of CR_RF: radar latents replace the text, the latents of the cloudy image
-are further image tokens, and in the modulation of every block the pooled text is replaced by features of the
-cloud probability by a small CNN. With `join: channels`, each token holds all conditions of its place, like
-FLUX.1 Fill and FLUX.1 Canny: a third of the tokens, and attention need not search for the same place.
+Esser et al. 2024, arXiv:2403.03206 (black-forest-labs/flux), with three changes of CR_RF: radar latents
+replace the text, cloudy latents are further image tokens, and features of the cloud probability, by a small
+CNN, replace the pooled text. With `join: channels` each token holds all conditions of its place, like FLUX.1
+Fill: a third of the tokens, and attention need not search for the same place.
 """
 
 import math
@@ -36,8 +35,8 @@ class Config:
         width: of a token inside.
         join: cloudy and radar latents are tokens of their own, or, with the cloud map, further channels of
             the noised ones.
-        blend: return a mixture of the cloudy latents and new ones, in shares that the network estimates, so
-            that clear places stay as they are; for methods whose `prediction` is the image.
+        blend: return a mixture of cloudy and new latents, in estimated shares, so that clear places stay as
+            they are; for methods whose `prediction` is the image.
         num_heads: of each attention; must divide `width`.
         num_double: blocks with weights of their own for image tokens and for context.
         num_single: blocks that treat both alike; they follow the double ones.
@@ -63,25 +62,16 @@ class Config:
 
 
 class Tokens(NamedTuple):
-    """Tokens and where they stand.
+    """Tokens and where they stand."""
 
-    Attributes:
-        values: (B, N, D).
-        places: (N, 3) which image, row and column.
-    """
-
-    values: Tensor
-    places: Tensor
+    values: Tensor  # (B, N, D)
+    places: Tensor  # (N, 3): image, row and column
 
 
 class FluxNet(nn.Module):
     """The whole network; sides of the latents must divide by `stride`.
 
-    Attributes:
-        guidance: guidance scale of the next call; may be set if the config has one.
-
-    Raises:
-        ValueError: if the sizes do not fit each other.
+    `guidance` is the guidance scale of the next call; it may be set if the config has one.
     """
 
     stride = 2
@@ -134,12 +124,9 @@ class FluxNet(nn.Module):
             x_t: (B, Z, h, w), latents on their way from noise.
             c_noise: (B,), the time: 0 is data, 1 is noise.
             condition: `degraded`, (B, Z, h, w), and `sar`, (B, sar_channels, h, w), are latents; `cloud`,
-                (B, 1, H, W) in [0, 1], is of any size; `tokens` are (B, L, D). Missing
-                latents or cloud are 0, as in `Condition.null`; missing tokens are left out. What the config
-                has no channels for is ignored. `guidance`, (B,), overrides the network's own.
-
-        Raises:
-            ValueError: if latents do not fit those of `x_t`, or the config.
+                (B, 1, H, W) in [0, 1], is of any size; `tokens` are (B, L, D). Missing latents or cloud are
+                0, as in `Condition.null`; missing tokens are left out. What the config has no channels for is
+                ignored. `guidance`, (B,), overrides the network's own.
         """
         cloud = x_t.new_zeros(len(x_t), 1, 1, 1) if condition.cloud is None else condition.cloud
         image = self.image(x_t, condition, cloud)
@@ -153,13 +140,13 @@ class FluxNet(nn.Module):
 
     def image(self, x_t: Tensor, condition: Condition, cloud: Tensor) -> Tokens:
         """Return the N noised tokens, with N cloudy ones or with further channels."""
-        degraded = _latents_or_zeros("degraded", condition.degraded, self.config.latent_channels, like=x_t)
+        degraded = latents_or_zeros("degraded", condition.degraded, self.config.latent_channels, like=x_t)
         if self.config.join == "tokens":
             tokens = torch.cat([pack(x_t), pack(degraded)], dim=1)  # (B, 2 N, 4 Z)
             return Tokens(tokens, torch.cat([positions(x_t, NOISY), positions(x_t, CLOUDY)]))
         known = [x_t, degraded]
         if self.config.sar_channels:
-            known.append(_latents_or_zeros("sar", condition.sar, self.config.sar_channels, like=x_t))
+            known.append(latents_or_zeros("sar", condition.sar, self.config.sar_channels, like=x_t))
         known.append(adaptive_avg_pool2d(cloud.to(x_t), (x_t.shape[-2], x_t.shape[-1])))
         return Tokens(pack(torch.cat(known, dim=1)), positions(x_t, NOISY))
 
@@ -167,7 +154,7 @@ class FluxNet(nn.Module):
         """Return the radar's tokens, if any, at the places of the noised ones, then those of the text."""
         values, places = [], [x_t.new_zeros(0, 3)]
         if self.sar_in is not None:
-            sar = _latents_or_zeros("sar", condition.sar, self.config.sar_channels, like=x_t)
+            sar = latents_or_zeros("sar", condition.sar, self.config.sar_channels, like=x_t)
             values.append(self.sar_in(pack(sar)))
             places.append(positions(x_t, NOISY))
         if self.text_in is not None and condition.tokens is not None:
@@ -177,15 +164,9 @@ class FluxNet(nn.Module):
         return Tokens(torch.cat(values, dim=1) if values else nothing, torch.cat(places))
 
     def modulation(self, time: Tensor, cloud: Tensor, guidance: Tensor | None = None) -> Tensor:
-        """Return the modulation of every block, (B, width).
+        """Return the modulation of every block, (B, width), by time and guidance, (B,); None: the network's.
 
-        Args:
-            time: (B,).
-            cloud: (B, 1, H, W), extended by its last row and column to sides that divide by 32.
-            guidance: (B,); None: the network's own.
-
-        Raises:
-            ValueError: if a network with a guidance input gets no guidance scale, or one without it gets one.
+        The cloud map, (B, 1, H, W), is extended by its last row and column to sides that divide by 32.
         """
         dtype = self.vec_proj.weight.dtype
         height, width = cloud.shape[-2:]
@@ -201,13 +182,7 @@ class FluxNet(nn.Module):
         return summed + self.guidance_in(encode_scalar(guidance).to(dtype))
 
     def denoise(self, image: Tokens, context: Tokens, modulation: Tensor) -> Tensor:
-        """Return the output for each image token, (B, N, 4 Z).
-
-        Args:
-            image: values are (B, N, 4 Z), or wider where channels are joined.
-            context: values are (B, M, width).
-            modulation: (B, width).
-        """
+        """Return the output for each image token, (B, N, 4 Z), for a context of (B, M, width) values."""
         (out,) = self.transformer(
             hidden_states=image.values,
             encoder_hidden_states=context.values,
@@ -273,8 +248,8 @@ def frequencies(device: torch.device) -> Tensor:
     return (-math.log(MAX_PERIOD) * torch.arange(half, dtype=torch.float32, device=device) / half).exp()
 
 
-def _latents_or_zeros(name: str, latents: Tensor | None, channels: int, *, like: Tensor) -> Tensor:
-    """Return the latents, or zeros in their place, of the batch and sides of `like`."""
+def latents_or_zeros(name: str, latents: Tensor | None, channels: int, *, like: Tensor) -> Tensor:
+    """Return the latents, or zeros in their place, which must have the batch and sides of `like`."""
     shape = (len(like), channels, *like.shape[-2:])
     if latents is None:
         return like.new_zeros(shape)

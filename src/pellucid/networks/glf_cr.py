@@ -1,10 +1,11 @@
 """GLF-CR: global-local fusion of optical and radar features for cloud removal.
 
-Two streams of dense blocks with window attention; after every block radar features, filtered by kernels
-that both streams generate for each pixel, flow into the optical stream and back. Xu et al. 2022,
-doi:10.1016/j.isprsjprs.2022.08.002. Parameter names follow the published checkpoints.
+Two streams of dense blocks with window attention; after every block radar features, filtered by kernels that
+both streams generate for each pixel, flow into the optical stream and back. Parameters are named as published
+by Xu et al. 2022, doi:10.1016/j.isprsjprs.2022.08.002.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -79,19 +80,14 @@ class WindowAttention(nn.Module):
         self.scale = (channels // num_heads) ** -0.5
         self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window - 1) ** 2, num_heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.qkv_SAR = nn.Linear(channels, 3 * channels)
+        self.qkv, self.qkv_SAR = nn.Linear(channels, 3 * channels), nn.Linear(channels, 3 * channels)
         self.attn_fuse_1x1conv = nn.Conv2d(num_heads, num_heads, 1)
-        self.proj = nn.Linear(channels, channels)
-        self.proj_SAR = nn.Linear(channels, channels)
+        self.proj, self.proj_SAR = nn.Linear(channels, channels), nn.Linear(channels, channels)
 
     def forward(self, optical: Tensor, radar: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the attended tokens of both streams, (N, L, D) each.
+        """Return the attended tokens of both streams, (N, L, D) each: the L pixels of each of N windows.
 
-        Args:
-            optical: (N, L, D), the L pixels of each of N windows.
-            radar: (N, L, D).
-            mask: (M, 1, L, L), added to the logits of the last M windows.
+        The mask, (M, 1, L, L), is added to the logits of the last M windows.
         """
         sizes, biases = self.parts(len(optical), mask)
         optical_parts = self.split(self.qkv(optical), sizes)
@@ -102,19 +98,13 @@ class WindowAttention(nn.Module):
             plain.append(_lean(self.attend, *radar_part, bias.to(query.dtype)))
         return self.proj(self.join(fused)), self.proj_SAR(self.join(plain))
 
-    def bias(self) -> Tensor:
-        """Return the bias of each pixel pair, (1, heads, L, L), from their relative position."""
-        index = relative_positions(self.window, self.relative_position_bias_table.device)
-        pairs = self.relative_position_bias_table.index_select(0, index)  # (L*L, heads)
-        length = self.window**2
-        return pairs.T.contiguous().view(1, self.num_heads, length, length)
-
     def parts(self, count: int, mask: Tensor | None) -> tuple[list[int], list[Tensor]]:
         """Return into how many windows each to divide `count`, and what is added to their logits."""
-        bias = self.bias()
-        num_plain = count - (0 if mask is None else len(mask))
-        at_once = WINDOWS_AT_ONCE if bias.device.type == "cpu" else count
-        sizes = _sizes(num_plain, at_once)
+        table = self.relative_position_bias_table
+        at_once = WINDOWS_AT_ONCE if table.device.type == "cpu" else count
+        pairs = table.index_select(0, relative_positions(self.window, table.device))  # (L*L, heads)
+        bias = pairs.T.contiguous().view(1, self.num_heads, self.window**2, self.window**2)
+        sizes = _sizes(count - (0 if mask is None else len(mask)), at_once)
         biases = [bias] * len(sizes)
         if mask is not None:
             edges = mask.split(_sizes(len(mask), at_once))
@@ -133,11 +123,9 @@ class WindowAttention(nn.Module):
     def attend_fused(
         self, query: Tensor, key: Tensor, value: Tensor, radar_query: Tensor, radar_key: Tensor, bias: Tensor
     ) -> Tensor:
-        """Return the optical values attended by the corrected logits, (n, heads, L, d).
-
-        Bias and mask are equal in both streams, so they cancel in the difference of the logits.
-        """
+        """Return the optical values attended by the corrected logits, (n, heads, L, d)."""
         logits = (query * self.scale) @ key.mT  # (n, heads, L, L)
+        # Bias and mask are equal in both streams, so they cancel in the difference.
         gain = (radar_query * self.scale) @ radar_key.mT - logits
         gate = self.fuse(gain).sigmoid_()
         return torch.addcmul(bias, gain, gate).add_(logits).softmax(-1) @ value
@@ -171,17 +159,13 @@ def _lean(function: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
     return function(*arguments)
 
 
-class Mlp(nn.Module):
-    """Two linear layers with exact GELU between them."""
+def _conv(channels_in: int, channels_out: int) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels_out, 3, padding=1)
 
-    def __init__(self, channels: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(channels, hidden)
-        self.fc2 = nn.Linear(hidden, channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (..., channels)."""
-        return self.fc2(F.gelu(self.fc1(x)))
+def _mlp(channels: int, hidden: int) -> nn.Sequential:
+    first, second = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+    return nn.Sequential(OrderedDict[str, nn.Module](fc1=first, gelu=nn.GELU(), fc2=second))
 
 
 class DenseLayer(nn.Module):
@@ -191,22 +175,19 @@ class DenseLayer(nn.Module):
         super().__init__()
         growth = config.growth
         self.window, self.shift = config.window, config.window // 2 if shifted else 0
-        self.conv = nn.Sequential(nn.Conv2d(channels, growth, 3, padding=1), nn.ReLU(inplace=True))
-        self.conv_SAR = nn.Sequential(nn.Conv2d(channels, growth, 3, padding=1), nn.ReLU(inplace=True))
+        self.conv = nn.Sequential(_conv(channels, growth), nn.ReLU(inplace=True))
+        self.conv_SAR = nn.Sequential(_conv(channels, growth), nn.ReLU(inplace=True))
         self.attn = WindowAttention(growth, config.num_heads, config.window)
-        self.norm2 = nn.LayerNorm(growth)
-        self.norm2_SAR = nn.LayerNorm(growth)
-        self.mlp = Mlp(growth, config.mlp_ratio * growth)
-        self.mlp_SAR = Mlp(growth, config.mlp_ratio * growth)
+        self.norm2, self.norm2_SAR = nn.LayerNorm(growth), nn.LayerNorm(growth)
+        hidden = config.mlp_ratio * growth
+        self.mlp, self.mlp_SAR = _mlp(growth, hidden), _mlp(growth, hidden)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, optical: Tensor, radar: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (B, channels + growth, h, w) of both streams.
-
-        Everything after the convolution works on single pixels or windows, hence in the order of windows.
-        """
-        size = optical.shape
-        windows = window_order(size[0], *size[-2:], self.window, self.shift, optical.device)
+        """Return (B, channels + growth, h, w) of both streams."""
+        # What follows the convolution works on single pixels or windows, hence in the order of windows.
+        batch, _, height, width = optical.shape
+        windows = window_order(batch, height, width, self.window, self.shift, optical.device)
         x, y = windows.cut(self.conv(optical)), windows.cut(self.conv_SAR(radar))  # (N, L, growth)
         attended_x, attended_y = self.attn(x, y, windows.mask)
         new_x = self.finish(windows, x, attended_x, self.norm2, self.mlp)
@@ -217,12 +198,9 @@ class DenseLayer(nn.Module):
         self, windows: Windows, x: Tensor, attended: Tensor, norm: nn.Module, mlp: nn.Module
     ) -> Tensor:
         """Return tokens plus both residual branches as an image, (B, growth, h, w)."""
-        x = x + self.drop(windows, attended)
-        return windows.join(x + self.drop(windows, mlp(norm(x))))
-
-    def drop(self, windows: Windows, x: Tensor) -> Tensor:
-        """Return `x`, (N, L, growth), after the drop-path of its sample."""
-        return self.drop_path(x.unflatten(0, (-1, windows.batch))).flatten(0, 1)
+        x = x.unflatten(0, (-1, windows.size[0]))  # (windows, B, L, growth)
+        x = x + self.drop_path(attended.view_as(x))
+        return windows.join((x + self.drop_path(mlp(norm(x)))).flatten(0, 1))
 
 
 class DenseBlock(nn.Module):
@@ -236,8 +214,7 @@ class DenseBlock(nn.Module):
             for i, (width, rate) in enumerate(zip(widths, rates, strict=True))
         )
         channels = config.width + config.num_layers * config.growth
-        self.LFF = nn.Conv2d(channels, config.width, 3, padding=1)
-        self.LFF_SAR = nn.Conv2d(channels, config.width, 3, padding=1)
+        self.LFF, self.LFF_SAR = _conv(channels, config.width), _conv(channels, config.width)
 
     def forward(self, optical: Tensor, radar: Tensor) -> tuple[Tensor, Tensor]:
         """Return (B, width, h, w) of both streams."""
@@ -252,11 +229,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.LeakyReLU(SLOPE, inplace=True),
-            nn.Conv2d(channels, channels, 3, padding=1),
-        )
+        activation = nn.LeakyReLU(SLOPE, inplace=True)
+        self.stem = nn.Sequential(_conv(channels, channels), activation, _conv(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, channels, h, w)."""
@@ -270,7 +244,7 @@ class FilterGenerator(nn.Module):
         super().__init__()
         activation = nn.LeakyReLU(SLOPE, inplace=True)
         self.fac_warp = nn.Sequential(
-            nn.Sequential(nn.Conv2d(2 * channels, channels, 3, padding=1), activation),
+            nn.Sequential(_conv(2 * channels, channels), activation),
             ResidualBlock(channels),
             ResidualBlock(channels),
             nn.Sequential(nn.Conv2d(channels, channels * kernel**2, 1)),
@@ -278,19 +252,13 @@ class FilterGenerator(nn.Module):
 
     def forward(self, optical: Tensor, radar: Tensor) -> Tensor:
         """Return the filtered radar features, (B, channels, h, w)."""
-        *generate, last = self.fac_warp
-        features = torch.cat([optical, radar], 1)
-        for layer in generate:
-            features = layer(features)
+        features = self.fac_warp[:-1](torch.cat([optical, radar], 1))
+        last = self.fac_warp[-1]
         return dynamic_filter(radar, features, *last.parameters(), slope=SLOPE)
 
 
 class GlfCrNet(nn.Module):
-    """The whole network; sides must divide by `stride`.
-
-    Raises:
-        ValueError: if heads do not divide the growth, the window is odd or the kernel even.
-    """
+    """The whole network; sides must divide by `stride`."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -298,18 +266,18 @@ class GlfCrNet(nn.Module):
         width, count = config.width, config.num_blocks
         self.stride = 2 * config.window
         self.SFENet1 = nn.Conv2d(4 * config.optical_bands, width, 5, padding=2)
-        self.SFENet2 = nn.Conv2d(width, width, 3, padding=1)
+        self.SFENet2 = _conv(width, width)
         self.SFENet1_SAR = nn.Conv2d(4 * config.radar_bands, width, 5, padding=2)
-        self.SFENet2_SAR = nn.Conv2d(width, width, 3, padding=1)
+        self.SFENet2_SAR = _conv(width, width)
         self.RDBs = nn.ModuleList(DenseBlock(config, rates) for rates in _drop_paths(config))
         self.DF = nn.ModuleList(FilterGenerator(width, config.kernel) for _ in range(count))
         self.sar_fuse_1x1conv = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(count))
         self.opt_distribute_1x1conv = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(count))
-        self.GFF = nn.Sequential(nn.Conv2d(count * width, width, 1), nn.Conv2d(width, width, 3, padding=1))
+        self.GFF = nn.Sequential(nn.Conv2d(count * width, width, 1), _conv(width, width))
         self.UPNet = nn.Sequential(
-            nn.Conv2d(width, 4 * config.head_width, 3, padding=1),
+            _conv(width, 4 * config.head_width),
             nn.PixelShuffle(2),
-            nn.Conv2d(config.head_width, config.optical_bands, 3, padding=1),
+            _conv(config.head_width, config.optical_bands),
         )
 
     def forward(self, degraded: Tensor, sar: Tensor) -> Tensor:
@@ -341,9 +309,9 @@ class GlfCrNet(nn.Module):
 
 def _drop_paths(config: Config) -> list[list[float]]:
     """Return the rate of each layer of each block, rising in equal steps from 0."""
-    step = config.drop_path / max(1, config.num_blocks * config.num_layers - 1)
-    numbers = range(config.num_layers)
-    return [[step * (block * config.num_layers + i) for i in numbers] for block in range(config.num_blocks)]
+    count = config.num_layers
+    step = config.drop_path / max(1, config.num_blocks * count - 1)
+    return [[step * (block * count + i) for i in range(count)] for block in range(config.num_blocks)]
 
 
 def _check(config: Config) -> None:

@@ -1,12 +1,11 @@
 """SR3's U-Net: it estimates the noise in a noised image, conditioned on the enlarged low-resolution image.
 
-Saharia et al. 2021, arXiv:2104.07636; `use_cross_attention` adds, wherever the features attend to
-themselves, attention to the encoded condition. Parameter names follow the published checkpoints.
+Saharia et al. 2021, arXiv:2104.07636. Parameter names follow the published checkpoints.
 """
 
 import math
+from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,49 +65,31 @@ class NoiseLevelEncoding(nn.Module):
         return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
-class NoiseShift(nn.Module):
-    """Shift the features, channel by channel, by a linear function of the encoded noise level."""
-
-    def __init__(self, width: int, channels: int) -> None:
-        super().__init__()
-        self.noise_func = nn.Sequential(nn.Linear(width, channels))
-
-    def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        """Return (B, channels, h, w)."""
-        return x + self.noise_func(level)[:, :, None, None]
-
-
-class NormConv(nn.Module):
-    """Group norm, SiLU, dropout and a 3 x 3 convolution."""
-
-    def __init__(self, channels_in: int, channels_out: int, *, groups: int, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.block = nn.Sequential(
-            nn.GroupNorm(groups, channels_in),
-            nn.SiLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.Conv2d(channels_in, channels_out, 3, padding=1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (B, channels_out, h, w)."""
-        return self.block(x)
+def _norm_conv(channels_in: int, channels_out: int, *, groups: int, dropout: float = 0.0) -> nn.Module:
+    block = nn.Sequential(
+        nn.GroupNorm(groups, channels_in),
+        nn.SiLU(inplace=True),
+        nn.Dropout(dropout),
+        nn.Conv2d(channels_in, channels_out, 3, padding=1),
+    )
+    return nn.Sequential(OrderedDict(block=block))
 
 
 class ResBlock(nn.Module):
-    """Two `NormConv`, the noise level between them, added to the input."""
+    """Twice norm, SiLU, dropout and convolution, between them a shift by noise level; added to the input."""
 
     def __init__(self, channels_in: int, channels_out: int, config: Config) -> None:
         super().__init__()
-        self.noise_func = NoiseShift(config.width, channels_out)
-        self.block1 = NormConv(channels_in, channels_out, groups=config.groups)
-        self.block2 = NormConv(channels_out, channels_out, groups=config.groups, dropout=config.dropout)
+        shift = nn.Sequential(nn.Linear(config.width, channels_out))
+        self.noise_func = nn.Sequential(OrderedDict(noise_func=shift))
+        self.block1 = _norm_conv(channels_in, channels_out, groups=config.groups)
+        self.block2 = _norm_conv(channels_out, channels_out, groups=config.groups, dropout=config.dropout)
         same = channels_in == channels_out
         self.res_conv = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         """Return (B, channels_out, h, w)."""
-        features = self.noise_func(self.block1(x), level)
+        features = self.block1(x) + self.noise_func(level)[:, :, None, None]
         return self.block2(features) + self.res_conv(x)
 
 
@@ -124,16 +105,12 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, channels, h, w)."""
-        # Per head: query, key, value.
         query, key, value = _heads(self.qkv(self.norm(x)), self.num_heads).chunk(3, dim=3)
         return x + self.out(_attend(query, key, value, like=x))
 
 
 class CrossAttention(nn.Module):
-    """Every pixel of the features attends to every pixel of a context; the result is added to the features.
-
-    A context of higher resolution is brought to that of the features by averaging areas.
-    """
+    """Every pixel attends to every pixel of a context, averaged to its resolution; added to the input."""
 
     def __init__(self, channels: int, context_channels: int, *, groups: int, num_heads: int) -> None:
         super().__init__()
@@ -187,36 +164,17 @@ class Block(nn.Module):
         return x if self.cross_attn is None else self.cross_attn(x, context)
 
 
-class Down(nn.Module):
-    """Half the sides."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (B, channels, h / 2, w / 2)."""
-        return self.conv(x)
+def _down(channels: int) -> nn.Module:
+    return nn.Sequential(OrderedDict(conv=nn.Conv2d(channels, channels, 3, stride=2, padding=1)))
 
 
-class Up(nn.Module):
-    """Twice the sides."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (B, channels, 2 h, 2 w)."""
-        return self.conv(interpolate(x, scale_factor=2.0, mode="nearest"))
+def _up(channels: int) -> nn.Module:
+    enlarge, conv = nn.Upsample(scale_factor=2.0), nn.Conv2d(channels, channels, 3, padding=1)
+    return nn.Sequential(OrderedDict[str, nn.Module](enlarge=enlarge, conv=conv))
 
 
 class Sr3Unet(nn.Module):
-    """The whole network; sides must divide by `stride`.
-
-    Raises:
-        ValueError: if the numbers of levels, groups or heads do not fit the widths.
-    """
+    """The whole network; sides must divide by `stride`."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -233,7 +191,7 @@ class Sr3Unet(nn.Module):
         inner = skips[-1]
         self.mid = nn.ModuleList(Block(inner, inner, config, attends=attends) for attends in (True, False))
         self.ups = _way_up(config, skips)
-        self.final_conv = NormConv(width * config.multipliers[0], config.bands, groups=config.groups)
+        self.final_conv = _norm_conv(width * config.multipliers[0], config.bands, groups=config.groups)
 
     def forward(self, x_t: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
         """Return (B, C, H, W), usually the noise in `x_t`.
@@ -242,9 +200,6 @@ class Sr3Unet(nn.Module):
             x_t: (B, C, H, W), the noised image; without noise it lies in [-1, 1].
             c_noise: (B,), the noise level: the square root of the image's share of the variance.
             condition: its `degraded`, (B, C, H, W) in [-1, 1], is the enlarged image of low resolution.
-
-        Raises:
-            ValueError: if the condition has no `degraded`.
         """
         if condition.degraded is None:
             raise ValueError("the condition has no degraded image, sr3_unet needs one")
@@ -268,8 +223,7 @@ class Sr3Unet(nn.Module):
         if not isinstance(layer, Block):
             return layer(x)
         if self.checkpointing and torch.is_grad_enabled():
-            again: Any = checkpoint(layer, x, level, context, use_reentrant=False)
-            return again
+            return checkpoint(layer, x, level, context, use_reentrant=False)
         return layer(x, level, context)
 
 
@@ -279,7 +233,7 @@ def _way_down(config: Config) -> tuple[list[int], nn.ModuleList]:
     layers = nn.ModuleList([nn.Conv2d(2 * config.bands, config.width, 3, padding=1)])
     for depth, multiplier in enumerate(config.multipliers):
         if depth:
-            layers.append(Down(channels[-1]))
+            layers.append(_down(channels[-1]))
             channels.append(channels[-1])
         for _ in range(config.num_blocks):
             here = multiplier * config.width
@@ -298,7 +252,7 @@ def _way_up(config: Config, skips: list[int]) -> nn.ModuleList:
             layers.append(Block(channels + skips.pop(), here, config, attends=_attends(config, depth)))
             channels = here
         if depth:
-            layers.append(Up(channels))
+            layers.append(_up(channels))
     return layers
 
 

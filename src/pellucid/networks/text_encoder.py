@@ -1,8 +1,7 @@
-"""Texts as tokens that a generative network attends to: the text encoder of CLIP, and one of images.
+"""CLIP's text encoder: texts as tokens that a generative network attends to.
 
-Radford et al. 2021, arXiv:2103.00020, of the size that Stable Diffusion uses it in, by transformers' layers.
-Training is contrastive: it brings the features of a text near those of the images that it describes. A small
-convolutional network computes the features of images, and is not needed afterwards.
+Radford et al. 2021, arXiv:2103.00020, by transformers' layers. Training brings the features of a text near
+those of its images, by a small convolutional network that is not needed afterwards.
 """
 
 import math
@@ -51,14 +50,7 @@ class Config:
 
 
 class TextEncoder(nn.Module):
-    """The whole network; without bands, the text encoder alone.
-
-    Attributes:
-        image: the image encoder, None without bands.
-
-    Raises:
-        ValueError: if the sizes do not fit each other.
-    """
+    """The whole network; without bands, the text encoder alone, and `image` is None."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -90,21 +82,14 @@ class TextEncoder(nn.Module):
         return self.text(input_ids=ids).last_hidden_state
 
     def text_features(self, ids: Tensor) -> Tensor:
-        """Return the features of texts, (B, features), not normalised.
-
-        They are read at the first end of the text, or, if that was cut off, at the last token.
-        """
+        """Return the features of texts at their first end, or last token, (B, features), not normalised."""
         is_end = ids == self.config.end_id
         at = torch.where(is_end.any(1), is_end.int().argmax(1), ids.shape[1] - 1)
         tokens = self(ids)
         return self.project(tokens[torch.arange(len(ids), device=ids.device), at])
 
     def image_features(self, image: Tensor) -> Tensor:
-        """Return the features of images, (B, C, H, W) in [0, 1], as (B, features), not normalised.
-
-        Raises:
-            ValueError: if the network was built without bands.
-        """
+        """Return the features of images, (B, C, H, W) in [0, 1], as (B, features), not normalised."""
         if self.image is None:
             raise ValueError("this text encoder has no image encoder, its bands are 0")
         return self.image(2 * image - 1)
@@ -118,12 +103,9 @@ class TextEncoder(nn.Module):
 def _image_encoder(bands: int, width: int, features: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for before, after in pairwise([bands, *(width * multiplier for multiplier in IMAGE_MULTIPLIERS)]):
-        layers += [
-            nn.Conv2d(before, after, 3, stride=2, padding=1),
-            nn.GroupNorm(IMAGE_GROUPS, after),
-            nn.SiLU(),
-        ]
-        layers += [nn.Conv2d(after, after, 3, padding=1), nn.GroupNorm(IMAGE_GROUPS, after), nn.SiLU()]
+        for channels, stride in ((before, 2), (after, 1)):
+            conv = nn.Conv2d(channels, after, 3, stride=stride, padding=1)
+            layers += [conv, nn.GroupNorm(IMAGE_GROUPS, after), nn.SiLU()]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(after, features))
 
 

@@ -1,7 +1,6 @@
-"""A U-Net that estimates the noise in the latents of an image, conditioned on radar latents and a text.
+"""Stable Diffusion's U-Net: it estimates the noise in latents, conditioned on radar latents and a text.
 
-The network of Stable Diffusion (Rombach et al. 2022, arXiv:2112.10752), by diffusers' layers; the radar's
-latents are further channels of its input, and a text's tokens are what its blocks attend to.
+Rombach et al. 2022, arXiv:2112.10752, by diffusers' layers; radar latents are further channels of its input.
 """
 
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.data.batch import Condition
+from pellucid.networks.flux import latents_or_zeros
 
 # The weight of the first layer, (width, channels, 3, 3).
 INPUT = "unet.conv_in.weight"
@@ -25,8 +25,7 @@ class Config:
         latent_channels: Z, of the noised latents.
         sar_channels: of the radar's latents; 0 for none.
         model_channels: at full resolution.
-        channel_mult: channels per level, in multiples of `model_channels`; each level after the first halves
-            the sides.
+        channel_mult: of channels per level, in `model_channels`; each level but the first halves the sides.
         attention_resolutions: levels that attend to themselves and to the text, by the factor by which their
             sides are reduced: 1, 2, 4, ...; the innermost block always attends.
         num_res_blocks: residual blocks per level on the way down; the way up has one more.
@@ -69,11 +68,7 @@ class Config:
 
 
 class TextUNet(nn.Module):
-    """The whole network; sides of the latents must divide by `stride`.
-
-    Raises:
-        ValueError: if the sizes do not fit each other.
-    """
+    """The whole network; sides of the latents must divide by `stride`."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -108,49 +103,27 @@ class TextUNet(nn.Module):
             c_noise: (B,), the step of the noise's schedule: 0 is the first, T - 1 is noise.
             condition: `sar`, (B, sar_channels, h, w), are latents; `tokens` are (B, L, D). What is missing
                 is 0, as in `Condition.null`.
-
-        Raises:
-            ValueError: if the radar's latents or the tokens do not fit `x_t`, or the config.
         """
-        joined = torch.cat([self._sar(x_t, condition), x_t], dim=1)  # (B, sar_channels + Z, h, w)
-        tokens = self._tokens(x_t, condition)
+        radar = condition.sar if self.config.sar_channels else None
+        sar = latents_or_zeros("sar", radar, self.config.sar_channels, like=x_t)
+        joined = torch.cat([sar, x_t], dim=1)  # (B, sar_channels + Z, h, w)
+        tokens, width = condition.tokens, self.config.context_dim
+        if tokens is None:
+            tokens = x_t.new_zeros(len(x_t), 1, width)  # one zero token is like many
+        elif tokens.shape[::2] != (len(x_t), width):
+            raise ValueError(
+                f"tokens have shape {tuple(tokens.shape)}, this network needs ({len(x_t)}, any, {width}); "
+                "give it the text encoder that it was trained with"
+            )
         (out,) = self.unet(joined, c_noise, encoder_hidden_states=tokens, return_dict=False)
         return out
 
-    def _sar(self, x_t: Tensor, condition: Condition) -> Tensor:
-        shape = (len(x_t), self.config.sar_channels, *x_t.shape[-2:])
-        if condition.sar is None or not self.config.sar_channels:
-            return x_t.new_zeros(shape)
-        if condition.sar.shape != shape:
-            raise ValueError(
-                f"sar latents have shape {tuple(condition.sar.shape)}, this network needs {shape}; "
-                "give it the autoencoders that it was trained with"
-            )
-        return condition.sar
-
-    def _tokens(self, x_t: Tensor, condition: Condition) -> Tensor:
-        if condition.tokens is None:
-            return x_t.new_zeros(len(x_t), 1, self.config.context_dim)  # one zero token is like many
-        if condition.tokens.shape[::2] != (len(x_t), self.config.context_dim):
-            raise ValueError(
-                f"tokens have shape {tuple(condition.tokens.shape)}, this network needs ({len(x_t)}, any, "
-                f"{self.config.context_dim}); give it the text encoder that it was trained with"
-            )
-        return condition.tokens
-
 
 def widen_input(state: Mapping[str, Tensor], channels: int) -> dict[str, Tensor]:
-    """Return weights for a network of more input channels; those added start with zero weights.
+    """Return the weights of a `TextUNet` for so many input channels, `sar_channels + latent_channels`.
 
-    So the output is unchanged. The new channels come first, where the radar's latents are; other weights are
-    shared.
-
-    Args:
-        state: of a `TextUNet`.
-        channels: of the input of the wider network, `sar_channels + latent_channels`.
-
-    Raises:
-        ValueError: if it has more inputs already.
+    Those added come first, where the radar's latents are, and start with zero weights, so the output is
+    unchanged; other weights are shared. There cannot be fewer than before.
     """
     narrow = state[INPUT]
     missing = channels - narrow.shape[1]
@@ -171,23 +144,20 @@ def _check(config: Config) -> None:
         raise ValueError(
             f"num_heads is {config.num_heads}, must be one number or one for each of {levels} levels"
         )
-    unknown = [
-        factor for factor in config.attention_resolutions if factor not in [2**at for at in range(levels)]
-    ]
-    if unknown:
-        raise ValueError(
-            f"attention_resolutions has {unknown[0]}, must be factors of the {levels} levels: "
-            f"{', '.join(str(2**level) for level in range(levels))}"
-        )
+    factors = [2**level for level in range(levels)]
+    for factor in config.attention_resolutions:
+        if factor not in factors:
+            raise ValueError(
+                f"attention_resolutions has {factor}, must be factors of the {levels} levels: "
+                f"{', '.join(map(str, factors))}"
+            )
     for channels, heads, attends in zip(config.channels, config.heads, config.attends, strict=True):
         if channels % config.groups:
             raise ValueError(f"groups is {config.groups}, must divide the {channels} channels of a level")
         if attends and channels % heads:
             raise ValueError(f"num_heads is {heads}, must divide the {channels} channels of its level")
-    if config.channels[-1] % config.heads[-1]:
-        raise ValueError(
-            f"num_heads is {config.heads[-1]}, must divide the {config.channels[-1]} in the middle"
-        )
+    if channels % heads:
+        raise ValueError(f"num_heads is {heads}, must divide the {channels} in the middle")
 
 
 def build(config: Config) -> TextUNet:

@@ -38,9 +38,7 @@ class Layout:
     def convert(self, weights: Weights, hints: Hints) -> tuple[Any, nn.Module, dict[str, Tensor]]:
         """Return the config, the network on the meta device, and its weights, which may yet not fit it.
 
-        Raises:
-            KeyError: naming the tensor that is missing.
-            ValueError: if the sizes do not fit together.
+        A KeyError names a missing tensor; a ValueError says why the sizes do not fit together.
         """
         config = self.network.Config(**self.sizes(weights, hints))
         with torch.device("meta"):

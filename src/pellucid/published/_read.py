@@ -2,7 +2,8 @@
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -22,36 +23,28 @@ from pellucid.schema import parse
 
 @dataclass(frozen=True)
 class Published:
-    """A published checkpoint in a run's terms.
+    """A published checkpoint in a run's terms: the config's entries, and float32 weights.
 
-    Attributes:
-        network: the config's `network` entry, with its name.
-        method: the config's `method` entry; its bands have their usual names, if their number has such.
-        weights: float32, the state dict that this network loads.
-        parts: autoencoders and text encoder that came with it.
+    The bands of `method` have their usual names, if their number has such; `parts` are the autoencoders and
+    the text encoder that came with it.
     """
 
     network: Entry
     method: Entry
     weights: dict[str, Tensor]
-    parts: Parts = field(default_factory=Parts)
+    parts: Parts
 
 
 def read_checkpoint(path: Path, format: str, hints: Hints | None = None) -> Published:  # noqa: A002
-    """Return network, method and weights of a published checkpoint.
+    """Return network, method and weights of a .pth, .pt or .safetensors, without running any code in it.
 
-    Args:
-        path: .pth or .pt, read without running any code in it, or .safetensors.
-        format: one of `known_formats`.
-        hints: what the shapes do not show.
-
-    Raises:
-        InputError: if the format is unknown or has no use for a hint, the file cannot be read or holds
-            another network.
+    Hints for which the format, one of `known_formats`, has no use are refused.
     """
     hints = hints or Hints()
     kind = find_format(format)
-    _check_hints(format, kind, hints)
+    idle = [key for key, value in asdict(hints).items() if value is not None and key not in kind.hints]
+    if idle:
+        raise InputError(f"{format} checkpoints need no {' and no '.join(idle)}, leave it out")
     tensors = {
         name: tensor.float()
         for name, tensor in read_state_dict(path).items()
@@ -70,34 +63,20 @@ def read_checkpoint(path: Path, format: str, hints: Hints | None = None) -> Publ
 
 
 def find_format(name: str) -> Format:
-    """Return the format that the file of that name defines.
-
-    Raises:
-        InputError: if there is none; it lists the known ones.
-    """
+    """Return the format that the file of that name defines."""
     check_format(name)
     return importlib.import_module(f"pellucid.published.{name.replace('-', '_')}").FORMAT
 
 
-def _check_hints(name: str, kind: Format, hints: Hints) -> None:
-    idle = [key for key, value in asdict(hints).items() if value is not None and key not in kind.hints]
-    if idle:
-        raise InputError(f"{name} checkpoints need no {' and no '.join(idle)}, leave it out")
-
-
 def _network(tensors: dict[str, Tensor], layout: Layout, hints: Hints) -> tuple[Entry, dict[str, Tensor]]:
-    """Take a network's tensors out of the others; return the config's `network` entry and the state dict.
-
-    Raises:
-        ValueError: if they are not those of that network.
-    """
+    """Take a network's tensors out of the others; return the config's `network` entry and the state dict."""
     names = [name for name in tensors if name.startswith(layout.prefix)]
     weights = {name.removeprefix(layout.prefix): tensors.pop(name) for name in names}
     try:
         config, network, state = layout.convert(weights, hints)
     except KeyError as error:
         raise ValueError(f"it lacks {layout.prefix}{error.args[0]}") from error
-    except (ValueError, IndexError, ZeroDivisionError, RuntimeError) as error:
+    except (IndexError, ZeroDivisionError, RuntimeError) as error:
         raise ValueError(str(error)) from error
     name = layout.network.__name__.rpartition(".")[2]
     return {"name": name, **asdict(config)}, match(state, network, f"its {name} weights")
@@ -113,13 +92,9 @@ def _join(parts: Mapping[str, tuple[Entry, dict[str, Tensor]]], hints: Hints) ->
     }
     if TEXT not in parts:
         return Parts(coders, state)
-    text, length = parts[TEXT][0], parts[TEXT][0]["length"]
-    tokenizer = (
-        read_tokenizer(Path(hints.tokenizer), length=length)
-        if hints.tokenizer
-        else default_tokenizer(length=length)
-    )
-    return Parts(coders, state, text, tokenizer)
+    text = parts[TEXT][0]
+    read = partial(read_tokenizer, Path(hints.tokenizer)) if hints.tokenizer else default_tokenizer
+    return Parts(coders, state, text, read(length=text["length"]))
 
 
 def import_run(
@@ -131,19 +106,11 @@ def import_run(
     radar: tuple[str, ...] = (),
     hints: Hints | None = None,
 ) -> None:
-    """Write a published checkpoint as a run folder.
+    """Write a published checkpoint of one of `known_formats` as a run folder.
 
-    Args:
-        format: one of `known_formats`.
-        checkpoint: .pth, .pt or .safetensors.
-        run: the folder to write.
-        optical: names of the optical bands; empty: all thirteen, or B04, B03, B02 where there are three;
-            gray for slices; none where an autoencoder has two bands or `radar` is given for it.
-        radar: names of the radar bands; empty: VV, VH, or VV where there is one.
-        hints: what the shapes do not show.
-
-    Raises:
-        InputError: if the checkpoint is not of that format, or names or hints do not fit it.
+    `optical` names its optical bands; empty: all thirteen, or B04, B03, B02 where there are three; gray for
+    slices; none where an autoencoder has two bands or `radar` is given for it. `radar` names its radar bands;
+    empty: VV, VH, or VV where there is one.
     """
     found = read_checkpoint(checkpoint, format, hints)
     named = {key: names for key, names in (("optical", optical), ("radar", radar)) if names}

@@ -8,29 +8,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rule:
-    """Where one published tensor goes.
-
-    Attributes:
-        published: its key.
-        ours: keys of the tensors into which its rows are cut.
-        shares: of the rows that each of these takes.
-        is_swapped: the two halves of its rows change places.
-        is_convolution: (D, D, 1, 1) where ours is (D, D).
-    """
+    """Where one published tensor goes."""
 
     published: str
-    ours: tuple[str, ...]
-    shares: tuple[int, ...] = (1,)
-    is_swapped: bool = False
-    is_convolution: bool = False
+    ours: tuple[str, ...]  # keys of the tensors into which its rows are cut
+    shares: tuple[int, ...] = (1,)  # of the rows that each of these takes
+    is_swapped: bool = False  # the two halves of its rows change places
+    is_convolution: bool = False  # (D, D, 1, 1) where ours is (D, D)
 
 
 def from_published(weights: Mapping[str, Tensor], rules: Iterable[Rule]) -> dict[str, Tensor]:
     """Return published weights under our keys, sharing memory; those without a rule keep their key.
 
-    Raises:
-        KeyError: if a tensor is missing.
-        ValueError: if the rows of one cannot be cut.
+    A KeyError names a missing tensor; a ValueError one whose rows cannot be cut.
     """
     rest = dict(weights)
     ours: dict[str, Tensor] = {}
@@ -62,12 +52,8 @@ def count(weights: Mapping[str, Tensor], name: str) -> int:
 def find_levels(weights: Mapping[str, Tensor], step: str, block: str) -> list[list[int]]:
     """Return the numbers of a U-Net's blocks on the way down, level by level.
 
-    Every level has as many blocks as the first; blocks after the last level are left out.
-
-    Args:
-        weights: published.
-        step: key, with braces for the number, of the layer that leads to the next level.
-        block: key of a block.
+    Every level has as many blocks as the first; blocks after the last level are left out. `block` is the key
+    of a block and `step` that of the layer that leads to the next level, with braces for the number.
     """
     levels: list[list[int]] = [[]]
     for number in range(1, len(weights)):

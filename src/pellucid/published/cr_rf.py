@@ -1,7 +1,7 @@
 """Checkpoints of CR_RF's rectified flow: a Flux with weights as black-forest-labs/flux names them.
 
-The published transformer keeps query, key and value (and, in its single blocks, the first half of the MLP)
-in one matrix, where diffusers has one each; the two modulations of its last layer come in the other order.
+They keep query, key and value (in single blocks also half of the MLP) in one matrix, where diffusers has one
+each; the two modulations of the last layer come in the other order.
 """
 
 from collections.abc import Iterator
@@ -70,7 +70,7 @@ def _double_block(published: str, ours: str) -> Iterator[Rule]:
 
 
 def _single_block(published: str, ours: str) -> Iterator[Rule]:
-    split = [f"{ours}.attn.to_q", f"{ours}.attn.to_k", f"{ours}.attn.to_v", f"{ours}.proj_mlp"]
+    split = [*(f"{ours}.attn.to_{name}" for name in "qkv"), f"{ours}.proj_mlp"]
     yield from layer(f"{published}.modulation.lin", f"{ours}.norm.linear")
     yield from layer(f"{published}.linear1", *split, shares=(1, 1, 1, 4))  # the MLP is four times as wide
     yield from layer(f"{published}.linear2", f"{ours}.proj_out")
@@ -90,12 +90,10 @@ def _method(_network: Entry, _rest: Weights, hints: Hints) -> Entry:
         )
     optical = read_autoencoder(hints.autoencoder).optical.bands
     radar = read_autoencoder(hints.sar_autoencoder).radar.bands
-    for run, bands, needed in (
-        (hints.autoencoder, optical, "optical images"),
-        (hints.sar_autoencoder, radar, "radar"),
-    ):
-        if not bands:
-            raise ValueError(f"{run} is no autoencoder of {needed}, name one that is")
+    if not optical:
+        raise ValueError(f"{hints.autoencoder} is no autoencoder of optical images, name one that is")
+    if not radar:
+        raise ValueError(f"{hints.sar_autoencoder} is no autoencoder of radar, name one that is")
     return {
         "name": "generative",
         "optical": optical,

@@ -18,8 +18,8 @@ CONSTANTS = {"scale": 0.3611, "shift": 0.1159, "error_logvar": 0.0}
 def sizes(weights: Weights, _hints: Hints) -> Entry:
     """Return the arguments of `autoencoder.Config`; KeyError names a missing tensor."""
     width, bands = weights["encoder.conv_in.weight"].shape[:2]
-    levels = range(count(weights, "encoder.down.{}.block.0.conv1.weight"))
-    channels = [len(weights[f"encoder.down.{level}.block.0.conv1.weight"]) for level in levels]
+    first = "encoder.down.{}.block.0.conv1.weight"
+    channels = [len(weights[first.format(level)]) for level in range(count(weights, first))]
     return {
         "bands": bands,
         "width": width,
@@ -59,10 +59,9 @@ def _middle(published: str, ours: str) -> Iterator[Rule]:
     attention = f"{ours}.attentions.0"
     yield from layer(f"{published}.attn_1.norm", f"{attention}.group_norm")
     for theirs, name in (("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("proj_out", "to_out.0")):
-        yield Rule(
-            f"{published}.attn_1.{theirs}.weight", (f"{attention}.{name}.weight",), is_convolution=True
-        )
-        yield Rule(f"{published}.attn_1.{theirs}.bias", (f"{attention}.{name}.bias",))
+        source, target = f"{published}.attn_1.{theirs}", f"{attention}.{name}"
+        yield Rule(f"{source}.weight", (f"{target}.weight",), is_convolution=True)
+        yield Rule(f"{source}.bias", (f"{target}.bias",))
 
 
 def _res_block(published: str, ours: str, is_wider: bool) -> Iterator[Rule]:

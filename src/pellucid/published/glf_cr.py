@@ -10,7 +10,7 @@ from pellucid.published._rename import count
 
 def _sizes(weights: Weights, _hints: Hints) -> Entry:
     width, optical_channels = weights["SFENet1.weight"].shape[:2]
-    growth = weights["RDBs.0.convs.0.conv.0.weight"].shape[0]
+    growth = len(weights["RDBs.0.convs.0.conv.0.weight"])
     table, num_heads = weights["RDBs.0.convs.0.attn.relative_position_bias_table"].shape
     return {
         "optical_bands": optical_channels // 4,  # 2 x 2 pixels are channels

@@ -5,6 +5,7 @@ keeps query, key and value of self-attention in one matrix, where diffusers and 
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from pellucid.build.run import AUTOENCODERS, TEXT
 from pellucid.data.ranges import PICTURE, SENTINEL1
@@ -50,11 +51,8 @@ def text_encoder_sizes(weights: Weights, hints: Hints) -> Entry:
 def text_encoder_rules(*, num_layers: int, **_: object) -> list[Rule]:
     """Return where each tensor of a text encoder of these sizes goes."""
     rules = [
-        Rule(f"embedding.{published}", (f"text.embeddings.{ours}.weight",))
-        for published, ours in (
-            ("token_embedding.weight", "token_embedding"),
-            ("position_embedding", "position_embedding"),
-        )
+        Rule("embedding.token_embedding.weight", ("text.embeddings.token_embedding.weight",)),
+        Rule("embedding.position_embedding", ("text.embeddings.position_embedding.weight",)),
     ]
     for index in range(num_layers):
         published, ours = f"layers.{index}", f"text.encoder.layers.{index}"
@@ -73,33 +71,23 @@ def unet_sizes(weights: Weights, _hints: Hints) -> Entry:
     latents = len(weights["final.conv.weight"])
     levels = find_levels(weights, "unet.encoders.{}.0.weight", "unet.encoders.{}.0.conv_feature.weight")
     outputs = [len(weights[f"unet.encoders.{level[0]}.0.conv_feature.weight"]) for level in levels]
+    attention = "unet.encoders.{}.1.groupnorm.weight"
+    depths = [depth for depth, level in enumerate(levels) if attention.format(level[0]) in weights]
     return {
         "latent_channels": latents,
         "sar_channels": inputs - latents,
         "model_channels": width,
         "channel_mult": tuple(channels // width for channels in outputs),
-        "attention_resolutions": tuple(
-            2**depth
-            for depth, level in reversed(list(enumerate(levels)))
-            if f"unet.encoders.{level[0]}.1.groupnorm.weight" in weights
-        ),
+        "attention_resolutions": tuple(2**depth for depth in reversed(depths)),
         "num_res_blocks": len(levels[0]),
         "context_dim": weights["unet.bottleneck.1.attention_2.k_proj.weight"].shape[1],
     }
 
 
-def unet_rules(
-    *,
-    model_channels: int,
-    channel_mult: tuple[int, ...],
-    attention_resolutions: tuple[int, ...],
-    num_res_blocks: int,
-    **_: object,
-) -> list[Rule]:
+def unet_rules(**sizes: Any) -> list[Rule]:
     """Return where each tensor of a U-Net of these sizes goes."""
-    channels = [model_channels * multiplier for multiplier in channel_mult]
-    attends = [2**level in attention_resolutions for level in range(len(channels))]
-    rules = [
+    config = text_unet.Config(**sizes)
+    return [
         *layer("unet.encoders.0.0", "unet.conv_in"),
         *layer("time_embedding.linear_1", "unet.time_embedding.linear_1"),
         *layer("time_embedding.linear_2", "unet.time_embedding.linear_2"),
@@ -108,33 +96,34 @@ def unet_rules(
         *_unet_res_block("unet.bottleneck.2", "unet.mid_block.resnets.1", is_wider=False),
         *layer("final.groupnorm", "unet.conv_norm_out"),
         *layer("final.conv", "unet.conv_out"),
+        *_unet_down(config),
+        *_unet_up(config),
     ]
-    rules += _unet_down(model_channels, channels, attends, num_res_blocks)
-    return [*rules, *_unet_up(model_channels, channels, attends, num_res_blocks)]
 
 
-def _unet_down(width: int, channels: list[int], attends: list[bool], num_blocks: int) -> Iterator[Rule]:
-    number, before = 1, width
-    for level, after in enumerate(channels):
+def _unet_down(config: text_unet.Config) -> Iterator[Rule]:
+    number, before = 1, config.model_channels
+    for level, after in enumerate(config.channels):
         ours = f"unet.down_blocks.{level}"
-        for block in range(num_blocks):
+        for block in range(config.num_res_blocks):
             published = f"unet.encoders.{number}"
             yield from _unet_res_block(f"{published}.0", f"{ours}.resnets.{block}", is_wider=before != after)
-            if attends[level]:
+            if config.attends[level]:
                 yield from _unet_attention(f"{published}.1", f"{ours}.attentions.{block}")
             number, before = number + 1, after
-        if level < len(channels) - 1:
+        if level < len(config.channels) - 1:
             yield from layer(f"unet.encoders.{number}.0", f"{ours}.downsamplers.0.conv")
             number += 1
 
 
-def _unet_up(width: int, channels: list[int], attends: list[bool], num_blocks: int) -> Iterator[Rule]:
+def _unet_up(config: text_unet.Config) -> Iterator[Rule]:
+    channels, num_blocks = config.channels, config.num_res_blocks + 1
     # What the way down left at each of its layers, the last first.
-    kept = [width, *(after for after in channels for _ in range(num_blocks + 1))][:-1]
+    kept = [config.model_channels, *(after for after in channels for _ in range(num_blocks))][:-1]
     number, before = 0, channels[-1]
     for index, after in enumerate(reversed(channels)):
-        ours, is_attending = f"unet.up_blocks.{index}", attends[len(channels) - 1 - index]
-        for block in range(num_blocks + 1):
+        ours, is_attending = f"unet.up_blocks.{index}", config.attends[-1 - index]
+        for block in range(num_blocks):
             published, is_wider = f"unet.decoders.{number}", before + kept.pop() != after
             yield from _unet_res_block(f"{published}.0", f"{ours}.resnets.{block}", is_wider=is_wider)
             if is_attending:
@@ -146,17 +135,12 @@ def _unet_up(width: int, channels: list[int], attends: list[bool], num_blocks: i
 
 
 def _unet_res_block(published: str, ours: str, *, is_wider: bool) -> Iterator[Rule]:
-    names = {
-        "groupnorm_feature": "norm1",
-        "conv_feature": "conv1",
-        "linear_time": "time_emb_proj",
-        "groupnorm_merged": "norm2",
-        "conv_merged": "conv2",
-    }
+    yield from layer(f"{published}.linear_time", f"{ours}.time_emb_proj")
+    for number, part in enumerate(("feature", "merged"), start=1):
+        yield from layer(f"{published}.groupnorm_{part}", f"{ours}.norm{number}")
+        yield from layer(f"{published}.conv_{part}", f"{ours}.conv{number}")
     if is_wider:
-        names["residual_layer"] = "conv_shortcut"
-    for theirs, name in names.items():
-        yield from layer(f"{published}.{theirs}", f"{ours}.{name}")
+        yield from layer(f"{published}.residual_layer", f"{ours}.conv_shortcut")
 
 
 def _unet_attention(published: str, ours: str) -> Iterator[Rule]:
@@ -194,9 +178,7 @@ def autoencoder_sizes(weights: Weights, _hints: Hints) -> Entry:
     }
 
 
-def autoencoder_rules(
-    *, width: int, multipliers: tuple[int, ...], num_blocks: int, **_: object
-) -> list[Rule]:
+def autoencoder_rules(*, width: int, multipliers: tuple[int, ...], num_blocks: int, **_: Any) -> list[Rule]:
     """Return where each tensor of an autoencoder of these sizes goes."""
     channels = [width * multiplier for multiplier in multipliers]
     return [*_encoder(width, channels, num_blocks), *_decoder(channels, num_blocks)]
@@ -237,7 +219,6 @@ def _decoder(channels: list[int], num_blocks: int) -> Iterator[Rule]:
 
 
 def _middle(part: str, number: int) -> Iterator[Rule]:
-    """Yield the rules of block, attention and block, the first of that number."""
     ours = f"{part}.mid_block"
     yield from _res_block(f"{part}.{number}", f"{ours}.resnets.0", is_wider=False)
     published, attention = f"{part}.{number + 1}", f"{ours}.attentions.0"

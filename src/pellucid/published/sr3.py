@@ -23,23 +23,20 @@ OUTPUT = "downs.{}.res_block.block1.block.3.weight"
 
 
 def _sizes(weights: Weights, hints: Hints) -> Entry:
-    width = weights["downs.0.weight"].shape[0]
+    width = len(weights["downs.0.weight"])
     levels = find_levels(weights, "downs.{}.conv.weight", OUTPUT)
     multipliers = tuple(len(weights[OUTPUT.format(level[0])]) // width for level in levels)
     groups = hints.groups or (16 if (width, multipliers) == DEEP else 32)
     if width % groups:
         raise ValueError(f"its {width} channels do not divide into {groups} groups, give --groups")
     image_size = sr3_unet.Config.image_size  # any: attention is found by level
+    depths = [at for at, level in enumerate(levels) if f"downs.{level[0]}.attn.qkv.weight" in weights]
     return {
         "bands": weights["final_conv.block.3.weight"].shape[0],
         "width": width,
         "multipliers": multipliers,
         "num_blocks": len(levels[0]),
-        "attention": tuple(
-            image_size >> depth
-            for depth, level in enumerate(levels)
-            if f"downs.{level[0]}.attn.qkv.weight" in weights
-        ),
+        "attention": tuple(image_size >> depth for depth in depths),
         "groups": groups,
         "num_heads": hints.num_heads or 4,
         "use_cross_attention": "condition_encoder.weight" in weights,
@@ -59,11 +56,7 @@ def _method(network: Entry, buffers: Weights, hints: Hints) -> Entry:
 
 
 def _read_path(buffers: Weights) -> Entry:
-    """Return the config's `path` entry for the noise schedule in the buffers of a checkpoint.
-
-    Raises:
-        ValueError: if they hold no known schedule, or something else.
-    """
+    """Return the config's `path` entry for the noise schedule in the buffers of a checkpoint."""
     if "betas" not in buffers or not buffers["betas"].dim() or not len(buffers["betas"]):
         raise ValueError("it lacks betas, the noise schedule; save the whole model's state dict")
     found = buffers["betas"].double()
@@ -83,7 +76,6 @@ def _read_path(buffers: Weights) -> Entry:
 
 
 def _check_buffers(buffers: Weights, betas: Tensor) -> None:
-    """Refuse buffers that do not follow from the betas."""
     expected = {"betas": betas, **_derived(betas)}
     for name, values in buffers.items():
         if name not in expected:
