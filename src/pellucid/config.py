@@ -3,7 +3,6 @@
 An unknown key is an error that offers the nearest name.
 """
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,7 +17,7 @@ from pellucid.methods.autoencoding import AutoencodingConfig
 from pellucid.methods.contrastive import ContrastiveConfig
 from pellucid.methods.generative import DENOISE, GenerativeConfig
 from pellucid.methods.regression import RegressionConfig
-from pellucid.schema import Precision, Share, Strict, nearest, parse
+from pellucid.schema import Precision, Share, Strict, nearest, parse, read_yaml
 
 
 class _Named(BaseModel):
@@ -158,18 +157,8 @@ class Config(Strict):
 
 
 def load_config(path: Path, changes: tuple[str, ...] = ()) -> Config:
-    """Return the config in a YAML file, after the `changes`, each `dotted.key=value` with a YAML value.
-
-    `${NAME}` in the file stands for an environment variable.
-    """
-    try:
-        values = yaml.safe_load(os.path.expandvars(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise InputError(f"cannot read the config {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path} holds no keys, a config needs at least `network` and `data`")
+    """Return the config in a YAML file, after the `changes`, each `dotted.key=value` with a YAML value."""
+    values = read_yaml(path)
     for change in changes:
         _apply(values, change)
     return parse(Config, values, where=str(path))

@@ -2,8 +2,11 @@
 
 import dataclasses
 import difflib
-from typing import Annotated, Literal, TypeAlias, TypeVar
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pellucid.errors import InputError
@@ -19,6 +22,19 @@ class Strict(BaseModel):
     """A frozen model that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the keys of a YAML file; `${NAME}` in it stands for an environment variable."""
+    try:
+        values = yaml.safe_load(os.path.expandvars(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise InputError(f"cannot read the config {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds no keys, a config needs at least `network` and `data`")
+    return values
 
 
 def parse(kind: type[T], values: object, *, where: str) -> T:

@@ -71,6 +71,27 @@ def test_help_does_not_import_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "in.yaml"],
+        ["data", "check", "in"],
+        ["import", "glf-cr", "in.pth", "run"],
+        ["import", "in", "in.pth", "run"],
+        ["evaluate", "in", "--data", "."],
+        ["models"],
+    ],
+)
+def test_a_wrong_name_is_refused_without_importing_torch(words: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from pellucid.cli import app;"
+        f"result = CliRunner().invoke(app, {words!r});"
+        f"assert result.exit_code == {0 if words == ['models'] else 2}, result.output;"
+        "assert 'in' in result.output and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
 @pytest.mark.parametrize("command", ["remove-clouds", "upscale", "colorize", "clouds", "evaluate"])
 @pytest.mark.parametrize("kind", ["missing", "junk"])
 def test_a_wrong_input_is_refused_without_importing_torch(command: str, kind: str, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pellucid.data.run_folder import SHIPPED, describe, shipped_runs
 from pellucid.errors import InputError
 from pellucid.published import check_format, known_formats
 from pellucid.published._hints import Hints
+from pellucid.schema import read_yaml
 
 
 @report_errors()
@@ -33,6 +34,7 @@ def train_command(
 
     Example: `pellucid train configs/cross_attention.yaml --set train.num_steps=500`
     """
+    read_yaml(config)  # before torch is imported
     from pellucid.config import load_config
     from pellucid.train.run_training import run_training
 
