@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from pellucid.data.files import check_is_file
 from pellucid.errors import InputError
 from pellucid.networks._vgg import VGG16, VGG16_TAPS, VGG19, VGG19_TAPS, VGG_CHANNELS, Lpips, Vgg
 
@@ -60,8 +61,7 @@ def _read_fetched(url: str, name: str) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise InputError(f"{path} is no file, check the path")
+    check_is_file(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from pellucid.cli.terminal import out, progress_bar, report_errors, split_names
-from pellucid.errors import InputError
 
 data_app = typer.Typer(help="Look at folders of data.", no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -62,12 +61,11 @@ def check_command(
     """
     import json
 
-    from pellucid.data.files import check_writable, write_text
+    from pellucid.data.files import check_is_folder, check_writable, write_text
 
     if json_path is not None:
         check_writable(json_path)
-    if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; name a folder of data")
+    check_is_folder(folder)
     from pellucid.evaluation.check_folder import CheckOptions, check_folder
 
     options = CheckOptions(

@@ -10,8 +10,8 @@ import typer
 from rich.table import Table
 
 from pellucid.cli.terminal import keyword, out, parse_numbers, report_errors, split_names, typed_command
+from pellucid.data.files import check_is_file
 from pellucid.data.run_folder import SHIPPED, describe, shipped_runs
-from pellucid.errors import InputError
 from pellucid.published import check_format, known_formats
 from pellucid.published._hints import Hints
 from pellucid.schema import read_yaml
@@ -91,8 +91,7 @@ def import_command(
     """
     axes = parse_numbers("--axes", hints["axes"], count="three", example="16,56,56")
     check_format(format)
-    if not checkpoint.is_file():
-        raise InputError(f"{checkpoint} is no file, check the path")
+    check_is_file(checkpoint)
     from pellucid.published._read import import_run
 
     bands = {"optical": split_names(optical), "radar": split_names(radar)}

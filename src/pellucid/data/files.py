@@ -83,3 +83,15 @@ def check_folder(folder: Path, source: Path, *, reason: str) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file, whole or not at all."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
+
+
+def check_is_file(path: Path) -> None:
+    """Refuse an input that is no file."""
+    if not path.is_file():
+        raise InputError(f"{path} is no file, check the path")
+
+
+def check_is_folder(folder: Path) -> None:
+    """Refuse an input that is no folder."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder; name a folder of data")

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pellucid.datasets
+from pellucid.data.files import check_is_folder
 from pellucid.errors import InputError
 from pellucid.schema import nearest
 
@@ -44,8 +45,7 @@ def recognise(root: Path, first: Sequence[str] = ()) -> str:
         root: the folder.
         first: layouts to be preferred where several fit.
     """
-    if not root.is_dir():
-        raise InputError(f"{root} is no folder; name a folder of data")
+    check_is_folder(root)
     layouts = folder_layouts()
     for name in sorted(layouts, key=lambda name: (hasattr(layouts[name], "IS_GENERAL"), name not in first)):
         if layouts[name].recognise(root):
