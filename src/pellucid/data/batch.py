@@ -33,7 +33,7 @@ class Samples:
         Raises:
             ValueError: if a field is given in some items and missing in others.
         """
-        joined: dict[str, Tensor | tuple[str, ...] | None] = {}
+        joined: dict[str, Tensor | tuple[Any, ...] | None] = {}
         for field in fields(cls):
             values = [getattr(item, field.name) for item in items]
             if all(value is None for value in values):
@@ -68,10 +68,13 @@ class Batch(Samples):
         degraded: (B, C, H, W) cloudy input, or (B, C, H / K, W / K) of low resolution.
         sar: (B, P, H, W) backscatter scaled from dB; NaN where there is no radar.
         cloud: (B, 1, H, W) cloud probability.
+        older: (B, C, H, W) other dates of the place, brought to the colours of `degraded`; NaN where none of
+            them is clear.
         target: (B, C, H, W) reference image.
         valid: (B, 1, H, W) bool, pixels that hold data in `degraded` and `target`; its size is that of the
             result.
         key: B names, for instance `ROIs1970_fall_139_p839`.
+        at: B rows and columns of a larger scene at which the images begin; None: each is a scene of its own.
     """
 
     degraded: Tensor
@@ -79,8 +82,10 @@ class Batch(Samples):
     key: tuple[str, ...]
     sar: Tensor | None = None
     cloud: Tensor | None = None
+    older: Tensor | None = None
     target: Tensor | None = None
     prompt: tuple[str, ...] | None = None
+    at: tuple[tuple[int, int], ...] | None = None
 
     @property
     def scale(self) -> int:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,20 @@ Task: TypeAlias = Literal["restore", "reconstruct", "embed"]
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
+class Estimate(NamedTuple):
+    """What a method says of B images.
+
+    Attributes:
+        image: (B, C, H, W) in [0, 1], restored.
+        deviation: (B, C, H, W), standard deviation of its error; 0 where a pixel passes through.
+        cloud: (B, 1, H, W) in [0, 1], how much of each pixel is replaced; 0 where it passes through.
+    """
+
+    image: Tensor
+    deviation: Tensor | None = None
+    cloud: Tensor | None = None
+
+
 class Method(ABC):
     """A network together with how it is trained and how it restores.
 
@@ -36,6 +50,10 @@ class Method(ABC):
     stride: int = 1  # sides of the result must divide by it, in pixels
     scale: int = 1  # how many times larger the result is than the degraded image
     is_random: bool = False  # whether the result depends on noise
+    any_bands: bool = False  # whether `with_bands` gives one for whatever bands a scene has
+    takes_older: bool = False  # whether `Batch.older` guides it
+    finds_clouds: bool = False  # whether it judges itself which pixels are clear, and passes them through
+    gives_deviation: bool = False  # whether it says how sure it is, without samples
     takes_text: bool = False  # whether the result is conditioned on the prompts of a batch
     # The training set's mean per optical band in [0, 1], where known: a baseline.
     mean_spectrum: tuple[float, ...] | None = None
@@ -63,6 +81,31 @@ class Method(ABC):
         The same noise gives the same images; without it, that of each image follows from its key. A method
         that samples calls `progress` after each step with how many are done, and all.
         """
+
+    def estimate(
+        self, batch: Batch, noise: Noise | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> Estimate:
+        """Return the restored images and whatever else the method says of them; see `restore`."""
+        return Estimate(self.restore(batch, noise, progress))
+
+    def with_bands(self, optical: ValueRange) -> Self:
+        """Return the method for images of other bands, with the same weights."""
+        if optical == self.optical:
+            return self
+        raise ValueError(f"this method is for {', '.join(self.optical.bands)} alone")
+
+    def collect(self, batch: Batch, share: Tensor) -> Any:  # noqa: ARG002
+        """Return what the tiles of a larger scene say about all of it; such results add. None: nothing.
+
+        Args:
+            batch: with `at`.
+            share: (B, 1, H, W), how much each pixel counts, so that all tiles count each pixel once.
+        """
+        return None
+
+    def with_scene(self, collected: Any) -> Self:  # noqa: ARG002
+        """Return the method for the tiles of a scene, of which `collected` is the sum over its tiles."""
+        return self
 
     def validate(self, batch: Batch) -> dict[str, Tensor]:
         """Return the loss terms, and whatever else is measured of a validation batch, by name."""
