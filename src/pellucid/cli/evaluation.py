@@ -45,6 +45,27 @@ Pictures = Annotated[int, typer.Option(min=0, help="Patches on the picture sheet
 Crop = Annotated[
     int, typer.Option(min=0, help="Evaluate the central square of this side; 0: the whole patch.")
 ]
+Bands = Annotated[
+    str,
+    typer.Option(metavar="B02,B03,...", help="Give a model for any bands these alone; default: all of them."),
+]
+GivenClouds = Annotated[
+    bool,
+    typer.Option(
+        "--given-clouds",
+        help="Give the cloud map of the data to a model that finds clouds itself; by default it serves the "
+        "figures alone.",
+    ),
+]
+AblateGuides = Annotated[
+    bool | None,
+    typer.Option(
+        "--ablate-guides/--keep-guides",
+        help="Evaluate the model also without radar, without older dates and without both. Default: if it "
+        "takes older dates.",
+        show_default=False,
+    ),
+]
 Lpips = Annotated[
     str, typer.Option(metavar="VGG16", help="Also LPIPS, with VGG16 weights from this file or URL.")
 ]
@@ -73,18 +94,26 @@ def evaluate_command(
     legacy_metrics: LegacyMetrics = False,
     pictures: Pictures = 8,
     crop: Crop = 0,
+    bands: Bands = "",
+    given_clouds: GivenClouds = False,
+    ablate_guides: AblateGuides = None,
     lpips: Lpips = "",
     fid: Fid = "",
     *,
     options: ApplyOptions,
 ) -> None:
-    """Evaluate a model against its baselines: the input (or bicubic) and the mean spectrum.
+    """Evaluate a model against its baselines: the input (or bicubic), the mean spectrum, the clear mean.
+
+    The clear mean is the mean colour of the clear pixels of each image. Of a model that says how sure it is, the
+    figures tell whether that is so.
 
     Of colorized radar these are the grey radar, and the mean colour of the training images with the same
     prompt; figures are also given by region and season. An autoencoder has no baselines, but a PSNR per band.
     Of a text encoder: how many images find their own text.
 
     Example: `pellucid evaluate cross_attention --data data/sen12mscr --split test`
+
+    Example: `pellucid evaluate cross_attention --data data/sen12mscr --ablate-guides`
 
     Example: `pellucid evaluate sr3_ct_x4 --data slices --numbers 310,345`
 
@@ -99,6 +128,7 @@ def evaluate_command(
     from pellucid.build.method import load
     from pellucid.config import load_config
     from pellucid.evaluation.reference import read_reference
+    from pellucid.evaluation.trial import Setup
     from pellucid.methods.contrastive import Contrastive
 
     method = choose_sampling(load(model, device=options.device), options)
@@ -113,12 +143,19 @@ def evaluate_command(
         folders=split_names(folders),
         trained=load_config(run / CONFIG).data.train,
     )
-    about = {"name": name or Path(model).name, "notes": notes, "out": output or _evaluation_folder(run)}
+    about: dict[str, Any] = {
+        "name": name or Path(model).name,
+        "notes": notes,
+        "out": output or _evaluation_folder(run),
+    }
     figures = {"--legacy-metrics": legacy_metrics, "--lpips": lpips, "--fid": fid}
     if isinstance(method, Contrastive):
+        figures |= {"--bands": bands, "--given-clouds": given_clouds, "--ablate-guides": ablate_guides}
         _evaluate_texts(method, images, {**about, "device": options.device}, figures)
     else:
-        _evaluate_images(method, images, {**about, "pictures": pictures, "crop": crop}, figures, options)
+        setup = Setup(split_names(bands), given_clouds, ablate_guides)
+        about |= {"pictures": pictures, "crop": crop, "setup": setup}
+        _evaluate_images(method, images, about, figures, options)
 
 
 def _evaluate_images(
@@ -155,6 +192,10 @@ def _evaluate_images(
     out.print(result.table())
     if result.bands:
         out.print(result.band_table())
+    if result.guides:
+        out.print(result.guide_table())
+    if result.calibration:
+        out.print(result.calibration_table())
     out.print(f"tables and pictures  {about['out']}", soft_wrap=True)
 
 

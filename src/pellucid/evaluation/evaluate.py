@@ -1,23 +1,24 @@
-"""Evaluation of a method against two baselines, which a useful model clearly beats.
+"""Evaluation of a method against baselines, which a useful model clearly beats.
 
-The baselines are the untouched input and the mean spectrum of the training set, the same for every pixel. Of
-radar that is given colours these are the grey radar, and the mean colour of the training images with the same
-prompt. An autoencoder has none: what it gets is what it is to give back.
+The baselines are the untouched input and, the same for every pixel, the mean spectrum of the training set and
+the mean of the image's own clear pixels, where a cloud map says which these are. Of radar that is given colours
+they are the grey radar, and the mean colour of the training images with the same prompt. An autoencoder has
+none: what it gets is what it is to give back.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from pellucid.apply.engine import Engine
 from pellucid.apply.options import ApplyOptions
 from pellucid.data.batch import Batch, Images
 from pellucid.data.drawing import spread
 from pellucid.data.files import make_folder
 from pellucid.errors import InputError
+from pellucid.evaluation.calibration import DeviationErrors
+from pellucid.evaluation.calibration_plot import draw_calibration
 from pellucid.evaluation.fid import FeatureDistances
 from pellucid.evaluation.figures import (
     MODEL,
@@ -27,8 +28,9 @@ from pellucid.evaluation.figures import (
     score_image,
     score_reconstruction,
 )
-from pellucid.evaluation.table import Evaluation, ScoreSheet, summarise, write_evaluation
-from pellucid.generative.noise import keyed_noise
+from pellucid.evaluation.score_sheet import ScoreSheet
+from pellucid.evaluation.table import Evaluation, summarise, write_evaluation
+from pellucid.evaluation.trial import Restored, Setup, Trial
 from pellucid.methods.inference import check_samples
 from pellucid.methods.method import Method, result_range
 from pellucid.schema import Precision
@@ -50,7 +52,7 @@ class Extras:
     fid: Callable[[Tensor], Tensor] | None = None
 
 
-NO_EXTRAS = Extras()
+NO_EXTRAS, USUAL = Extras(), Setup()
 
 
 def evaluate(
@@ -61,6 +63,7 @@ def evaluate(
     notes: str = "",
     out: Path | None = None,
     extras: Extras = NO_EXTRAS,
+    setup: Setup = USUAL,
     mean_spectrum: tuple[float, ...] | None = None,
     pictures: int = 8,
     crop: int = 0,
@@ -70,16 +73,19 @@ def evaluate(
     precision: Precision = "fp32",
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Return how well a method restores, image by image, next to both baselines, which autoencoders lack.
+    """Return how well a method restores, image by image, next to its baselines, which autoencoders lack.
 
     Args:
         method: restores patches of any size; those its stride does not divide are padded by reflection.
         data: patches with targets.
         name: of the model, for the run history.
         notes: a remark for it.
-        out: folder that gets metrics.json, per_image.csv, sheet.png and a new row in evaluations.csv, if any.
+        out: folder that gets metrics.json, per_image.csv, sheet.png and a new row in evaluations.csv, if any;
+            and calibration.png, of a method that says how sure it is.
         extras: figures beside the usual ones.
-        mean_spectrum: (C,) baseline in [0, 1] of a method without mean colours; None: the method's own.
+        setup: what the method gets of each patch.
+        mean_spectrum: baseline in [0, 1] of a method without mean colours, a value for each of its bands;
+            None: the method's own.
         pictures: patches on the picture sheet, spread evenly over the data.
         crop: side in pixels of the centre that is cut out first, 128 in the published code; 0: no cut.
         samples: of a generative method, whose mean is evaluated; their noise follows from the image's key.
@@ -88,41 +94,59 @@ def evaluate(
         precision: of the network; the figures are always computed in fp32.
         progress: called with (images done, images).
     """
-    _check(method, data, samples, extras)
+    _check(method, data, samples, extras, setup)
+    trial = Trial(method, ApplyOptions(samples=samples, device=device, precision=precision), setup)
     distances = FeatureDistances(extras.fid, len(data)) if extras.fid else None
     if out is not None:
         make_folder(out)
     spectrum = mean_spectrum if mean_spectrum is not None else method.mean_spectrum
-    engine = Engine(method, ApplyOptions(samples=samples, device=device, precision=precision))
-    drawn = ScoreSheet(method, spread(pictures, len(data)))
+    drawn, errors = ScoreSheet(spread(pictures, len(data))), DeviationErrors()
     scores = []
     for i in range(len(data)):
-        batch = crop_centre(data[i], crop) if crop else data[i]
-        restored = _restore(method, engine, batch)
-        baseline = pick_color(method.mean_colors, batch, spectrum)
-        score = _score(method, batch, restored, baseline, extras)
+        restored = trial.restore(crop_centre(data[i], crop) if crop else data[i])
+        baseline = _pick_baseline(method, restored, spectrum)
+        score = _score(restored, baseline, extras)
         scores.append(replace(score, words=words[i] if words else {}))
-        drawn.add(i, batch, restored, scores[-1])
+        drawn.add(i, restored, scores[-1])
+        errors.add(restored.batch, restored.estimate)
         if distances:
-            made = baselines(batch, baseline, is_colored=_is_colored(method))
-            distances.add(batch.reference(), {MODEL: restored, **made})
+            made = baselines(restored.batch, baseline, is_colored=_is_colored(method))
+            images = {MODEL: restored.estimate.image, **restored.ablated, **made}
+            distances.add(restored.batch.reference(), images)
         if progress is not None:
             progress(i + 1, len(data))
-    result = summarise(scores, name=name, notes=notes, fid=distances.compute() if distances else None)
+    fid = distances.compute() if distances else None
+    result = summarise(scores, name=name, notes=notes, fid=fid, calibration=errors.compute())
     if out is not None:
         write_evaluation(result, out)
         drawn.save(out / "sheet.png")
+        if result.calibration:
+            draw_calibration(result.calibration, out / "calibration.png")
     return result
 
 
-def _score(
-    method: Method, batch: Batch, restored: Tensor, spectrum: tuple[float, ...] | None, extras: Extras
-) -> ImageScore:
+def _pick_baseline(
+    method: Method, restored: Restored, spectrum: tuple[float, ...] | None
+) -> tuple[float, ...] | None:
+    """Return the mean spectrum, or colour, of the bands that were restored."""
+    color = pick_color(method.mean_colors, restored.batch, spectrum)
+    if color is None or len(color) != len(result_range(method).bands):
+        return color
+    return tuple(color[i] for i in restored.positions)
+
+
+def _score(restored: Restored, spectrum: tuple[float, ...] | None, extras: Extras) -> ImageScore:
+    method, batch, image = restored.method, restored.batch, restored.estimate.image
     if method.task == "reconstruct":
-        return score_reconstruction(batch, restored, result_range(method))
-    is_colored = _is_colored(method)
+        return score_reconstruction(batch, image, result_range(method))
     return score_image(
-        batch, restored, spectrum, is_colored=is_colored, legacy=extras.legacy, lpips=extras.lpips
+        batch,
+        image,
+        spectrum,
+        others=restored.ablated,
+        is_colored=_is_colored(method),
+        legacy=extras.legacy,
+        lpips=extras.lpips,
     )
 
 
@@ -131,7 +155,7 @@ def _is_colored(method: Method) -> bool:
     return method.optical.kind == "picture"
 
 
-def _check(method: Method, data: Images, samples: int, extras: Extras) -> None:
+def _check(method: Method, data: Images, samples: int, extras: Extras, setup: Setup) -> None:
     """Refuse an evaluation of nothing, and figures that do not apply to the results of the method."""
     if not len(data):
         raise InputError("there are no images to evaluate on, give data with at least one")
@@ -142,7 +166,7 @@ def _check(method: Method, data: Images, samples: int, extras: Extras) -> None:
         raise InputError(
             f"an autoencoder is evaluated by PSNR, SSIM and errors alone; leave out {' and '.join(options)}"
         )
-    num_bands = len(result_range(method).bands)
+    num_bands = len(setup.bands or result_range(method).bands)
     for option in ("--lpips", "--fid"):
         if option in options and num_bands not in (1, 3):
             raise InputError(
@@ -165,33 +189,3 @@ def crop_centre(batch: Batch, side: int) -> Batch:
         y, x = ((size - side) // 2 // batch.scale * batch.scale // factor for size in (height, width))
         cut[name] = image[..., y : y + side // factor, x : x + side // factor]
     return replace(batch, **cut)  # type: ignore[arg-type]
-
-
-def _restore(method: Method, engine: Engine, batch: Batch) -> Tensor:
-    """Return the mean of the samples of a patch, on the CPU; the patch, of any size, is a single tile."""
-    _check_batch(method, batch)
-    height, width = batch.valid.shape[-2:]
-    padded = batch.pad(method.stride).to(engine.device)
-    size = (int(padded.valid.shape[-2]), int(padded.valid.shape[-1]))
-    noises = [keyed_noise(batch.key, *size, sample=i) for i in range(engine.options.samples)]
-    drawn = [torch.from_numpy(engine.restore(padded, noise)) for noise in noises]
-    return torch.stack(drawn).mean(0)[..., :height, :width]
-
-
-def _check_batch(method: Method, batch: Batch) -> None:
-    """Refuse a batch that has other bands or another scale, or lacks radar that the method needs."""
-    found, bands = batch.degraded.shape[1], result_range(method).bands
-    if found != len(bands):
-        raise InputError(
-            f"{batch.key[0]} has {found} bands, the model needs {', '.join(bands)}; choose other data"
-        )
-    if batch.scale != method.scale:
-        raise InputError(
-            f"{batch.key[0]} is to be enlarged {batch.scale} times, the model enlarges {method.scale} times; "
-            "choose other data or another model"
-        )
-    if not method.radar_optional and (batch.sar is None or not batch.sar.isfinite().all()):
-        raise InputError(
-            f"{batch.key[0]} has pixels without radar and this model needs it everywhere;"
-            " choose data with radar, or a model that can do without"
-        )

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from torch import Tensor
 from torch.nn.functional import max_pool2d
@@ -27,13 +28,17 @@ from pellucid.metrics import (
     ssim_map,
 )
 
-# Cloud probability above which a pixel counts as cloudy.
-CLOUDY = 0.5
-MODEL, INPUT, BICUBIC, SPECTRUM = "model", "input", "bicubic", "mean spectrum"
+# Cloud probability above which a pixel counts as cloudy, and as under thick cloud. In simulated pairs the map
+# is one minus the share of the ground's light that comes through: thick cloud lets less than 5 % through.
+CLOUDY, THICK = 0.5, 0.95
+# Cloud probability up to which a pixel shows clear ground, and the share of such pixels that a mean needs.
+CLEAR, ENOUGH_CLEAR = 0.2, 0.01
+MODEL, INPUT, BICUBIC, SPECTRUM, CLEAR_MEAN = "model", "input", "bicubic", "mean spectrum", "clear mean"
 # What the input, and the mean spectrum, are called where radar is given colours.
 GREY_RADAR, MEAN_COLOR = "grey radar", "mean colour"
-BASELINES = (INPUT, BICUBIC, GREY_RADAR, SPECTRUM, MEAN_COLOR)
-REGIONS = ("all", "cloudy", "clear")
+BASELINES = (INPUT, BICUBIC, GREY_RADAR, SPECTRUM, MEAN_COLOR, CLEAR_MEAN)
+REGIONS = ("all", "cloudy", "thin", "thick", "clear")
+NO_IMAGES: Mapping[str, Tensor] = MappingProxyType({})
 _PIXELWISE = {"psnr": psnr, "sam": sam, "mae": mae, "rmse": rmse}
 
 
@@ -43,7 +48,7 @@ class ImageScore:
 
     Attributes:
         cover: share of its valid pixels that are cloudy; NaN without a cloud map.
-        values: by (source, region, metric); the region is "all", "cloudy" or "clear", or a band.
+        values: by (source, region, metric); the region is one of `REGIONS`, or a band.
         words: what is known of its place, such as region and season; "" where it is not known.
     """
 
@@ -53,10 +58,15 @@ class ImageScore:
     words: Mapping[str, str] = field(default_factory=dict)
 
     def gain(self, region: str = "all") -> float:
-        """Return the model's PSNR minus that of the better baseline, in dB."""
+        """Return the model's PSNR minus that of the best baseline, in dB."""
         baselines = [self.values.get((source, region, "psnr"), math.nan) for source in BASELINES]
         known = [value for value in baselines if not math.isnan(value)]
         return self.values[MODEL, region, "psnr"] - max(known) if known else math.nan
+
+    def loss_without(self, source: str, region: str = "all") -> float:
+        """Return the model's PSNR minus that of `source`, a model without guides, in dB; NaN without one."""
+        other = self.values.get((source, region, "psnr"), math.nan)
+        return self.values.get((MODEL, region, "psnr"), math.nan) - other
 
 
 def score_image(
@@ -64,6 +74,7 @@ def score_image(
     restored: Tensor,
     spectrum: tuple[float, ...] | None,
     *,
+    others: Mapping[str, Tensor] = NO_IMAGES,
     is_colored: bool = False,
     legacy: bool = False,
     lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
@@ -74,15 +85,16 @@ def score_image(
         batch: with B = 1 and a target.
         restored: (1, C, H, W).
         spectrum: (C,) mean spectrum, or mean colour, if known.
+        others: images by other models, such as the same one without its guides, by source.
         is_colored: whether radar is given colours: no reflectance, so that there is no spectral angle, and
             the baselines are called `GREY_RADAR` and `MEAN_COLOR`.
         legacy: also PSNR and SSIM as the published GLF-CR code has them, over all pixels.
         lpips: perceptual distance of two images, over all pixels.
     """
     target, valid = batch.reference(), batch.valid
-    sources = {MODEL: restored, **baselines(batch, spectrum, is_colored=is_colored)}
+    sources = {MODEL: restored, **others, **baselines(batch, spectrum, is_colored=is_colored)}
     has_angle = target.shape[1] > 1 and not is_colored
-    regions, values = _regions(batch), {}
+    regions, values = find_regions(batch), {}
     for source, image in sources.items():
         for place, value in _compare(image, target, regions, has_angle=has_angle).items():
             values[source, *place] = value
@@ -100,7 +112,10 @@ def score_image(
 def baselines(
     batch: Batch, spectrum: tuple[float, ...] | None, *, is_colored: bool = False
 ) -> dict[str, Tensor]:
-    """Return what a model has to beat, (1, C, H, W) each, by name; the arguments are as in `score_image`."""
+    """Return what a model has to beat, (1, C, H, W) each, by name; the arguments are as in `score_image`.
+
+    With a cloud map, one is the mean of the image's own clear pixels, or, where it has none, the spectrum.
+    """
     given = GREY_RADAR if is_colored else BICUBIC if batch.scale > 1 else INPUT
     images = {given: batch.enlarged()}
     if spectrum is not None:
@@ -111,7 +126,20 @@ def baselines(
             )
         flat = target.new_tensor(spectrum).view(1, -1, 1, 1).expand_as(target)
         images[MEAN_COLOR if is_colored else SPECTRUM] = flat
+    if not is_colored and batch.scale == 1 and batch.cloud is not None:
+        mean = _clear_mean(batch, batch.cloud)
+        mean = images.get(SPECTRUM) if mean is None else mean.expand_as(batch.degraded)
+        if mean is not None:
+            images[CLEAR_MEAN] = mean
     return images
+
+
+def _clear_mean(batch: Batch, cloud: Tensor) -> Tensor | None:
+    """Return the mean of the degraded image's clear pixels, (1, C, 1, 1); None if there are too few."""
+    is_clear = batch.valid & (cloud <= CLEAR)
+    if is_clear.sum() < max(1, ENOUGH_CLEAR * int(batch.valid.sum())):
+        return None
+    return batch.degraded.where(is_clear, 0).sum((2, 3), keepdim=True) / is_clear.sum()
 
 
 def score_reconstruction(batch: Batch, restored: Tensor, images: ValueRange) -> ImageScore:
@@ -121,7 +149,7 @@ def score_reconstruction(batch: Batch, restored: Tensor, images: ValueRange) -> 
     """
     target = batch.reference()
     has_angle = images.kind == "sentinel2" and len(images.bands) > 1
-    found = _compare(restored, target, _regions(batch), has_angle=has_angle)
+    found = _compare(restored, target, find_regions(batch), has_angle=has_angle)
     for at, band in enumerate(images.bands):
         one = slice(at, at + 1)
         found[band, "psnr"] = psnr(restored[:, one], target[:, one], batch.valid).item()
@@ -143,12 +171,16 @@ def _compare(
     return values
 
 
-def _regions(batch: Batch) -> dict[str, Tensor]:
-    """Return the (1, 1, H, W) masks of all, and with a cloud map of cloudy and clear pixels."""
+def find_regions(batch: Batch) -> dict[str, Tensor]:
+    """Return the (1, 1, H, W) masks of all, and with a cloud map of cloudy and clear pixels.
+
+    Cloudy pixels are under thin cloud or under thick.
+    """
     if batch.cloud is None:
         return {"all": batch.valid}
-    is_cloudy = batch.cloud > CLOUDY
-    return {"all": batch.valid, "cloudy": batch.valid & is_cloudy, "clear": batch.valid & ~is_cloudy}
+    is_cloudy, is_thick = batch.cloud > CLOUDY, batch.cloud > THICK
+    masks = {"cloudy": is_cloudy, "thin": is_cloudy & ~is_thick, "thick": is_thick, "clear": ~is_cloudy}
+    return {"all": batch.valid, **{region: batch.valid & mask for region, mask in masks.items()}}
 
 
 def _cover(batch: Batch) -> float:

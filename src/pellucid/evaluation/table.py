@@ -9,18 +9,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean, stdev
+from types import MappingProxyType
 from typing import Any
 
-import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
-from torch import Tensor
 
-from pellucid.data.batch import Batch
-from pellucid.data.drawing import gray_to_rgb, radar_to_rgb, save_picture, sheet, to_picture
 from pellucid.data.files import write_text
+from pellucid.evaluation.calibration import Calibration
 from pellucid.evaluation.figures import BASELINES, MODEL, REGIONS, ImageScore
-from pellucid.methods.method import Method, result_range
+from pellucid.evaluation.trial import ABLATED
 
 # Lower limits of the cloud-cover bins.
 COVER_BINS = (0.0, 0.2, 0.4, 0.6, 0.8)
@@ -46,9 +44,6 @@ _DECIMALS = {"psnr": 2, "sam": 2, "legacy_psnr": 4, "consistency": 2, FID: 3}
 # Not history.csv, which a training run of the same folder writes.
 EVALUATIONS = "evaluations.csv"
 
-# Mean absolute error over bands, in [0, 1], that the sheet shows as white; of an autoencoder; of colours.
-ERROR_SHOWN, CODING_ERROR_SHOWN, COLOR_ERROR_SHOWN = 0.1, 0.05, 0.5
-
 
 @dataclass(frozen=True)
 class Mean:
@@ -71,10 +66,11 @@ class FigureRow:
     """The figures of one image source over one region.
 
     Attributes:
-        source: "model", or a baseline: "input" ("bicubic" where it was enlarged, "grey radar" where it is
-            given colours) or "mean spectrum" ("mean colour").
-        region: "all", "cloudy" or "clear" pixels; or all pixels of some images: a bin by cloud cover, or
-            those of one region or season.
+        source: "model", or the same without some of its guides, or a baseline: "input" ("bicubic" where it
+            was enlarged, "grey radar" where it is given colours), "mean spectrum" ("mean colour") or "clear
+            mean".
+        region: "all", "cloudy", "thin", "thick" or "clear" pixels; or all pixels of some images: a bin by
+            cloud cover, or those of one region or season.
         num_images: images that have such pixels.
         metrics: by the names in `COLUMNS`; sam in degrees, mae and rmse in reflectance.
     """
@@ -92,8 +88,10 @@ class Evaluation:
     Attributes:
         timestamp: in UTC, ISO 8601.
         rows: every source over every region.
-        gains: the model's PSNR minus that of the better baseline, image by image, by region, in dB.
+        gains: the model's PSNR minus that of the best baseline, image by image, by region, in dB.
         bands: PSNR of each band, in dB, of an autoencoder.
+        guides: by what was taken away and by region, how much the PSNR falls, image by image, in dB.
+        calibration: by region, of a method that says how sure it is.
     """
 
     name: str
@@ -103,6 +101,8 @@ class Evaluation:
     gains: Mapping[str, Mean]
     images: tuple[ImageScore, ...]
     bands: Mapping[str, Mean] = field(default_factory=dict)
+    guides: Mapping[str, Mapping[str, Mean]] = field(default_factory=dict)
+    calibration: Mapping[str, Calibration] = field(default_factory=dict)
 
     @property
     def gain(self) -> Mean:
@@ -143,6 +143,29 @@ class Evaluation:
             table.add_row(band, _figure(value, "psnr", len(self.images)))
         return table
 
+    def guide_table(self) -> Table:
+        """Return what the PSNR falls by without guides for the screen."""
+        regions = list(dict.fromkeys(region for falls in self.guides.values() for region in falls))
+        heads = (Column(f"{region} dB", justify="right") for region in regions)
+        title = "How much the PSNR falls, image by image"
+        table = Table("", *heads, title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+        for source, falls in self.guides.items():
+            figures = (_figure(falls[region], "psnr", len(self.images)) for region in regions)
+            table.add_row(source, *figures)
+        return table
+
+    def calibration_table(self) -> Table:
+        """Return how sure the method is, and how right, for the screen."""
+        names = ("within 1 std", "within 2 std", "ECE", "AUSE", "RMSE", "reported", "unchanged")
+        heads = (Column(head, justify="right", no_wrap=True) for head in names)
+        title = "Uncertainty; calibrated: 68.3 % within 1 std, 95.4 % within 2, RMSE as reported"
+        table = Table("pixels", *heads, title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+        for region, found in self.calibration.items():
+            shares = (f"{share:.1%}" for share in (found.within_1, found.within_2))
+            figures = (f"{value:.4f}" for value in (found.ece, found.ause, found.rmse, found.deviation))
+            table.add_row(region, *shares, *figures, f"{found.unchanged:.1%}")
+        return table
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the single images, for JSON; what is not a number is None."""
         return {
@@ -152,6 +175,11 @@ class Evaluation:
             "num_images": len(self.images),
             "gain_db": {region: _plain(gain) for region, gain in self.gains.items()},
             "band_psnr_db": {band: _plain(value) for band, value in self.bands.items()},
+            "psnr_loss_db": {
+                source: {region: _plain(fall) for region, fall in falls.items()}
+                for source, falls in self.guides.items()
+            },
+            "calibration": {region: found.to_dict() for region, found in self.calibration.items()},
             "rows": [
                 {"source": row.source, "region": row.region, "num_images": row.num_images}
                 | {name: _plain(value) for name, value in row.metrics.items()}
@@ -164,17 +192,23 @@ class Evaluation:
         if not gain.num:
             return f"PSNR {_figure(self.row().metrics['psnr'], 'psnr', num_images)} dB, {num_images} images"
         spread = "" if math.isnan(gain.std) else f" ± {gain.std:.2f}"
-        return f"{gain.mean:+.2f}{spread} dB against the better baseline, image by image, {gain.num} images"
+        return f"{gain.mean:+.2f}{spread} dB against the best baseline, image by image, {gain.num} images"
 
 
 def summarise(
-    scores: Sequence[ImageScore], *, name: str, notes: str = "", fid: Mapping[str, float] | None = None
+    scores: Sequence[ImageScore],
+    *,
+    name: str,
+    notes: str = "",
+    fid: Mapping[str, float] | None = None,
+    calibration: Mapping[str, Calibration] = MappingProxyType({}),
 ) -> Evaluation:
     """Return the means over images, by region of the pixels, by cloud cover and by what is known of places.
 
-    `fid` is the Fréchet distance of all images, by source.
+    `fid` is the Fréchet distance of all images, by source, `calibration` that of all pixels, by region.
     """
-    sources = list(dict.fromkeys(source for source, _, _ in scores[0].values))
+    found = {source for score in scores for source, _, _ in score.values}
+    sources = [source for source in (MODEL, *ABLATED, *BASELINES) if source in found]
     metrics = [name for name in COLUMNS if (MODEL, "all", name) in scores[0].values]
     rows, gains = [], {}
     for label, region, images in _groups(scores):
@@ -188,20 +222,34 @@ def summarise(
                 means[FID] = Mean(fid[source], math.nan, len(images)) if label == "all" else Mean.of([])
             rows.append(FigureRow(source, label, len(images), means))
     timestamp = datetime.now(UTC).isoformat(timespec="seconds")
+    guides = _guide_losses(scores, [source for source in sources if source in ABLATED])
     bands = {
         band: Mean.of([image.values[MODEL, band, "psnr"] for image in scores])
         for _, band, _ in scores[0].values
         if band not in REGIONS
     }
-    return Evaluation(name, notes, timestamp, tuple(rows), gains, tuple(scores), bands)
+    return Evaluation(name, notes, timestamp, tuple(rows), gains, tuple(scores), bands, guides, calibration)
+
+
+def _guide_losses(scores: Sequence[ImageScore], sources: Sequence[str]) -> dict[str, dict[str, Mean]]:
+    """Return how much the PSNR falls without guides, by source and by region of the pixels."""
+    losses: dict[str, dict[str, Mean]] = {source: {} for source in sources}
+    for label, region, images in _groups(scores):
+        for source in sources if label in REGIONS else ():
+            losses[source][label] = Mean.of([image.loss_without(source, region) for image in images])
+    return losses
 
 
 def _groups(scores: Sequence[ImageScore]) -> list[tuple[str, str, list[ImageScore]]]:
     """Return (label, region of the pixels, images) of every group that has images."""
     groups = [("all", "all", list(scores))]
-    for region in ("cloudy", "clear"):
-        has_pixels = [s for s in scores if not math.isnan(s.values.get((MODEL, region, "mae"), math.nan))]
-        groups.append((region, region, has_pixels))
+    by_pixels = {
+        region: [s for s in scores if not math.isnan(s.values.get((MODEL, region, "mae"), math.nan))]
+        for region in REGIONS[1:]
+    }
+    if not by_pixels["thin"]:  # cloud maps of 0 and 1 tell no thickness
+        del by_pixels["thick"]
+    groups += [(region, region, images) for region, images in by_pixels.items()]
     for low, high in zip(COVER_BINS, (*COVER_BINS[1:], math.inf), strict=True):
         label = f"cover {low:.0%} to {min(high, 1):.0%}".replace("%", "", 1)
         groups.append((label, "all", [s for s in scores if low <= s.cover < high]))
@@ -251,64 +299,8 @@ def _image_row(image: ImageScore) -> dict[str, object]:
 
 def _csv(rows: list[dict[str, object]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-class ScoreSheet:
-    """Pictures of the images at the positions `shown`."""
-
-    def __init__(self, method: Method, shown: Sequence[int]) -> None:
-        self.method, self.shown = method, frozenset(shown)
-        self.panels: list[dict[str, Any]] = []
-        self.captions: list[str] = []
-
-    def add(self, position: int, batch: Batch, restored: Tensor, score: ImageScore) -> None:
-        """Draw the image, if it is one of those."""
-        if position in self.shown:
-            self.panels.append(_panels(batch, restored, self.method))
-            self.captions.append(_caption(score, batch.prompt))
-
-    def save(self, path: Path) -> None:
-        """Write what was drawn, if anything."""
-        if self.panels:
-            rows = [list(row.values()) for row in self.panels]
-            save_picture(sheet(rows, list(self.panels[0]), self.captions), path)
-
-
-def _panels(batch: Batch, restored: Tensor, method: Method) -> dict[str, Any]:
-    """Return the pictures of a row by their titles."""
-    target, valid, bands = batch.reference()[0], batch.valid[0], result_range(method).bands
-    error = (restored[0] - target).abs().mean(0, keepdim=True).where(valid, torch.nan)
-    result, truth = (to_picture(image, bands, valid) for image in (restored[0], target))
-    if method.task == "reconstruct":
-        return {"image": truth, "reconstruction": result, **_error_panel(error, CODING_ERROR_SHOWN)}
-    degraded = to_picture(batch.enlarged()[0], bands, valid)
-    if method.optical.kind == "picture":  # the input is the radar, in grey
-        limit = COLOR_ERROR_SHOWN
-        return {"radar": degraded, "result": result, "truth": truth, **_error_panel(error, limit)}
-    radar = {"radar (VV, VH)": _draw_radar(batch)} if method.radar.bands else {}
-    return {"input": degraded, **radar, "result": result, "truth": truth, **_error_panel(error, ERROR_SHOWN)}
-
-
-def _error_panel(error: Tensor, limit: float) -> dict[str, Any]:
-    return {f"error, black 0 to white {limit:g}": gray_to_rgb(error, limit)}
-
-
-def _draw_radar(batch: Batch) -> Any:
-    if batch.sar is None:
-        return radar_to_rgb(torch.full((2, *batch.valid.shape[-2:]), torch.nan))
-    return radar_to_rgb(batch.sar[0]) if batch.sar.shape[1] == 2 else gray_to_rgb(batch.sar[0])
-
-
-def _caption(score: ImageScore, prompt: tuple[str, ...] | None) -> str:
-    figures = [
-        f"{source} {score.values[source, 'all', 'psnr']:.2f} dB"
-        for source in (MODEL, *BASELINES)
-        if (source, "all", "psnr") in score.values
-    ]
-    cover = "" if math.isnan(score.cover) else f"   {score.cover:.0%} cloudy"
-    text = f"   {prompt[0]}" if prompt else ""
-    return f"{score.key}{text}{cover}   PSNR: {', '.join(figures)}"

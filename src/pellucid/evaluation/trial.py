@@ -1,0 +1,218 @@
+"""A method on whole patches: in all of their bands or some, with its guides and without them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pellucid.apply.engine import Engine
+from pellucid.apply.options import ApplyOptions
+from pellucid.data.batch import Batch
+from pellucid.data.ranges import Bands
+from pellucid.errors import InputError
+from pellucid.generative.noise import keyed_noise
+from pellucid.methods.method import Estimate, Method, result_range
+
+# What the model is called where some of its guides were taken away.
+NO_RADAR, NO_OLDER = "model without radar", "model without older dates"
+NO_GUIDES = "model without guides"
+ABLATED = (NO_RADAR, NO_OLDER, NO_GUIDES)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a method gets of each patch.
+
+    Attributes:
+        bands: those that a method for any bands gets; (): all.
+        given_clouds: whether a method that finds clouds itself gets the cloud map nevertheless.
+        ablate_guides: whether the method is also applied without radar, without older dates and without both,
+            where it can do without and the patch has them; None: if it takes older dates.
+    """
+
+    bands: Bands = ()
+    given_clouds: bool = False
+    ablate_guides: bool | None = None
+
+
+class Restored(NamedTuple):
+    """What a method makes of a patch.
+
+    Attributes:
+        batch: the patch, in the bands that were restored; finite wherever it is valid.
+        method: for these bands.
+        positions: of these bands among all of the method.
+        estimate: (1, C, H, W) each, on the CPU.
+        ablated: restored images, (1, C, H, W), by what was taken away: a name in `ABLATED`.
+    """
+
+    batch: Batch
+    method: Method
+    positions: tuple[int, ...]
+    estimate: Estimate
+    ablated: Mapping[str, Tensor]
+
+
+class Trial:
+    """A method that is tried on whole patches of any size, each a single tile.
+
+    Raises:
+        InputError: if the setup does not apply to the method.
+    """
+
+    def __init__(self, method: Method, options: ApplyOptions, setup: Setup) -> None:
+        _check_setup(method, setup)
+        self.method, self.options, self.setup = method, options, setup
+        self.engines: dict[tuple[int, ...], Engine] = {}
+        is_wanted = setup.ablate_guides
+        self.ablates = method.takes_older if is_wanted is None else is_wanted
+
+    def restore(self, patch: Batch) -> Restored:
+        """Return what the method makes of a patch with a target, B = 1."""
+        _check_patch(self.method, patch)
+        positions = self._find_bands(patch)
+        engine, batch = self._engine(positions), _select(patch, positions)
+        method = engine.method
+        is_blind = method.finds_clouds and not self.setup.given_clouds
+        seen = replace(batch, cloud=None) if is_blind else batch
+        without = ablate(method, seen) if self.ablates else {}
+        ablated = {source: _estimate(engine, less).image for source, less in without.items()}
+        return Restored(batch, method, positions, _estimate(engine, seen), ablated)
+
+    def _find_bands(self, patch: Batch) -> tuple[int, ...]:
+        """Return the positions of the bands to be restored: without those that the patch lacks, all NaN."""
+        bands = result_range(self.method).bands
+        wanted = [bands.index(band) for band in self.setup.bands] or range(len(bands))
+        known = [
+            i
+            for i in wanted
+            if all(image[:, i].isfinite().any() for image in (patch.degraded, patch.reference()))
+        ]
+        if missing := [bands[i] for i in wanted if i not in known]:
+            if not self.method.any_bands:
+                raise InputError(
+                    f"{patch.key[0]} lacks {', '.join(missing)}, which this model needs; choose other data, or "
+                    "a model for any bands"
+                )
+            if not known:
+                raise InputError(
+                    f"{patch.key[0]} has none of the bands {', '.join(missing)}; choose other data"
+                )
+        return tuple(known)
+
+    def _engine(self, positions: tuple[int, ...]) -> Engine:
+        if positions not in self.engines:
+            method = self.method
+            if positions != tuple(range(len(result_range(method).bands))):
+                bands = tuple(method.optical.bands[i] for i in positions)
+                method = method.with_bands(method.optical.select(bands))
+            self.engines[positions] = Engine(method, self.options)
+        return self.engines[positions]
+
+
+def ablate(method: Method, batch: Batch) -> dict[str, Batch]:
+    """Return the batch without its guides, by what is missing: those that it has and the method can spare."""
+    has_radar = bool(method.radar.bands) and method.radar_optional and _has_values(batch.sar)
+    has_older = method.takes_older and _has_values(batch.older)
+    found = {}
+    if has_radar:
+        found[NO_RADAR] = replace(batch, sar=_blank(batch.sar))
+    if has_older:
+        found[NO_OLDER] = replace(batch, older=_blank(batch.older))
+    if has_radar and has_older:
+        found[NO_GUIDES] = replace(batch, sar=_blank(batch.sar), older=_blank(batch.older))
+    return found
+
+
+def _has_values(image: Tensor | None) -> bool:
+    return image is not None and bool(image.isfinite().any())
+
+
+def _blank(image: Tensor | None) -> Tensor | None:
+    return None if image is None else torch.full_like(image, torch.nan)
+
+
+def _select(patch: Batch, positions: tuple[int, ...]) -> Batch:
+    """Return the patch in some bands; pixels that are not finite in all of them become invalid, and 0."""
+    at = list(positions)
+    if positions != tuple(range(patch.degraded.shape[1])):
+        older = None if patch.older is None else patch.older[:, at]
+        patch = replace(patch, degraded=patch.degraded[:, at], target=patch.reference()[:, at], older=older)
+    degraded, target = patch.degraded, patch.reference()
+    if patch.scale > 1 or (degraded.isfinite().all() and target.isfinite().all()):
+        return patch
+    is_known = (degraded.isfinite() & target.isfinite()).all(1, keepdim=True)
+    return replace(
+        patch,
+        degraded=degraded.where(is_known, 0),
+        target=target.where(is_known, 0),
+        valid=patch.valid & is_known,
+    )
+
+
+def _estimate(engine: Engine, batch: Batch) -> Estimate:
+    """Return what the method says of a patch, on the CPU: the mean of its samples, and their deviation."""
+    height, width = batch.valid.shape[-2:]
+    padded = batch.pad(engine.method.stride).to(engine.device)
+    size = (int(padded.valid.shape[-2]), int(padded.valid.shape[-1]))
+    noises = [keyed_noise(batch.key, *size, sample=i) for i in range(engine.options.samples)]
+    if engine.method.gives_deviation:
+        found = _ask(engine, padded)
+    else:
+        drawn = torch.stack([torch.from_numpy(engine.restore(padded, noise)) for noise in noises])
+        found = Estimate(drawn.mean(0), drawn.std(0) if len(drawn) > 1 else None)
+    return Estimate(*(None if image is None else image[..., :height, :width] for image in found))
+
+
+def _ask(engine: Engine, batch: Batch) -> Estimate:
+    """Return what a method that knows how sure it is says of a patch, float32 on the CPU."""
+    is_half = engine.options.precision == "bf16"
+    with torch.inference_mode(), torch.autocast(engine.device.type, torch.bfloat16, enabled=is_half):
+        found = engine.method.estimate(batch)
+    images = [None if image is None else image.float().cpu() for image in found]
+    if not all(image is None or image.isfinite().all() for image in images):
+        precision = engine.options.precision
+        raise InputError(f"the model gave no number at {batch.key[0]} in {precision}, try --precision fp32")
+    return Estimate(*images)
+
+
+def _check_setup(method: Method, setup: Setup) -> None:
+    """Refuse what does not apply to the method."""
+    bands = result_range(method).bands
+    if setup.bands and not method.any_bands:
+        raise InputError(
+            f"--bands is for models for any bands, this one is for {', '.join(bands)}; leave it out"
+        )
+    if unknown := [band for band in setup.bands if band not in bands]:
+        raise InputError(f"--bands has {', '.join(unknown)}, known are {', '.join(bands)}; choose among them")
+    if twice := sorted({band for band in setup.bands if setup.bands.count(band) > 1}):
+        raise InputError(f"--bands has {', '.join(twice)} twice; name each band once")
+    if setup.given_clouds and not method.finds_clouds:
+        raise InputError(
+            "--given-clouds is for models that find clouds themselves, this one gets the cloud map always; "
+            "leave it out"
+        )
+    has_guides = method.takes_older or (method.radar_optional and bool(method.radar.bands))
+    if setup.ablate_guides and (method.task != "restore" or not has_guides):
+        raise InputError("--ablate-guides is for models that can do without their guides; leave it out")
+
+
+def _check_patch(method: Method, patch: Batch) -> None:
+    """Refuse a patch that has other bands or another scale, or lacks radar that the method needs."""
+    found, bands = patch.degraded.shape[1], result_range(method).bands
+    if found != len(bands):
+        raise InputError(
+            f"{patch.key[0]} has {found} bands, the model needs {', '.join(bands)}; choose other data"
+        )
+    if patch.scale != method.scale:
+        raise InputError(
+            f"{patch.key[0]} is to be enlarged {patch.scale} times, the model enlarges {method.scale} times; "
+            "choose other data or another model"
+        )
+    if not method.radar_optional and (patch.sar is None or not patch.sar.isfinite().all()):
+        raise InputError(
+            f"{patch.key[0]} has pixels without radar and this model needs it everywhere;"
+            " choose data with radar, or a model that can do without"
+        )
