@@ -1,4 +1,5 @@
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from tests.evaluation.test_trial import Guided, make_patch
 from torch import Tensor, nn
 
 from pellucid.data.batch import Batch
@@ -13,7 +15,8 @@ from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2
 from pellucid.datasets.sen12ms_cr import Config, Sen12MsCr
 from pellucid.errors import InputError
 from pellucid.evaluation.evaluate import Extras, crop_centre, evaluate
-from pellucid.evaluation.figures import GREY_RADAR, INPUT, MEAN_COLOR, MODEL, SPECTRUM
+from pellucid.evaluation.figures import CLEAR_MEAN, GREY_RADAR, INPUT, MEAN_COLOR, MODEL, SPECTRUM
+from pellucid.evaluation.trial import NO_GUIDES, NO_OLDER, NO_RADAR, Setup
 from pellucid.methods.autoencoding import Autoencoding, AutoencodingConfig
 from pellucid.methods.regression import Regression, RegressionConfig
 from pellucid.networks import autoencoder
@@ -74,17 +77,21 @@ def make_item(seed: int, size: tuple[int, int] = (32, 32)) -> Batch:
 def test_a_model_that_returns_its_input_has_the_figures_of_the_input() -> None:
     result = evaluate(identity(), [make_item(0), make_item(1)], name="identity")
     assert result.row(MODEL).metrics == result.row(INPUT).metrics
-    assert result.gain.mean == 0
+    gaps = [
+        image.values[MODEL, "all", "psnr"] - image.values[CLEAR_MEAN, "all", "psnr"]
+        for image in result.images
+    ]
+    assert result.gain.mean == pytest.approx(sum(min(0, gap) for gap in gaps) / 2)
     assert SPECTRUM not in {row.source for row in result.rows}
 
 
-def test_a_model_that_returns_the_truth_beats_both_baselines() -> None:
+def test_a_model_that_returns_the_truth_beats_all_baselines() -> None:
     item = make_item(0)
     method = identity()
     method.network = Answer(item)
     result = evaluate(method, [item], name="truth", mean_spectrum=tuple(item.target.mean((0, 2, 3)).tolist()))
     assert result.row().metrics["psnr"].mean == pytest.approx(60, abs=0.01)
-    baselines = [result.row(source).metrics["psnr"].mean for source in (INPUT, SPECTRUM)]
+    baselines = [result.row(source).metrics["psnr"].mean for source in (INPUT, SPECTRUM, CLEAR_MEAN)]
     assert result.gain.mean == pytest.approx(60 - max(baselines), abs=0.01)
 
 
@@ -248,3 +255,56 @@ def test_the_distance_of_sets_of_other_than_one_or_three_bands_is_refused() -> N
     method = Regression(Identity(), RegressionConfig(), optical=SENTINEL2, radar=SENTINEL1, losses={})
     with pytest.raises(InputError, match="--fid compares grey images or three bands, the model restores 13"):
         evaluate(method, [make_item(0), make_item(1)], name="m", extras=Extras(fid=lambda image: image))
+
+
+def test_guides_calibration_and_thickness_are_in_tables_and_files(tmp_path: Path) -> None:
+    patch = make_patch((32, 32))
+    cloud = patch.cloud.clone()
+    cloud[..., :8, :] = 0.9
+    patch = replace(patch, cloud=cloud)
+    bare = replace(patch, sar=None, older=None)
+    result = evaluate(
+        Guided(), [patch, bare], name="guided", out=tmp_path, mean_spectrum=(0.1, 0.2, 0.3, 0.4)
+    )
+    sources = [row.source for row in result.rows if row.region == "cloudy"]
+    assert sources == [MODEL, NO_RADAR, NO_OLDER, NO_GUIDES, INPUT, SPECTRUM, CLEAR_MEAN]
+    assert [label for label in result.gains if "cover" not in label] == [
+        "all",
+        "cloudy",
+        "thin",
+        "thick",
+        "clear",
+    ]
+    assert result.row(NO_RADAR).metrics["psnr"].num == 1  # one of the two has radar
+    fall = result.guides[NO_RADAR]["cloudy"]
+    first = result.images[0].values
+    assert fall.mean == pytest.approx(first[MODEL, "cloudy", "psnr"] - first[NO_RADAR, "cloudy", "psnr"])
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    assert written["psnr_loss_db"][NO_RADAR]["cloudy"]["mean"] == pytest.approx(fall.mean)
+    assert set(written["calibration"]) == {"all", "cloudy", "thin", "thick", "clear", "restored"}
+    assert (tmp_path / "calibration.png").exists()
+    text = io.StringIO()
+    Console(file=text, width=140).print(result.table(), result.guide_table(), result.calibration_table())
+    for word in ("model without guides", "clear mean", "within 1 std", "AUSE", "thick dB"):
+        assert word in text.getvalue()
+
+
+def test_baselines_and_figures_are_of_the_bands_that_are_restored() -> None:
+    patch, spectrum = make_patch((32, 32)), (0.1, 0.2, 0.3, 0.4)
+    setup = Setup(bands=("B08", "B03"), ablate_guides=False)
+    result = evaluate(Guided(), [patch], name="two", setup=setup, mean_spectrum=spectrum)
+    gone = replace(patch, degraded=patch.degraded.clone())
+    gone.degraded[:, [0, 2]] = torch.nan
+    other = evaluate(Guided(), [gone], name="two", setup=Setup(ablate_guides=False), mean_spectrum=spectrum)
+    for source in (MODEL, INPUT, SPECTRUM, CLEAR_MEAN):
+        found = result.row(source).metrics["rmse"].mean
+        assert found == pytest.approx(other.row(source).metrics["rmse"].mean)
+    error = torch.tensor([0.4, 0.2]).view(1, 2, 1, 1) - patch.target[:, [3, 1]]
+    assert result.row(SPECTRUM).metrics["rmse"].mean == pytest.approx(error.square().mean().sqrt().item())
+
+
+def test_the_spread_of_samples_is_calibrated_too() -> None:
+    method = identity()
+    method.is_random = True
+    assert evaluate(method, [make_item(0)], name="m", samples=2).calibration["all"].unchanged == 1
+    assert not evaluate(method, [make_item(0)], name="m").calibration

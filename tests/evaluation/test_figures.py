@@ -7,6 +7,7 @@ import torch
 from pellucid.data.batch import Batch
 from pellucid.errors import InputError
 from pellucid.evaluation.figures import (
+    CLEAR_MEAN,
     GREY_RADAR,
     INPUT,
     MEAN_COLOR,
@@ -14,6 +15,7 @@ from pellucid.evaluation.figures import (
     SPECTRUM,
     ImageScore,
     baselines,
+    find_regions,
     score_image,
 )
 from pellucid.metrics import ssim_map
@@ -113,4 +115,42 @@ def test_baselines_are_the_input_and_one_spectrum_everywhere() -> None:
     assert images[INPUT].equal(batch.degraded)
     assert images[SPECTRUM].shape == batch.degraded.shape
     assert images[SPECTRUM][0, :, 5, 7].tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert set(baselines(replace(batch, cloud=None), None)) == {INPUT}
+
+
+def test_the_clear_mean_is_that_of_the_clear_valid_pixels() -> None:
+    batch = flat_batch(0.5, 0.1)
+    batch.degraded[..., 16:, :] = 0.2
+    batch.degraded[..., 31, :] = 0.9
+    batch.valid[..., 31, :] = False
+    batch.cloud[..., 16:18, :] = 0.3  # hazy
+    batch.degraded[..., 16:18, :] = 0.4
+    mean = baselines(batch, BLACK)[CLEAR_MEAN]
+    torch.testing.assert_close(mean, torch.full_like(batch.degraded, 0.2))
+
+
+def test_the_clear_mean_of_an_overcast_image_is_the_mean_spectrum_if_known() -> None:
+    batch = flat_batch(0.5, 0.1, cover=1.0)
+    batch.cloud[..., 0, :5] = 0  # less than 1 % is clear
+    images = baselines(batch, (0.1, 0.2, 0.3))
+    assert images[CLEAR_MEAN].equal(images[SPECTRUM])
     assert set(baselines(batch, None)) == {INPUT}
+
+
+def test_graded_cloud_maps_tell_thin_cloud_from_thick() -> None:
+    batch = flat_batch(0.5, 0.1)
+    assert set(find_regions(batch)) == {"all", "cloudy", "clear"}
+    batch.cloud[..., :4, :] = 0.7
+    masks = find_regions(batch)
+    counts = {region: int(mask.sum()) // 32 for region, mask in masks.items()}
+    assert counts == {"all": 32, "cloudy": 16, "clear": 16, "thin": 4, "thick": 12}
+
+
+def test_models_without_guides_are_scored_but_are_no_baselines() -> None:
+    batch = flat_batch(0.5, 0.1)
+    restored = torch.full_like(batch.degraded, 0.11)
+    other = torch.full_like(batch.degraded, 0.2)
+    found = score_image(batch, restored, BLACK, others={"other": other})
+    assert found.loss_without("other") == pytest.approx(20, abs=1e-3)
+    assert found.gain() == score_image(batch, restored, BLACK).gain()
+    assert math.isnan(found.loss_without("none"))

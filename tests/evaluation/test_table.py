@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.evaluation.test_figures import score
 
-from pellucid.evaluation.figures import INPUT, MODEL, SPECTRUM, ImageScore
+from pellucid.evaluation.figures import CLEAR_MEAN, INPUT, MODEL, SPECTRUM, ImageScore
 from pellucid.evaluation.table import EVALUATIONS, Mean, summarise, write_evaluation
 
 
@@ -87,7 +87,7 @@ def test_figures_are_told_apart_by_the_words_in_which_places_differ() -> None:
 
 def test_the_distance_of_all_images_is_a_figure_of_all_of_them() -> None:
     scores = [score(0.2, 0.4, 0.1), score(0.3, 0.4, 0.1)]
-    result = summarise(scores, name="m", fid={MODEL: 3.5, INPUT: 7.25, SPECTRUM: 1.0})
+    result = summarise(scores, name="m", fid={MODEL: 3.5, INPUT: 7.25, SPECTRUM: 1.0, CLEAR_MEAN: 2.0})
     assert result.row(INPUT).metrics["fid"].mean == 7.25
     assert result.row(INPUT).metrics["fid"].num == 2
     assert result.row(MODEL, "cloudy").metrics["fid"].num == 0

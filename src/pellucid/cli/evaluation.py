@@ -104,8 +104,8 @@ def evaluate_command(
 ) -> None:
     """Evaluate a model against its baselines: the input (or bicubic), the mean spectrum, the clear mean.
 
-    The clear mean is the mean colour of the clear pixels of each image. Of a model that says how sure it is, the
-    figures tell whether that is so.
+    The clear mean is the mean colour of the clear pixels of each image. Of a model that says how sure it
+    is, the figures tell whether that is so.
 
     Of colorized radar these are the grey radar, and the mean colour of the training images with the same
     prompt; figures are also given by region and season. An autoencoder has no baselines, but a PSNR per band.

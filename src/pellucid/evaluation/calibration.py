@@ -20,7 +20,7 @@ from pellucid.data.batch import Batch
 from pellucid.evaluation.figures import find_regions
 from pellucid.methods.method import Estimate
 
-# Nominal coverage of the central intervals of a normal distribution over which the calibration error is a mean.
+# Nominal coverage of central intervals of a normal distribution: the calibration error is a mean over them.
 LEVELS = tuple(i / 20 for i in range(1, 20))
 # Half the widths of these intervals in standard deviations, and one and two of these.
 _WIDTHS = (*(NormalDist().inv_cdf((1 + level) / 2) for level in LEVELS), 1.0, 2.0)
@@ -113,8 +113,8 @@ class ErrorCounts:
         counts = np.zeros(len(_WIDTHS) + 1)
         counts[[*order.tolist(), len(order)]] = torch.bincount(inside, minlength=len(counts)).numpy()
         pair = (error.square(), deviation.square())
-        tables = (_tabulate(values, *pair) for values in (deviation, error))
-        return cls(counts, *tables, int((deviation <= _TINY).sum()))
+        by_deviation, by_error = (_tabulate(values, *pair) for values in (deviation, error))
+        return cls(counts, by_deviation, by_error, int((deviation <= _TINY).sum()))
 
     def __add__(self, other: Self) -> Self:
         return type(self)(
@@ -155,7 +155,7 @@ class DeviationErrors:
         self.counts: dict[str, ErrorCounts] = {}
 
     def add(self, batch: Batch, estimate: Estimate) -> None:
-        """Take in an image; nothing, if it comes without deviations. The batch is finite where it is valid."""
+        """Take in an image, if it comes with deviations; the batch is finite where it is valid."""
         if estimate.deviation is None:
             return
         error, deviation = estimate.image - batch.reference(), estimate.deviation

@@ -1,9 +1,9 @@
 """Evaluation of a method against baselines, which a useful model clearly beats.
 
-The baselines are the untouched input and, the same for every pixel, the mean spectrum of the training set and
-the mean of the image's own clear pixels, where a cloud map says which these are. Of radar that is given colours
-they are the grey radar, and the mean colour of the training images with the same prompt. An autoencoder has
-none: what it gets is what it is to give back.
+The baselines are the untouched input and, the same for every pixel, the mean spectrum of the training set
+and the mean of the image's own clear pixels, where a cloud map says which these are. Of radar that is given
+colours they are the grey radar, and the mean colour of the training images with the same prompt. An
+autoencoder has none: what it gets is what it is to give back.
 """
 
 from collections.abc import Callable, Mapping, Sequence

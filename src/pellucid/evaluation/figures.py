@@ -174,12 +174,14 @@ def _compare(
 def find_regions(batch: Batch) -> dict[str, Tensor]:
     """Return the (1, 1, H, W) masks of all, and with a cloud map of cloudy and clear pixels.
 
-    Cloudy pixels are under thin cloud or under thick.
+    Of a cloud map that is not 0 and 1 alone, also of pixels under thin cloud and under thick.
     """
     if batch.cloud is None:
         return {"all": batch.valid}
     is_cloudy, is_thick = batch.cloud > CLOUDY, batch.cloud > THICK
-    masks = {"cloudy": is_cloudy, "thin": is_cloudy & ~is_thick, "thick": is_thick, "clear": ~is_cloudy}
+    masks = {"cloudy": is_cloudy, "clear": ~is_cloudy}
+    if (batch.valid & (batch.cloud > 0) & (batch.cloud < 1)).any():
+        masks |= {"thin": is_cloudy & ~is_thick, "thick": is_thick}
     return {"all": batch.valid, **{region: batch.valid & mask for region, mask in masks.items()}}
 
 

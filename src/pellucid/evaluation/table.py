@@ -247,8 +247,6 @@ def _groups(scores: Sequence[ImageScore]) -> list[tuple[str, str, list[ImageScor
         region: [s for s in scores if not math.isnan(s.values.get((MODEL, region, "mae"), math.nan))]
         for region in REGIONS[1:]
     }
-    if not by_pixels["thin"]:  # cloud maps of 0 and 1 tell no thickness
-        del by_pixels["thick"]
     groups += [(region, region, images) for region, images in by_pixels.items()]
     for low, high in zip(COVER_BINS, (*COVER_BINS[1:], math.inf), strict=True):
         label = f"cover {low:.0%} to {min(high, 1):.0%}".replace("%", "", 1)

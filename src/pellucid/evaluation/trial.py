@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -93,8 +93,8 @@ class Trial:
         if missing := [bands[i] for i in wanted if i not in known]:
             if not self.method.any_bands:
                 raise InputError(
-                    f"{patch.key[0]} lacks {', '.join(missing)}, which this model needs; choose other data, or "
-                    "a model for any bands"
+                    f"{patch.key[0]} lacks {', '.join(missing)}, which this model needs; "
+                    "choose other data, or a model for any bands"
                 )
             if not known:
                 raise InputError(
@@ -163,7 +163,8 @@ def _estimate(engine: Engine, batch: Batch) -> Estimate:
     else:
         drawn = torch.stack([torch.from_numpy(engine.restore(padded, noise)) for noise in noises])
         found = Estimate(drawn.mean(0), drawn.std(0) if len(drawn) > 1 else None)
-    return Estimate(*(None if image is None else image[..., :height, :width] for image in found))
+    image, *others = (None if each is None else each[..., :height, :width] for each in found)
+    return Estimate(cast("Tensor", image), *others)
 
 
 def _ask(engine: Engine, batch: Batch) -> Estimate:
@@ -171,11 +172,11 @@ def _ask(engine: Engine, batch: Batch) -> Estimate:
     is_half = engine.options.precision == "bf16"
     with torch.inference_mode(), torch.autocast(engine.device.type, torch.bfloat16, enabled=is_half):
         found = engine.method.estimate(batch)
-    images = [None if image is None else image.float().cpu() for image in found]
-    if not all(image is None or image.isfinite().all() for image in images):
+    image, *others = (None if each is None else each.float().cpu() for each in found)
+    if not all(each is None or each.isfinite().all() for each in (image, *others)):
         precision = engine.options.precision
         raise InputError(f"the model gave no number at {batch.key[0]} in {precision}, try --precision fp32")
-    return Estimate(*images)
+    return Estimate(cast("Tensor", image), *others)
 
 
 def _check_setup(method: Method, setup: Setup) -> None:
