@@ -33,12 +33,18 @@ class Guided(Method):
         raise NotImplementedError
 
     def restore(
-        self, batch: Batch, noise: Noise | None = None, progress: Callable[[int, int], None] | None = None
+        self,
+        batch: Batch,
+        noise: Noise | None = None,  # noqa: ARG002
+        progress: Callable[[int, int], None] | None = None,  # noqa: ARG002
     ) -> Tensor:
         return self.estimate(batch).image
 
     def estimate(
-        self, batch: Batch, noise: Noise | None = None, progress: Callable[[int, int], None] | None = None
+        self,
+        batch: Batch,
+        noise: Noise | None = None,  # noqa: ARG002
+        progress: Callable[[int, int], None] | None = None,  # noqa: ARG002
     ) -> Estimate:
         assert batch.degraded.shape[1] == len(self.optical.bands)
         assert not any(side % self.stride for side in batch.valid.shape[-2:])
@@ -165,7 +171,7 @@ def test_what_does_not_apply_is_refused() -> None:
 
 def test_what_is_no_number_is_refused() -> None:
     class Broken(Guided):
-        def estimate(self, batch: Batch, noise: object = None, progress: object = None) -> Estimate:
+        def estimate(self, batch: Batch, *_: object) -> Estimate:
             return Estimate(batch.degraded, torch.full_like(batch.degraded, torch.nan))
 
     with pytest.raises(InputError, match="the model gave no number at patch in fp32"):

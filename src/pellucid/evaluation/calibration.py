@@ -134,7 +134,7 @@ class ErrorCounts:
         area = float(np.mean(kept - best))
         return Calibration(
             num=int(num),
-            unchanged=self.num_unchanged * share,
+            unchanged=float(self.num_unchanged * share),
             within_1=float(inside[-2]),
             within_2=float(inside[-1]),
             ece=float(np.abs(inside[:-2] - LEVELS).mean()),
