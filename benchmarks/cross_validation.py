@@ -24,7 +24,7 @@ from pellucid.data.files import write_atomically
 from pellucid.data.run_folder import WEIGHTS
 from pellucid.datasets import sen12ms_cr
 from pellucid.evaluation.evaluate import evaluate
-from pellucid.evaluation.figures import INPUT, MODEL, SPECTRUM
+from pellucid.evaluation.figures import INPUT, MODEL, SPECTRUM, ImageScore
 from pellucid.methods.regression import RegressionConfig
 from pellucid.train.run_training import run_training
 
@@ -81,11 +81,17 @@ def run_fold(config: Config, place: str, folder: Path) -> list[dict[str, Any]]:
                 "cover": image.cover,
                 "caution": caution,
                 **{source: image.values[source, "all", "psnr"] for source in (MODEL, INPUT, SPECTRUM)},
-                "gain": image.gain(),
+                "gain": _gain(image),
             }
             for image in result.images
         ]
     return rows
+
+
+def _gain(image: ImageScore) -> float:
+    """Return the model's PSNR minus that of the input or, if better, the mean spectrum, in dB."""
+    psnr = {source: image.values[source, "all", "psnr"] for source in (MODEL, INPUT, SPECTRUM)}
+    return psnr[MODEL] - max(psnr[INPUT], psnr[SPECTRUM])
 
 
 def by_place(rows: list[dict[str, Any]], caution: float) -> Table:

@@ -1,12 +1,13 @@
 """The command that evaluates a model."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pellucid.apply.options import ApplyOptions
+from pellucid.apply.options import ApplyOptions, Help
 from pellucid.cli.terminal import out, parse_numbers, progress_bar, split_names, takes
 from pellucid.data.run_folder import CONFIG, SHIPPED, find_run
 from pellucid.errors import InputError
@@ -38,48 +39,51 @@ Output = Annotated[
 ]
 Name = Annotated[str | None, typer.Option(help="Label in the run history.")]
 Notes = Annotated[str, typer.Option(help="Remark in the run history.")]
-LegacyMetrics = Annotated[
-    bool, typer.Option("--legacy-metrics", help="Also the published PSNR and SSIM, to compare with papers.")
-]
 Pictures = Annotated[int, typer.Option(min=0, help="Patches on the picture sheet.")]
 Crop = Annotated[
     int, typer.Option(min=0, help="Evaluate the central square of this side; 0: the whole patch.")
 ]
-Bands = Annotated[
-    str,
-    typer.Option(metavar="B02,B03,...", help="Give a model for any bands these alone; default: all of them."),
-]
-GivenClouds = Annotated[
-    bool,
-    typer.Option(
-        "--given-clouds",
-        help="Give the cloud map of the data to a model that finds clouds itself; by default it serves the "
-        "figures alone.",
-    ),
-]
-AblateGuides = Annotated[
-    bool | None,
-    typer.Option(
-        "--ablate-guides/--keep-guides",
-        help="Evaluate the model also without radar, without older dates and without both. Default: if it "
-        "takes older dates.",
-        show_default=False,
-    ),
-]
-Lpips = Annotated[
-    str, typer.Option(metavar="VGG16", help="Also LPIPS, with VGG16 weights from this file or URL.")
-]
-Fid = Annotated[
-    str,
-    typer.Option(
-        metavar="NETWORK",
-        help="Also FID, in the features of this file: VGG19 weights, or a TorchScript module of 8-bit "
-        "images, which is code that will run.",
-    ),
-]
 
 
-@takes(ApplyOptions, hide=("eta", "seed", "tile", "overlap"))
+@dataclass(frozen=True)
+class EvaluationOptions(ApplyOptions):
+    """How a method is applied in an evaluation, and what it gets of each patch."""
+
+    bands: Annotated[
+        str, Help("Give a model for any bands these alone; default: all of them.", metavar="B02,B03,...")
+    ] = ""
+    given_clouds: Annotated[
+        bool,
+        Help(
+            "Give the cloud map of the data to a model that finds clouds itself; by default it serves the "
+            "figures alone.",
+            flags=("--given-clouds",),
+        ),
+    ] = False
+    ablate_guides: Annotated[
+        bool | None,
+        Help(
+            "Evaluate the model also without radar, without older dates and without both; default: if it "
+            "takes older dates.",
+            flags=("--ablate-guides/--keep-guides",),
+        ),
+    ] = None
+    legacy_metrics: Annotated[
+        bool,
+        Help("Also the published PSNR and SSIM, to compare with papers.", flags=("--legacy-metrics",)),
+    ] = False
+    lpips: Annotated[str, Help("Also LPIPS, with VGG16 weights from this file or URL.", metavar="VGG16")] = ""
+    fid: Annotated[
+        str,
+        Help(
+            "Also FID, in the features of this file: VGG19 weights, or a TorchScript module of 8-bit images, "
+            "which is code that will run.",
+            metavar="NETWORK",
+        ),
+    ] = ""
+
+
+@takes(EvaluationOptions, hide=("eta", "seed", "tile", "overlap"))
 def evaluate_command(
     model: Model,
     data: Data,
@@ -91,29 +95,18 @@ def evaluate_command(
     output: Output = None,
     name: Name = None,
     notes: Notes = "",
-    legacy_metrics: LegacyMetrics = False,
     pictures: Pictures = 8,
     crop: Crop = 0,
-    bands: Bands = "",
-    given_clouds: GivenClouds = False,
-    ablate_guides: AblateGuides = None,
-    lpips: Lpips = "",
-    fid: Fid = "",
     *,
-    options: ApplyOptions,
+    options: EvaluationOptions,
 ) -> None:
     """Evaluate a model against its baselines: the input (or bicubic), the mean spectrum, the clear mean.
-
-    The clear mean is the mean colour of the clear pixels of each image. Of a model that says how sure it
-    is, the figures tell whether that is so.
 
     Of colorized radar these are the grey radar, and the mean colour of the training images with the same
     prompt; figures are also given by region and season. An autoencoder has no baselines, but a PSNR per band.
     Of a text encoder: how many images find their own text.
 
-    Example: `pellucid evaluate cross_attention --data data/sen12mscr --split test`
-
-    Example: `pellucid evaluate cross_attention --data data/sen12mscr --ablate-guides`
+    Example: `pellucid evaluate cross_attention --data data/sen12mscr --split test --ablate-guides`
 
     Example: `pellucid evaluate sr3_ct_x4 --data slices --numbers 310,345`
 
@@ -128,7 +121,6 @@ def evaluate_command(
     from pellucid.build.method import load
     from pellucid.config import load_config
     from pellucid.evaluation.reference import read_reference
-    from pellucid.evaluation.trial import Setup
     from pellucid.methods.contrastive import Contrastive
 
     method = choose_sampling(load(model, device=options.device), options)
@@ -137,7 +129,7 @@ def evaluate_command(
         data,
         split=split,
         splits=splits,
-        legacy_fill=legacy_metrics,
+        legacy_fill=options.legacy_metrics,
         lr=lr,
         numbers=span,
         folders=split_names(folders),
@@ -148,30 +140,22 @@ def evaluate_command(
         "notes": notes,
         "out": output or _evaluation_folder(run),
     }
-    figures = {"--legacy-metrics": legacy_metrics, "--lpips": lpips, "--fid": fid}
     if isinstance(method, Contrastive):
-        figures |= {"--bands": bands, "--given-clouds": given_clouds, "--ablate-guides": ablate_guides}
-        _evaluate_texts(method, images, {**about, "device": options.device}, figures)
+        _evaluate_texts(method, images, about, options)
     else:
-        setup = Setup(split_names(bands), given_clouds, ablate_guides)
-        about |= {"pictures": pictures, "crop": crop, "setup": setup}
-        _evaluate_images(method, images, about, figures, options)
+        _evaluate_images(method, images, {**about, "pictures": pictures, "crop": crop}, options)
 
 
 def _evaluate_images(
-    method: "Method",
-    images: "Patches",
-    about: Mapping[str, Any],
-    figures: Mapping[str, Any],
-    options: ApplyOptions,
+    method: "Method", images: "Patches", about: Mapping[str, Any], options: EvaluationOptions
 ) -> None:
-    """Evaluate a method that makes images, with the optional `figures`, and print the tables."""
+    """Evaluate a method that makes images, and print the tables."""
     from pellucid.build.weights_file import load_lpips
     from pellucid.evaluation.evaluate import Extras, evaluate
     from pellucid.evaluation.fid import load_features
     from pellucid.evaluation.figures import baseline_spectrum
+    from pellucid.evaluation.trial import Setup
 
-    lpips, fid = figures["--lpips"], figures["--fid"]
     with progress_bar("evaluating") as advance:
         result = evaluate(
             method,
@@ -179,10 +163,11 @@ def _evaluate_images(
             **about,
             device=options.device,
             extras=Extras(
-                figures["--legacy-metrics"],
-                load_lpips(lpips) if lpips else None,
-                load_features(fid) if fid else None,
+                options.legacy_metrics,
+                load_lpips(options.lpips) if options.lpips else None,
+                load_features(options.fid) if options.fid else None,
             ),
+            setup=Setup(split_names(options.bands), options.given_clouds, options.ablate_guides),
             mean_spectrum=baseline_spectrum(method),
             samples=options.samples,
             words=images.words,
@@ -200,15 +185,16 @@ def _evaluate_images(
 
 
 def _evaluate_texts(
-    method: "Contrastive", images: "Patches", about: Mapping[str, Any], figures: Mapping[str, Any]
+    method: "Contrastive", images: "Patches", about: Mapping[str, Any], options: EvaluationOptions
 ) -> None:
-    """Evaluate a text encoder and print its figures; of the optional `figures`, it has none."""
+    """Evaluate a text encoder and print its figures; those of images it has not."""
     from pellucid.evaluation.texts import evaluate_texts
 
-    if given := [option for option, value in figures.items() if value]:
+    names = ("legacy_metrics", "lpips", "fid", "bands", "given_clouds", "ablate_guides")
+    if given := [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]:
         raise InputError(f"a text encoder makes no images to compare; leave out {' and '.join(given)}")
     with progress_bar("evaluating") as advance:
-        result = evaluate_texts(method, images, **about, progress=advance)
+        result = evaluate_texts(method, images, **about, device=options.device, progress=advance)
     out.print(result.table())
     out.print(f"figures  {about['out']}", soft_wrap=True)
 

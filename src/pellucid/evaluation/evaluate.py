@@ -80,12 +80,11 @@ def evaluate(
         data: patches with targets.
         name: of the model, for the run history.
         notes: a remark for it.
-        out: folder that gets metrics.json, per_image.csv, sheet.png and a new row in evaluations.csv, if any;
-            and calibration.png, of a method that says how sure it is.
+        out: folder, if any, that gets metrics.json, per_image.csv, sheet.png, a new row in evaluations.csv
+            and, of a method that says how sure it is, calibration.png.
         extras: figures beside the usual ones.
         setup: what the method gets of each patch.
-        mean_spectrum: baseline in [0, 1] of a method without mean colours, a value for each of its bands;
-            None: the method's own.
+        mean_spectrum: (C,) baseline in [0, 1] of a method without mean colours; None: the method's own.
         pictures: patches on the picture sheet, spread evenly over the data.
         crop: side in pixels of the centre that is cut out first, 128 in the published code; 0: no cut.
         samples: of a generative method, whose mean is evaluated; their noise follows from the image's key.
@@ -101,28 +100,29 @@ def evaluate(
         make_folder(out)
     spectrum = mean_spectrum if mean_spectrum is not None else method.mean_spectrum
     drawn, errors = ScoreSheet(spread(pictures, len(data))), DeviationErrors()
-    scores = []
+    scores: list[ImageScore] = []
     for i in range(len(data)):
         restored = trial.restore(crop_centre(data[i], crop) if crop else data[i])
         baseline = _pick_baseline(method, restored, spectrum)
-        score = _score(restored, baseline, extras)
-        scores.append(replace(score, words=words[i] if words else {}))
+        scores.append(replace(_score(restored, baseline, extras), words=words[i] if words else {}))
         drawn.add(i, restored, scores[-1])
         errors.add(restored.batch, restored.estimate)
         if distances:
-            made = baselines(restored.batch, baseline, is_colored=_is_colored(method))
-            images = {MODEL: restored.estimate.image, **restored.ablated, **made}
-            distances.add(restored.batch.reference(), images)
+            distances.add(restored.batch.reference(), _images(restored, baseline))
         if progress is not None:
             progress(i + 1, len(data))
     fid = distances.compute() if distances else None
     result = summarise(scores, name=name, notes=notes, fid=fid, calibration=errors.compute())
     if out is not None:
-        write_evaluation(result, out)
-        drawn.save(out / "sheet.png")
-        if result.calibration:
-            draw_calibration(result.calibration, out / "calibration.png")
+        _write(result, drawn, out)
     return result
+
+
+def _write(result: Evaluation, drawn: ScoreSheet, out: Path) -> None:
+    write_evaluation(result, out)
+    drawn.save(out / "sheet.png")
+    if result.calibration:
+        draw_calibration(result.calibration, out / "calibration.png")
 
 
 def _pick_baseline(
@@ -133,6 +133,12 @@ def _pick_baseline(
     if color is None or len(color) != len(result_range(method).bands):
         return color
     return tuple(color[i] for i in restored.positions)
+
+
+def _images(restored: Restored, spectrum: tuple[float, ...] | None) -> dict[str, Tensor]:
+    """Return the images that are compared with the reference, by source."""
+    made = baselines(restored.batch, spectrum, is_colored=_is_colored(restored.method))
+    return {MODEL: restored.estimate.image, **restored.ablated, **made}
 
 
 def _score(restored: Restored, spectrum: tuple[float, ...] | None, extras: Extras) -> ImageScore:
