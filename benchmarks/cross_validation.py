@@ -62,7 +62,7 @@ def places(config: Config) -> list[str]:
 
 
 def run_fold(config: Config, place: str, folder: Path) -> list[dict[str, Any]]:
-    """Train without `place`, and return a row per patch of it: gain over the better baseline, in dB."""
+    """Train without `place`, and return a row per patch of it: gain over input or mean spectrum, in dB."""
     data = config.data.model_copy(update={"hold_out": (*config.data.hold_out, place), "val": ()})
     fold = config.model_copy(update={"data": data})
     if not (folder / WEIGHTS).exists():

@@ -40,7 +40,7 @@ class DemoResult:
     """Where everything lies, and the figures."""
 
     files: dict[str, Path]  # by what they are
-    evaluation: Evaluation  # the restored scene and both baselines against the truth
+    evaluation: Evaluation  # the restored scene and the baselines against the truth
 
 
 def run_demo(

@@ -75,8 +75,10 @@ def _panel(titles: tuple[str, str, str], curves: Sequence[Curve], limits: tuple[
         x, y = LEFT + AXES * i / 4, TOP + AXES * (1 - i / 4)
         draw.text((x, TOP + AXES + 8), f"{limits[0] * i / 4:.3g}", "black", font, anchor="ma")
         draw.text((LEFT - 8, y), f"{limits[1] * i / 4:.3g}", "black", font, anchor="rm")
-    for i, curve in enumerate(curves):
-        draw.text((LEFT + AXES - 6, TOP + AXES - 10 - 18 * i), curve.label, curve.color, font, anchor="rb")
+    right = float(LEFT + AXES)
+    for curve in reversed(curves):
+        draw.text((right, TOP - 4), curve.label, curve.color, font, anchor="rb")
+        right -= font.getlength(curve.label) + 12
     return panel
 
 

@@ -80,8 +80,7 @@ def evaluate(
         data: patches with targets.
         name: of the model, for the run history.
         notes: a remark for it.
-        out: folder, if any, that gets metrics.json, per_image.csv, sheet.png, a new row in evaluations.csv
-            and, of a method that says how sure it is, calibration.png.
+        out: folder, if any, that gets metrics.json, per_image.csv, the pictures and a row in evaluations.csv.
         extras: figures beside the usual ones.
         setup: what the method gets of each patch.
         mean_spectrum: (C,) baseline in [0, 1] of a method without mean colours; None: the method's own.
