@@ -1,0 +1,76 @@
+"""A small U-Net that works at half the resolution inside and gives a map of the input's size."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle
+
+
+class _Block(nn.Module):
+    """Two convolutions beside a shortcut; no normalisation, so that absolute values stay visible."""
+
+    def __init__(self, channels_in: int, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels_in, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.shortcut = nn.Conv2d(channels_in, channels, 1) if channels_in != channels else nn.Identity()
+        self.act = nn.SiLU(inplace=True)
+        nn.init.kaiming_normal_(self.first.weight, nonlinearity="relu")
+        with torch.no_grad():
+            self.second.weight.mul_(0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, channels, h, w)."""
+        return self.shortcut(x) + self.second(self.act(self.first(x)))
+
+
+class SmallUNet(nn.Module):
+    """Encoder at 1/2, 1/4, ... of the resolution, decoder back to it.
+
+    Args:
+        channels_in: of the input.
+        channels_out: of the map.
+        widths: channels at 1/2, 1/4 ... of the resolution.
+        detail: channels of a shallow branch at full resolution; 0: none, the map is made at 1/2.
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, widths: tuple[int, ...], *, detail: int = 0
+    ) -> None:
+        super().__init__()
+        self.stride = 2 ** len(widths)
+        self.first = nn.Conv2d(4 * channels_in, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(
+            _Block(before, width) for before, width in zip((widths[0], *widths), widths, strict=False)
+        )
+        self.up = nn.ModuleList(
+            _Block(below + width, width)
+            for below, width in zip(widths[:0:-1], widths[-2::-1], strict=True)
+        )
+        self.detail = nn.Conv2d(channels_in, detail, 3, padding=1) if detail else None
+        self.widen = nn.Conv2d(widths[0], 4 * (detail or channels_out), 1)
+        self.last = nn.Conv2d(2 * detail, channels_out, 3, padding=1) if detail else None
+        for layer in (self.first, self.detail, self.widen, self.last):
+            if layer is not None:
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return (B, channels_out, H, W).
+
+        Args:
+            x: (B, channels_in, H, W); sides divide by `stride`.
+            bias: (B, widths[0]), added at every pixel.
+        """
+        h = self.first(pixel_unshuffle(x, 2))
+        if bias is not None:
+            h = h + bias[..., None, None]
+        kept = []
+        for at, block in enumerate(self.down):
+            h = block(h if at == 0 else nn.functional.avg_pool2d(h, 2))
+            kept.append(h)
+        for block, skip in zip(self.up, kept[-2::-1], strict=True):
+            h = block(torch.cat([interpolate(h, scale_factor=2, mode="bilinear"), skip], dim=1))
+        h = pixel_shuffle(self.widen(h), 2)
+        if self.detail is None or self.last is None:
+            return h
+        return self.last(nn.functional.silu(torch.cat([h, self.detail(x)], dim=1)))

@@ -1,0 +1,322 @@
+"""Ground under the cloud: each scene's own regression of its bands on what sees through clouds.
+
+A small network judges what is clear and takes haze off; another turns radar and older dates into features;
+the bands are regressed on them over the clear pixels of the scene, in closed form; what the regression misses
+there is carried on smoothly; a last network adds detail and says how sure it is. All of it is differentiable.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate, pad, silu, softplus
+
+from pellucid.data.ranges import SENTINEL2
+from pellucid.data.sums import Sums
+from pellucid.networks._small_unet import SmallUNet
+from pellucid.simulate.clouds import OPTICS
+
+BANDS = SENTINEL2.bands
+AT = {name: i for i, name in enumerate(BANDS)}
+# Bands of an older date that the feature network sees: those that most sensors have.
+SEEN = ("B02", "B03", "B04", "B08", "B11", "B12")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Size of the network.
+
+    Attributes:
+        features: D, of the guides.
+        widths: channels of the network of the guides at 1/2, 1/4 ... of the resolution.
+        clear_widths: of the network that judges what is clear.
+        detail: channels of the guides at full resolution.
+        refine: channels of the network that refines; 0: none.
+    """
+
+    features: int = 40
+    widths: tuple[int, ...] = (64, 96, 128, 160)
+    clear_widths: tuple[int, ...] = (32, 48, 64, 96)
+    detail: int = 24
+    refine: int = 32
+
+
+class Seen(NamedTuple):
+    """What is seen of B images: Sentinel-2 channels first, in its order, then E of other sensors.
+
+    Attributes:
+        values: (B, 13 + E, H, W) in [0, 1]; 0 where a band is missing.
+        known: (B, 13 + E), 1 where the image has the band, 0 where not.
+        valid: (B, 1, H, W), 1 where the image holds data.
+        sar: (B, 2, H, W), NaN where there is none; or None.
+        older: (B, 13 + E, H, W), NaN where there is none; or None.
+        given: (B, 1, H, W), how clear each pixel is said to be; or None.
+    """
+
+    values: Tensor
+    known: Tensor
+    valid: Tensor
+    sar: Tensor | None = None
+    older: Tensor | None = None
+    given: Tensor | None = None
+
+
+class Clear(NamedTuple):
+    """What is clear: `confidence` (B, 1, H, W), and (B, 13 + E, H, W) `colours` without haze and shadow."""
+
+    confidence: Tensor
+    colours: Tensor
+
+
+class Painted(NamedTuple):
+    """The ground: `image` and `deviation` (its standard deviation), both (B, 13 + E, H, W)."""
+
+    image: Tensor
+    deviation: Tensor
+    solved: Tensor
+
+
+class Clearness(nn.Module):
+    """How clear each pixel is, and its colour without haze and shadow.
+
+    A sheet k of thickness tau_k hides r_k = 1 - exp(-tau_k rho_k) of the ground, and shows its own colour
+    instead; rho_k and the colour depend on the band and are learned, tau_k on the pixel.
+    """
+
+    SHEETS = 4  # haze, water cloud, cirrus, shadow
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.unet = SmallUNet(len(BANDS) + 1, 1 + self.SHEETS, widths)
+        self.stride = self.unet.stride
+        self.of_bands = nn.Linear(len(BANDS), widths[0])
+        optics = [OPTICS[band] for band in BANDS]
+        wave = torch.tensor([o.wavelength_um for o in optics])
+        slope = torch.tensor([o.slope for o in optics])
+        path, light = (torch.tensor([getattr(o, n) for o in optics]) for n in ("path", "skylight"))
+        high = torch.ones(len(BANDS))
+        high[AT["B11"]], high[AT["B12"]] = 0.55, 0.45
+        vapour = torch.ones(len(BANDS))
+        vapour[AT["B09"]], vapour[AT["B10"]] = 0.2, 0.01
+        rho = torch.stack([(wave / 0.492) ** -1.3, high * 0 + 1, high * 0 + 1, -light.clamp(max=0.98).log()])
+        colour = torch.stack([0.5 * vapour, 0.8 * slope * vapour, 0.6 * high, path])
+        self.log_rho = nn.Parameter(rho.log())
+        self.colour = nn.Parameter(colour)
+        with torch.no_grad():
+            self.unet.widen.weight.mul_(0.1)
+            self.unet.widen.bias.view(-1, 4)[1:] = -3.0
+
+    def forward(self, seen: Seen) -> Clear:
+        """Return what is clear; colours of other sensors' bands stay as they are."""
+        num = len(BANDS)
+        y = seen.values[:, :num]
+        score = _haze_score(y, seen.known)
+        known = seen.known[:, :num]
+        output = self.unet(torch.cat([y.clamp(max=1.2), score / 8], 1), self.of_bands(known)).float()
+        confidence = (output[:, :1] - score).sigmoid()
+        thickness = softplus(output[:, 1:])[:, :, None]  # (B, K, 1, H, W)
+        hidden = 1 - (-thickness * self.log_rho.exp()[:, :, None, None]).exp()
+        share = hidden.sum(1).clamp(max=0.8)
+        share = share / hidden.sum(1).clamp(min=1e-6) * hidden.transpose(0, 1) if False else hidden
+        total = hidden.sum(1)
+        scale = (0.8 / total.clamp(min=1e-6)).clamp(max=1)
+        light = (hidden * self.colour[:, :, None, None]).sum(1)
+        colours = ((y - light * scale) / (1 - total * scale)).clamp(0, 1)
+        # Where it is surely clear nothing is taken off.
+        keep = _rise(confidence, 0.85, 0.97)
+        colours = torch.lerp(colours, y, keep)
+        return Clear(confidence, torch.cat([colours, seen.values[:, num:]], 1))
+
+
+class GroundNet(nn.Module):
+    """The whole network; sides must divide by `stride`."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        num = len(BANDS)
+        self.config = config
+        self.clearness = Clearness(config.clear_widths)
+        self.guides = SmallUNet(2 + 2 + len(SEEN) + 1, config.features, config.widths, detail=config.detail)
+        self.stride = max(self.guides.stride, self.clearness.stride)
+        self.columns = 2 + num + config.features
+        # The prior: where nothing is clear, an older date stays as it is, and else the ground is of mean
+        # colour but for what the features say.
+        self.mean_colour = nn.Parameter(torch.full((num,), 0.15))
+        self.mean_features = nn.Parameter(torch.zeros(config.features, num))
+        self.log_precision = nn.Parameter(torch.full((4,), -2.0))  # constant without and with a date, dates, features
+        self.log_feature_precision = nn.Parameter(torch.full((config.features,), -1.0))
+        self.log_noise = nn.Parameter(torch.full((num,), -7.0))  # variance about the regression
+        self.log_trust = nn.Parameter(torch.tensor(3.0))  # pixels' worth of that prior of the noise
+        self.log_alike = nn.Parameter(torch.tensor(3.0))  # pixels that count as one
+        self.log_spread = nn.Parameter(torch.tensor([-3.0, -3.0]))  # prior of the residual, in pixels
+        width = config.refine
+        if width:
+            inputs = 2 * num + config.features + 4
+            self.squeeze = nn.Conv2d(inputs, width, 1)
+            self.mix = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(3))
+            self.detail = nn.Conv2d(width, 2 * num, 1)
+            nn.init.zeros_(self.detail.weight)
+            nn.init.zeros_(self.detail.bias)
+
+    def forward(self, seen: Seen) -> tuple[Clear, Painted]:
+        """Return what is clear, and the ground as this image alone explains it."""
+        clear, phi = self.look(seen)
+        return clear, self.paint(seen, clear, phi, self.solve(self.sums(seen, clear, phi)))
+
+    def look(self, seen: Seen) -> tuple[Clear, Tensor]:
+        """Return what is clear, and the features phi, (B, D', H, W)."""
+        if seen.given is None:
+            clear = self.clearness(seen)
+        else:
+            clear = Clear(seen.given.float(), seen.values)
+        return clear, self.features(seen)
+
+    def features(self, seen: Seen) -> Tensor:
+        """Return constants, the older date's bands and the features of the guides, (B, D', H, W)."""
+        values = seen.values
+        size = (len(values), 1, *values.shape[-2:])
+        sar = values.new_full((len(values), 2, *size[2:]), torch.nan) if seen.sar is None else seen.sar
+        older = torch.full_like(values, torch.nan) if seen.older is None else seen.older
+        dated = older.isfinite().any(1, keepdim=True).to(values.dtype)
+        older = older.nan_to_num()
+        has_sar = sar.isfinite().to(values.dtype)
+        inputs = [2 * sar.nan_to_num() - has_sar, has_sar, 3 * older[:, [AT[b] for b in SEEN]], dated]
+        self.pre = 4 * self.guides(torch.cat(inputs, 1)).float()
+        features = self.pre.tanh()
+        return torch.cat([1 - dated, dated, SCALE_OLDER * older, features], 1)
+
+    def sums(self, seen: Seen, clear: Clear, phi: Tensor, share: Tensor | None = None) -> tuple[Sums, Tensor]:
+        """Return the sums of the regression, and each band's count, (B, C)."""
+        weight = clear.confidence * seen.valid
+        if share is not None:
+            weight = weight * share
+        return Sums.over(phi, clear.colours, weight), seen.known
+
+    def solve(self, collected: tuple[Sums, Tensor]) -> "Solution":
+        """Return the ground's regression: weights, their covariance, and the noise about it."""
+        sums, known = collected
+        sums = sums * (-self.log_alike).exp()
+        extra = sums.cross.shape[-1] - len(BANDS)
+        mean, precision = self.prior(extra)
+        with torch.autocast(sums.gram.device.type, enabled=False):
+            # bands that an image lacks have no sums, so that their solution must come from the prior: the
+            # gram is of the pixels, not of the bands.
+            factor = torch.linalg.cholesky(torch.diag_embed(precision) + sums.gram)
+            right = precision[:, None] * mean + sums.cross
+            weights = torch.cholesky_solve(right, factor)  # (B, D', C)
+            weights = torch.where(known[:, None] > 0, weights, mean)
+            residual = sums.squares - 2 * (weights * sums.cross).sum(1)
+            residual = (residual + (weights * (sums.gram @ weights)).sum(1)).clamp(min=0)
+            prior = self.noise(extra)
+            trust = self.log_trust.exp()
+            noise = (prior * trust + residual * known) / (trust + sums.count * known)
+            return Solution(weights, torch.cholesky_inverse(factor), noise)
+
+    def prior(self, extra: int) -> tuple[Tensor, Tensor]:
+        """Return mean (D', C) and precision (D',) of the weights, in units of the noise."""
+        num, device = len(BANDS), self.mean_colour.device
+        total = num + extra
+        constant = torch.cat([self.mean_colour, self.mean_colour.mean().expand(extra)])
+        older = torch.eye(total, device=device) / SCALE_OLDER
+        features = torch.cat([self.mean_features, self.mean_features.new_zeros(len(self.mean_features), extra)], 1)
+        mean = torch.cat([constant[None], torch.zeros(1, total, device=device), older, features])
+        p = self.log_precision.clamp(-6, 8).exp()
+        precision = torch.cat([p[:2], p[2].expand(total), p[3] * self.log_feature_precision.clamp(-5, 5).exp()])
+        return mean, precision + 1e-3
+
+    def noise(self, extra: int) -> Tensor:
+        """Return the prior variance about the regression, (C,)."""
+        log = self.log_noise.clamp(-12, -2)
+        return torch.cat([log, log.mean().expand(extra)]).exp()
+
+    def paint(self, seen: Seen, clear: Clear, phi: Tensor, solution: "Solution") -> Painted:
+        """Return the ground everywhere."""
+        num = len(BANDS)
+        with torch.autocast(phi.device.type, enabled=False):
+            flat = phi.flatten(2)
+            solved = (solution.weights.mT @ flat).unflatten(2, phi.shape[-2:])
+            leverage = ((solution.covariance @ flat) * flat).sum(1, keepdim=True).unflatten(2, phi.shape[-2:])
+        weight = clear.confidence * seen.valid
+        image, near = self.carry(clear.colours - solved, weight, seen)
+        image = solved + image
+        log_variance = (solution.noise[..., None, None] * (1 + leverage)).log()
+        if self.config.refine:
+            extra = [near, (leverage + 1e-4).log() / 4, clear.confidence]
+            x = torch.cat([3 * image[:, :num], 3 * (image - solved)[:, :num], phi[:, -self.config.features :], *extra], 1)
+            x = self.squeeze(x)
+            for layer in self.mix:
+                x = x + layer(silu(x))
+            change, doubt = self.detail(silu(x)).float().split(num, 1)
+            change = pad(0.1 * change.tanh() * seen.known[:, :num, None, None], (0, 0, 0, 0, 0, image.shape[1] - num))
+            image = image + change
+            doubt = torch.cat([doubt, doubt.mean(1, keepdim=True).expand(-1, image.shape[1] - num, -1, -1)], 1)
+            log_variance = log_variance + doubt
+        return Painted(image.clamp(0, 1), (0.5 * log_variance).clamp(-8, 0).exp(), solved)
+
+    def carry(self, residual: Tensor, weight: Tensor, seen: Seen) -> tuple[Tensor, Tensor]:
+        """Return what the regression misses at clear pixels, carried under the cloud; and how near those are.
+
+        Two scales, each a weighted mean with a prior of 0: 8-pixel cells blurred over about 24, then 96 px.
+        """
+        with torch.autocast(residual.device.type, enabled=False):
+            size = residual.shape[-2:]
+            cell = 8
+            w = _pool(weight, cell)
+            r = _pool(weight * residual, cell)
+            total, nears = torch.zeros_like(r), []
+            for steps, log in zip((8, 2), self.log_spread, strict=True):
+                ws, rs = _blur(w, steps), _blur(r - w * total, steps)
+                total = total + rs / (ws + log.exp())
+                nears.append(ws / (ws + log.exp()))
+            grown = interpolate(total, size=(w.shape[-2] * cell, w.shape[-1] * cell), mode="bilinear")
+            near = interpolate(torch.cat(nears, 1), size=(w.shape[-2] * cell, w.shape[-1] * cell), mode="bilinear")
+            return grown[..., : size[0], : size[1]], near[..., : size[0], : size[1]]
+
+
+SCALE_OLDER = 4.0
+
+
+class Solution(NamedTuple):
+    """A scene's regression: weights (B, D', C), covariance (B, D', D') in units of `noise`, (B, C)."""
+
+    weights: Tensor
+    covariance: Tensor
+    noise: Tensor
+
+
+def _pool(x: Tensor, cell: int) -> Tensor:
+    below, right = -x.shape[-2] % cell, -x.shape[-1] % cell
+    return avg_pool2d(pad(x, (0, right, 0, below)), cell)
+
+
+def _blur(x: Tensor, radius: int) -> Tensor:
+    """Return the mean over a square of 2 radius + 1 cells, twice; outside is 0."""
+    for _ in range(2):
+        for size, padding in (((2 * radius + 1, 1), (radius, 0)), ((1, 2 * radius + 1), (0, radius))):
+            x = avg_pool2d(x, size, stride=1, padding=padding)
+    return x
+
+
+def _rise(x: Tensor, low: float, high: float) -> Tensor:
+    return ((x - low) / (high - low)).clamp(0, 1)
+
+
+def _haze_score(y: Tensor, known: Tensor) -> Tensor:
+    """Return the logit of cloud or haze by simple rules, (B, 1, H, W); see data/cloud_score.py."""
+    blue, red = y[:, AT["B02"], None], y[:, AT["B04"], None]
+    green, swir = y[:, AT["B03"], None], y[:, AT["B11"], None]
+    has_swir = known[:, AT["B11"], None, None, None]
+    hot = blue - red / 2
+    ratio = (green - swir) / (green + swir).clamp(min=1e-3)
+    snow = _rise(ratio, 0.5, 0.65) * (blue > 0.25) * has_swir
+    cirrus = y[:, AT["B10"], None] * known[:, AT["B10"], None, None, None]
+    logit = (hot - 0.105) / 0.015 * (1 - snow) - 4 * snow
+    logit = torch.maximum(logit, (cirrus - 0.025) / 0.005)
+    # Brighter than any ground but snow and salt
+    return logit.clamp(-6, 12)
+
+
+def build(config: Config) -> GroundNet:
+    """Return the network, in channels-last layout."""
+    return GroundNet(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
