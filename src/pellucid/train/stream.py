@@ -2,6 +2,7 @@
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -51,6 +52,8 @@ class TrainingStream(Dataset[Batch]):
         self.shares = [_shares(patches.groups) for patches, _ in self.parts]
         self.places = {group for patches, _ in self.parts for group in patches.groups}
         self.samples_per_epoch = sum(len(patches) for patches, _ in self.parts)
+        self.has_older = any(patches.has_older for patches, _ in self.parts)
+        self.companions = [[patches.companions(i) for i in range(len(patches))] for patches, _ in self.parts]
         self.length, self.tile = length, tile
         self.augment, self.seed = augment, seed
         self.kept = [_Recent(patches, CACHED // len(self.parts)) for patches, _ in self.parts]
@@ -63,11 +66,20 @@ class TrainingStream(Dataset[Batch]):
         generator = torch.Generator().manual_seed(self.seed * 2_147_483_647 + index)
         part = int(torch.multinomial(self.weights, 1, generator=generator))
         chosen = int(torch.multinomial(self.shares[part], 1, generator=generator))
-        batch = self.kept[part][chosen]
+        batch = self._add_older(self.kept[part][chosen], part, chosen, generator)
         _check_tile(self.tile, batch)
         batch = random_crop(batch, self.tile, self.augment.scale, generator)
         batch = random_turn(batch, self.augment, generator)
         return self.parts[part][1](batch, generator)
+
+    def _add_older(self, batch: Batch, part: int, chosen: int, generator: torch.Generator) -> Batch:
+        """Return the batch with a random one of its other dates; with none, as NaN, if any source has some."""
+        if not self.has_older:
+            return batch
+        if others := self.companions[part][chosen]:
+            other = self.kept[part][others[int(torch.randint(len(others), (), generator=generator))]]
+            return replace(batch, older=other.reference().where(other.valid, torch.nan))
+        return batch if batch.older is not None else replace(batch, older=torch.full_like(batch.degraded, torch.nan))
 
 
 class _Recent:
