@@ -17,6 +17,7 @@ from pellucid.build.method import text_options, text_sizes
 from pellucid.config import Config, Source
 from pellucid.data.batch import ANY_PROMPT, Batch, Encoded, Images
 from pellucid.data.tokenizer import Tokenizer, default_tokenizer, learn_tokenizer, read_tokenizer
+from pellucid.datasets._fixed import fix
 from pellucid.datasets._listing import Patches, Selected
 from pellucid.errors import InputError
 from pellucid.methods.contrastive import ContrastiveConfig
@@ -25,7 +26,7 @@ from pellucid.methods.inference import choose_device, digest_weights
 from pellucid.methods.method import Method
 from pellucid.methods.space import Latents
 from pellucid.train.encoded_samples import EncodedSamples
-from pellucid.train.stream import Centres, Clouded, TrainingStream
+from pellucid.train.stream import Centres, TrainingStream
 
 # Shared places that a message names before it counts the rest.
 NAMED = 5
@@ -117,7 +118,7 @@ def _read_validation(source: Source, config: Config) -> Patches:
     patches = read_source(source, config)
     if isinstance(config.method, ContrastiveConfig):
         return Centres(patches, config.data.tile)
-    return Clouded(patches, config.method.optical, config.train.seed) if patches.is_clear else patches
+    return fix(patches, config.method.optical, config.train.seed)
 
 
 def mean_colors(data: Images) -> dict[str, tuple[float, ...]]:

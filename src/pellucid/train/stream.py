@@ -9,10 +9,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pellucid.data.batch import Batch
-from pellucid.datasets._augment import AugmentConfig, cloud_over, map_images, random_crop, random_turn
+from pellucid.datasets._augment import AugmentConfig, map_images, random_crop, random_turn
 from pellucid.datasets._listing import Patches, Selected
 from pellucid.errors import InputError
-from pellucid.simulate.clouds import SkyOptions
 
 # Bytes of patches that each process keeps in memory: about 128 of 256 x 256 pixels, cloudy and clear.
 CACHED = 2**30
@@ -79,7 +78,9 @@ class TrainingStream(Dataset[Batch]):
         if others := self.companions[part][chosen]:
             other = self.kept[part][others[int(torch.randint(len(others), (), generator=generator))]]
             return replace(batch, older=other.reference().where(other.valid, torch.nan))
-        return batch if batch.older is not None else replace(batch, older=torch.full_like(batch.degraded, torch.nan))
+        if batch.older is not None:
+            return batch
+        return replace(batch, older=torch.full_like(batch.degraded, torch.nan))
 
 
 class _Recent:
@@ -98,19 +99,6 @@ class _Recent:
         while self.num_bytes > self.limit and len(self.kept) > 1:
             self.num_bytes -= _count_bytes(self.kept.popitem(last=False)[1])
         return batch
-
-
-class Clouded(Patches):
-    """Clear patches with the optical `bands`, each always under the same simulated clouds."""
-
-    def __init__(self, patches: Patches, bands: tuple[str, ...], seed: int) -> None:
-        self.patches, self.bands, self.seed = patches, bands, seed
-        self.keys, self.groups = patches.keys, patches.groups
-
-    def __getitem__(self, index: int) -> Batch:
-        """Return patch `index` under its clouds."""
-        generator = torch.Generator().manual_seed(self.seed * 2_147_483_647 + index)
-        return cloud_over(self.patches[index], self.bands, generator, SkyOptions())
 
 
 class Centres(Patches):
