@@ -64,3 +64,14 @@ def test_the_mean_of_all_images_is_that_of_all_valid_pixels() -> None:
     pixels = torch.cat([first.target[0, :, 20:].flatten(1), second.target[0].flatten(1)], dim=1)
     colors = mean_colors([first, second])
     assert colors[ANY_PROMPT] == pytest.approx(pixels.mean(1).tolist(), abs=1e-6)
+
+
+def test_the_mean_of_a_band_is_over_the_images_that_have_it() -> None:
+    full, lacking = (make_batch(key) for key in ("a", "b"))
+    assert full.target is not None
+    target = torch.full_like(full.target, 0.2)
+    target[:, 1] = torch.nan
+    colors = mean_colors(
+        [replace(full, target=torch.full_like(target, 0.4)), replace(lacking, target=target)]
+    )
+    assert colors[""][:3] == pytest.approx((0.3, 0.4, 0.3))

@@ -40,8 +40,8 @@ def cloud_score(optical: Tensor, bands: tuple[str, ...]) -> Tensor:
     """Return how likely each pixel is to lie under cloud, haze or cloud shadow.
 
     Args:
-        optical: (..., C, H, W) reflectance in [0, 1]; pixels that are 0 in all bands hold no data. A band that
-            is NaN counts as missing.
+        optical: (..., C, H, W) reflectance in [0, 1]; pixels that are 0 in all bands hold no data. A band
+            that is NaN counts as missing.
         bands: names of the channels. B02 and B04 are needed; without B10, cirrus is not found, without B03 or
             B11 snow counts as cloud, and without B08 or B11 shadows are not found.
 

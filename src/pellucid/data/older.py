@@ -11,6 +11,8 @@ from pellucid.data.harmonise import Colours, date_sums, merge_dates
 
 # Cloud score below which a pixel counts as clear ground, and pixels around the others that do not count.
 CLEAR, MARGIN = 0.2, 4
+# Above it, another date counts as cloudy. At 0.2 a third of 17 clear cities would, at 0.5 an eighth does.
+CLOUDY = 0.5
 
 
 def surely_clear(image: Tensor, bands: Sequence[str], limit: float = CLEAR) -> Tensor:
@@ -23,8 +25,8 @@ def surely_clear(image: Tensor, bands: Sequence[str], limit: float = CLEAR) -> T
     return (near < limit) & (image.nan_to_num() != 0).any(1, keepdim=True)
 
 
-def mask_clouds(older: Tensor, bands: Sequence[str], limit: float = CLEAR) -> Tensor:
-    """Return another date, (B, C, H, W), NaN where the built-in score does not find clear ground."""
+def mask_clouds(older: Tensor, bands: Sequence[str], limit: float = CLOUDY) -> Tensor:
+    """Return another date, (B, C, H, W), NaN where the built-in score finds cloud or shadow, or near it."""
     return older.where(surely_clear(older, bands, limit), torch.nan)
 
 
@@ -32,7 +34,7 @@ def harmonise_dates(dates: Sequence[Tensor], scene: Tensor, clear: Tensor, bands
     """Return all dates as one, in the colours of the scene, (B, C, H, W).
 
     Args:
-        dates: (B, C, H, W) each, of the bands of the scene, NaN where cloudy; each image may lack bands (NaN).
+        dates: (B, C, H, W) each, of the bands of the scene, NaN where cloudy; a band may be missing (NaN).
         scene: (B, C, H, W) in [0, 1]; bands that are NaN are missing, and stay so in the result.
         clear: (B, 1, H, W), where the scene is clear: bool, or from 0 to 1.
         bands: C names.

@@ -11,7 +11,7 @@ from torch.nn.functional import grid_sample, interpolate
 
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import cloud_score
-from pellucid.data.older import CLEAR
+from pellucid.data.older import CLOUDY
 from pellucid.data.ranges import Bands
 from pellucid.datasets._augment_guides import (
     LIMITS,
@@ -163,7 +163,7 @@ def random_older(batch: Batch, augment: AugmentConfig, bands: Bands, generator: 
         return batch
     if augment.drop_older and _chance(augment.drop_older, generator):
         return replace(batch, older=torch.full_like(batch.older, torch.nan))
-    older, limit = batch.older, CLEAR
+    older, limit = batch.older, CLOUDY
     if augment.move:
         older = shift_image(older, augment.move, generator)
     if augment.cloud_older and _chance(augment.cloud_older, generator):

@@ -8,14 +8,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from pellucid.data.batch import Batch
-from pellucid.data.older import CLEAR, harmonise_dates, mask_clouds, surely_clear
+from pellucid.data.older import CLOUDY, harmonise_dates, mask_clouds, surely_clear
 from pellucid.data.ranges import SENTINEL1, Bands
 from pellucid.simulate.clouds import SkyOptions, add_clouds
 
 # Looks of the radar whose speckle is simulated: 4 is that of GRD products, 64 hardly any.
 LOOKS = (3.0, 64.0)
 # Limits of the cloud score with which the clouds of other dates are masked: sharp and lax ones.
-LIMITS = (0.1, 0.5)
+LIMITS = (0.2, 0.6)
 # Deviation in pixels of the Gaussian that smooths the noise of hidden parts: small and large patches.
 PATCH_PX = (1.5, 48.0)
 # Probability that all is hidden, and that it is all on one side of a straight line.
@@ -81,7 +81,7 @@ def cloud_older(older: Tensor, bands: Bands, generator: torch.Generator) -> Tens
     return torch.stack(covered).where(known, torch.nan)
 
 
-def finish_older(batch: Batch, bands: Bands, limit: float = CLEAR) -> Batch:
+def finish_older(batch: Batch, bands: Bands, limit: float = CLOUDY) -> Batch:
     """Return the batch with `older` as a model gets it: clouds masked, in the colours of `degraded`.
 
     What is clear in the scene is what the built-in score calls so, never what a cloud map says; hidden

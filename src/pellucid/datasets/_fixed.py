@@ -1,4 +1,4 @@
-"""Patches as a model is validated and evaluated on them: always under the same clouds, guides as it gets them."""
+"""Patches to validate and evaluate on: always under the same clouds, with guides as a model gets them."""
 
 import torch
 

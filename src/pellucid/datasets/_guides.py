@@ -13,7 +13,9 @@ from pellucid.data.raster import FAINTEST_DB, Offset, OpticalRaster
 from pellucid.errors import InputError
 
 
-def read_bands(path: Path, bands: Bands, *, offset: Offset = "auto", names: Bands = ()) -> tuple[Tensor, Tensor]:
+def read_bands(
+    path: Path, bands: Bands, *, offset: Offset = "auto", names: Bands = ()
+) -> tuple[Tensor, Tensor]:
     """Return reflectance in [0, 1], (C, H, W), and where it is valid, (1, H, W) bool.
 
     Bands that the file lacks are NaN. `names` are those of a file whose bands have none, by position.
@@ -53,7 +55,8 @@ def read_polarisations(path: Path, names: Bands = ()) -> Tensor:
     if not any(texts) and len(texts) <= len(SENTINEL1.bands):
         at = [*range(len(texts))]
     if all(index is None for index in at):
-        raise InputError(f"the radar scene {path} has neither VV nor VH, but {', '.join(texts)}; name its bands")
+        found = ", ".join(text or "unnamed" for text in texts)
+        raise InputError(f"the radar scene {path} has neither VV nor VH, but {found}; name its bands")
     for channel, index in enumerate(at):
         if index is not None:
             image[channel] = values[index]

@@ -72,7 +72,7 @@ class TrainingStream(Dataset[Batch]):
         return self.parts[part][1](batch, generator)
 
     def _add_older(self, batch: Batch, part: int, chosen: int, generator: torch.Generator) -> Batch:
-        """Return the batch with a random one of its other dates; with none, as NaN, if any source has some."""
+        """Return the batch with a random one of its other dates; NaN if only other sources have some."""
         if not self.has_older:
             return batch
         if others := self.companions[part][chosen]:
