@@ -111,17 +111,19 @@ class GuidedScenes(ScenePatches):
             degraded, is_seen = self._read(scene.cloudy)
             valid = valid & is_seen
             cloud = read_cloud(scene.cloud) if scene.cloud else cloud_score(degraded, self.bands)
-        sar, older = torch.full((2, *target.shape[1:]), torch.nan), torch.full_like(target, torch.nan)
+        nothing = target.new_full((1, 1, 1), torch.nan)  # takes no memory, however large
+        sar, older = (nothing.expand(count, *target.shape[1:]) for count in (2, len(target)))
         if scene.radar is not None:
             sar = read_polarisations(scene.radar, self.config.radar_bands)
         if scene.older is not None:
             older, is_seen = self._read(scene.older)
             older = older.where(is_seen, torch.nan)
+        target = target * valid
         images = {
-            "degraded": degraded * valid,
-            "target": target * valid,
+            "degraded": target if scene.cloudy is None else degraded * valid,
+            "target": target,
             "cloud": cloud * valid,
-            "sar": sar[self.radar_indices],
+            "sar": sar[self.radar_indices] if scene.radar else sar[: len(self.radar_indices)],
             "older": older,
             "valid": valid,
         }

@@ -35,7 +35,8 @@ def read_sources(method: Method, path: Path) -> Patches:
     """Return the images of a YAML file with a list `sources`, each as in `data.val` of a config.
 
     Clear scenes lie under simulated clouds with an exact map, always the same. The key `simulate` of a source
-    is their seed, 0 without it or if true; given for pairs, it puts such clouds over their clear images instead.
+    is their seed, 0 without it; given for pairs, a number or true, which is 1, it puts such clouds over their
+    clear images instead.
     """
     values = read_yaml(path)
     sources = values.get("sources") if isinstance(values, dict) else None
@@ -50,7 +51,7 @@ def _read(method: Method, source: dict[str, Any], where: str) -> Patches:
     keys = dict(source)
     seed = keys.pop("simulate", False)
     if not isinstance(seed, int) or seed < 0:
-        raise InputError(f"{where}: simulate is {seed!r}; give a seed from 0, or true, which is the seed 0")
+        raise InputError(f"{where}: simulate is {seed!r}; give the seed, a whole number from 0")
     if not isinstance(keys.get("name"), str):
         raise InputError(f"{where} has no name of a layout; give one, for instance name: guided_scenes")
     layout = find_layout(keys["name"])

@@ -55,7 +55,8 @@ class TrainingStream(Dataset[Batch]):
         self.companions = [[patches.companions(i) for i in range(len(patches))] for patches, _ in self.parts]
         self.length, self.tile = length, tile
         self.augment, self.seed = augment, seed
-        self.kept = [_Recent(patches, CACHED // len(self.parts)) for patches, _ in self.parts]
+        limits = (CACHED * self.weights / self.weights.sum()).long().tolist()
+        self.kept = [_Recent(part[0], limit) for part, limit in zip(self.parts, limits, strict=True)]
 
     def __len__(self) -> int:
         return self.length
@@ -141,4 +142,5 @@ def _check_tile(tile: int, batch: Batch) -> None:
 
 
 def _count_bytes(batch: Batch) -> int:
-    return sum(image.nbytes for image in batch.images().values())
+    storages = [image.untyped_storage() for image in batch.images().values()]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
