@@ -110,3 +110,14 @@ def test_real_clouds_are_found_and_real_clear_ground_is_not(data_folder: Path) -
         clear = cloud_score(read_optical(root / "s2_cloudfree" / path.name, BANDS)[0], BANDS)
         assert (clear > 0.5).float().mean() < 0.03, path.name
     assert hits / (hits + misses) > 0.9
+
+
+def test_a_band_that_is_nan_counts_as_missing() -> None:
+    image = torch.rand(13, 40, 40, generator=torch.Generator().manual_seed(0)) * 0.2
+    image[:, 10:20, 10:20] = 0.8
+    for band in ("B10", "B03", "B11", "B08"):
+        lacking = image.clone()
+        lacking[SENTINEL2.bands.index(band)] = torch.nan
+        kept = [i for i, name in enumerate(SENTINEL2.bands) if name != band]
+        expected = cloud_score(image[kept], tuple(SENTINEL2.bands[i] for i in kept))
+        torch.testing.assert_close(cloud_score(lacking, SENTINEL2.bands), expected)

@@ -11,7 +11,7 @@ from pellucid.data.ranges import SENTINEL2
 from pellucid.datasets._shelf import find_layout, folder_layouts, known_layouts, recognise
 from pellucid.errors import InputError
 
-LAYOUTS = ["clear_scenes", "sar_optical", "sen12ms_cr", "slices", "synthetic"]
+LAYOUTS = ["clear_scenes", "guided_scenes", "sar_optical", "sen12ms_cr", "slices", "synthetic"]
 
 
 def write_scene(path: Path) -> None:
@@ -33,7 +33,7 @@ def test_an_unknown_layout_is_refused_with_the_nearest_name() -> None:
 
 
 def test_what_is_made_up_lies_in_no_folder() -> None:
-    assert list(folder_layouts()) == [name for name in LAYOUTS if name != "synthetic"]
+    assert list(folder_layouts()) == [name for name in LAYOUTS if name not in ("guided_scenes", "synthetic")]
 
 
 def test_every_folder_is_recognised(tmp_path: Path) -> None:

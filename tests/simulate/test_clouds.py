@@ -173,3 +173,13 @@ def test_an_upside_down_range_is_refused() -> None:
         SkyOptions(cover=(1.0, 0.0))
     with pytest.raises(ValueError, match=r"in \[0, 1\]"):
         SkyOptions(haze=1.5)
+
+
+def test_a_missing_band_stays_nan_and_leaves_the_map_finite() -> None:
+    image = clear_image()
+    image[3] = torch.nan
+    degraded, cloud = add_clouds(image, SENTINEL2.bands, generator(1))
+    assert degraded[3].isnan().all()
+    assert degraded[torch.arange(13) != 3].isfinite().all()
+    assert cloud.isfinite().all()
+    assert cloud.any()

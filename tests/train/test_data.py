@@ -64,3 +64,8 @@ def test_the_mean_of_all_images_is_that_of_all_valid_pixels() -> None:
     pixels = torch.cat([first.target[0, :, 20:].flatten(1), second.target[0].flatten(1)], dim=1)
     colors = mean_colors([first, second])
     assert colors[ANY_PROMPT] == pytest.approx(pixels.mean(1).tolist(), abs=1e-6)
+
+
+def test_the_mean_of_a_band_is_over_the_images_that_have_it() -> None:
+    colors = mean_colors([item((0.4, 0.4, 0.4)), item((0.2, torch.nan, 0.2))])
+    assert colors[ANY_PROMPT] == pytest.approx((0.3, 0.4, 0.3))

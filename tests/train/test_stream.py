@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -137,3 +138,31 @@ def test_a_sample_of_slices_depends_on_seed_and_number_alone() -> None:
         assert a.key == b.key
         assert all(torch.equal(image, b.images()[name]) for name, image in a.images().items())
         assert not torch.equal(a.degraded, c.degraded)
+
+
+class DatedPatches(Patches):
+    """Three dates of one spot, and a place of its own; each as bright as its number."""
+
+    has_older = True
+
+    def __getitem__(self, index: int) -> Batch:
+        batch = make_batch(self.keys[index])
+        image = torch.full_like(batch.degraded, 0.1 + 0.1 * index)
+        return replace(batch, target=image, older=torch.full_like(image, torch.nan))
+
+    def companions(self, index: int) -> list[int]:
+        return [i for i in range(3) if i != index] if index < 3 else []
+
+
+def test_other_dates_are_drawn_and_missing_ones_are_nan_whatever_the_source() -> None:
+    sources: list[tuple[_listing.Patches, float, Change]] = [
+        (DatedPatches("held", "a", "b", "c"), 1.0, keep),
+        (Patches("x"), 1.0, keep),
+    ]
+    stream = TrainingStream(sources, length=64, tile=32, augment=STRONG, seed=0, hold_out=("held",))
+    batch = Batch.cat([stream[i] for i in range(64)])
+    assert batch.older is not None
+    pairs = {(key, round(float(older.mean()), 3)) for key, older in zip(batch.key, batch.older, strict=True)}
+    found = {(key, value) for key, value in pairs if value == value}
+    assert found == {("a_1", 0.3), ("b_2", 0.2)}
+    assert {key for key, _ in pairs - found} == {"c_3", "x_0"}

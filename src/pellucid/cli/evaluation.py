@@ -21,8 +21,8 @@ Model = Annotated[str, typer.Argument(metavar="RUN|NAME", help="A run folder or 
 Data = Annotated[
     Path,
     typer.Option(
-        help="Folder of SEN12MS-CR patches in any layout, of pictures with lists data_r_NNN.csv, or of "
-        "slices of high resolution."
+        help="Folder of SEN12MS-CR patches in any layout, of pictures with lists data_r_NNN.csv, of "
+        "slices of high resolution, or a YAML file with a list `sources`, as in data.val of a config."
     ),
 ]
 Split = Annotated[Literal["train", "val", "test", "all"], typer.Option(help="Which patches or pictures.")]
@@ -114,7 +114,7 @@ def evaluate_command(
     """
     span = parse_numbers("--numbers", numbers, count="two", example="310,345")
     if not data.exists():
-        raise InputError(f"{data} does not exist; name a folder of patches, of pictures or of slices")
+        raise InputError(f"{data} does not exist; name a folder of images, or a YAML file of sources")
 
     run = find_run(model)
     from pellucid.apply.engine import choose_sampling

@@ -40,7 +40,8 @@ def cloud_score(optical: Tensor, bands: tuple[str, ...]) -> Tensor:
     """Return how likely each pixel is to lie under cloud, haze or cloud shadow.
 
     Args:
-        optical: (..., C, H, W) reflectance in [0, 1]; pixels that are 0 in all bands hold no data.
+        optical: (..., C, H, W) reflectance in [0, 1]; pixels that are 0 in all bands hold no data. A band
+            that is NaN counts as missing.
         bands: names of the channels. B02 and B04 are needed; without B10, cirrus is not found, without B03 or
             B11 snow counts as cloud, and without B08 or B11 shadows are not found.
 
@@ -51,15 +52,17 @@ def cloud_score(optical: Tensor, bands: tuple[str, ...]) -> Tensor:
     if not NEEDED.issubset(bands):
         raise ValueError(f"the cloud score needs B02 and B04, got {', '.join(bands)}; give a cloud map")
     band = {name: optical[..., i : i + 1, :, :] for i, name in enumerate(bands)}
-    score = _rise(band["B02"] - band["B04"] / 2, HAZE)
+    score = _rise(band["B02"] - band["B04"] / 2, HAZE).nan_to_num()
     if {"B03", "B11"} <= band.keys():
         ratio = (band["B03"] - band["B11"]) / (band["B03"] + band["B11"]).clamp(min=1e-6)
+        ratio = ratio.nan_to_num()
         score = torch.minimum(score, 1 - _rise(ratio, SNOW) * (band["B02"] > SNOW_BRIGHT))
     if "B10" in band:
-        score = torch.maximum(score, _rise(band["B10"], CIRRUS))
+        score = torch.maximum(score, _rise(band["B10"], CIRRUS).nan_to_num())
     score = box_mean(score, SMOOTH)
     if {"B08", "B11"} <= band.keys():
-        score = torch.maximum(score, _shadow(band["B08"], band["B11"], score, (optical != 0).any(-3, True)))
+        valid = (optical.nan_to_num() != 0).any(-3, True)
+        score = torch.maximum(score, _shadow(band["B08"], band["B11"], score, valid))
     return score
 
 
@@ -77,7 +80,9 @@ def _shadow(b08: Tensor, b11: Tensor, cloud: Tensor, valid: Tensor) -> Tensor:
     """Return how likely each pixel is to lie in the shadow of one of the clouds."""
     if not (cloud > 0.5).any():
         return torch.zeros_like(cloud)
-    clear = ((cloud <= 0.5) & valid).to(cloud.dtype)
+    known = b08.isfinite() & b11.isfinite()
+    b08, b11 = b08.nan_to_num(), b11.where(known, 0)  # water throws no shadow
+    clear = ((cloud <= 0.5) & valid & known).to(cloud.dtype)
     weight = _surroundings(clear).clamp(min=1e-3)
     dark = 1 - _rise(b08 / (_surroundings(b08 * clear) / weight).clamp(min=1e-6), SHADOW_B08)
     dark = dark * (1 - _rise(b11 / (_surroundings(b11 * clear) / weight).clamp(min=1e-6), SHADOW_B11))

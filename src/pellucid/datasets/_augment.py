@@ -11,7 +11,17 @@ from torch.nn.functional import grid_sample, interpolate
 
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import cloud_score
+from pellucid.data.older import CLOUDY
 from pellucid.data.ranges import Bands
+from pellucid.datasets._augment_guides import (
+    LIMITS,
+    add_speckle,
+    cloud_older,
+    drop_polarisation,
+    finish_older,
+    hide_parts,
+    shift_image,
+)
 from pellucid.schema import Strict
 from pellucid.simulate.clouds import SkyOptions, add_clouds
 
@@ -67,6 +77,21 @@ class AugmentConfig(Strict):
     """Standard deviation of a constant added to each polarisation, in units of its range."""
     drop_radar: float = Field(0.0, ge=0, le=1)
     """Probability of removing a sample's radar."""
+    drop_polarisation: float = Field(0.0, ge=0, le=1)
+    """Probability of removing one polarisation of a sample's radar, mostly VH."""
+    speckle: float = Field(0.0, ge=0, le=1)
+    """Probability of speckle on a sample's radar: multiplicative gamma noise on its linear power."""
+    drop_older: float = Field(0.0, ge=0, le=1)
+    """Probability of removing a sample's other dates."""
+    cloud_older: float = Field(0.0, ge=0, le=1)
+    """Probability of simulated clouds over a sample's other dates, which the built-in score then masks."""
+    move: float = Field(0.0, ge=0, le=1)
+    """Radar and other dates are each moved by up to so many pixels each way."""
+    hide: float = Field(0.0, ge=0, le=1)
+    """Probability of hiding random parts of the clear image (0, with the exact map as `cloud`), in place of
+    real or simulated clouds."""
+    give_cloud: float = Field(1.0, ge=0, le=1)
+    """Probability of keeping the cloud map of a sample without hidden parts; else it is NaN."""
     low_resolution: LowResolutionAugment = LowResolutionAugment()
     picture: PictureAugment = PictureAugment()
 
@@ -109,32 +134,62 @@ def random_gain(batch: Batch, gain: float, generator: torch.Generator) -> Batch:
     overall = 1 + gain * (2 * torch.rand(1, generator=generator) - 1)
     each = 1 + gain / 2 * (2 * torch.rand(bands, 1, 1, generator=generator) - 1)
     degraded = (batch.degraded * overall * each).clamp(max=1)
-    target = None if batch.target is None else (batch.target * overall * each).clamp(max=1)
-    return replace(batch, degraded=degraded, target=target)
+    target, older = (
+        None if image is None else (image * overall * each).clamp(max=1)
+        for image in (batch.target, batch.older)
+    )
+    return replace(batch, degraded=degraded, target=target, older=older)
 
 
 def random_radar(batch: Batch, augment: AugmentConfig, generator: torch.Generator) -> Batch:
-    """Return the batch with its radar shifted per polarisation, or removed."""
+    """Return the batch with its radar changed, of which a polarisation or all may be removed."""
     if batch.sar is None:
         return batch
     if _chance(augment.drop_radar, generator):
         return replace(batch, sar=torch.full_like(batch.sar, torch.nan))
-    return replace(batch, sar=_shift(batch.sar, augment.radar_shift, generator))
+    sar = _shift(batch.sar, augment.radar_shift, generator)
+    if augment.move:
+        sar = shift_image(sar, augment.move, generator)
+    if augment.speckle and _chance(augment.speckle, generator):
+        sar = add_speckle(sar, generator)
+    if augment.drop_polarisation and _chance(augment.drop_polarisation, generator):
+        sar = drop_polarisation(sar, generator)
+    return replace(batch, sar=sar)
+
+
+def random_older(batch: Batch, augment: AugmentConfig, bands: Bands, generator: torch.Generator) -> Batch:
+    """Return the batch with its other dates moved, cloudy in part or removed, then as a model gets them."""
+    if batch.older is None or not batch.older.isfinite().any():
+        return batch
+    if augment.drop_older and _chance(augment.drop_older, generator):
+        return replace(batch, older=torch.full_like(batch.older, torch.nan))
+    older, limit = batch.older, CLOUDY
+    if augment.move:
+        older = shift_image(older, augment.move, generator)
+    if augment.cloud_older and _chance(augment.cloud_older, generator):
+        older, limit = cloud_older(older, bands, generator), _between(LIMITS, generator)
+    return finish_older(replace(batch, older=older), bands, limit)
 
 
 def change_clouds(
     batch: Batch, generator: torch.Generator, *, augment: AugmentConfig, bands: Bands, is_clear: bool
 ) -> Batch:
-    """Return the batch with another brightness and radar and, at times, under simulated clouds.
+    """Return the batch with another brightness and guides and, at times, hidden parts or simulated clouds.
 
     The optical bands are for the spectra of the clouds, which are always simulated over a clear image.
     """
     batch = random_gain(batch, augment.gain, generator)
-    if is_clear or _chance(augment.simulate, generator):
-        batch = cloud_over(batch, bands, generator, SkyOptions())
-        if augment.score_clouds and _chance(augment.score_clouds, generator):
-            batch = replace(batch, cloud=cloud_score(batch.degraded, bands))
-    return random_radar(batch, augment, generator)
+    if augment.hide and _chance(augment.hide, generator):
+        batch = hide_parts(batch, generator)
+    else:
+        if is_clear or _chance(augment.simulate, generator):
+            batch = cloud_over(batch, bands, generator, SkyOptions())
+            if augment.score_clouds and _chance(augment.score_clouds, generator):
+                batch = replace(batch, cloud=cloud_score(batch.degraded, bands))
+        if augment.give_cloud < 1 and batch.cloud is not None and not _chance(augment.give_cloud, generator):
+            batch = replace(batch, cloud=torch.full_like(batch.cloud, torch.nan))
+    batch = random_radar(batch, augment, generator)
+    return random_older(batch, augment, bands, generator)
 
 
 def change_low_resolution(

@@ -51,6 +51,7 @@ class Patches(Dataset[Batch]):
         keys: name of each patch.
         groups: place of each patch; patches of one place belong to one split.
         is_clear: whether `degraded` is the clear image, over which clouds are simulated.
+        has_older: whether samples have `older`: another date as it was, NaN where there is none.
         baseline: the mean spectrum with which a model is compared: that of all training images, or of those
             with the same prompt; None: there is no such baseline.
         prompts: text of each patch; () without texts.
@@ -60,12 +61,17 @@ class Patches(Dataset[Batch]):
     keys: tuple[str, ...]
     groups: tuple[str, ...]
     is_clear: bool = False
+    has_older: bool = False
     baseline: Literal["spectrum", "prompt"] | None = "spectrum"
     prompts: tuple[str, ...] = ()
     words: tuple[Mapping[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def companions(self, index: int) -> Sequence[int]:  # noqa: ARG002
+        """Return the samples whose `target` may be the `older` of sample `index`: none."""
+        return ()
 
     def change(self, batch: Batch, generator: torch.Generator, augment: AugmentConfig) -> Batch:  # noqa: ARG002
         """Return a training sample, which was cropped and turned, with its other random changes: none."""
@@ -91,10 +97,16 @@ class Selected(Patches):
         self.keys = tuple(patches.keys[i] for i in self.indices)
         self.groups = tuple(patches.groups[i] for i in self.indices)
         self.prompts = tuple(patches.prompts[i] for i in self.indices) if patches.prompts else ()
+        self.has_older = patches.has_older
 
     def __getitem__(self, index: int) -> Batch:
         """Return patch `index` of those that are kept."""
         return self.patches[self.indices[index]]
+
+    def companions(self, index: int) -> Sequence[int]:
+        """Return the samples whose `target` may be the `older` of sample `index`, of those that are kept."""
+        found = self.patches.companions(self.indices[index])
+        return [self.indices.index(i) for i in found if i in self.indices]
 
 
 class SingleImages(Patches):

@@ -145,10 +145,10 @@ def _find_scene(path: Path, config: Config) -> SceneFiles:
     relative = path.relative_to(config.root)
     key = relative.with_suffix("").as_posix()
     radar = None if config.radar_root is None else config.radar_root / relative
-    return SceneFiles(key, _find_group(key, config.group), path, radar if radar and radar.is_file() else None)
+    return SceneFiles(key, find_group(key, config.group), path, radar if radar and radar.is_file() else None)
 
 
-def _find_group(key: str, expression: str) -> str:
+def find_group(key: str, expression: str) -> str:
     """Return the first group of the expression in the key, or the key itself without an expression."""
     if not expression:
         return key

@@ -8,6 +8,7 @@ from pellucid.config import Source
 from pellucid.datasets._listing import Patches, SingleImages, Wanted
 from pellucid.datasets._shelf import find_layout, folder_layouts, recognise
 from pellucid.errors import InputError
+from pellucid.evaluation.sources import read_sources
 from pellucid.methods.method import Method
 from pellucid.schema import parse
 
@@ -30,7 +31,7 @@ def read_reference(
 
     Args:
         method: decides which bands are read.
-        root: the folder.
+        root: the folder, or a YAML file for `read_sources`, to which nothing else applies.
         split: of the images; all of them where `folders` are given.
         splits: JSON of places per split.
         legacy_fill: see `sen12ms_cr.Config`.
@@ -40,6 +41,8 @@ def read_reference(
         trained: sources of the method's training; these layouts are preferred, and pictures are prepared,
             prompted and split alike.
     """
+    if root.suffix.lower() in (".yaml", ".yml"):
+        return read_sources(method, root)
     name = _name_layout(root, [source.name for source in trained])
     layout = find_layout(name)
     given = {

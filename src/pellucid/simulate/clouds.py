@@ -144,7 +144,7 @@ def add_clouds(
     """Return the image under a random sky, and how much of it is lost.
 
     Args:
-        clear: (C, H, W) reflectance in [0, 1], Level 1C.
+        clear: (C, H, W) reflectance in [0, 1], Level 1C. A missing band, all NaN, stays so.
         bands: C names; any subset of Sentinel-2's, in any order.
         generator: of everything random; the same state gives the same sky.
         options: the ranges the sky is drawn from.
@@ -169,7 +169,7 @@ def add_clouds(
     glow = _blur(image).clamp_(max=1)
     for layer in layers:
         image, kept = _cover(image, kept, glow, layer, sky)
-    return image.clamp_(0, 1), (1 - kept.mean(0, keepdim=True)).clamp_(0, 1)
+    return image.clamp_(0, 1), (1 - kept.nanmean(0, keepdim=True)).nan_to_num_(0).clamp_(0, 1)
 
 
 def _draw_layers(sky: _Sky) -> list[_Layer]:

@@ -17,6 +17,7 @@ from pellucid.build.method import text_options, text_sizes
 from pellucid.config import Config, Source
 from pellucid.data.batch import ANY_PROMPT, Batch, Encoded, Images
 from pellucid.data.tokenizer import Tokenizer, default_tokenizer, learn_tokenizer, read_tokenizer
+from pellucid.datasets._fixed import fix
 from pellucid.datasets._listing import Patches, Selected
 from pellucid.errors import InputError
 from pellucid.methods.contrastive import ContrastiveConfig
@@ -25,7 +26,7 @@ from pellucid.methods.inference import choose_device, digest_weights
 from pellucid.methods.method import Method
 from pellucid.methods.space import Latents
 from pellucid.train.encoded_samples import EncodedSamples
-from pellucid.train.stream import Centres, Clouded, TrainingStream
+from pellucid.train.stream import Centres, TrainingStream
 
 # Shared places that a message names before it counts the rest.
 NAMED = 5
@@ -117,23 +118,24 @@ def _read_validation(source: Source, config: Config) -> Patches:
     patches = read_source(source, config)
     if isinstance(config.method, ContrastiveConfig):
         return Centres(patches, config.data.tile)
-    return Clouded(patches, config.method.optical, config.train.seed) if patches.is_clear else patches
+    return fix(patches, config.method.optical, config.train.seed)
 
 
 def mean_colors(data: Images) -> dict[str, tuple[float, ...]]:
     """Return the mean of each band over the valid pixels of the targets, in [0, 1], by prompt.
 
-    That of all images is under `ANY_PROMPT`.
+    A band that no target has is NaN. That of all images is under `ANY_PROMPT`.
     """
-    sums: dict[str, tuple[Tensor, int]] = {}
+    sums: dict[str, tuple[Tensor, Tensor]] = {}
     for i in range(len(data)):
         batch = data[i]
         target, (prompt,) = batch.reference(), batch.prompt or (ANY_PROMPT,)
-        total = target.double().where(batch.valid, 0).sum((0, 2, 3))
+        known = batch.valid & target.isfinite()
+        total, number = target.double().where(known, 0).sum((0, 2, 3)), known.sum((0, 2, 3))
         for text in {prompt, ANY_PROMPT}:
-            before, count = sums.get(text, (torch.zeros_like(total), 0))
-            sums[text] = before + total, count + int(batch.valid.sum())
-    means = {text: tuple((total / count).tolist()) for text, (total, count) in sums.items() if count}
+            before, count = sums.get(text, (torch.zeros_like(total), torch.zeros_like(number)))
+            sums[text] = before + total, count + number
+    means = {text: tuple((total / count).tolist()) for text, (total, count) in sums.items() if count.any()}
     if not means:
         raise InputError("there is no valid pixel to take the mean spectrum of, give other training data")
     return means

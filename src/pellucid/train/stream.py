@@ -2,16 +2,16 @@
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from pellucid.data.batch import Batch
-from pellucid.datasets._augment import AugmentConfig, cloud_over, map_images, random_crop, random_turn
+from pellucid.datasets._augment import AugmentConfig, map_images, random_crop, random_turn
 from pellucid.datasets._listing import Patches, Selected
 from pellucid.errors import InputError
-from pellucid.simulate.clouds import SkyOptions
 
 # Bytes of patches that each process keeps in memory: about 128 of 256 x 256 pixels, cloudy and clear.
 CACHED = 2**30
@@ -51,9 +51,12 @@ class TrainingStream(Dataset[Batch]):
         self.shares = [_shares(patches.groups) for patches, _ in self.parts]
         self.places = {group for patches, _ in self.parts for group in patches.groups}
         self.samples_per_epoch = sum(len(patches) for patches, _ in self.parts)
+        self.has_older = any(patches.has_older for patches, _ in self.parts)
+        self.companions = [[patches.companions(i) for i in range(len(patches))] for patches, _ in self.parts]
         self.length, self.tile = length, tile
         self.augment, self.seed = augment, seed
-        self.kept = [_Recent(patches, CACHED // len(self.parts)) for patches, _ in self.parts]
+        limits = (CACHED * self.weights / self.weights.sum()).long().tolist()
+        self.kept = [_Recent(part[0], limit) for part, limit in zip(self.parts, limits, strict=True)]
 
     def __len__(self) -> int:
         return self.length
@@ -63,11 +66,22 @@ class TrainingStream(Dataset[Batch]):
         generator = torch.Generator().manual_seed(self.seed * 2_147_483_647 + index)
         part = int(torch.multinomial(self.weights, 1, generator=generator))
         chosen = int(torch.multinomial(self.shares[part], 1, generator=generator))
-        batch = self.kept[part][chosen]
+        batch = self._add_older(self.kept[part][chosen], part, chosen, generator)
         _check_tile(self.tile, batch)
         batch = random_crop(batch, self.tile, self.augment.scale, generator)
         batch = random_turn(batch, self.augment, generator)
         return self.parts[part][1](batch, generator)
+
+    def _add_older(self, batch: Batch, part: int, chosen: int, generator: torch.Generator) -> Batch:
+        """Return the batch with a random one of its other dates; NaN if only other sources have some."""
+        if not self.has_older:
+            return batch
+        if others := self.companions[part][chosen]:
+            other = self.kept[part][others[int(torch.randint(len(others), (), generator=generator))]]
+            return replace(batch, older=other.reference().where(other.valid, torch.nan))
+        if batch.older is not None:
+            return batch
+        return replace(batch, older=torch.full_like(batch.degraded, torch.nan))
 
 
 class _Recent:
@@ -86,19 +100,6 @@ class _Recent:
         while self.num_bytes > self.limit and len(self.kept) > 1:
             self.num_bytes -= _count_bytes(self.kept.popitem(last=False)[1])
         return batch
-
-
-class Clouded(Patches):
-    """Clear patches with the optical `bands`, each always under the same simulated clouds."""
-
-    def __init__(self, patches: Patches, bands: tuple[str, ...], seed: int) -> None:
-        self.patches, self.bands, self.seed = patches, bands, seed
-        self.keys, self.groups = patches.keys, patches.groups
-
-    def __getitem__(self, index: int) -> Batch:
-        """Return patch `index` under its clouds."""
-        generator = torch.Generator().manual_seed(self.seed * 2_147_483_647 + index)
-        return cloud_over(self.patches[index], self.bands, generator, SkyOptions())
 
 
 class Centres(Patches):
@@ -141,4 +142,5 @@ def _check_tile(tile: int, batch: Batch) -> None:
 
 
 def _count_bytes(batch: Batch) -> int:
-    return sum(image.nbytes for image in batch.images().values())
+    storages = [image.untyped_storage() for image in batch.images().values()]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
