@@ -16,6 +16,7 @@ from pellucid.losses._shelf import known_terms
 from pellucid.methods.autoencoding import AutoencodingConfig
 from pellucid.methods.contrastive import ContrastiveConfig
 from pellucid.methods.generative import DENOISE, GenerativeConfig
+from pellucid.methods.ground import GroundConfig
 from pellucid.methods.regression import RegressionConfig
 from pellucid.schema import Precision, Share, Strict, nearest, parse, read_yaml
 
@@ -35,8 +36,11 @@ def _parse_source(value: Any) -> Any:
 # `name` is a file in datasets/, the rest are fields of its `Config`.
 Source = Annotated[Any, PlainValidator(_parse_source)]
 
+# Methods that take no loss terms.
+OWN_LOSS = ("contrastive", "ground")
 MethodConfig = Annotated[
-    RegressionConfig | GenerativeConfig | AutoencodingConfig | ContrastiveConfig, Field(discriminator="name")
+    RegressionConfig | GenerativeConfig | AutoencodingConfig | ContrastiveConfig | GroundConfig,
+    Field(discriminator="name"),
 ]
 
 
@@ -117,8 +121,8 @@ class Config(Strict):
     data: DataConfig
     method: MethodConfig = RegressionConfig()
     losses: dict[str, float] = Field({"l1": 1.0})
-    """Weight per loss term: the files in losses/, and `denoise`, a generative network's own error. A
-    contrastive method has its own loss, and no others."""
+    """Weight per loss term: the files in losses/, and `denoise`, a generative network's own error. The
+    methods contrastive and ground have losses of their own, and no others."""
     perceptual_weights: str = ""
     """File or URL of VGG19 weights (torchvision's layout) for the perceptual loss."""
     train: TrainConfig = TrainConfig()
@@ -127,7 +131,7 @@ class Config(Strict):
     @classmethod
     def _drop_losses(cls, values: Any) -> Any:
         method = values.get("method") if isinstance(values, dict) else None
-        if isinstance(method, dict) and method.get("name") == "contrastive":
+        if isinstance(method, dict) and method.get("name") in OWN_LOSS:
             return {"losses": {}, **values}
         return values
 

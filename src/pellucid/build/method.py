@@ -23,12 +23,14 @@ from pellucid.losses._shelf import Loss, Needs, build_term
 from pellucid.methods.autoencoding import Autoencoding, AutoencodingConfig
 from pellucid.methods.contrastive import Contrastive, ContrastiveConfig
 from pellucid.methods.generative import DENOISE, Generative, GenerativeConfig
+from pellucid.methods.ground import Ground, GroundConfig
 from pellucid.methods.inference import choose_device
 from pellucid.methods.method import Method
 from pellucid.methods.regression import Regression, RegressionConfig
 from pellucid.methods.space import Latents, Texts
 from pellucid.networks import text_encoder
 from pellucid.networks.autoencoder import Autoencoder
+from pellucid.networks.ground import GroundNet
 from pellucid.networks.text_encoder import TextEncoder
 from pellucid.schema import parse
 
@@ -115,6 +117,8 @@ def build_method(config: Config, metadata: Metadata | None = None, parts: Parts 
         case RegressionConfig() as options:
             network = _draw_network(config)
             method = Regression(network, options, optical=optical, radar=radar, losses=_terms(losses))
+        case GroundConfig() as options:
+            method = _build_ground(config, options, optical, radar)
         case AutoencodingConfig() as options:
             coder = _draw_network(config)
             if not isinstance(coder, Autoencoder):
@@ -126,6 +130,18 @@ def build_method(config: Config, metadata: Metadata | None = None, parts: Parts 
     if metadata:
         method.mean_spectrum, method.mean_colors = metadata.mean_spectrum, metadata.mean_colors
     return method
+
+
+def _build_ground(config: Config, options: GroundConfig, optical: ValueRange, radar: ValueRange) -> Ground:
+    if named := [name for name, weight in config.losses.items() if weight]:
+        raise InputError(f"losses.{named[0]}: the method ground has losses of its own; leave it out")
+    network = _draw_network(config)
+    if not isinstance(network, GroundNet):
+        raise InputError(
+            f"network.name is {config.network['name']!r}, which solves for no ground; method ground needs "
+            "'ground'"
+        )
+    return Ground(network, options, optical=optical, radar=radar)
 
 
 def _draw_network(config: Config, spaces: Spaces | None = None, texts: Texts | None = None) -> nn.Module:

@@ -43,8 +43,7 @@ class SmallUNet(nn.Module):
             _Block(before, width) for before, width in zip((widths[0], *widths), widths, strict=False)
         )
         self.up = nn.ModuleList(
-            _Block(below + width, width)
-            for below, width in zip(widths[:0:-1], widths[-2::-1], strict=True)
+            _Block(below + width, width) for below, width in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
         self.detail = nn.Conv2d(channels_in, detail, 3, padding=1) if detail else None
         self.widen = nn.Conv2d(widths[0], 4 * (detail or channels_out), 1)
@@ -52,7 +51,6 @@ class SmallUNet(nn.Module):
         for layer in (self.first, self.detail, self.widen, self.last):
             if layer is not None:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
-                nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return (B, channels_out, H, W).

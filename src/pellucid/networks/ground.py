@@ -5,7 +5,7 @@ the bands are regressed on them over the clear pixels of the scene, in closed fo
 there is carried on smoothly; a last network adds detail and says how sure it is. All of it is differentiable.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -15,10 +15,21 @@ from torch.nn.functional import avg_pool2d, interpolate, pad, silu, softplus
 from pellucid.data.ranges import SENTINEL2
 from pellucid.data.sums import Sums
 from pellucid.networks._small_unet import SmallUNet
-from pellucid.simulate.clouds import OPTICS
 
 BANDS = SENTINEL2.bands
 AT = {name: i for i, name in enumerate(BANDS)}
+# Centres of the bands (Sentinel-2 product specification).
+WAVELENGTHS_UM = (0.443, 0.492, 0.560, 0.665, 0.704, 0.741, 0.783, 0.833, 0.865, 0.945, 1.374, 1.610, 2.190)
+# Share of the ground's light that haze may hide and be taken off again.
+MOST_HIDDEN = 0.8
+# Confidence between which pixels come to pass through unchanged.
+SURE = (0.85, 0.97)
+# Logarithms of variances and precisions are kept divided by this, so that they are learned as much faster.
+FAST = 10.0
+# Older dates are features of this size, so that one prior fits them all.
+OLDER_SCALE = 4.0
+# Side in pixels of the cells that carry the residual; radius in cells of the two blurs; largest refinement.
+RESIDUAL_CELL, BLURS, REFINEMENT = 8, (8, 2), 0.1
 # Bands of an older date that the feature network sees: those that most sensors have.
 SEEN = ("B02", "B03", "B04", "B08", "B11", "B12")
 
@@ -63,14 +74,21 @@ class Seen(NamedTuple):
 
 
 class Clear(NamedTuple):
-    """What is clear: `confidence` (B, 1, H, W), and (B, 13 + E, H, W) `colours` without haze and shadow."""
+    """What is clear.
+
+    Attributes:
+        confidence: (B, 1, H, W), share of `colours` in the result.
+        worth: (B, 1, H, W), what a pixel counts for in the regression.
+        colours: (B, 13 + E, H, W), without haze and shadow.
+    """
 
     confidence: Tensor
+    worth: Tensor
     colours: Tensor
 
 
 class Painted(NamedTuple):
-    """The ground: `image` and `deviation` (its standard deviation), both (B, 13 + E, H, W)."""
+    """The ground: image, standard deviation and regression alone, all (B, 13 + E, H, W)."""
 
     image: Tensor
     deviation: Tensor
@@ -88,24 +106,16 @@ class Clearness(nn.Module):
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
-        self.unet = SmallUNet(len(BANDS) + 1, 1 + self.SHEETS, widths)
+        self.unet = SmallUNet(len(BANDS) + 1, 2 + self.SHEETS, widths)
         self.stride = self.unet.stride
         self.of_bands = nn.Linear(len(BANDS), widths[0])
-        optics = [OPTICS[band] for band in BANDS]
-        wave = torch.tensor([o.wavelength_um for o in optics])
-        slope = torch.tensor([o.slope for o in optics])
-        path, light = (torch.tensor([getattr(o, n) for o in optics]) for n in ("path", "skylight"))
-        high = torch.ones(len(BANDS))
-        high[AT["B11"]], high[AT["B12"]] = 0.55, 0.45
-        vapour = torch.ones(len(BANDS))
-        vapour[AT["B09"]], vapour[AT["B10"]] = 0.2, 0.01
-        rho = torch.stack([(wave / 0.492) ** -1.3, high * 0 + 1, high * 0 + 1, -light.clamp(max=0.98).log()])
-        colour = torch.stack([0.5 * vapour, 0.8 * slope * vapour, 0.6 * high, path])
+        rho, colour = _usual_sheets()
         self.log_rho = nn.Parameter(rho.log())
         self.colour = nn.Parameter(colour)
         with torch.no_grad():
             self.unet.widen.weight.mul_(0.1)
-            self.unet.widen.bias.view(-1, 4)[1:] = -3.0
+            bias = torch.tensor([0.0, -1.0] + self.SHEETS * [-3.0]).repeat_interleave(4)
+            self.unet.widen.bias = nn.Parameter(bias)
 
     def forward(self, seen: Seen) -> Clear:
         """Return what is clear; colours of other sensors' bands stay as they are."""
@@ -114,19 +124,14 @@ class Clearness(nn.Module):
         score = _haze_score(y, seen.known)
         known = seen.known[:, :num]
         output = self.unet(torch.cat([y.clamp(max=1.2), score / 8], 1), self.of_bands(known)).float()
-        confidence = (output[:, :1] - score).sigmoid()
-        thickness = softplus(output[:, 1:])[:, :, None]  # (B, K, 1, H, W)
-        hidden = 1 - (-thickness * self.log_rho.exp()[:, :, None, None]).exp()
-        share = hidden.sum(1).clamp(max=0.8)
-        share = share / hidden.sum(1).clamp(min=1e-6) * hidden.transpose(0, 1) if False else hidden
-        total = hidden.sum(1)
-        scale = (0.8 / total.clamp(min=1e-6)).clamp(max=1)
-        light = (hidden * self.colour[:, :, None, None]).sum(1)
+        confidence, worth = (output[:, :2] - score).sigmoid().split(1, 1)
+        thickness = softplus(output[:, 2:])[:, :, None]  # (B, K, 1, H, W)
+        hidden = 1 - (-thickness * self.log_rho.exp()[:, :, None, None]).exp()  # (B, K, 13, H, W)
+        total, light = hidden.sum(1), (hidden * self.colour[:, :, None, None]).sum(1)
+        scale = (MOST_HIDDEN / total.clamp(min=1e-6)).clamp(max=1)
         colours = ((y - light * scale) / (1 - total * scale)).clamp(0, 1)
-        # Where it is surely clear nothing is taken off.
-        keep = _rise(confidence, 0.85, 0.97)
-        colours = torch.lerp(colours, y, keep)
-        return Clear(confidence, torch.cat([colours, seen.values[:, num:]], 1))
+        colours = torch.lerp(colours, y, _rise(confidence, SURE))
+        return Clear(confidence, worth, torch.cat([colours, seen.values[:, num:]], 1))
 
 
 class GroundNet(nn.Module):
@@ -139,25 +144,27 @@ class GroundNet(nn.Module):
         self.clearness = Clearness(config.clear_widths)
         self.guides = SmallUNet(2 + 2 + len(SEEN) + 1, config.features, config.widths, detail=config.detail)
         self.stride = max(self.guides.stride, self.clearness.stride)
-        self.columns = 2 + num + config.features
         # The prior: where nothing is clear, an older date stays as it is, and else the ground is of mean
         # colour but for what the features say.
         self.mean_colour = nn.Parameter(torch.full((num,), 0.15))
         self.mean_features = nn.Parameter(torch.zeros(config.features, num))
-        self.log_precision = nn.Parameter(torch.full((4,), -2.0))  # constant without and with a date, dates, features
-        self.log_feature_precision = nn.Parameter(torch.full((config.features,), -1.0))
-        self.log_noise = nn.Parameter(torch.full((num,), -7.0))  # variance about the regression
-        self.log_trust = nn.Parameter(torch.tensor(3.0))  # pixels' worth of that prior of the noise
-        self.log_alike = nn.Parameter(torch.tensor(3.0))  # pixels that count as one
-        self.log_spread = nn.Parameter(torch.tensor([-3.0, -3.0]))  # prior of the residual, in pixels
+        self.log_precision = nn.Parameter(
+            torch.full((4,), -2.0 / FAST)
+        )  # constant without and with a date, dates, features
+        self.log_feature_precision = nn.Parameter(torch.full((config.features,), -1.0 / FAST))
+        self.log_noise = nn.Parameter(torch.full((num,), -7.0 / FAST))  # variance about the regression
+        self.log_trust = nn.Parameter(torch.tensor(3.0 / FAST))  # pixels' worth of that prior of the noise
+        self.log_alike = nn.Parameter(torch.tensor(3.0 / FAST))  # pixels that count as one
+        self.log_spread = nn.Parameter(torch.full((2,), -3.0 / FAST))  # prior of the residual, in pixels
         width = config.refine
         if width:
             inputs = 2 * num + config.features + 4
             self.squeeze = nn.Conv2d(inputs, width, 1)
             self.mix = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(3))
             self.detail = nn.Conv2d(width, 2 * num, 1)
-            nn.init.zeros_(self.detail.weight)
-            nn.init.zeros_(self.detail.bias)
+            with torch.no_grad():
+                for values in self.detail.parameters():
+                    values.zero_()
 
     def forward(self, seen: Seen) -> tuple[Clear, Painted]:
         """Return what is clear, and the ground as this image alone explains it."""
@@ -169,11 +176,14 @@ class GroundNet(nn.Module):
         if seen.given is None:
             clear = self.clearness(seen)
         else:
-            clear = Clear(seen.given.float(), seen.values)
-        return clear, self.features(seen)
+            clear = Clear(seen.given.float(), seen.given.float(), seen.values)
+        return clear, self.features(seen)[0]
 
-    def features(self, seen: Seen) -> Tensor:
-        """Return constants, the older date's bands and the features of the guides, (B, D', H, W)."""
+    def features(self, seen: Seen) -> tuple[Tensor, Tensor]:
+        """Return constants, the older date's bands and the features of the guides, (B, D', H, W).
+
+        The second tensor is a number: how far features are into saturation, 0 if none is.
+        """
         values = seen.values
         size = (len(values), 1, *values.shape[-2:])
         sar = values.new_full((len(values), 2, *size[2:]), torch.nan) if seen.sar is None else seen.sar
@@ -182,13 +192,13 @@ class GroundNet(nn.Module):
         older = older.nan_to_num()
         has_sar = sar.isfinite().to(values.dtype)
         inputs = [2 * sar.nan_to_num() - has_sar, has_sar, 3 * older[:, [AT[b] for b in SEEN]], dated]
-        self.pre = 4 * self.guides(torch.cat(inputs, 1)).float()
-        features = self.pre.tanh()
-        return torch.cat([1 - dated, dated, SCALE_OLDER * older, features], 1)
+        raw = 4 * self.guides(torch.cat(inputs, 1)).float()
+        phi = torch.cat([1 - dated, dated, OLDER_SCALE * older, raw.tanh()], 1)
+        return phi, (raw.abs() - 1.5).clamp(min=0).square().mean()
 
     def sums(self, seen: Seen, clear: Clear, phi: Tensor, share: Tensor | None = None) -> tuple[Sums, Tensor]:
         """Return the sums of the regression, and each band's count, (B, C)."""
-        weight = clear.confidence * seen.valid
+        weight = clear.worth * seen.valid
         if share is not None:
             weight = weight * share
         return Sums.over(phi, clear.colours, weight), seen.known
@@ -196,20 +206,18 @@ class GroundNet(nn.Module):
     def solve(self, collected: tuple[Sums, Tensor]) -> "Solution":
         """Return the ground's regression: weights, their covariance, and the noise about it."""
         sums, known = collected
-        sums = sums * (-self.log_alike).exp()
+        sums = sums * (-FAST * self.log_alike).exp()
         extra = sums.cross.shape[-1] - len(BANDS)
         mean, precision = self.prior(extra)
         with torch.autocast(sums.gram.device.type, enabled=False):
-            # bands that an image lacks have no sums, so that their solution must come from the prior: the
-            # gram is of the pixels, not of the bands.
             factor = torch.linalg.cholesky(torch.diag_embed(precision) + sums.gram)
             right = precision[:, None] * mean + sums.cross
             weights = torch.cholesky_solve(right, factor)  # (B, D', C)
-            weights = torch.where(known[:, None] > 0, weights, mean)
+            weights = torch.where(known[:, None] > 0, weights, mean)  # a band without sums has its prior
             residual = sums.squares - 2 * (weights * sums.cross).sum(1)
             residual = (residual + (weights * (sums.gram @ weights)).sum(1)).clamp(min=0)
             prior = self.noise(extra)
-            trust = self.log_trust.exp()
+            trust = (FAST * self.log_trust).exp()
             noise = (prior * trust + residual * known) / (trust + sums.count * known)
             return Solution(weights, torch.cholesky_inverse(factor), noise)
 
@@ -218,63 +226,66 @@ class GroundNet(nn.Module):
         num, device = len(BANDS), self.mean_colour.device
         total = num + extra
         constant = torch.cat([self.mean_colour, self.mean_colour.mean().expand(extra)])
-        older = torch.eye(total, device=device) / SCALE_OLDER
-        features = torch.cat([self.mean_features, self.mean_features.new_zeros(len(self.mean_features), extra)], 1)
+        older = torch.eye(total, device=device) / OLDER_SCALE
+        features = torch.cat(
+            [self.mean_features, self.mean_features.new_zeros(len(self.mean_features), extra)], 1
+        )
         mean = torch.cat([constant[None], torch.zeros(1, total, device=device), older, features])
-        p = self.log_precision.clamp(-6, 8).exp()
-        precision = torch.cat([p[:2], p[2].expand(total), p[3] * self.log_feature_precision.clamp(-5, 5).exp()])
+        p = (FAST * self.log_precision).clamp(-6, 8).exp()
+        precision = torch.cat(
+            [p[:2], p[2].expand(total), p[3] * (FAST * self.log_feature_precision).clamp(-5, 5).exp()]
+        )
         return mean, precision + 1e-3
 
     def noise(self, extra: int) -> Tensor:
         """Return the prior variance about the regression, (C,)."""
-        log = self.log_noise.clamp(-12, -2)
+        log = (FAST * self.log_noise).clamp(-12, -2)
         return torch.cat([log, log.mean().expand(extra)]).exp()
 
     def paint(self, seen: Seen, clear: Clear, phi: Tensor, solution: "Solution") -> Painted:
         """Return the ground everywhere."""
-        num = len(BANDS)
         with torch.autocast(phi.device.type, enabled=False):
             flat = phi.flatten(2)
             solved = (solution.weights.mT @ flat).unflatten(2, phi.shape[-2:])
             leverage = ((solution.covariance @ flat) * flat).sum(1, keepdim=True).unflatten(2, phi.shape[-2:])
-        weight = clear.confidence * seen.valid
-        image, near = self.carry(clear.colours - solved, weight, seen)
-        image = solved + image
+        weight = clear.worth * seen.valid
+        carried, near = self.carry(clear.colours - solved, weight)
+        image = solved + carried
         log_variance = (solution.noise[..., None, None] * (1 + leverage)).log()
         if self.config.refine:
-            extra = [near, (leverage + 1e-4).log() / 4, clear.confidence]
-            x = torch.cat([3 * image[:, :num], 3 * (image - solved)[:, :num], phi[:, -self.config.features :], *extra], 1)
-            x = self.squeeze(x)
-            for layer in self.mix:
-                x = x + layer(silu(x))
-            change, doubt = self.detail(silu(x)).float().split(num, 1)
-            change = pad(0.1 * change.tanh() * seen.known[:, :num, None, None], (0, 0, 0, 0, 0, image.shape[1] - num))
-            image = image + change
-            doubt = torch.cat([doubt, doubt.mean(1, keepdim=True).expand(-1, image.shape[1] - num, -1, -1)], 1)
+            judged = torch.cat([near, (leverage + 1e-4).log() / 4, clear.confidence], 1)
+            change, doubt = self._refine(image, carried, phi, judged)
+            image = image + change * seen.known[..., None, None]
             log_variance = log_variance + doubt
         return Painted(image.clamp(0, 1), (0.5 * log_variance).clamp(-8, 0).exp(), solved)
 
-    def carry(self, residual: Tensor, weight: Tensor, seen: Seen) -> tuple[Tensor, Tensor]:
+    def _refine(self, image: Tensor, carried: Tensor, phi: Tensor, judged: Tensor) -> tuple[Tensor, Tensor]:
+        """Return changes of the image and of the logarithm of its variance, both (B, 13 + E, H, W)."""
+        num, extra = len(BANDS), image.shape[1] - len(BANDS)
+        x = torch.cat([3 * image[:, :num], 3 * carried[:, :num], phi[:, -self.config.features :], judged], 1)
+        x = self.squeeze(x)
+        for layer in self.mix:
+            x = x + layer(silu(x))
+        change, doubt = self.detail(silu(x)).float().split(num, 1)
+        change = pad(REFINEMENT * change.tanh(), (0, 0, 0, 0, 0, extra))
+        return change, torch.cat([doubt, doubt.mean(1, keepdim=True).expand(-1, extra, -1, -1)], 1)
+
+    def carry(self, residual: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the regression misses at clear pixels, carried under the cloud; and how near those are.
 
         Two scales, each a weighted mean with a prior of 0: 8-pixel cells blurred over about 24, then 96 px.
         """
         with torch.autocast(residual.device.type, enabled=False):
-            size = residual.shape[-2:]
-            cell = 8
-            w = _pool(weight, cell)
-            r = _pool(weight * residual, cell)
+            cell, (height, width) = RESIDUAL_CELL, residual.shape[-2:]
+            w, r = _pool(weight, cell), _pool(weight * residual, cell)
             total, nears = torch.zeros_like(r), []
-            for steps, log in zip((8, 2), self.log_spread, strict=True):
+            for steps, log in zip(BLURS, FAST * self.log_spread, strict=True):
                 ws, rs = _blur(w, steps), _blur(r - w * total, steps)
                 total = total + rs / (ws + log.exp())
                 nears.append(ws / (ws + log.exp()))
-            grown = interpolate(total, size=(w.shape[-2] * cell, w.shape[-1] * cell), mode="bilinear")
-            near = interpolate(torch.cat(nears, 1), size=(w.shape[-2] * cell, w.shape[-1] * cell), mode="bilinear")
-            return grown[..., : size[0], : size[1]], near[..., : size[0], : size[1]]
-
-
-SCALE_OLDER = 4.0
+            grown = interpolate(torch.cat([total, *nears], 1), scale_factor=cell, mode="bilinear")
+            carried, near = grown[..., :height, :width].split([total.shape[1], len(nears)], 1)
+            return carried, near
 
 
 class Solution(NamedTuple):
@@ -283,6 +294,19 @@ class Solution(NamedTuple):
     weights: Tensor
     covariance: Tensor
     noise: Tensor
+
+
+def _usual_sheets() -> tuple[Tensor, Tensor]:
+    """Return rough thickness, relative to blue, and colour of each sheet, (4, 13): where learning starts."""
+    wave, ones = torch.tensor(WAVELENGTHS_UM), torch.ones(len(BANDS))
+    ice, vapour = ones.clone(), ones.clone()
+    ice[AT["B11"]], ice[AT["B12"]] = 0.55, 0.45  # ice absorbs more there than water
+    vapour[AT["B09"]], vapour[AT["B10"]] = 0.2, 0.01  # the light of low clouds passes the vapour above them
+    air = 0.075 * (wave / 0.492) ** -3.5  # scattered by the air itself
+    skylight = 0.36 + 0.34 * (-(wave - 0.443) / 0.2).exp()  # share of the light that a shadow leaves
+    skylight[AT["B10"]] = 0.98
+    rho = torch.stack([(wave / 0.492) ** -1.3, ones, ones, -skylight.log()])
+    return rho, torch.stack([0.5 * vapour, 0.8 * vapour, 0.6 * ice, air])
 
 
 def _pool(x: Tensor, cell: int) -> Tensor:
@@ -298,7 +322,9 @@ def _blur(x: Tensor, radius: int) -> Tensor:
     return x
 
 
-def _rise(x: Tensor, low: float, high: float) -> Tensor:
+def _rise(x: Tensor, limits: tuple[float, float]) -> Tensor:
+    """Return 0 below the first limit, 1 above the second, and a straight line between."""
+    low, high = limits
     return ((x - low) / (high - low)).clamp(0, 1)
 
 
@@ -309,11 +335,10 @@ def _haze_score(y: Tensor, known: Tensor) -> Tensor:
     has_swir = known[:, AT["B11"], None, None, None]
     hot = blue - red / 2
     ratio = (green - swir) / (green + swir).clamp(min=1e-3)
-    snow = _rise(ratio, 0.5, 0.65) * (blue > 0.25) * has_swir
+    snow = _rise(ratio, (0.5, 0.65)) * (blue > 0.25) * has_swir
     cirrus = y[:, AT["B10"], None] * known[:, AT["B10"], None, None, None]
     logit = (hot - 0.105) / 0.015 * (1 - snow) - 4 * snow
     logit = torch.maximum(logit, (cirrus - 0.025) / 0.005)
-    # Brighter than any ground but snow and salt
     return logit.clamp(-6, 12)
 
 

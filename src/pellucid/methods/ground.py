@@ -1,0 +1,323 @@
+"""Ground under the cloud: each scene explains itself, through radar and older dates.
+
+See networks/ground.py for the model. It is trained end to end: parts of clear scenes are hidden, which needs
+no picture of a cloud, then simulated and real clouds are to be found and taken off as well.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from pellucid.data.batch import Batch
+from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
+from pellucid.data.sums import Sums
+from pellucid.errors import InputError
+from pellucid.generative.noise import Noise
+from pellucid.methods.method import Estimate, Method
+from pellucid.networks.ground import BANDS, Clear, GroundNet, Painted, Seen, Solution
+from pellucid.schema import Strict
+
+# Side in pixels of the cells of a scene, each of which has its own sums.
+CELL = 512
+# How far cells count for a tile: the deviation of a Gaussian, in pixels; and what the whole scene counts for.
+NEAR_PX, FAR = 768.0, 0.05
+# Bands that images have which do not have all: Level 2A, other sensors, and red, green, blue and infrared.
+SUBSETS = (
+    tuple(band for band in BANDS if band != "B10"),
+    ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"),
+    ("B02", "B03", "B04", "B08"),
+)
+# A squared error of this size, 47 dB, is good enough: better ones gain little.
+GOOD = 2e-5
+# Cloud probability from which a pixel of a training image counts as cloudy.
+CLOUDY = 0.5
+
+
+class GroundConfig(Strict):
+    """Every scene solves for its own ground; `losses` stays empty, the weights of the terms are here."""
+
+    name: Literal["ground"] = "ground"
+    optical: tuple[str, ...] = SENTINEL2.bands
+    """Bands of Sentinel-2 for which priors are learned."""
+    radar: tuple[str, ...] = SENTINEL1.bands
+    """Polarisations, in the order of the channels."""
+    drop_bands: float = Field(0.35, ge=0, le=1)
+    """Probability of training a sample with fewer bands."""
+    painted: float = Field(1.0, ge=0)
+    """Weight of the logarithm of the squared error of what is painted, over cloudy pixels."""
+    solved: float = Field(0.2, ge=0)
+    """Weight of the same of the regression alone, before residual and refinement."""
+    restored: float = Field(1.0, ge=0)
+    """Weight of the same of the result, over all pixels."""
+    cloudy: float = Field(0.5, ge=0)
+    """Weight of the same of the result, over cloudy pixels."""
+    deviation: float = Field(0.1, ge=0)
+    """Weight of the Gaussian likelihood of the error, which trains the standard deviation alone."""
+    bounded: float = Field(0.05, ge=0)
+    """Weight that keeps the features from saturating."""
+    deviation_factor: float = Field(1.0, gt=0)
+    """What the standard deviation is multiplied by, so that it holds on places kept from training."""
+
+
+@dataclass(frozen=True)
+class SceneSums:
+    """What the tiles of a scene say about its ground: sums, and the bands, of each of its cells."""
+
+    cells: Mapping[tuple[int, int], tuple[Sums, Tensor]]
+
+    def __add__(self, other: "SceneSums") -> "SceneSums":
+        cells = dict(self.cells)
+        for at, (sums, known) in other.cells.items():
+            cells[at] = (cells[at][0] + sums, known) if at in cells else (sums, known)
+        return SceneSums(cells)
+
+    def around(self, row: float, column: float) -> tuple[Sums, Tensor]:
+        """Return the sums that count at a place: of near cells, and a little of all."""
+        total, known = None, None
+        for (i, j), (sums, bands) in sorted(self.cells.items()):
+            y, x = ((k + 0.5) * CELL for k in (i, j))
+            near = math.exp(-0.5 * ((y - row) ** 2 + (x - column) ** 2) / NEAR_PX**2)
+            part = sums * (near + FAR)
+            total, known = (part, bands) if total is None else (total + part, bands)
+        if total is None or known is None:
+            raise ValueError("a scene without a cell")
+        return total, known
+
+    @property
+    def count(self) -> float:
+        """Return how many clear pixels the scene has."""
+        return sum(float(sums.count.sum()) for sums, _ in self.cells.values())
+
+
+class Ground(Method):
+    """The method of ground under the cloud.
+
+    Args:
+        network: `GroundNet`.
+        config: of the method.
+        optical: bands and value range of the images.
+        radar: polarisations and value range of the backscatter.
+    """
+
+    any_bands = takes_older = finds_clouds = gives_deviation = True
+
+    def __init__(
+        self, network: GroundNet, config: GroundConfig, *, optical: ValueRange, radar: ValueRange
+    ) -> None:
+        self.network: GroundNet = network
+        self.config, self.optical, self.radar = config, optical, radar
+        self.stride = network.stride
+        self.scene: SceneSums | None = None
+
+    def with_bands(self, optical: ValueRange) -> Self:
+        """Return the method for images of other bands, of whatever sensor, with the same weights."""
+        other = copy.copy(self)
+        other.optical, other.mean_spectrum = optical, None
+        if self.mean_spectrum is not None and set(optical.bands) <= set(self.optical.bands):
+            known = dict(zip(self.optical.bands, self.mean_spectrum, strict=True))
+            other.mean_spectrum = tuple(known[band] for band in optical.bands)
+        return other
+
+    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Return each term times its weight, and their sum as `total`.
+
+        A sample whose hidden pixels are 0 is told what is clear; of others the network finds out.
+        """
+        target = self._spread(self._drop_bands(batch.reference(), generator))
+        seen = self._see(batch, batch.older, target.isfinite().flatten(2).any(2))
+        is_told = _is_hidden(batch)
+        clear, given = self.network.clearness(seen), 1 - batch.cloud if batch.cloud is not None else None
+        if given is not None and is_told.any():
+            told = is_told[:, None, None, None]
+            confidence, worth = (torch.where(told, given.nan_to_num(), x) for x in clear[:2])
+            clear = Clear(confidence, worth, torch.where(told, seen.values, clear.colours))
+        features, size = self.network.features(seen)
+        painted = self.network.paint(
+            seen, clear, features, self.network.solve(self.network.sums(seen, clear, features))
+        )
+        terms = self._terms(batch, target, clear, painted, is_told)
+        terms["bounded"] = self.config.bounded * size
+        return {**terms, "total": torch.stack(list(terms.values())).sum()}
+
+    def _terms(
+        self, batch: Batch, target: Tensor, clear: Clear, painted: Painted, is_told: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the terms that compare images, each times its weight."""
+        config, known = self.config, target.isfinite() & batch.valid
+        truth = target.nan_to_num()
+        cloud = batch.valid.float() if batch.cloud is None else batch.cloud.nan_to_num(nan=1.0)
+        cloudy = (cloud > CLOUDY) & batch.valid
+        restored = _mix(clear, painted)
+        found = (~is_told).float()
+        terms = {
+            "painted": config.painted * _log_error(painted.image, truth, known & cloudy),
+            "solved": config.solved * _log_error(painted.solved, truth, known & cloudy),
+            "restored": config.restored * _log_error(restored, truth, known, found),
+            "cloudy": config.cloudy * _log_error(restored, truth, known & cloudy, found),
+        }
+        weight = known * (1 - _keep(clear.confidence.detach()))
+        squared, variance = (restored.detach() - truth).square(), painted.deviation.square()
+        likelihood = 0.5 * (variance.log() + squared / variance) * weight
+        terms["deviation"] = config.deviation * likelihood.sum() / weight.sum().clamp(min=1)
+        return terms
+
+    @torch.no_grad()
+    def restore(
+        self,
+        batch: Batch,
+        noise: Noise | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """Return the restored images, (B, C, H, W) in [0, 1]; sides must divide by `stride`."""
+        return self.estimate(batch, noise, progress).image
+
+    @torch.no_grad()
+    def estimate(
+        self,
+        batch: Batch,
+        noise: Noise | None = None,  # noqa: ARG002
+        progress: Callable[[int, int], None] | None = None,  # noqa: ARG002
+    ) -> Estimate:
+        """Return the restored images, their standard deviation, and how much of each pixel is replaced.
+
+        A cloud map of the batch, where there is one, says what is clear.
+        """
+        net, seen = self.network, self._seen(batch)
+        clear, features = net.look(seen)
+        painted = net.paint(seen, clear, features, self._solution(batch, seen, clear, features))
+        keep, at = _keep(clear.confidence), self._channels()
+        image = torch.lerp(_mix(clear, painted), seen.values, keep)
+        deviation = painted.deviation * (1 - keep) * self.config.deviation_factor
+        return Estimate(image[:, at].clamp(0, 1), deviation[:, at], 1 - keep)
+
+    @torch.no_grad()
+    def collect(self, batch: Batch, share: Tensor) -> SceneSums:
+        """Return the sums of the cells in which the tiles lie; see `Method.collect`."""
+        seen = self._seen(batch)
+        clear, features = self.network.look(seen)
+        collected = SceneSums({})
+        for i, (top, left) in enumerate(batch.at or ((0, 0),) * len(batch)):
+            for (row, column), window in _cells(top, left, *share.shape[-2:]):
+                rows, columns = window
+                part = torch.zeros_like(share[i : i + 1])
+                part[..., rows, columns] = share[i : i + 1, :, rows, columns]
+                if not part.any():
+                    continue
+                one = seen._replace(known=seen.known[i : i + 1], valid=seen.valid[i : i + 1])
+                sums = self.network.sums(
+                    one, Clear(*(x[i : i + 1] for x in clear)), features[i : i + 1], part
+                )
+                collected = collected + SceneSums({(row, column): sums})
+        return collected
+
+    def with_scene(self, collected: SceneSums) -> Self:
+        """Return the method for the tiles of a scene."""
+        if collected.count < 1 and not set(self.optical.bands) <= set(BANDS):
+            unknown = ", ".join(band for band in self.optical.bands if band not in BANDS)
+            raise InputError(
+                f"the scene shows no clear ground, and the model knows no usual colours of {unknown}; give a "
+                "scene that is clear in part, or a larger one"
+            )
+        other = copy.copy(self)
+        other.scene = collected
+        return other
+
+    def _solution(self, batch: Batch, seen: Seen, clear: Clear, features: Tensor) -> Solution:
+        """Return the regression of each image, or of where each tile lies in its scene."""
+        net = self.network
+        if self.scene is None or not self.scene.cells:
+            return net.solve(net.sums(seen, clear, features))
+        height, width = features.shape[-2:]
+        parts = [
+            net.solve(self.scene.around(top + height / 2, left + width / 2))
+            for top, left in batch.at or ((0, 0),) * len(batch)
+        ]
+        return Solution(*(torch.cat(list(values)) for values in zip(*parts, strict=True)))
+
+    def _seen(self, batch: Batch) -> Seen:
+        known = self._spread(batch.degraded).isfinite().flatten(2).any(2)
+        seen = self._see(batch, batch.older, known)
+        if batch.cloud is None or not batch.cloud.isfinite().all():
+            if not {"B02", "B04"} <= set(self.optical.bands):
+                raise InputError(
+                    f"clouds cannot be found in {', '.join(self.optical.bands)} alone (B02 and B04 are "
+                    "needed); give a cloud map with --cloud"
+                )
+            return seen
+        return seen._replace(given=1 - batch.cloud)
+
+    def _see(self, batch: Batch, older: Tensor | None, known: Tensor) -> Seen:
+        """Return what the network sees of images of which `known`, (B, C'), names the bands."""
+        values = self._spread(batch.degraded) * 1.0
+        values = values.nan_to_num() * known[..., None, None]
+        if older is not None:
+            older = self._spread(older).where(known[..., None, None], torch.nan)
+        return Seen(values, known.float(), batch.valid.float(), batch.sar, older)
+
+    def _spread(self, image: Tensor) -> Tensor:
+        """Return (B, C, H, W) as the channels of the network: NaN where a band is missing."""
+        extra = sum(band not in BANDS for band in self.optical.bands)
+        size = (len(image), len(BANDS) + extra, *image.shape[-2:])
+        result = image.new_full(size, torch.nan)
+        result[:, self._channels()] = image
+        return result
+
+    def _channels(self) -> list[int]:
+        """Return the network's channel of each band."""
+        known, others = list(BANDS), [band for band in self.optical.bands if band not in BANDS]
+        return [(known + others).index(band) for band in self.optical.bands]
+
+    def _drop_bands(self, target: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return the target with some samples lacking bands (NaN), as images of other products do."""
+        target = target.clone()
+        for image in target:
+            if float(torch.rand((), generator=generator)) < self.config.drop_bands:
+                kept = SUBSETS[int(torch.randint(len(SUBSETS), (), generator=generator))]
+                image[[i for i, band in enumerate(self.optical.bands) if band not in kept]] = torch.nan
+        return target
+
+
+def _mix(clear: Clear, painted: Painted) -> Tensor:
+    """Return the result, (B, C, H, W): what is clear as far as it is, and else what is painted."""
+    return torch.lerp(painted.image, clear.colours, clear.confidence)
+
+
+def _keep(confidence: Tensor) -> Tensor:
+    """Return how far a pixel passes through unchanged: surely clear ones do."""
+    return ((confidence - 0.85) / 0.12).clamp(0, 1)
+
+
+def _is_hidden(batch: Batch) -> Tensor:
+    """Return (B,) bool: whether an image has parts hidden, which are 0, instead of clouds."""
+    if batch.cloud is None:
+        return torch.zeros(len(batch), dtype=torch.bool, device=batch.degraded.device)
+    is_binary = ((batch.cloud == 0) | (batch.cloud == 1)).flatten(1).all(1)
+    is_gone = ((batch.degraded.nan_to_num() == 0).all(1, keepdim=True) | (batch.cloud == 0)).flatten(1).all(1)
+    return is_binary & is_gone
+
+
+def _log_error(image: Tensor, truth: Tensor, where: Tensor, samples: Tensor | None = None) -> Tensor:
+    """Return the mean over images of the logarithm of the mean squared error, 0 if no image has pixels."""
+    count = where.flatten(1).sum(1)
+    error = ((image - truth).square() * where).flatten(1).sum(1) / count.clamp(min=1)
+    counts = (count > 0).float() if samples is None else (count > 0) * samples
+    return ((error + GOOD).log() * counts).sum() / counts.sum().clamp(min=1)
+
+
+def _cells(top: int, left: int, height: int, width: int) -> list[tuple[tuple[int, int], tuple[slice, slice]]]:
+    """Return the cells that a tile touches, and the tile's rows and columns in each."""
+
+    def along(start: int, size: int) -> list[tuple[int, slice]]:
+        first, last = max(start, 0) // CELL, max(start + size - 1, 0) // CELL
+        return [
+            (k, slice(max(k * CELL - start, 0), min((k + 1) * CELL - start, size)))
+            for k in range(first, last + 1)
+        ]
+
+    return [((i, j), (ys, xs)) for i, ys in along(top, height) for j, xs in along(left, width)]
