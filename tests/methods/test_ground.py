@@ -1,0 +1,132 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from pellucid.data.batch import Batch
+from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
+from pellucid.errors import InputError
+from pellucid.methods.ground import CELL, Ground, GroundConfig, SceneSums
+from pellucid.networks.ground import Config, build
+
+TINY = Config(features=6, widths=(8, 12), clear_widths=(8, 8), detail=4, refine=8)
+RGBN = SENTINEL2.select(("B04", "B03", "B02", "B08"))
+
+
+def method(**options: object) -> Ground:
+    torch.manual_seed(0)
+    config = GroundConfig.model_validate(options)
+    return Ground(build(TINY).eval(), config, optical=SENTINEL2, radar=SENTINEL1)  # type: ignore[arg-type]
+
+
+def batch(size: int = 32, *, number: int = 1, bands: int = 13, cloudy: bool = True) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    target = 0.03 + 0.05 * torch.rand(number, bands, size, size, generator=generator)
+    degraded, cloud = target.clone(), torch.zeros(number, 1, size, size)
+    if cloudy:
+        degraded[..., size // 2 :] = 0.7
+        cloud[..., size // 2 :] = 1
+    sar = torch.rand(number, 2, size, size, generator=generator)
+    valid = torch.ones(number, 1, size, size, dtype=torch.bool)
+    keys = tuple(f"place_{i}" for i in range(number))
+    return Batch(degraded=degraded, target=target, sar=sar, cloud=cloud, valid=valid, key=keys)
+
+
+def test_surely_clear_pixels_pass_through_bit_by_bit() -> None:
+    image = batch()
+    found = method().estimate(image)
+    assert found.cloud is not None
+    assert found.deviation is not None
+    clear = found.cloud[0, 0] == 0
+    assert clear[:, :16].all()
+    assert not clear[:, 16:].any()
+    assert torch.equal(found.image[0][:, clear], image.degraded[0][:, clear])
+    assert not found.deviation[0][:, clear].any()
+    assert (found.deviation[0][:, ~clear] > 0).all()
+
+
+def test_result_does_not_depend_on_what_is_under_a_given_cloud() -> None:
+    image = batch()
+    other = image.degraded.clone()
+    other[..., 16:] = 0.3
+    ours = method()
+    torch.testing.assert_close(ours.restore(image), ours.restore(replace(image, degraded=other)))
+
+
+@pytest.mark.parametrize("bands", [SENTINEL2.bands[::-1], RGBN.bands, ("B02", "B03", "B04", "B8A", "B11")])
+def test_bands_come_in_any_order_and_number(bands: tuple[str, ...]) -> None:
+    at = [SENTINEL2.bands.index(band) for band in bands]
+    image = batch()
+    fewer = replace(image, degraded=image.degraded[:, at], target=None, cloud=None)
+    found = method().with_bands(SENTINEL2.select(bands)).estimate(fewer)
+    assert found.image.shape == fewer.degraded.shape
+    if len(bands) == 13:
+        whole = method().restore(replace(image, cloud=None))
+        torch.testing.assert_close(found.image, whole[:, at])
+
+
+def test_other_sensors_need_a_cloud_map_or_blue_and_red() -> None:
+    pan = ValueRange(("pan", "nir"), (0.0, 0.0), (1.0, 1.0), "reflectance", "a test")
+    ours, image = method().with_bands(pan), batch(bands=2)
+    assert ours.restore(image).shape == (1, 2, 32, 32)
+    with pytest.raises(InputError, match="give a cloud map"):
+        ours.restore(replace(image, cloud=None))
+
+
+def test_scene_of_unknown_bands_without_clear_ground_is_refused() -> None:
+    pan = ValueRange(("pan", "nir"), (0.0, 0.0), (1.0, 1.0), "reflectance", "a test")
+    ours, image = method().with_bands(pan), batch(bands=2)
+    covered = replace(image, cloud=torch.ones(1, 1, 32, 32), at=((0, 0),))
+    with pytest.raises(InputError, match="no clear ground"):
+        ours.with_scene(ours.collect(covered, torch.ones(1, 1, 32, 32)))
+
+
+def test_tiles_collect_what_the_whole_does_in_any_order() -> None:
+    ours, image = method(), replace(batch(64), at=((0, 0),))
+    whole = ours.collect(image, torch.ones(1, 1, 64, 64))
+    first, second = torch.zeros(1, 1, 64, 64), torch.ones(1, 1, 64, 64)
+    first[..., :20, :] = 1
+    second[..., :20, :] = 0
+    parts = [ours.collect(image, share) for share in (second, first)]
+    (one,), (two,) = whole.cells.values(), (parts[0] + parts[1]).cells.values()
+    torch.testing.assert_close(one[0].gram, two[0].gram)
+    restored = [ours.with_scene(scene).restore(image) for scene in (whole, parts[1] + parts[0])]
+    torch.testing.assert_close(*restored, rtol=1e-4, atol=1e-5)
+
+
+def test_tile_under_cloud_is_painted_in_the_colours_of_its_scene() -> None:
+    ours, clear = method(), replace(batch(32, cloudy=False), at=((0, 0),))
+    bright = replace(clear, degraded=clear.degraded * 0 + 0.1)
+    scene = ours.collect(bright, torch.ones(1, 1, 32, 32))
+    covered = replace(clear, degraded=clear.degraded * 0 + 0.8, cloud=torch.ones(1, 1, 32, 32), at=((0, 32),))
+    painted = ours.with_scene(scene).restore(covered)
+    assert (painted - 0.1).abs().mean() < (ours.restore(covered) - 0.1).abs().mean() / 3
+
+
+def test_cells_lie_at_fixed_places() -> None:
+    ours, image = method(), replace(batch(32), at=((CELL - 16, 0),))
+    collected = ours.collect(image, torch.ones(1, 1, 32, 32))
+    assert sorted(collected.cells) == [(0, 0), (1, 0)]
+    assert collected.count == pytest.approx(512)
+    assert SceneSums({}).count == 0
+
+
+def test_loss_trains_on_hidden_parts_and_on_clouds_with_any_bands() -> None:
+    image = batch(number=2)
+    hidden = replace(image, degraded=image.degraded * (1 - image.cloud if image.cloud is not None else 1))
+    ours = method(drop_bands=0.5)
+    for sample in (hidden, image):
+        terms = ours.loss(sample, torch.Generator().manual_seed(0))
+        assert set(terms) == {"painted", "solved", "restored", "cloudy", "deviation", "bounded", "total"}
+        terms["total"].backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in ours.network.parameters())
+    assert not ours.loss(hidden)["restored"]
+    assert ours.loss(image)["restored"]
+
+
+def test_deviation_is_multiplied_by_the_factor_of_the_config() -> None:
+    one, two = (method(deviation_factor=factor).estimate(batch()).deviation for factor in (1.0, 2.0))
+    assert isinstance(one, Tensor)
+    assert isinstance(two, Tensor)
+    torch.testing.assert_close(2 * one, two)

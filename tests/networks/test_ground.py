@@ -1,0 +1,122 @@
+import torch
+from torch import Tensor
+
+from pellucid.networks.ground import BANDS, Clear, Config, GroundNet, Seen, build
+
+TINY = Config(features=6, widths=(8, 12), clear_widths=(8, 8), detail=4, refine=8)
+
+
+def network(seed: int = 0, config: Config = TINY) -> GroundNet:
+    torch.manual_seed(seed)
+    return build(config).eval()
+
+
+def seen(size: int = 32, *, extra: int = 0, **fields: Tensor | None) -> Seen:
+    generator = torch.Generator().manual_seed(1)
+    values = 0.2 * torch.rand(1, len(BANDS) + extra, size, size, generator=generator)
+    sar = torch.rand(1, 2, size, size, generator=generator)
+    known = torch.ones(1, len(BANDS) + extra)
+    return Seen(values, known, torch.ones(1, 1, size, size), sar)._replace(**fields)
+
+
+def half(size: int = 32) -> Tensor:
+    given = torch.zeros(1, 1, size, size)
+    given[..., : size // 2] = 1
+    return given
+
+
+@torch.inference_mode()
+def test_hidden_pixels_have_no_influence() -> None:
+    net, image = network(), seen(given=half())
+    painted = net(image)[1]
+    other = image.values.clone()
+    other[..., 16:] = 0.9
+    torch.testing.assert_close(net(image._replace(values=other))[1].image, painted.image)
+
+
+@torch.inference_mode()
+def test_regression_finds_colours_that_follow_from_the_features() -> None:
+    net = network(config=Config(features=6, widths=(8, 12), clear_widths=(8, 8), detail=4, refine=0))
+    with torch.no_grad():
+        net.log_alike.fill_(-1.0)  # every pixel counts, so that the prior hardly does
+    image = seen(size=64, given=half(64))
+    phi, _ = net.features(image)
+    truth = (0.2 + 0.03 * phi[:, -6:].sum(1, keepdim=True)).expand(-1, len(BANDS), -1, -1)
+    painted = net(image._replace(values=truth * half(64)))[1]
+    assert (painted.image - truth)[..., 32:].abs().max() < 5e-3
+
+
+@torch.inference_mode()
+def test_sums_of_tiles_paint_as_those_of_the_whole() -> None:
+    net, image = network(), seen(given=half())
+    clear, phi = net.look(image)
+    whole, known = net.sums(image, clear, phi)
+    left, right = torch.zeros(1, 1, 32, 32), torch.ones(1, 1, 32, 32)
+    left[..., :10] = 1
+    right[..., :10] = 0
+    total = net.sums(image, clear, phi, left)[0] + net.sums(image, clear, phi, right)[0]
+    one, two = net.solve((whole, known)), net.solve((total, known))
+    torch.testing.assert_close(one.weights, two.weights, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(one.noise, two.noise, rtol=1e-3, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_missing_guides_are_not_zero_and_not_a_fault() -> None:
+    net = network()
+    nothing = net.features(seen(sar=None))[0]
+    nan = net.features(seen(sar=torch.full((1, 2, 32, 32), torch.nan)))[0]
+    zero = net.features(seen(sar=torch.zeros(1, 2, 32, 32)))[0]
+    torch.testing.assert_close(nothing, nan)
+    assert not torch.allclose(nothing, zero)
+    vv_alone = torch.rand(1, 2, 32, 32)
+    vv_alone[:, 1] = torch.nan
+    assert net(seen(sar=vv_alone, given=half()))[1].image.isfinite().all()
+
+
+@torch.inference_mode()
+def test_older_date_is_kept_where_nothing_is_clear() -> None:
+    net = network(config=Config(features=6, widths=(8, 12), clear_widths=(8, 8), detail=4, refine=0))
+    older = 0.3 * torch.rand(1, len(BANDS), 32, 32)
+    painted = net(seen(older=older, given=torch.zeros(1, 1, 32, 32)))[1]
+    torch.testing.assert_close(painted.image, older, rtol=0, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_band_of_another_sensor_is_painted_by_the_scene_alone() -> None:
+    net = network()
+    image = seen(extra=1, given=half())
+    values = image.values.clone()
+    values[:, -1] = 0.6
+    painted = net(image._replace(values=values))[1]
+    assert painted.image.shape[1] == len(BANDS) + 1
+    assert (painted.image[:, -1] - 0.6).abs().max() < 0.1
+
+
+@torch.inference_mode()
+def test_band_that_is_missing_has_its_prior() -> None:
+    net = network()
+    known = torch.ones(1, len(BANDS))
+    known[:, 4] = 0
+    clear = Clear(half(), half(), seen().values)
+    image = seen(known=known)
+    solution = net.solve(net.sums(image, clear, net.features(image)[0]))
+    torch.testing.assert_close(solution.weights[0, 0, 4], net.mean_colour[4])
+
+
+@torch.inference_mode()
+def test_less_clear_ground_means_more_doubt() -> None:
+    net = network()
+    few = torch.zeros(1, 1, 32, 32)
+    few[..., :2, :2] = 1
+    sure, unsure = (net(seen(given=given))[1].deviation.mean() for given in (half(), few))
+    assert unsure > sure
+
+
+def test_gradients_reach_every_part() -> None:
+    net = network()
+    clear, painted = net(seen())
+    (painted.image.mean() + painted.deviation.mean() + clear.colours.mean()).backward()
+    for name, values in net.named_parameters():
+        if not name.startswith(("mix", "squeeze")):  # behind a last layer of zeros
+            assert values.grad is not None, name
+            assert values.grad.isfinite().all(), name

@@ -1,0 +1,21 @@
+import torch
+
+from pellucid.networks._small_unet import SmallUNet
+
+
+def test_map_has_the_size_of_the_input_and_depends_on_bias() -> None:
+    network = SmallUNet(3, 5, (8, 12), detail=4)
+    image = torch.rand(2, 3, 16, 24)
+    assert network.stride == 4
+    assert network(image).shape == (2, 5, 16, 24)
+    assert not torch.equal(network(image), network(image, torch.ones(2, 8)))
+
+
+def test_without_detail_all_is_made_at_half_the_resolution() -> None:
+    assert SmallUNet(3, 5, (8, 12))(torch.rand(1, 3, 8, 8)).shape == (1, 5, 8, 8)
+
+
+def test_absolute_values_are_seen() -> None:
+    network = SmallUNet(1, 1, (8, 8), detail=4)
+    dark, bright = (network(torch.full((1, 1, 16, 16), value)) for value in (0.1, 0.9))
+    assert (dark - bright).abs().mean() > 1e-3
