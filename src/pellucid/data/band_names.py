@@ -33,9 +33,7 @@ def find_bands(dataset: Any, path: Path, named: Bands | None = None) -> dict[str
     names = tuple(band_name(text or "") for text in dataset.descriptions)
     found = [(name, i) for i, name in enumerate(names, start=1) if name in SENTINEL2.bands]
     if not found:
-        raise InputError(
-            f"{path} has no band named as one of Sentinel-2 (it has {name_bands(dataset)}), {way}"
-        )
+        raise InputError(f"{path} has no band named as one of Sentinel-2 ({name_bands(dataset)}), {way}")
     if len(dict(found)) < len(found):
         twice = next(name for name, _ in found if names.count(name) > 1)
         raise InputError(f"{path} has more than one band named {twice}, name each band once")
@@ -49,8 +47,8 @@ def _by_position(dataset: Any, path: Path, named: Bands, option: str) -> dict[st
         places = [i for i in places if dataset.colorinterp[i - 1] != ColorInterp.alpha]
     if len(named) != len(places):
         raise InputError(
-            f"{path} has {dataset.count} bands, {option} names {len(named)}; name each, {SKIP} for one that is "
-            "not to be used"
+            f"{path} has {dataset.count} bands, {option} names {len(named)}; name each, {SKIP} for one "
+            "that is not to be used"
         )
     names = [name if name == SKIP else band_name(name) for name in named]
     used = {name: i for name, i in zip(names, places, strict=True) if name != SKIP}
@@ -84,6 +82,7 @@ def _number(
 
 
 def name_bands(dataset: Any) -> str:
+    """Return the descriptions of the bands, for a sentence."""
     return ", ".join(text or "unnamed" for text in dataset.descriptions)
 
 
@@ -124,8 +123,8 @@ def match_polarisations(
     found = f"the radar scene {path} has {dataset.count} bands ({name_bands(dataset)})"
     if partial:
         raise InputError(
-            f"{found} of unknown polarisation; describe them as VV or VH in the file, or say it, for instance "
-            "with --polarisations VV"
+            f"{found} of unknown polarisation; describe them as VV or VH in the file, or say it, for "
+            "instance with --polarisations VV"
         )
     raise InputError(f"{found}, needed are VV and VH; give both")
 

@@ -1,6 +1,7 @@
 """Sentinel-1 and Sentinel-2 scenes and cloud maps: files in, tensors in physical units out, by windows."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -45,15 +46,24 @@ class OpticalRaster(Raster):
         offset: DN to add before the division by 10000; "none" is 0; "auto" takes it from the metadata, or
             else from the values.
         allow_missing: bands that may be missing; they are read as 0.
+        numbers: in place of matching, the number of each band in the file, from 1.
+        what: the file is to the user.
     """
 
     def __init__(
-        self, path: Path, bands: Bands, *, offset: Offset = "auto", allow_missing: Bands = ()
+        self,
+        path: Path,
+        bands: Bands,
+        *,
+        offset: Offset = "auto",
+        allow_missing: Bands = (),
+        numbers: Sequence[int] = (),
+        what: str = "optical scene",
     ) -> None:
-        super().__init__(path, "optical scene")
+        super().__init__(path, what)
         try:
             self.dtype = np.dtype(self.dataset.dtypes[0])
-            self.indices = match_bands(self.dataset, bands, path, allow_missing)
+            self.indices = list(numbers) or match_bands(self.dataset, bands, path, allow_missing)
             self.bands = bands
             _check_depth(self.dtype, path)
             self._find_units(offset)
@@ -168,10 +178,8 @@ class RadarRaster(Raster):
     def __init__(self, path: Path, *, named: Bands | None = None, partial: bool = False) -> None:
         super().__init__(path, "radar scene")
         try:
-            self.indices, self.is_linear = (
-                match_polarisations(self.dataset, path, named, partial=partial),
-                False,
-            )
+            self.indices = match_polarisations(self.dataset, path, named, partial=partial)
+            self.is_linear = False
             self.is_linear = self._holds_power(self._read_db(size=4 * SAMPLE))
         except InputError:
             self.close()
