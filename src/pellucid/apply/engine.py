@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ GPU_BATCH = 8
 # Side in pixels of what joint tiles restore as one image; of a larger one memory could not hold all.
 WINDOW = 4096
 # Options on which no pixel depends, or only by what the key holds already.
-NOT_IN_KEY = ("batch", "device", "preview", "resume", "force", "factor")
+NOT_IN_KEY = ("batch", "device", "preview", "resume", "force", "factor", "tile")
 
 Progress = Callable[[float, int], None]
 
@@ -43,6 +43,9 @@ class Piece(NamedTuple):
     # (C, tile_height, tile_width), the mean of the samples of the tile that begins there, not blended; None
     # where no network was needed.
     tile: NDArray[np.floating] | None
+    # Of a method that says so, blended: (C, rows, columns) and (rows, columns), as in `Estimate`.
+    deviation: NDArray[np.float64] | None = None
+    cloud: NDArray[np.float64] | None = None
 
 
 class Engine:
@@ -57,13 +60,14 @@ class Engine:
     ) -> None:
         check_samples(method, options.samples)
         self.method, self.options = choose_sampling(method, options), options
+        self.tile = options.tile or method.tile
         self.device = choose_device(options.device)
         self.num_kept = options.samples if keep_samples else 1
         self.noise = NoiseField(options.seed)
         self.batch = options.batch or (1 if self.device.type == "cpu" else GPU_BATCH)
         self.tiling, self._applied = None, self.method
         if joint and isinstance(self.method, Generative):
-            self.tiling = Tiling(options.tile, options.overlap, self.batch)
+            self.tiling = Tiling(self.tile, options.overlap, self.batch)
             self._applied, self.batch = tiled(self.method, self.tiling), 1
         self.method.network.to(self.device).eval()
 
@@ -74,7 +78,7 @@ class Engine:
         count; the overlap grows by two of them.
         """
         stride = math.lcm(stride, self.method.stride)
-        tile, overlap = self.options.tile, self.options.overlap
+        tile, overlap = self.tile, self.options.overlap
         if margin:
             overlap = -(-(overlap + 2 * margin) // stride) * stride
             if overlap >= tile > 0 and tile % stride == 0:
@@ -116,7 +120,7 @@ class Engine:
             progress: called with what is done and all there is to do, in tiles of the grid.
         """
         ends, rights = (*grid.tops[1:], grid.height), (*grid.lefts[1:], grid.width)
-        blenders = [Blender(grid, len(result_range(self.method).bands)) for _ in range(self.num_kept)]
+        blenders = [Blender(grid, self._num_layers()) for _ in range(self.num_kept)]
         for i, (top, end) in enumerate(zip(grid.tops, ends, strict=True)):
             is_done = i < first_row
             if is_done and min(top + grid.tile_height, grid.height) <= ends[first_row - 1]:
@@ -128,19 +132,23 @@ class Engine:
                 tile = None if samples is None else self._blend(blenders, left, samples)
                 if not is_done:
                     rows, columns = slice(top, end), slice(left, right)
-                    yield Piece(rows, columns, np.stack([b.blend(rows, columns) for b in blenders]), tile)
+                    blended = np.stack([b.blend(rows, columns) for b in blenders])
+                    yield self._piece(rows, columns, blended, tile)
 
     def restore(
         self, batch: Batch, noise: Noise, progress: Callable[[int, int], None] | None = None
     ) -> NDArray[np.float32]:
-        """Return (B, C, H, W) in [0, 1] of images on the engine's device; refuse what is no number."""
+        """Return (B, C, H, W) in [0, 1] of images on the engine's device; refuse what is no number.
+
+        The deviation and the cloud of an estimate follow as further channels.
+        """
         precision, size = self.options.precision, max(batch.valid.shape[-2:])
         try:
             with (
                 torch.inference_mode(),
                 torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"),
             ):
-                restored = self._applied.restore(batch, noise, progress).float()
+                restored = self._apply(batch, noise, progress).float()
         except torch.OutOfMemoryError as error:
             raise InputError(
                 f"{self.device} has too little memory for {len(batch)} tiles of {size} px, use a smaller "
@@ -156,9 +164,57 @@ class Engine:
         """Return a digest of everything on which a result depends: the method, the options and the inputs."""
         method, chosen = self.method, fields(self.options)
         settings = [(f.name, getattr(self.options, f.name)) for f in chosen if f.name not in NOT_IN_KEY]
+        settings.append(("tile", self.tile))
         about = (type(method).__name__, method.scale, method.optical, method.radar)
         values = (settings, about, method.sampling, digest_method(method), inputs)
         return hashlib.sha256(repr(values).encode()).hexdigest()
+
+    def collect(self, batch: Batch, share: torch.Tensor) -> Any:
+        """Return what a tile says about its scene, on the CPU or the engine's device; None: nothing."""
+        with torch.inference_mode():
+            return self.method.collect(batch.to(self.device), share.to(self.device))
+
+    def set_scene(self, collected: Any) -> None:
+        """Let the method restore the tiles of the scene of which so much was collected."""
+        self.method = self._applied = self.method.with_scene(collected)
+        self.method.network.to(self.device).eval()
+
+    @property
+    def collects(self) -> bool:
+        """Whether the method looks at all of a scene before it restores."""
+        return type(self.method).collect is not Method.collect
+
+    def _num_layers(self) -> int:
+        """Return how many channels are blended: of the image, its deviation and its cloud."""
+        bands = len(result_range(self.method).bands)
+        return bands * (1 + self.method.gives_deviation) + self.method.finds_clouds
+
+    def _apply(self, batch: Batch, noise: Noise, progress: Callable[[int, int], None] | None) -> torch.Tensor:
+        """Return the channels that are blended, (B, layers, H, W)."""
+        if not (self.method.gives_deviation or self.method.finds_clouds):
+            return self._applied.restore(batch, noise, progress)
+        image, deviation, cloud = self._applied.estimate(batch, noise, progress)
+        wanted = (deviation, self.method.gives_deviation), (cloud, self.method.finds_clouds)
+        return torch.cat([image, *(x for x, is_wanted in wanted if is_wanted and x is not None)], dim=1)
+
+    def _piece(
+        self,
+        rows: slice,
+        columns: slice,
+        blended: NDArray[np.float64],
+        tile: NDArray[np.floating] | None,
+    ) -> Piece:
+        """Return the part of the result, its channels named."""
+        bands = len(result_range(self.method).bands)
+        mean = blended.mean(axis=0)
+        return Piece(
+            rows,
+            columns,
+            blended[:, :bands],
+            None if tile is None else tile[:bands],
+            mean[bands : 2 * bands] if self.method.gives_deviation else None,
+            mean[-1] if self.method.finds_clouds else None,
+        )
 
     def _blend(
         self, blenders: Sequence[Blender], left: int, samples: NDArray[np.float32]
@@ -219,7 +275,7 @@ class Engine:
         restored = self.restore(replace(batch, degraded=inside), noise, progress)
         beyond = batch.degraded - inside
         if beyond.any():
-            restored = restored + enlarge(beyond, batch.scale).cpu().numpy()
+            restored[:, : beyond.shape[1]] += enlarge(beyond, batch.scale).cpu().numpy()
         return restored
 
 

@@ -23,8 +23,8 @@ def check_rasters(optical: Path, sar: Path | None = None, cloud: Path | None = N
 
 def check_bands(optical: Path, model: str, allow_missing: tuple[str, ...] = ()) -> None:
     """Refuse a model that is not there, and a scene without the bands that its config names."""
+    from pellucid.data.band_names import match_bands
     from pellucid.data.ranges import SENTINEL2
-    from pellucid.data.raster import match_bands
 
     method = yaml.safe_load((find_run(model) / CONFIG).read_text(encoding="utf-8")).get("method") or {}
     bands = tuple(method.get("optical") or ())

@@ -63,6 +63,11 @@ def parse_range(text: str) -> GreyRange:
     return low, high
 
 
+def parse_names(text: str) -> tuple[str, ...]:
+    """Return the names of a list parted by commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 @dataclass(frozen=True)
 class ApplyOptions:
     """How any method is applied; where the default is None, the model's config says."""
@@ -94,7 +99,10 @@ class ApplyOptions:
         Help("Fresh noise per step: 0 deterministic, 1 ancestral sampling; default: the model's.", 0, 1),
     ] = None
     seed: Annotated[int, Help("The same seed makes the same image.")] = 0
-    tile: Annotated[int, Help("Side of a tile, in pixels of the result.", min=1)] = 256
+    tile: Annotated[
+        int | None,
+        Help("Side of a tile, in pixels of the result; default: what suits the model.", min=1),
+    ] = None
     overlap: Annotated[int, Help("Pixels that neighbouring tiles share.", min=0)] = 64
     batch: int = 0
     """Tiles that go through the network together; 0: 1 on a CPU, 8 on a GPU."""
@@ -117,7 +125,23 @@ class SceneOptions(ApplyOptions):
     """Pixels around clouds that are restored too."""
     feather_px: int = 16
     """Width of the edge over which restored pixels pass into unchanged ones."""
-    align: Annotated[bool, Help("Warp radar and cloud map to the scene's grid.")] = False
+    align: Annotated[bool, Help("Warp radar, references and cloud map to the scene's grid.")] = False
+    bands: Annotated[
+        tuple[str, ...] | None,
+        Help(
+            "What the scene's bands are, by position, if it does not say so; - for one to leave alone.",
+            metavar="B02,B03,...",
+            parse=parse_names,
+        ),
+    ] = None
+    polarisations: Annotated[
+        tuple[str, ...] | None,
+        Help(
+            "What the bands of the radar are, by position, if it does not say so.",
+            metavar="VV,VH",
+            parse=parse_names,
+        ),
+    ] = None
     offset: Annotated[
         "Offset", Help("DN to add before use: auto, none or a number such as -1000.", parse=parse_offset)
     ] = "auto"

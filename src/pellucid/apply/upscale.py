@@ -139,8 +139,8 @@ class _Sampler:
         result = np.empty((grid.height, grid.width), values.dtype)
         deviation = np.empty(result.shape, np.float32) if self.stack.options.samples > 1 else None
         cut = partial(self._cut, contrast.to_model(to_unit(values)), grid)
-        for rows, columns, samples, _ in self.stack.engine.run(grid, cut, progress=self._report):
-            drawn = samples[:, 0]
+        for piece in self.stack.engine.run(grid, cut, progress=self._report):
+            rows, columns, drawn = piece.rows, piece.columns, piece.samples[:, 0]
             result[rows, columns] = from_unit(contrast.from_model(np.mean(drawn, axis=0)), values.dtype)
             if deviation is not None:
                 deviation[rows, columns] = np.std(drawn, axis=0, ddof=1) * unit

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
+from pellucid.data.band_names import band_name, match_bands, match_polarisations
 from pellucid.data.geotiff import SAMPLE, Raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.errors import InputError
@@ -45,15 +46,24 @@ class OpticalRaster(Raster):
         offset: DN to add before the division by 10000; "none" is 0; "auto" takes it from the metadata, or
             else from the values.
         allow_missing: bands that may be missing; they are read as 0.
+        numbers: in place of matching, the number of each band in the file, from 1.
+        what: the file is to the user.
     """
 
     def __init__(
-        self, path: Path, bands: Bands, *, offset: Offset = "auto", allow_missing: Bands = ()
+        self,
+        path: Path,
+        bands: Bands,
+        *,
+        offset: Offset = "auto",
+        allow_missing: Bands = (),
+        numbers: Sequence[int] = (),
+        what: str = "optical scene",
     ) -> None:
-        super().__init__(path, "optical scene")
+        super().__init__(path, what)
         try:
             self.dtype = np.dtype(self.dataset.dtypes[0])
-            self.indices = match_bands(self.dataset, bands, path, allow_missing)
+            self.indices = list(numbers) or match_bands(self.dataset, bands, path, allow_missing)
             self.bands = bands
             _check_depth(self.dtype, path)
             self._find_units(offset)
@@ -89,7 +99,7 @@ class OpticalRaster(Raster):
         """
         wanted = stored[self._present()]
         valid: NDArray[np.bool_] = (wanted != 0).any(axis=0)
-        if self.dtype.kind == "f":
+        if stored.dtype.kind == "f":
             valid &= np.isfinite(wanted).all(axis=0)
         nodata = self.dataset.nodata
         if nodata is not None and not np.isnan(nodata) and nodata != 0:
@@ -137,7 +147,7 @@ class OpticalRaster(Raster):
 
     def _sentinel2_bands(self) -> list[int]:
         """Return every Sentinel-2 band of the file, from 0; without the dark ones, cloud seems an offset."""
-        names = [_band_name(text or "") for text in self.dataset.descriptions]
+        names = [band_name(text or "") for text in self.dataset.descriptions]
         if not any(names):
             return list(range(self.dataset.count))
         return [at for at, name in enumerate(names) if name in SENTINEL2.bands]
@@ -157,13 +167,19 @@ class OpticalRaster(Raster):
 class RadarRaster(Raster):
     """A Sentinel-1 scene: two bands, or bands described as VV and VH, in dB.
 
-    Linear power is converted, and noted in `doubts`.
+    Linear power is converted, and noted in `doubts`. `indices` are the numbers of VV and VH in the file.
+
+    Args:
+        path: GeoTIFF.
+        named: polarisations of the bands, by position; none: their descriptions say it.
+        partial: take VV or VH alone; the other is read as missing.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, named: Bands | None = None, partial: bool = False) -> None:
         super().__init__(path, "radar scene")
         try:
-            self.indices, self.is_linear = _match_radar(self.dataset, path), False
+            self.indices = match_polarisations(self.dataset, path, named, partial=partial)
+            self.is_linear = False
             self.is_linear = self._holds_power(self._read_db(size=4 * SAMPLE))
         except InputError:
             self.close()
@@ -178,14 +194,24 @@ class RadarRaster(Raster):
         return torch.from_numpy(self._read_db(window, size))
 
     def _read_db(self, window: Window | None = None, size: int | None = None) -> NDArray[np.float32]:
-        values = self.read_array(self.indices, window, size).astype(np.float32)
+        there = [index for index in self.indices if index is not None]
+        values = self.read_array(there, window, size).astype(np.float32)
         if (nodata := self.dataset.nodata) is not None:
             values[values == nodata] = np.nan
         values = values * np.float32(self.dataset.scales[0]) + np.float32(self.dataset.offsets[0])
         if self.is_linear:
             values = 10 * np.log10(np.where(values > 0, values, np.nan))
         values[~np.isfinite(values) | (values < FAINTEST_DB)] = np.nan
-        return values
+        if len(there) == len(self.indices):
+            return values
+        both = np.full((len(self.indices), *values.shape[1:]), np.nan, np.float32)
+        both[[at for at, index in enumerate(self.indices) if index is not None]] = values
+        return both
+
+    @property
+    def polarisations(self) -> Bands:
+        """Return which of VV and VH the file has."""
+        return tuple(n for n, index in zip(SENTINEL1.bands, self.indices, strict=True) if index is not None)
 
     def _holds_power(self, sample: NDArray[np.float32]) -> bool:
         found = sample[np.isfinite(sample)]
@@ -261,34 +287,6 @@ def read_cloud(path: Path) -> "Tensor":
         return raster.read()
 
 
-def match_bands(dataset: Any, bands: Bands, path: Path, allow_missing: Bands = ()) -> list[int | None]:
-    """Return the number in the file, from 1, of each band; None for a missing one that may be missing."""
-    if not any(dataset.descriptions):
-        return _match_positions(dataset.count, bands, path, allow_missing)
-    names = [_band_name(text or "") for text in dataset.descriptions]
-    numbers = _number(names, bands, path, allow_missing, found=_name_bands(dataset))
-    if twice := [band for band in bands if names.count(band) > 1]:
-        raise InputError(f"{path} has more than one band named {twice[0]}, name each band once")
-    return numbers
-
-
-def _number(
-    names: Sequence[str], bands: Bands, path: Path, allow_missing: Bands, *, found: str
-) -> list[int | None]:
-    missing = [band for band in bands if band not in names and band not in allow_missing]
-    if missing:
-        way = (
-            "give the Level-1C product" if missing == ["B10"] else "give a file with every band, or name them"
-        )
-        plural = "s" * (len(missing) > 1)
-        raise InputError(f"{path} lacks the band{plural} {', '.join(missing)} (it has {found}), {way}")
-    return [names.index(band) + 1 if band in names else None for band in bands]
-
-
-def _name_bands(dataset: Any) -> str:
-    return ", ".join(text or "unnamed" for text in dataset.descriptions)
-
-
 def _check_depth(dtype: np.dtype[Any], path: Path) -> None:
     if dtype.itemsize == 1:
         raise InputError(
@@ -297,42 +295,6 @@ def _check_depth(dtype: np.dtype[Any], path: Path) -> None:
         )
     if dtype.kind not in "uif":
         raise InputError(f"{path} holds {dtype} values, needed are uint16, int16 or float32; convert it")
-
-
-def _match_positions(count: int, bands: Bands, path: Path, allow_missing: Bands) -> list[int | None]:
-    """Match unnamed bands by their number: those wanted, all of Level 1C, or all but B10 (Level 2A)."""
-    level_2a = tuple(band for band in SENTINEL2.bands if band != "B10")
-    for names in (bands, SENTINEL2.bands, level_2a):
-        if len(names) == count:
-            found = f"{count} without names, taken as Level 2A"
-            return _number(names, bands, path, allow_missing, found=found)
-    raise InputError(
-        f"{path} has {count} bands without names, needed are {len(bands)}: {', '.join(bands)}; "
-        "give a file with these bands, or name its bands"
-    )
-
-
-def _band_name(text: str) -> str:
-    """Return "B02" for "B2", "b02" or "B2, central wavelength 490 nm"; other texts unchanged."""
-    match = re.match(r"B?0?(\d{1,2})(A?)\b", text.strip(), re.IGNORECASE)
-    if not match:
-        return text
-    number, letter = match.groups()
-    return f"B{number}A" if letter else f"B{int(number):02d}"
-
-
-def _match_radar(dataset: Any, path: Path) -> list[int]:
-    names = [re.findall(r"(?<![A-Z])[VH]{2}(?![A-Z])", (text or "").upper()) for text in dataset.descriptions]
-    if any(names):
-        at = [[i + 1 for i, found in enumerate(names) if band in found] for band in SENTINEL1.bands]
-        if all(at):
-            return [indices[0] for indices in at]
-    elif dataset.count == len(SENTINEL1.bands):
-        return [1, 2]
-    raise InputError(
-        f"the radar scene {path} has {dataset.count} bands ({_name_bands(dataset)}), needed are VV and VH; "
-        "give both"
-    )
 
 
 def _offset_in_metadata(dataset: Any, path: Path) -> int | None:

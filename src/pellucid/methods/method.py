@@ -48,6 +48,7 @@ class Method(ABC):
     radar: ValueRange  # of `sar`; without bands where radar plays no part
     radar_optional: bool = True  # whether `sar` may be NaN or missing
     stride: int = 1  # sides of the result must divide by it, in pixels
+    tile: int = 256  # side of the tiles that suit it, in pixels
     scale: int = 1  # how many times larger the result is than the degraded image
     is_random: bool = False  # whether the result depends on noise
     any_bands: bool = False  # whether `with_bands` gives one for whatever bands a scene has

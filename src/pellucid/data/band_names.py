@@ -1,0 +1,139 @@
+"""Which band of a file is which: by its description, by its place, or by what the user says."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rasterio.enums import ColorInterp
+
+from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
+from pellucid.errors import InputError
+
+# Level 2A has no B10.
+LEVEL_2A = tuple(band for band in SENTINEL2.bands if band != "B10")
+# Stands for a band that is not used, where a user names bands by position.
+SKIP = "-"
+
+
+def find_bands(dataset: Any, path: Path, named: Bands | None = None) -> dict[str, int]:
+    """Return the optical bands that a file has, in its order, with their numbers from 1.
+
+    `named` says what its bands are, by position, `SKIP` where one is none; else those described as bands of
+    Sentinel-2 count, or without descriptions 13 (Level 1C) or 12 (Level 2A) by position.
+    """
+    if named is not None:
+        return _by_position(dataset, path, named, "--bands")
+    way = "say what they are with --bands, for instance --bands B02,B03,B04,B08"
+    if not any(dataset.descriptions):
+        for names in (SENTINEL2.bands, LEVEL_2A):
+            if len(names) == dataset.count:
+                return {name: i for i, name in enumerate(names, start=1)}
+        raise InputError(f"{path} has {dataset.count} bands without names, {way}")
+    names = tuple(band_name(text or "") for text in dataset.descriptions)
+    found = [(name, i) for i, name in enumerate(names, start=1) if name in SENTINEL2.bands]
+    if not found:
+        raise InputError(f"{path} has no band named as one of Sentinel-2 ({name_bands(dataset)}), {way}")
+    if len(dict(found)) < len(found):
+        twice = next(name for name, _ in found if names.count(name) > 1)
+        raise InputError(f"{path} has more than one band named {twice}, name each band once")
+    return dict(found)
+
+
+def _by_position(dataset: Any, path: Path, named: Bands, option: str) -> dict[str, int]:
+    """Return the names that a user gives to the bands, with their numbers from 1."""
+    places = list(range(1, dataset.count + 1))
+    if len(named) != len(places):
+        places = [i for i in places if dataset.colorinterp[i - 1] != ColorInterp.alpha]
+    if len(named) != len(places):
+        raise InputError(
+            f"{path} has {dataset.count} bands, {option} names {len(named)}; name each, {SKIP} for one "
+            "that is not to be used"
+        )
+    names = [name if name == SKIP else band_name(name) for name in named]
+    used = {name: i for name, i in zip(names, places, strict=True) if name != SKIP}
+    if not used or len(used) < sum(name != SKIP for name in names):
+        raise InputError(f"{option} is {','.join(named)}, must name at least one band, and each once")
+    return used
+
+
+def match_bands(dataset: Any, bands: Bands, path: Path, allow_missing: Bands = ()) -> list[int | None]:
+    """Return the number in the file, from 1, of each band; None for a missing one that may be missing."""
+    if not any(dataset.descriptions):
+        return _match_positions(dataset.count, bands, path, allow_missing)
+    names = [band_name(text or "") for text in dataset.descriptions]
+    numbers = _number(names, bands, path, allow_missing, found=name_bands(dataset))
+    if twice := [band for band in bands if names.count(band) > 1]:
+        raise InputError(f"{path} has more than one band named {twice[0]}, name each band once")
+    return numbers
+
+
+def _number(
+    names: Sequence[str], bands: Bands, path: Path, allow_missing: Bands, *, found: str
+) -> list[int | None]:
+    missing = [band for band in bands if band not in names and band not in allow_missing]
+    if missing:
+        way = (
+            "give the Level-1C product" if missing == ["B10"] else "give a file with every band, or name them"
+        )
+        plural = "s" * (len(missing) > 1)
+        raise InputError(f"{path} lacks the band{plural} {', '.join(missing)} (it has {found}), {way}")
+    return [names.index(band) + 1 if band in names else None for band in bands]
+
+
+def name_bands(dataset: Any) -> str:
+    """Return the descriptions of the bands, for a sentence."""
+    return ", ".join(text or "unnamed" for text in dataset.descriptions)
+
+
+def _match_positions(count: int, bands: Bands, path: Path, allow_missing: Bands) -> list[int | None]:
+    """Match unnamed bands by their number: those wanted, all of Level 1C, or all but B10 (Level 2A)."""
+    for names in (bands, SENTINEL2.bands, LEVEL_2A):
+        if len(names) == count:
+            found = f"{count} without names, taken as Level 2A"
+            return _number(names, bands, path, allow_missing, found=found)
+    raise InputError(
+        f"{path} has {count} bands without names, needed are {len(bands)}: {', '.join(bands)}; "
+        "give a file with these bands, or name its bands"
+    )
+
+
+def band_name(text: str) -> str:
+    """Return "B02" for "B2", "b02" or "B2, central wavelength 490 nm"; other texts unchanged."""
+    match = re.match(r"B?0?(\d{1,2})(A?)\b", text.strip(), re.IGNORECASE)
+    if not match:
+        return text
+    number, letter = match.groups()
+    return f"B{number}A" if letter else f"B{int(number):02d}"
+
+
+def match_polarisations(
+    dataset: Any, path: Path, named: Bands | None = None, *, partial: bool = False
+) -> list[int | None]:
+    """Return the numbers of VV and VH in the file, from 1; None for a missing one, if `partial`."""
+    if named is not None:
+        at = _by_position(dataset, path, tuple(name.upper() for name in named), "--polarisations")
+        if wrong := [name for name in at if name not in SENTINEL1.bands]:
+            raise InputError(f"--polarisations has {wrong[0]}, must be VV, VH, or {SKIP} for another band")
+        numbers = [at.get(band) for band in SENTINEL1.bands]
+    else:
+        numbers = _described_polarisations(dataset)
+    if all(numbers) or (partial and any(numbers)):
+        return numbers
+    found = f"the radar scene {path} has {dataset.count} bands ({name_bands(dataset)})"
+    if partial:
+        raise InputError(
+            f"{found} of unknown polarisation; describe them as VV or VH in the file, or say it, for "
+            "instance with --polarisations VV"
+        )
+    raise InputError(f"{found}, needed are VV and VH; give both")
+
+
+def _described_polarisations(dataset: Any) -> list[int | None]:
+    """Return the numbers of VV and VH by description; without any, the first of two bands is VV."""
+    names = [re.findall(r"(?<![A-Z])[VH]{2}(?![A-Z])", (text or "").upper()) for text in dataset.descriptions]
+    if not any(names) and dataset.count == len(SENTINEL1.bands):
+        return [1, 2]
+    return [
+        next((i for i, found in enumerate(names, start=1) if band in found), None) for band in SENTINEL1.bands
+    ]
