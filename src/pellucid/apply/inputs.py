@@ -1,6 +1,6 @@
 """Input files are checked before torch and the model are loaded, so that a wrong one is refused at once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import yaml
@@ -14,19 +14,31 @@ from pellucid.errors import InputError
 SCENES = (".tif", ".tiff", ".vrt")
 
 
-def check_rasters(optical: Path, sar: Path | None = None, cloud: Path | None = None) -> None:
-    """Refuse a scene, a radar scene or a cloud map that is missing or no raster."""
-    for path, what in ((optical, "optical scene"), (sar, "radar scene"), (cloud, "cloud map")):
+def check_rasters(
+    optical: Path, sar: Path | None = None, cloud: Path | None = None, references: Sequence[Path] = ()
+) -> None:
+    """Refuse a scene, a radar scene, a cloud map or a reference that is missing or no raster."""
+    named = ((optical, "optical scene"), (sar, "radar scene"), (cloud, "cloud map"))
+    for path, what in (*named, *((path, "reference") for path in references)):
         if path:
             Raster(path, what).close()
 
 
-def check_bands(optical: Path, model: str, allow_missing: tuple[str, ...] = ()) -> None:
-    """Refuse a model that is not there, and a scene without the bands that its config names."""
-    from pellucid.data.band_names import match_bands
+def check_bands(
+    optical: Path, model: str, allow_missing: tuple[str, ...] = (), named: tuple[str, ...] | None = None
+) -> None:
+    """Refuse a model that is not there, and a scene without the bands that its config names.
+
+    Of a model for any bands, those must be known; `named` says what they are, by position.
+    """
+    from pellucid.data.band_names import find_bands, match_bands
     from pellucid.data.ranges import SENTINEL2
 
     method = yaml.safe_load((find_run(model) / CONFIG).read_text(encoding="utf-8")).get("method") or {}
+    if method.get("name") == "ground":
+        with Raster(optical, "optical scene") as raster:
+            find_bands(raster.dataset, optical, named)
+        return
     bands = tuple(method.get("optical") or ())
     if bands and set(bands) <= set(SENTINEL2.bands):
         with Raster(optical, "optical scene") as raster:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +30,8 @@ from pellucid.methods.method import Method
 PREVIEW = 1024
 # Blocks of files that GDAL keeps in memory, in bytes; its own limit is 5 % of the machine.
 CACHE_BYTES = 256 * 2**20
+# Share of the work that a first look at all of the scene is, for a model that takes one.
+LOOK = 0.45
 log = logging.getLogger(__name__)
 
 
@@ -52,6 +54,7 @@ def restore_scene(
     out: Path | str,
     *,
     sar: Path | str | None = None,
+    references: Sequence[Path | str] = (),
     method: Method,
     cloud: Path | str | None = None,
     uncertainty: Path | str | None = None,
@@ -68,11 +71,14 @@ def restore_scene(
     Args:
         optical: Sentinel-2 scene; its bands are matched by name, or by position where they have none.
         out: where the result goes, a Cloud-Optimized GeoTIFF; the preview is beside it, as PNG.
-        sar: Sentinel-1 scene on the same grid.
+        sar: Sentinel-1 scene on the same grid, VV and VH; for a model that takes older dates, one suffices.
+        references: older dates of the place, cloudy in part, of any bands and any optical sensor.
         method: what restores.
-        cloud: cloud map on the same grid; without one, `cloud_score` finds clouds, haze and shadows.
-        uncertainty: where the standard deviation of the samples goes: a GeoTIFF of float32 with the bands and
-            in the units of the scene; 0 where pixels pass through, NaN where there is no data.
+        cloud: cloud map on the same grid; without one, the model or `cloud_score` finds clouds, haze and
+            shadows.
+        uncertainty: where the standard deviation of the error, or of the samples, goes: a GeoTIFF of float32
+            with the bands and in the units of the scene; 0 where pixels pass through, NaN where there is no
+            data.
         options: see `SceneOptions`.
         progress: called with the number of tiles done and of all tiles.
     """
@@ -82,7 +88,14 @@ def restore_scene(
     with (
         rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),
         OpenScene(
-            optical, out, sar=sar, cloud=cloud, uncertainty=uncertainty, method=method, options=options
+            optical,
+            out,
+            sar=sar,
+            references=[Path(path) for path in references],
+            cloud=cloud,
+            uncertainty=uncertainty,
+            method=method,
+            options=options,
         ) as scene,
     ):
         num_valid, num_restored, num_without_radar = _write_scene(scene, out, progress)
@@ -101,6 +114,7 @@ def check_scene(
     out: Path,
     *,
     sar: Path | None = None,
+    references: Sequence[Path] = (),
     method: Method,
     cloud: Path | None = None,
     uncertainty: Path | None = None,
@@ -109,17 +123,29 @@ def check_scene(
     """Return a line about what `restore_scene` with the same arguments would do, after all its checks."""
     options = options or SceneOptions()
     with OpenScene(
-        optical, out, sar=sar, cloud=cloud, uncertainty=uncertainty, method=method, options=options
+        optical,
+        out,
+        sar=sar,
+        references=references,
+        cloud=cloud,
+        uncertainty=uncertainty,
+        method=method,
+        options=options,
     ) as scene:
-        radar = "with radar" if scene.radar else "without radar"
-        return f"{optical}: {scene.optical.grid}; {len(scene.tiles)} tiles, {radar}; all checks passed"
+        guides = "with radar" if scene.radar else "without radar"
+        if references:
+            guides += f", with {len(references)} older date{'s' if len(references) > 1 else ''}"
+        return f"{optical}: {scene.optical.grid}; {len(scene.tiles)} tiles, {guides}; all checks passed"
 
 
 def _write_scene(scene: OpenScene, out: Path, progress: Progress | None) -> list[int]:
     """Restore row after row of tiles into a working file, finish it, and return what was counted."""
     with _working_file(scene, out) as working:
-        mosaic = _Mosaic(scene, working.state)
-        pieces = scene.engine.run(scene.tiles, mosaic.cut, first_row=working.num_done, progress=progress)
+        scene.look_round(_part(progress, 0.0, LOOK))
+        mosaic, after = _Mosaic(scene, working.state), LOOK if scene.engine.collects else 0.0
+        pieces = scene.engine.run(
+            scene.tiles, mosaic.cut, first_row=working.num_done, progress=_part(progress, after, 1.0)
+        )
         for piece in pieces:
             layers, row = mosaic.finish(piece), piece.rows.start
             working.write({name: layers[name] for name in working.paths}, row, piece.columns.start)
@@ -127,6 +153,17 @@ def _write_scene(scene: OpenScene, out: Path, progress: Progress | None) -> list
                 working.checkpoint(scene.tiles.tops.index(row) + 1, mosaic.state)
         working.finish(partial(_match, scene, mosaic.surroundings) if mosaic.surroundings else None)
     return mosaic.counts.tolist()
+
+
+def _part(progress: Progress | None, start: float, end: float) -> Progress | None:
+    """Return what reports the progress of a part of the work, from and to these shares of all of it."""
+    if progress is None:
+        return None
+
+    def report(done: float, total: int) -> None:
+        progress(start * total + (end - start) * done, total)
+
+    return report
 
 
 class _Mosaic:
@@ -157,6 +194,8 @@ class _Mosaic:
     def finish(self, piece: Piece) -> dict[str, NDArray[Any]]:
         """Return result, standard deviation and weight of a piece, and count its pixels."""
         tile = self.tiles.pop((piece.rows.start, piece.columns.start))
+        if piece.tile is not None:
+            tile = self.scene.weigh(tile, piece.cloud)
         if self.surroundings and piece.tile is not None:
             weight = self.scene.clear(tile) * self.scene.tiles.shares(tile.top, tile.left)
             self.surroundings.add(tile.batch.degraded[0].numpy() - piece.tile, weight, tile.top, tile.left)
@@ -166,7 +205,8 @@ class _Mosaic:
         self.counts = self.counts + [np.count_nonzero(mask[:height, :width]) for mask in masks]
         layers = {"result": mixed, "weight": tile.weight[None, :height, :width].astype(np.float32)}
         if self.scene.uncertainty:
-            layers["std"] = self.scene.spread(tile, piece.samples.std(axis=0, ddof=1))
+            deviation = piece.samples.std(axis=0, ddof=1) if piece.deviation is None else piece.deviation
+            layers["std"] = self.scene.spread(tile, deviation)
         return layers
 
 

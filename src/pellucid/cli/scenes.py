@@ -1,7 +1,7 @@
 """Commands on scenes: take clouds off, map clouds, make pairs with clouds, demonstrate."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,14 +13,20 @@ DEFAULT_MODEL = "cross_attention"
 Optical = Annotated[Path, typer.Argument(metavar="S2.tif", help="Sentinel-2 scene, bands named or in order.")]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="CLEAR.tif", help="Where the result goes.")]
 Radar = Annotated[
-    Path | None, typer.Option(metavar="S1.tif", help="Sentinel-1 VV and VH on the grid of the scene.")
+    Path | None, typer.Option(metavar="S1.tif", help="Sentinel-1 VV, VH or both, on the grid of the scene.")
+]
+References = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--reference", metavar="OLDER.tif", help="Older date of the place, of any sensor; may be repeated."
+    ),
 ]
 Cloud = Annotated[
-    Path | None, typer.Option(metavar="MASK.tif", help="Cloud map, 0 to 1; else a built-in score.")
+    Path | None, typer.Option(metavar="MASK.tif", help="Cloud map, 0 to 1; else the model finds clouds.")
 ]
 Uncertainty = Annotated[
     Path | None,
-    typer.Option(metavar="STD.tif", help="Where the samples' standard deviation goes, band by band."),
+    typer.Option(metavar="STD.tif", help="Where the standard deviation goes, band by band."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check all input, restore nothing.")]
 Scenes = Annotated[
@@ -40,6 +46,7 @@ def remove_clouds(
     scene: Optical,
     output: Output,
     sar: Radar = None,
+    reference: References = None,
     model: Model = DEFAULT_MODEL,
     cloud: Cloud = None,
     uncertainty: Uncertainty = None,
@@ -49,24 +56,26 @@ def remove_clouds(
 ) -> None:
     """Take the clouds off a whole Sentinel-2 scene.
 
-    Example: `pellucid remove-clouds S2.tif --sar S1.tif -o clear.tif`
+    Example: `pellucid remove-clouds S2.tif --sar S1.tif --reference older.tif -o clear.tif`
     """
     from pellucid.apply.inputs import check_bands, check_rasters
     from pellucid.apply.outputs import check_scene_outputs
 
-    check_scene_outputs(output, uncertainty, [path for path in (scene, sar, cloud) if path])
-    check_rasters(scene, sar, cloud)
-    check_bands(scene, model, options.allow_missing)
+    older = reference or []
+    check_scene_outputs(output, uncertainty, [path for path in (scene, sar, *older, cloud) if path])
+    check_rasters(scene, sar, cloud, older)
+    check_bands(scene, model, options.allow_missing, options.bands)
     from pellucid.apply.remove_clouds import check_scene, restore_scene
     from pellucid.build.method import load
 
     method = load(model, device=options.device)
-    files = {"sar": sar, "cloud": cloud, "uncertainty": uncertainty}
+    given: dict[str, Any] = {"sar": sar, "references": older, "cloud": cloud, "uncertainty": uncertainty}
+    given |= {"method": method, "options": options}
     if dry_run:
-        out.print(check_scene(scene, output, **files, method=method, options=options))
+        out.print(check_scene(scene, output, **given))
         return
     with progress_bar("removing clouds") as advance:
-        report = restore_scene(scene, output, **files, method=method, options=options, progress=advance)
+        report = restore_scene(scene, output, **given, progress=advance)
     share = report.num_restored / max(report.num_valid, 1)
     out.print(f"{report.num_restored:,} of {report.num_valid:,} pixels restored ({share:.1%})")
     print_paths(result=report.out, spread=report.uncertainty, preview=report.preview)
