@@ -117,6 +117,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     patch = sorted((made / "s1").iterdir())[0].name
     shutil.copy(made / "s2_cloudy" / patch, folder / "S2.tif")
     shutil.copy(made / "s1" / patch, folder / "S1.tif")
+    shutil.copy(made / "s2_cloudfree" / patch, folder / "OLDER.tif")
     shutil.copy(made / "mask" / patch, folder / "MASK.tif")
     for place, source in (("scenes/S2.tif", "s2_cloudy"), (f"my_clear_scenes/{patch}", "s2_cloudfree")):
         (folder / place).parent.mkdir()

@@ -26,6 +26,8 @@ MOST_HIDDEN = 0.8
 SURE = (0.85, 0.97)
 # Logarithms of variances and precisions are kept divided by this, so that they are learned as much faster.
 FAST = 10.0
+# How clear a pixel must be said to be so that it counts in the regression: not at all, and wholly.
+GIVEN = (0.8, 1.0)
 # Older dates are features of this size, so that one prior fits them all.
 OLDER_SCALE = 4.0
 # Side in pixels of the cells that carry the residual; radius in cells of the two blurs; largest refinement.
@@ -176,7 +178,8 @@ class GroundNet(nn.Module):
         if seen.given is None:
             clear = self.clearness(seen)
         else:
-            clear = Clear(seen.given.float(), seen.given.float(), seen.values)
+            given = seen.given.float()
+            clear = Clear(given, _rise(given, GIVEN), seen.values)
         return clear, self.features(seen)[0]
 
     def features(self, seen: Seen) -> tuple[Tensor, Tensor]:
