@@ -149,8 +149,9 @@ class Colorizer:
         result = np.empty((grid.height, grid.width, 3), np.uint8)
         cut = partial(self._cut, radar, guess, job)
         pieces = self.engine.run(grid, cut, progress=lambda done, total: report(done / total))
-        for rows, columns, samples, _ in pieces:
-            result[rows, columns] = np.moveaxis(from_unit(samples.mean(axis=0), np.uint8), 0, -1)
+        for piece in pieces:
+            picture = from_unit(piece.samples.mean(axis=0), np.uint8)
+            result[piece.rows, piece.columns] = np.moveaxis(picture, 0, -1)
         return result
 
     def draw_sheet(self) -> Image.Image:

@@ -1,6 +1,6 @@
 """Input files are checked before torch and the model are loaded, so that a wrong one is refused at once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import yaml
@@ -12,25 +12,58 @@ from pellucid.errors import InputError
 
 # Suffixes of scenes.
 SCENES = (".tif", ".tiff", ".vrt")
+# Methods, by their name in a config, that restore whatever bands a scene has.
+ANY_BANDS = ("ground",)
 
 
-def check_rasters(optical: Path, sar: Path | None = None, cloud: Path | None = None) -> None:
-    """Refuse a scene, a radar scene or a cloud map that is missing or no raster."""
-    for path, what in ((optical, "optical scene"), (sar, "radar scene"), (cloud, "cloud map")):
-        if path:
-            Raster(path, what).close()
+def check_rasters(
+    optical: Path,
+    sar: Path | None = None,
+    cloud: Path | None = None,
+    references: Sequence[Path] = (),
+    *,
+    align: bool = True,
+) -> None:
+    """Refuse a scene, a radar scene, a cloud map or another date that is missing or no raster.
+
+    Without `align`, one on another grid than the scene is refused too.
+    """
+    guides = ((sar, "radar scene"), (cloud, "cloud map"), *((path, "reference") for path in references))
+    with Raster(optical, "optical scene") as scene:
+        for path, what in guides:
+            if path:
+                with Raster(path, what) as raster:
+                    raster.align(scene.grid, allowed=align)
 
 
-def check_bands(optical: Path, model: str, allow_missing: tuple[str, ...] = ()) -> None:
-    """Refuse a model that is not there, and a scene without the bands that its config names."""
-    from pellucid.data.band_names import match_bands
+def check_bands(
+    optical: Path,
+    model: str,
+    allow_missing: tuple[str, ...] = (),
+    *,
+    bands: tuple[str, ...] | None = None,
+    sar: Path | None = None,
+    polarisations: tuple[str, ...] | None = None,
+) -> None:
+    """Refuse a model that is not there, and a scene without the bands that its config names.
+
+    Where any bands will do, `bands` and `polarisations` say what those of scene and radar are; None: the
+    files do, or are refused.
+    """
+    from pellucid.data.band_names import find_bands, match_bands, match_polarisations
     from pellucid.data.ranges import SENTINEL2
 
     method = yaml.safe_load((find_run(model) / CONFIG).read_text(encoding="utf-8")).get("method") or {}
-    bands = tuple(method.get("optical") or ())
-    if bands and set(bands) <= set(SENTINEL2.bands):
+    wanted = tuple(method.get("optical") or ())
+    if method.get("name") in ANY_BANDS:
         with Raster(optical, "optical scene") as raster:
-            match_bands(raster.dataset, bands, optical, allow_missing)
+            find_bands(raster.dataset, optical, bands)
+        if sar:
+            with Raster(sar, "radar scene") as raster:
+                match_polarisations(raster.dataset, sar, polarisations, partial=True)
+    elif wanted and set(wanted) <= set(SENTINEL2.bands):
+        with Raster(optical, "optical scene") as raster:
+            match_bands(raster.dataset, wanted, optical, allow_missing)
 
 
 def check_slices(source: Path) -> None:

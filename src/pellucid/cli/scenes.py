@@ -1,12 +1,21 @@
 """Commands on scenes: take clouds off, map clouds, make pairs with clouds, demonstrate."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pellucid.apply.options import CloudMapOptions, SceneOptions
-from pellucid.cli.terminal import Model, err, out, print_paths, progress_bar, report_errors, takes
+from pellucid.cli.terminal import (
+    Model,
+    err,
+    out,
+    print_paths,
+    progress_bar,
+    progress_bars,
+    report_errors,
+    takes,
+)
 
 DEFAULT_MODEL = "cross_attention"
 
@@ -18,9 +27,13 @@ Radar = Annotated[
 Cloud = Annotated[
     Path | None, typer.Option(metavar="MASK.tif", help="Cloud map, 0 to 1; else a built-in score.")
 ]
+References = Annotated[
+    list[Path] | None,
+    typer.Option("--reference", metavar="OLDER.tif", help="Another date of the place; may be repeated."),
+]
 Uncertainty = Annotated[
     Path | None,
-    typer.Option(metavar="STD.tif", help="Where the samples' standard deviation goes, band by band."),
+    typer.Option(metavar="STD.tif", help="Where the standard deviation goes, band by band."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check all input, restore nothing.")]
 Scenes = Annotated[
@@ -40,6 +53,7 @@ def remove_clouds(
     scene: Optical,
     output: Output,
     sar: Radar = None,
+    reference: References = None,
     model: Model = DEFAULT_MODEL,
     cloud: Cloud = None,
     uncertainty: Uncertainty = None,
@@ -54,19 +68,24 @@ def remove_clouds(
     from pellucid.apply.inputs import check_bands, check_rasters
     from pellucid.apply.outputs import check_scene_outputs
 
-    check_scene_outputs(output, uncertainty, [path for path in (scene, sar, cloud) if path])
-    check_rasters(scene, sar, cloud)
-    check_bands(scene, model, options.allow_missing)
+    references = reference or []
+    check_scene_outputs(output, uncertainty, [path for path in (scene, sar, cloud, *references) if path])
+    check_rasters(scene, sar, cloud, references, align=options.align)
+    named = {"bands": options.bands, "polarisations": options.polarisations}
+    check_bands(scene, model, options.allow_missing, sar=sar, **named)
     from pellucid.apply.remove_clouds import check_scene, restore_scene
     from pellucid.build.method import load
 
     method = load(model, device=options.device)
-    files = {"sar": sar, "cloud": cloud, "uncertainty": uncertainty}
+    files: dict[str, Any] = {"sar": sar, "cloud": cloud, "references": references}
+    files["uncertainty"] = uncertainty
     if dry_run:
         out.print(check_scene(scene, output, **files, method=method, options=options))
         return
-    with progress_bar("removing clouds") as advance:
-        report = restore_scene(scene, output, **files, method=method, options=options, progress=advance)
+    with progress_bars("reading the scene", "removing clouds") as (read, advance):
+        report = restore_scene(
+            scene, output, **files, method=method, options=options, progress=advance, reading=read
+        )
     share = report.num_restored / max(report.num_valid, 1)
     out.print(f"{report.num_restored:,} of {report.num_valid:,} pixels restored ({share:.1%})")
     print_paths(result=report.out, spread=report.uncertainty, preview=report.preview)

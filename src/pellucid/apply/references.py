@@ -1,0 +1,93 @@
+"""The other dates that guide a restoration: opened, checked against the scene, and brought to its colours."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import product
+from pathlib import Path
+
+from rasterio.windows import Window
+from torch import Tensor
+
+from pellucid.apply.options import SceneOptions
+from pellucid.data.geotiff import Grid
+from pellucid.data.harmonise import Colours, date_sums, merge_dates
+from pellucid.data.ranges import Bands
+from pellucid.data.reference import ReferenceRaster
+from pellucid.data.sums import Sums
+from pellucid.errors import InputError
+
+# Side in pixels of the windows in which dates and scene are compared, and how many mostly suffice.
+WINDOW, ENOUGH = 512, 32
+# A window of the scene, (1, C, H, W) in [0, 1], and how surely its pixels are clear, (1, 1, H, W).
+Clear = Callable[[Window], tuple[Tensor, Tensor]]
+
+
+class References:
+    """Other dates of a scene, open on its grid; without any it is empty, and false.
+
+    Args:
+        paths: of the files.
+        grid: of the scene.
+        options: `align` and `bands` count.
+        stack: closes the files.
+    """
+
+    def __init__(self, paths: Sequence[Path], grid: Grid, options: SceneOptions, stack: ExitStack) -> None:
+        self.grid, self.dates = grid, list[ReferenceRaster]()
+        self.colours: list[Colours] = []
+        for path in paths:
+            date = ReferenceRaster(path, named=options.bands)
+            stack.callback(date.raster.close)
+            date.raster.log_doubts()
+            date.raster.align(grid, allowed=options.align)
+            self.dates.append(date)
+
+    def __len__(self) -> int:
+        return len(self.dates)
+
+    def fit(self, clear: Clear, bands: Bands) -> None:
+        """Find how each date becomes the scene, from pixels that are clear in both.
+
+        Raises:
+            InputError: if a date has none.
+        """
+        windows = list(_windows(self.grid))
+        step = -(-len(windows) // ENOUGH)
+        first = windows[::step]
+        sums = self._compare(first, clear)
+        if step > 1 and any(each is None or not each.count.any() for each in sums):
+            rest = [window for i, window in enumerate(windows) if i % step]
+            sums = [
+                a + b if a and b else a or b for a, b in zip(sums, self._compare(rest, clear), strict=True)
+            ]
+        for date, each in zip(self.dates, sums, strict=True):
+            if each is None or not each.count.any():
+                raise InputError(
+                    f"the reference {date.raster.path} has no clear pixel in common with the scene, "
+                    "give one that is clear where the scene is"
+                )
+            self.colours.append(Colours(each, date.bands, bands))
+
+    def read(self, window: Window) -> Tensor:
+        """Return all dates in the scene's bands and colours, (1, C, H, W), NaN where none is clear."""
+        images = [
+            colours.apply(date.read(window)) for date, colours in zip(self.dates, self.colours, strict=True)
+        ]
+        return merge_dates(images, self.colours)
+
+    def _compare(self, windows: Sequence[Window], clear: Clear) -> list[Sums | None]:
+        """Return what the windows tell of each date."""
+        totals: list[Sums | None] = [None] * len(self.dates)
+        for window in windows:
+            scene, weight = clear(window)
+            for i, date in enumerate(self.dates):
+                found = date_sums(date.read(window), scene, weight)
+                before = totals[i]
+                totals[i] = found if before is None else before + found
+        return totals
+
+
+def _windows(grid: Grid) -> Iterator[Window]:
+    """Yield windows that cover the grid, row by row."""
+    for top, left in product(range(0, grid.height, WINDOW), range(0, grid.width, WINDOW)):
+        yield Window(left, top, min(WINDOW, grid.width - left), min(WINDOW, grid.height - top))
