@@ -211,6 +211,11 @@ def test_models_lists_what_ships() -> None:
         (["remove-clouds", "scene.tif", "-o", "out.tif", "--uncertainty", "s.tif"], "deterministic"),
         (["remove-clouds", "scene.tif", "-o", "out.tif", "--prompt", "a lake"], "takes no text"),
         (
+            ["remove-clouds", "scene.tif", "-o", "out.tif", "--reference", "scene.tif"],
+            "references are given, but this model takes none; leave out --reference",
+        ),
+        (["remove-clouds", "scene.tif", "-o", "out.tif", "--reference", "no.tif"], "the reference no.tif"),
+        (
             ["remove-clouds", "scene.tif", "-o", "out.tif", "--offset", "much"],
             "must be auto, none or a whole number",
         ),
