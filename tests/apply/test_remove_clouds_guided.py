@@ -75,7 +75,7 @@ class Scout(FakeMethod):
 def land(bands: int = 13, height: int = 75, width: int = 101, seed: int = 0) -> np.ndarray:
     """Digital numbers of ground whose bands rise and fall together, smoothly."""
     y, x = np.mgrid[:height, :width]
-    shape = 600 + 300 * np.sin((x + seed) / 9.0) * np.cos(y / 7.0)
+    shape = 1400 + 230 * np.sin((x + seed) / 9.0) * np.cos(y / 7.0)
     values = shape * np.linspace(0.9, 1.1, bands)[:, None, None]
     if bands == 13:
         values[10] = 15 + shape / 100

@@ -70,16 +70,14 @@ def restore_scene(
     leaves nothing.
 
     Args:
-        optical: Sentinel-2 scene; its bands are matched by name, or by position where they have none. For a
-            model that takes any bands, any optical scene; see the option `bands`.
+        optical: Sentinel-2 scene, bands by name or, without names, by position; see the option `bands`.
         out: where the result goes, a Cloud-Optimized GeoTIFF; the preview is beside it, as PNG.
         sar: Sentinel-1 scene on the same grid; VV or VH alone for a model that takes any bands.
         method: what restores.
         references: other dates of the place on the same grid, of any sensor, cloudy in part.
         cloud: cloud map on the same grid; without one, the model finds clouds, or else `cloud_score` does.
-        uncertainty: where the standard deviation of the samples goes, or what the model says itself: a
-            GeoTIFF of float32 with the bands and in the units of the scene; 0 where pixels pass through, NaN
-            where there is no data.
+        uncertainty: where the standard deviation, of the samples or by the model, goes: a float32 GeoTIFF in
+            bands and units of the scene; 0 where pixels pass through, NaN where there is no data.
         options: see `SceneOptions`.
         progress: called with the number of tiles done and of all tiles.
         reading: called likewise before, while a model that looks at all of the scene first does so.
