@@ -129,7 +129,7 @@ def test_each_valid_pixel_of_a_scene_counts_once_whatever_the_tiles(tmp_path: Pa
     assert all((result == results[0]).all() for result in results)
 
 
-def test_the_scene_is_read_before_it_is_restored_and_again_after_a_break(tmp_path: Path) -> None:
+def test_the_scene_is_read_first_by_a_method_that_collects_alone(tmp_path: Path) -> None:
     steps: list[tuple[float, int]] = []
     path = write(tmp_path / "s2.tif", cloudy(), BANDS)
     restore(path, reading=lambda done, total: steps.append((done, total)))
