@@ -157,7 +157,7 @@ def test_guides_are_told_by_the_dry_run(tmp_path: Path) -> None:
     path = write(tmp_path / "s2.tif", cloudy(fields()), BANDS)
     older = write(tmp_path / "older.tif", fields(), BANDS)
     text = check_scene(path, tmp_path / "out.tif", references=[older], method=method(), options=OPTIONS)
-    assert "with 1 older date;" in text
+    assert "with 1 other date;" in text
 
 
 def refused(folder: Path, **given: object) -> str:

@@ -48,3 +48,27 @@ def test_scenes_are_found_by_name_without_hidden_ones_and_results(tmp_path: Path
     root, found = find_scenes(tmp_path, "**/*", [tmp_path / "maps"])
     assert [path.relative_to(root).as_posix() for path in found] == ["a.TIFF", "b.tif", "sub/d.vrt"]
     assert find_scenes(tmp_path / "b.tif", "**/*") == (tmp_path, [tmp_path / "b.tif"])
+
+
+def test_bands_and_polarisations_that_nothing_tells_are_refused_for_a_model_of_any_bands(
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text("method: {name: ground}\n")
+    (run / "weights.safetensors").touch()
+    four = write(tmp_path / "four.tif", np.ones((4, 8, 8), np.uint16))
+    radar = write(tmp_path / "s1.tif", np.ones((1, 8, 8), np.float32))
+    names = ("B02", "B03", "B04", "B08")
+    with pytest.raises(InputError, match="4 bands without names, say what they are with --bands"):
+        check_bands(four, str(run))
+    with pytest.raises(InputError, match="of unknown polarisation"):
+        check_bands(four, str(run), bands=names, sar=radar)
+    check_bands(four, str(run), bands=names, sar=radar, polarisations=("VV",))
+
+
+def test_guides_on_another_grid_are_refused_unless_they_are_aligned(tmp_path: Path) -> None:
+    scene, other = (write(tmp_path / f"{side}.tif", ground(side, side), BANDS) for side in (8, 9))
+    with pytest.raises(InputError, match=r"the reference .*9.tif lies on another grid .* with --align"):
+        check_rasters(scene, references=[other], align=False)
+    check_rasters(scene, references=[other], align=True)

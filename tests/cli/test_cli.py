@@ -211,6 +211,11 @@ def test_models_lists_what_ships() -> None:
         (["remove-clouds", "scene.tif", "-o", "out.tif", "--uncertainty", "s.tif"], "deterministic"),
         (["remove-clouds", "scene.tif", "-o", "out.tif", "--prompt", "a lake"], "takes no text"),
         (
+            ["remove-clouds", "scene.tif", "-o", "out.tif", "--reference", "scene.tif"],
+            "references are given, but this model takes none; leave out --reference",
+        ),
+        (["remove-clouds", "scene.tif", "-o", "out.tif", "--reference", "no.tif"], "the reference no.tif"),
+        (
             ["remove-clouds", "scene.tif", "-o", "out.tif", "--offset", "much"],
             "must be auto, none or a whole number",
         ),
@@ -237,18 +242,3 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(
     assert message in said(result)
     assert "Traceback" not in result.output
     assert nothing_left(tmp_path, set(given))
-
-
-def test_an_evaluation_without_guides_says_what_they_bring(run: Path, pairs: Path, tmp_path: Path) -> None:
-    words = ("evaluate", run, "--data", pairs, "--split", "all", "-o", tmp_path, "--pictures", "0")
-    result = call(*words, "--ablate-guides")
-    assert result.exit_code == 0, result.output
-    assert "model without radar" in said(result)
-    assert "How much the PSNR falls" in said(result)
-    for option, message in (
-        (("--bands", "B02"), "--bands is for models for any bands"),
-        (("--given-clouds",), "--given-clouds is for models that find clouds themselves"),
-    ):
-        refused = call(*words, *option)
-        assert refused.exit_code == 2
-        assert message in said(refused)

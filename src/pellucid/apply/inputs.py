@@ -12,37 +12,58 @@ from pellucid.errors import InputError
 
 # Suffixes of scenes.
 SCENES = (".tif", ".tiff", ".vrt")
+# Methods, by their name in a config, that restore whatever bands a scene has.
+ANY_BANDS = ("ground",)
 
 
 def check_rasters(
-    optical: Path, sar: Path | None = None, cloud: Path | None = None, references: Sequence[Path] = ()
+    optical: Path,
+    sar: Path | None = None,
+    cloud: Path | None = None,
+    references: Sequence[Path] = (),
+    *,
+    align: bool = True,
 ) -> None:
-    """Refuse a scene, a radar scene, a cloud map or a reference that is missing or no raster."""
-    named = ((optical, "optical scene"), (sar, "radar scene"), (cloud, "cloud map"))
-    for path, what in (*named, *((path, "reference") for path in references)):
-        if path:
-            Raster(path, what).close()
+    """Refuse a scene, a radar scene, a cloud map or another date that is missing or no raster.
+
+    Without `align`, one on another grid than the scene is refused too.
+    """
+    guides = ((sar, "radar scene"), (cloud, "cloud map"), *((path, "reference") for path in references))
+    with Raster(optical, "optical scene") as scene:
+        for path, what in guides:
+            if path:
+                with Raster(path, what) as raster:
+                    raster.align(scene.grid, allowed=align)
 
 
 def check_bands(
-    optical: Path, model: str, allow_missing: tuple[str, ...] = (), named: tuple[str, ...] | None = None
+    optical: Path,
+    model: str,
+    allow_missing: tuple[str, ...] = (),
+    *,
+    bands: tuple[str, ...] | None = None,
+    sar: Path | None = None,
+    polarisations: tuple[str, ...] | None = None,
 ) -> None:
     """Refuse a model that is not there, and a scene without the bands that its config names.
 
-    Of a model for any bands, those must be known; `named` says what they are, by position.
+    Where any bands will do, `bands` and `polarisations` say what those of scene and radar are; None: the
+    files do, or are refused.
     """
-    from pellucid.data.band_names import find_bands, match_bands
+    from pellucid.data.band_names import find_bands, match_bands, match_polarisations
     from pellucid.data.ranges import SENTINEL2
 
     method = yaml.safe_load((find_run(model) / CONFIG).read_text(encoding="utf-8")).get("method") or {}
-    if method.get("name") == "ground":
+    wanted = tuple(method.get("optical") or ())
+    if method.get("name") in ANY_BANDS:
         with Raster(optical, "optical scene") as raster:
-            find_bands(raster.dataset, optical, named)
-        return
-    bands = tuple(method.get("optical") or ())
-    if bands and set(bands) <= set(SENTINEL2.bands):
+            find_bands(raster.dataset, optical, bands)
+        if sar:
+            with Raster(sar, "radar scene") as raster:
+                match_polarisations(raster.dataset, sar, polarisations, partial=True)
+    elif wanted and set(wanted) <= set(SENTINEL2.bands):
         with Raster(optical, "optical scene") as raster:
-            match_bands(raster.dataset, bands, optical, allow_missing)
+            match_bands(raster.dataset, wanted, optical, allow_missing)
 
 
 def check_slices(source: Path) -> None:

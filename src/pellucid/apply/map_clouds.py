@@ -29,6 +29,7 @@ from pellucid.data.files import make_folder, temporary_beside
 from pellucid.data.geotiff import Grid, Raster, open_raster
 from pellucid.data.ranges import SENTINEL2
 from pellucid.data.raster import Offset, OpticalRaster
+from pellucid.data.reference import widen
 from pellucid.data.working_file import WORKING_BLOCK, explain_write_error, write_cog
 from pellucid.errors import InputError
 
@@ -220,7 +221,7 @@ def _write_map(job: Job, scorer: Scorer, progress: Callable[[float], None]) -> N
 
 def _score(raster: OpticalRaster, scorer: Scorer, window: Window) -> NDArray[np.float32]:
     """Return (H, W) probabilities of the window, NaN without data."""
-    wide, inner = _widen(window, scorer.reach_px, raster.grid)
+    wide, inner = widen(window, scorer.reach_px, raster.grid)
     reflectance, valid = raster.read(wide)
     there = [i for i, index in enumerate(raster.indices) if index is not None]
     found = scorer(reflectance[there], valid, tuple(raster.bands[i] for i in there))[inner]
@@ -236,7 +237,7 @@ def _write_mask(job: Job, path: Path) -> None:
         tags |= {name.upper(): f"{value:g}" for name, value in how.items()}
         with _new_file(path, raster.grid, "uint8", NO_DATA, "cloud mask", tags) as file:
             for window in _windows(raster.grid):
-                wide, inner = _widen(window, margin, raster.grid)
+                wide, inner = widen(window, margin, raster.grid)
                 file.write(to_mask(raster.read_array([1], wide)[0], **how)[inner], 1, window=window)
 
 
@@ -264,16 +265,6 @@ def _windows(grid: Grid) -> Iterator[Window]:
     """Yield windows that cover the grid, row by row."""
     for top, left in product(range(0, grid.height, WINDOW), range(0, grid.width, WINDOW)):
         yield Window(left, top, min(WINDOW, grid.width - left), min(WINDOW, grid.height - top))
-
-
-def _widen(window: Window, margin: int, grid: Grid) -> tuple[Window, tuple[slice, slice]]:
-    """Return the window with a margin, as far as the grid goes, and where in it the window lies."""
-    top, left = max(0, window.row_off - margin), max(0, window.col_off - margin)
-    bottom = min(grid.height, window.row_off + window.height + margin)
-    right = min(grid.width, window.col_off + window.width + margin)
-    rows = slice(window.row_off - top, window.row_off - top + window.height)
-    columns = slice(window.col_off - left, window.col_off - left + window.width)
-    return Window(left, top, right - left, bottom - top), (rows, columns)
 
 
 def _draw(jobs: Sequence[Job]) -> Image.Image:

@@ -17,6 +17,7 @@ from rasterio.errors import RasterioError
 from pellucid.apply.engine import Piece, Progress
 from pellucid.apply.options import SceneOptions
 from pellucid.apply.scene import OpenScene, Tile
+from pellucid.apply.scene_pass import read_scene
 from pellucid.apply.surroundings import Surroundings, enlarge_cells
 from pellucid.data.batch import Batch
 from pellucid.data.drawing import save_picture, sheet, to_rgb
@@ -30,8 +31,6 @@ from pellucid.methods.method import Method
 PREVIEW = 1024
 # Blocks of files that GDAL keeps in memory, in bytes; its own limit is 5 % of the machine.
 CACHE_BYTES = 256 * 2**20
-# Share of the work that a first look at all of the scene is, for a model that takes one.
-LOOK = 0.45
 log = logging.getLogger(__name__)
 
 
@@ -47,6 +46,7 @@ class SceneReport:
     num_restored: int  # valid ones that were changed, fully or, at a feathered edge, in part
     num_without_radar: int  # cloudy ones left as they were: the model needs radar, and there is none
     seconds: float
+    guides: str = ""  # what guided the restoration, in words
 
 
 def restore_scene(
@@ -54,12 +54,13 @@ def restore_scene(
     out: Path | str,
     *,
     sar: Path | str | None = None,
-    references: Sequence[Path | str] = (),
     method: Method,
+    references: Sequence[Path | str] = (),
     cloud: Path | str | None = None,
     uncertainty: Path | str | None = None,
     options: SceneOptions | None = None,
     progress: Progress | None = None,
+    reading: Progress | None = None,
 ) -> SceneReport:
     """Write the scene without its clouds, with everything else as it was.
 
@@ -69,18 +70,17 @@ def restore_scene(
     leaves nothing.
 
     Args:
-        optical: Sentinel-2 scene; its bands are matched by name, or by position where they have none.
+        optical: Sentinel-2 scene, bands by name or, without names, by position; see the option `bands`.
         out: where the result goes, a Cloud-Optimized GeoTIFF; the preview is beside it, as PNG.
-        sar: Sentinel-1 scene on the same grid, VV and VH; for a model that takes older dates, one suffices.
-        references: older dates of the place, cloudy in part, of any bands and any optical sensor.
+        sar: Sentinel-1 scene on the same grid; VV or VH alone for a model that takes any bands.
         method: what restores.
-        cloud: cloud map on the same grid; without one, the model or `cloud_score` finds clouds, haze and
-            shadows.
-        uncertainty: where the standard deviation of the error, or of the samples, goes: a GeoTIFF of float32
-            with the bands and in the units of the scene; 0 where pixels pass through, NaN where there is no
-            data.
+        references: other dates of the place on the same grid, of any sensor, cloudy in part.
+        cloud: cloud map on the same grid; without one, the model finds clouds, or else `cloud_score` does.
+        uncertainty: where the standard deviation, of the samples or by the model, goes: a float32 GeoTIFF in
+            bands and units of the scene; 0 where pixels pass through, NaN where there is no data.
         options: see `SceneOptions`.
         progress: called with the number of tiles done and of all tiles.
+        reading: called likewise before, while a model that looks at all of the scene first does so.
     """
     start, options = time.monotonic(), options or SceneOptions()
     optical, out = Path(optical), Path(out)
@@ -91,14 +91,16 @@ def restore_scene(
             optical,
             out,
             sar=sar,
-            references=[Path(path) for path in references],
             cloud=cloud,
+            references=[Path(path) for path in references],
             uncertainty=uncertainty,
             method=method,
             options=options,
         ) as scene,
     ):
-        num_valid, num_restored, num_without_radar = _write_scene(scene, out, progress)
+        key, guides = scene.key(), scene.guides
+        read_scene(scene, reading)
+        num_valid, num_restored, num_without_radar = _write_scene(scene, out, key, progress)
         preview = out.with_suffix(".png") if options.preview else None
         if preview:
             _write_preview(scene.optical, out, preview)
@@ -106,7 +108,7 @@ def restore_scene(
     if num_without_radar:
         log.warning("%s: %d cloudy pixels have no radar and stay as they were", out, num_without_radar)
     counts = (num_pixels, num_valid, num_restored, num_without_radar)
-    return SceneReport(out, uncertainty, preview, *counts, seconds=time.monotonic() - start)
+    return SceneReport(out, uncertainty, preview, *counts, time.monotonic() - start, guides)
 
 
 def check_scene(
@@ -114,38 +116,26 @@ def check_scene(
     out: Path,
     *,
     sar: Path | None = None,
-    references: Sequence[Path] = (),
     method: Method,
+    references: Sequence[Path] = (),
     cloud: Path | None = None,
     uncertainty: Path | None = None,
     options: SceneOptions | None = None,
 ) -> str:
     """Return a line about what `restore_scene` with the same arguments would do, after all its checks."""
     options = options or SceneOptions()
-    with OpenScene(
-        optical,
-        out,
-        sar=sar,
-        references=references,
-        cloud=cloud,
-        uncertainty=uncertainty,
-        method=method,
-        options=options,
-    ) as scene:
-        guides = "with radar" if scene.radar else "without radar"
-        if references:
-            guides += f", with {len(references)} older date{'s' if len(references) > 1 else ''}"
-        return f"{optical}: {scene.optical.grid}; {len(scene.tiles)} tiles, {guides}; all checks passed"
+    files: dict[str, Any] = {"sar": sar, "cloud": cloud, "references": references}
+    with OpenScene(optical, out, **files, uncertainty=uncertainty, method=method, options=options) as scene:
+        bands = f" {len(scene.optical.bands)} bands," if method.any_bands else ""
+        work = f"{bands} {len(scene.tiles)} tiles, {scene.guides}"
+        return f"{optical}: {scene.optical.grid};{work}; all checks passed"
 
 
-def _write_scene(scene: OpenScene, out: Path, progress: Progress | None) -> list[int]:
+def _write_scene(scene: OpenScene, out: Path, key: str, progress: Progress | None) -> list[int]:
     """Restore row after row of tiles into a working file, finish it, and return what was counted."""
-    with _working_file(scene, out) as working:
-        scene.look_round(_part(progress, 0.0, LOOK))
-        mosaic, after = _Mosaic(scene, working.state), LOOK if scene.engine.collects else 0.0
-        pieces = scene.engine.run(
-            scene.tiles, mosaic.cut, first_row=working.num_done, progress=_part(progress, after, 1.0)
-        )
+    with _working_file(scene, out, key) as working:
+        mosaic = _Mosaic(scene, working.state)
+        pieces = scene.engine.run(scene.tiles, mosaic.cut, first_row=working.num_done, progress=progress)
         for piece in pieces:
             layers, row = mosaic.finish(piece), piece.rows.start
             working.write({name: layers[name] for name in working.paths}, row, piece.columns.start)
@@ -153,17 +143,6 @@ def _write_scene(scene: OpenScene, out: Path, progress: Progress | None) -> list
                 working.checkpoint(scene.tiles.tops.index(row) + 1, mosaic.state)
         working.finish(partial(_match, scene, mosaic.surroundings) if mosaic.surroundings else None)
     return mosaic.counts.tolist()
-
-
-def _part(progress: Progress | None, start: float, end: float) -> Progress | None:
-    """Return what reports the progress of a part of the work, from and to these shares of all of it."""
-    if progress is None:
-        return None
-
-    def report(done: float, total: int) -> None:
-        progress(start * total + (end - start) * done, total)
-
-    return report
 
 
 class _Mosaic:
@@ -194,18 +173,18 @@ class _Mosaic:
     def finish(self, piece: Piece) -> dict[str, NDArray[Any]]:
         """Return result, standard deviation and weight of a piece, and count its pixels."""
         tile = self.tiles.pop((piece.rows.start, piece.columns.start))
-        if piece.tile is not None:
-            tile = self.scene.weigh(tile, piece.cloud)
         if self.surroundings and piece.tile is not None:
             weight = self.scene.clear(tile) * self.scene.tiles.shares(tile.top, tile.left)
             self.surroundings.add(tile.batch.degraded[0].numpy() - piece.tile, weight, tile.top, tile.left)
+        tile = self.scene.judge(tile, piece.cloud)
         mixed = self.scene.mix(tile, piece.samples.mean(axis=0))
         height, width = mixed.shape[1:]
         masks = (tile.valid, tile.weight > 0, tile.lacks_radar)
         self.counts = self.counts + [np.count_nonzero(mask[:height, :width]) for mask in masks]
         layers = {"result": mixed, "weight": tile.weight[None, :height, :width].astype(np.float32)}
         if self.scene.uncertainty:
-            deviation = piece.samples.std(axis=0, ddof=1) if piece.deviation is None else piece.deviation
+            found = piece.deviation
+            deviation = piece.samples.std(axis=0, ddof=1) if found is None else found
             layers["std"] = self.scene.spread(tile, deviation)
         return layers
 
@@ -223,14 +202,14 @@ def _match(scene: OpenScene, surroundings: Surroundings, result: Path, weights: 
 
 
 @contextmanager
-def _working_file(scene: OpenScene, out: Path) -> Iterator[WorkingFile]:
+def _working_file(scene: OpenScene, out: Path, key: str) -> Iterator[WorkingFile]:
     """Give the working file; afterwards it stays only if the work was interrupted, not refused."""
     working = None
     try:
         working = WorkingFile(
             out,
             scene.optical.dataset,
-            key=scene.key(),
+            key=key,
             resume=scene.options.resume,
             std=scene.uncertainty,
             with_weight=scene.options.match_surroundings,

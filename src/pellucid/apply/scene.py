@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 from torch import Tensor
 
-from pellucid.apply.engine import Engine, Progress
+from pellucid.apply.engine import Engine
 from pellucid.apply.options import SceneOptions
 from pellucid.apply.outputs import check_scene_outputs
-from pellucid.apply.references import GLANCE, References
+from pellucid.apply.references import References
 from pellucid.data.band_names import find_bands
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import NEEDED, REACH_PX, box_mean, cloud_score
 from pellucid.data.geotiff import Raster
-from pellucid.data.older import surely_clear
-from pellucid.data.ranges import reflectance_of
+from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.data.raster import CloudRaster, OpticalRaster, RadarRaster
+from pellucid.data.reference import CLOUDY, MARGIN_PX, widen
 from pellucid.data.resample import fill_gaps
 from pellucid.data.tiles import reflect
 from pellucid.errors import InputError
@@ -30,8 +30,10 @@ from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.contrastive import Contrastive
 from pellucid.methods.method import Method
 
-# Cloud below which a pixel stays as it was: what blending makes of 0.
-LEAST = 1e-6
+# Longer side in pixels of the decimated image in which valid pixels are looked for first.
+GLANCE = 1024
+# An unknown band whose brightest pixels, by percentile, exceed this holds no reflectance.
+BRIGHTEST, MAX_REFLECTANCE = 99.9, 1.5
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Tile:
 class OpenScene:
     """The open inputs, checked against each other and the method, and how to cut tiles from them.
 
+    A method that finds clouds itself sees those of a map alone, and says later what it replaces.
+
     Arguments as of `restore_scene`. `engine` has the method with the options' sampling, `tiles` is the grid.
     """
 
@@ -59,39 +63,40 @@ class OpenScene:
         out: Path,
         *,
         sar: Path | None,
-        references: Sequence[Path],
         cloud: Path | None,
+        references: Sequence[Path] = (),
         uncertainty: Path | None,
         method: Method,
         options: SceneOptions,
     ) -> None:
         _check_method(method, options, wants_spread=uncertainty is not None)
         if references and not method.takes_older:
-            raise InputError("a reference is given, but this model takes none; leave out --reference")
-        self.files = tuple(path for path in (optical, sar, *references, cloud) if path)
+            raise InputError(
+                "references are given, but this model takes none; leave out --reference or choose another "
+                "--model"
+            )
+        self.options, self.uncertainty = options, uncertainty
+        self.files = tuple(path for path in (optical, sar, cloud, *references) if path)
         check_scene_outputs(out, uncertainty, self.files)
         with ExitStack() as stack:
-            self.optical, method = _open_optical(optical, method, options)
-            stack.callback(self.optical.close)
-            keep_samples = uncertainty is not None and not method.gives_deviation
-            self.engine = Engine(method, options, keep_samples=keep_samples)
-            self.options, self.uncertainty = options, uncertainty
+            self.optical = stack.enter_context(open_optical(optical, method, options))
+            if method.any_bands:
+                method = method.with_bands(find_range(self.optical))
+            spread = uncertainty is not None and not method.gives_deviation
+            self.engine = Engine(method, options, keep_samples=spread)
+            self.method = self.engine.method
             self.radar = self._open_radar(sar, stack)
             self.cloud = stack.enter_context(CloudRaster(cloud)) if cloud else None
             self.optical.log_doubts()
             for raster in filter(None, (self.radar, self.cloud)):
                 raster.log_doubts()
                 raster.align(self.optical.grid, allowed=options.align)
-            grid = self.optical.grid
-            self.references = None
-            if references:
-                self.references = stack.enter_context(
-                    References(references, offset=options.offset, grid=grid, align=options.align)
-                )
             self._check_score()
             _refuse_empty(self.optical)
+            grid = self.optical.grid
+            self.references = References(references, grid, options, stack)
             if self.references:
-                self._learn_references(self.references)
+                self.references.fit(self._clear_window, self.optical.bands)
             self.tiles = self.engine.grid(grid.height, grid.width)
             self.close = stack.pop_all().close
 
@@ -102,27 +107,18 @@ class OpenScene:
         self.close()
 
     @property
-    def method(self) -> Method:
-        """The method with the options' sampling, for the bands of the scene."""
-        return self.engine.method
+    def guides(self) -> str:
+        """Return what guides the restoration, for a sentence."""
+        radar = "with radar" if self.radar else "without radar"
+        if self.radar and len(self.radar.polarisations) < len(SENTINEL1.bands):
+            radar = f"with {self.radar.polarisations[0]} radar"
+        count = len(self.references)
+        return radar + (f", with {count} other date{'s' * (count > 1)}" if count else "")
 
-    def look_round(self, progress: Progress | None = None) -> None:
-        """Let a method that explains a tile by all of its scene look at every tile first."""
-        if not self.engine.collects:
-            return
-        grid, collected = self.tiles, None
-        for done, (top, left) in enumerate(grid, start=1):
-            tile = self.cut(top, left)
-            share = np.zeros(tile.valid.shape, np.float32)
-            rows, columns = grid.core(top, left)
-            share[rows, columns] = tile.valid[rows, columns]
-            if share.any():
-                found = self.engine.collect(tile.batch, torch.from_numpy(share)[None, None])
-                collected = found if collected is None else collected + found
-            if progress:
-                progress(done, len(grid))
-        if collected is not None:
-            self.engine.set_scene(collected)
+    def use(self, collected: Any) -> None:
+        """Restore with what the tiles say about all of the scene; see `Method.with_scene`."""
+        self.engine.set_scene(collected)
+        self.method = self.engine.method
 
     def key(self) -> str:
         """Return a digest of everything on which the result depends."""
@@ -144,11 +140,12 @@ class OpenScene:
         unit = self.method.optical.to_unit(reflectance)
         cloud = self._cloud(unit, window)
         weight = self._weight(cloud, valid)[inner]
-        ok = valid[0].numpy()[inner]
-        if self.method.finds_clouds:  # which gets the feathered map, or finds out itself
-            cloud, weight = self._given_cloud(weight), ok.astype(np.float64)
+        if self.method.finds_clouds:
+            cloud = torch.from_numpy(weight).float()[None] if self._is_told else None
+            weight = valid[0].double().numpy()[inner]
         elif cloud is not None:
-            cloud = cloud[:, inner[0], inner[1]]
+            cloud = torch.from_numpy(cloud.numpy()[:, inner[0], inner[1]])
+        ok = valid[0].numpy()[inner]
         degraded = fill_gaps(unit.numpy()[:, inner[0], inner[1]], ok)
         sar, lacks_radar = None, np.zeros_like(ok)
         if self.radar:
@@ -165,8 +162,8 @@ class OpenScene:
             sar=None if sar is None else torch.from_numpy(sar)[None],
             cloud=None if cloud is None else cloud[None],
             older=self.references.read(window)[..., inner[0], inner[1]] if self.references else None,
+            at=((top, left),),
             prompt=None if self.options.prompt is None else (self.options.prompt,),
-            at=((top, left),) if self.engine.collects else None,
         )
         return Tile(top, left, stored[:, inner[0], inner[1]], weight, batch, ok, lacks_radar)
 
@@ -176,17 +173,16 @@ class OpenScene:
         cloud = tile.batch.cloud
         return clear * (1.0 if cloud is None else 1 - cloud[0, 0].double().numpy())
 
-    def weigh(self, tile: Tile, cloud: NDArray[np.float64] | None) -> Tile:
-        """Return the tile with the weight that a method found itself: `cloud`, (H, W), of its first pixels.
+    def judge(self, tile: Tile, cloud: NDArray[np.float64] | None) -> Tile:
+        """Return the tile as a method that finds clouds judged it: weight 1 where it replaces anything.
 
-        What such a method restores is mixed with the clear part of each pixel already.
+        `cloud` is (H, W), blended, not larger than the tile; the returned weight has its size. An estimate
+        passes clear pixels through, and mixes at the edges of clouds, so no share of it is taken again.
         """
         if cloud is None:
             return tile
-        weight = np.zeros_like(tile.weight)
         height, width = cloud.shape
-        weight[:height, :width] = (cloud > LEAST) & tile.valid[:height, :width]
-        return replace(tile, weight=weight)
+        return replace(tile, weight=((cloud > 0) & (tile.weight[:height, :width] > 0)).astype(np.float64))
 
     def mix(self, tile: Tile, restored: NDArray[np.float64]) -> NDArray[Any]:
         """Return the tile's first pixels as stored, with those restored that have weight.
@@ -249,7 +245,7 @@ class OpenScene:
         if sar:
             if not self.method.radar.bands:
                 raise InputError("radar is given, but this model takes none; leave out --sar")
-            named, partial = self.options.polarisations, self.method.takes_older
+            named, partial = self.options.polarisations, self.method.any_bands
             return stack.enter_context(RadarRaster(sar, named=named, partial=partial))
         if self.method.radar_optional:
             return None
@@ -257,24 +253,14 @@ class OpenScene:
             "no radar is given and this model needs it; add --sar S1.tif or choose another model"
         )
 
-    def _learn_references(self, references: References) -> None:
-        """Compare the references with the scene, both decimated."""
-        reflectance, valid = self.optical.read(size=GLANCE)
-        scene, bands = self.method.optical.to_unit(reflectance)[None], self.optical.bands
-        clear = valid[None]
-        if self.cloud:
-            clear = clear & (self.cloud.read(size=GLANCE)[None] < self.options.cloud_threshold)
-        elif NEEDED.issubset(bands):
-            clear = clear & surely_clear(scene, bands)
-        references.learn(scene, clear, bands)
-
-    def _given_cloud(self, weight: NDArray[np.float64]) -> Tensor | None:
-        """Return the (1, H, W) cloud map that a method gets which could find clouds itself."""
-        is_given = self.cloud or not self.options.keep_clear
-        return torch.from_numpy(weight).float()[None] if is_given else None
-
     def _check_score(self) -> None:
-        if not self.cloud and self.options.keep_clear and not NEEDED.issubset(self.optical.bands):
+        finds = self.method.finds_clouds
+        if (
+            not finds
+            and not self.cloud
+            and self.options.keep_clear
+            and not NEEDED.issubset(self.optical.bands)
+        ):
             raise InputError(
                 f"clouds cannot be found in {', '.join(self.optical.bands)} alone (B02 and B04 are needed), "
                 "give a cloud map with --cloud, or restore everything with --no-keep-clear"
@@ -283,16 +269,33 @@ class OpenScene:
     def _around(self, at: NDArray[np.intp], size: int) -> tuple[int, int]:
         """Return the first and last pixel to read, so that weights do not depend on the tiling."""
         halo = self.options.margin_px + 2 * (self.options.feather_px // 2) if self.options.keep_clear else 0
-        if not self.cloud:
-            halo = 0 if self.method.finds_clouds or not halo else halo + REACH_PX
+        halo += REACH_PX if halo and not self.cloud and not self.method.finds_clouds else 0
         return max(0, int(at.min()) - halo), min(size, int(at.max()) + 1 + halo)
 
     def _cloud(self, unit: Tensor, window: Window) -> Tensor | None:
         if self.cloud:
             return self.cloud.read(window)
-        if self.method.finds_clouds or not self.options.keep_clear:
+        if self.method.finds_clouds:
             return None
-        return cloud_score(unit, self.optical.bands)
+        return cloud_score(unit, self.optical.bands) if self.options.keep_clear else None
+
+    @property
+    def _is_told(self) -> bool:
+        """Whether the user says what is cloud: by a map, or that everything is."""
+        return self.cloud is not None or not self.options.keep_clear
+
+    def _clear_window(self, window: Window) -> tuple[Tensor, Tensor]:
+        """Return a window, (1, C, H, W) in [0, 1], and whether its pixels are clear, (1, 1, H, W)."""
+        bands = self.optical.bands
+        reach = MARGIN_PX + (0 if self.cloud else REACH_PX)
+        wide, inner = widen(window, reach, self.optical.grid)
+        reflectance, clear = self.optical.read(wide)
+        unit = self.method.optical.to_unit(reflectance)
+        if self.cloud or NEEDED.issubset(bands):
+            cloud = self.cloud.read(wide) if self.cloud else cloud_score(unit, bands)
+            clear = clear & ~(box_mean((cloud > CLOUDY).double(), MARGIN_PX) > 0)
+        part = (..., *inner)
+        return unit[part][None], clear[part][None].float()
 
     def _weight(self, cloud: Tensor | None, valid: Tensor) -> NDArray[np.float64]:
         """Return (H, W) in [0, 1]: the share of the restored image in the result."""
@@ -302,6 +305,34 @@ class OpenScene:
         cloudy = (cloud > self.options.cloud_threshold) & valid
         near = box_mean(cloudy.double(), self.options.margin_px + radius) > 0
         return (box_mean(near.double(), radius) * valid)[0].numpy()
+
+
+def open_optical(path: Path, method: Method, options: SceneOptions) -> OpticalRaster:
+    """Return the open scene, with the bands of the method, or, where any will do, those that it has."""
+    if not method.any_bands:
+        if options.bands:
+            raise InputError(
+                "--bands says what a scene has, but this model needs its own bands, by name or in order; "
+                "leave it out or choose another --model"
+            )
+        missing = options.allow_missing
+        return OpticalRaster(path, method.optical.bands, offset=options.offset, allow_missing=missing)
+    with Raster(path, "optical scene") as raster:
+        found = find_bands(raster.dataset, path, options.bands)
+    return OpticalRaster(path, tuple(found), offset=options.offset, numbers=list(found.values()))
+
+
+def find_range(optical: OpticalRaster) -> ValueRange:
+    """Return what 0 and 1 mean in each band: of one unknown to Sentinel-2, perhaps all that it holds."""
+    values, valid = optical.read(size=GLANCE)
+    high = []
+    for band, found in zip(optical.bands, values.numpy()[:, valid[0].numpy()], strict=True):
+        brightest = float(np.percentile(found, BRIGHTEST)) if found.size else 1.0
+        is_known = band in SENTINEL2.bands or brightest <= MAX_REFLECTANCE
+        high.append(1.0 if is_known else float(f"{brightest:.2g}"))
+    return ValueRange(
+        optical.bands, (0.0,) * len(high), tuple(high), SENTINEL2.unit, "the scene; reflectance where known"
+    )
 
 
 def _round(values: NDArray[np.float64], raster: OpticalRaster) -> NDArray[np.float64]:
@@ -326,41 +357,26 @@ def _check_method(method: Method, options: SceneOptions, *, wants_spread: bool) 
             f"this model enlarges slices {method.scale} times, it takes no clouds off; choose another "
             "--model, or use `pellucid upscale`"
         )
-    if wants_spread and not (method.is_random or method.gives_deviation):
+    if method.finds_clouds and options.match_surroundings:
+        raise InputError(
+            "this model takes its colours from the clear pixels already; leave out --match-surroundings"
+        )
+    wants_spread = wants_spread and not method.gives_deviation
+    if wants_spread and not method.is_random:
         raise InputError(
             "the uncertainty is asked for, but this model is deterministic, its samples do not differ; leave "
             "out --uncertainty or choose another --model"
         )
-    if wants_spread and options.samples < 2 and not method.gives_deviation:
+    if wants_spread and options.samples < 2:
         raise InputError("the uncertainty needs several samples, 1 is drawn; add --samples 8")
     if options.prompt is not None and not method.takes_text:
         raise InputError(
             "a prompt is given, but this model takes no text; leave out --prompt or choose another --model"
         )
-    if options.match_surroundings and method.finds_clouds:
-        raise InputError("this model matches its surroundings by itself; leave out --match-surroundings")
     if options.match_surroundings and not options.keep_clear:
         raise InputError(
             "--match-surroundings needs the clear pixels, which --no-keep-clear gives up; leave one out"
         )
-
-
-def _open_optical(path: Path, method: Method, options: SceneOptions) -> tuple[OpticalRaster, Method]:
-    """Return the open scene, and the method for its bands."""
-    if not method.any_bands:
-        if options.bands is not None:
-            raise InputError(
-                f"--bands is given, but this model is for {', '.join(method.optical.bands)} alone; leave it "
-                "out"
-            )
-        bands = method.optical.bands
-        raster = OpticalRaster(path, bands, offset=options.offset, allow_missing=options.allow_missing)
-        return raster, method
-    with Raster(path, "optical scene") as opened:
-        found = find_bands(opened.dataset, path, options.bands)
-    bands = tuple(found)
-    raster = OpticalRaster(path, bands, offset=options.offset, numbers=tuple(found.values()))
-    return raster, method.with_bands(reflectance_of(bands))
 
 
 def _refuse_empty(optical: OpticalRaster) -> None:

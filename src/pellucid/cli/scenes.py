@@ -6,23 +6,30 @@ from typing import Annotated, Any
 import typer
 
 from pellucid.apply.options import CloudMapOptions, SceneOptions
-from pellucid.cli.terminal import Model, err, out, print_paths, progress_bar, report_errors, takes
+from pellucid.cli.terminal import (
+    Model,
+    err,
+    out,
+    print_paths,
+    progress_bar,
+    progress_bars,
+    report_errors,
+    takes,
+)
 
 DEFAULT_MODEL = "cross_attention"
 
 Optical = Annotated[Path, typer.Argument(metavar="S2.tif", help="Sentinel-2 scene, bands named or in order.")]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="CLEAR.tif", help="Where the result goes.")]
 Radar = Annotated[
-    Path | None, typer.Option(metavar="S1.tif", help="Sentinel-1 VV, VH or both, on the grid of the scene.")
+    Path | None, typer.Option(metavar="S1.tif", help="Sentinel-1 VV and VH on the grid of the scene.")
+]
+Cloud = Annotated[
+    Path | None, typer.Option(metavar="MASK.tif", help="Cloud map, 0 to 1; else a built-in score.")
 ]
 References = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--reference", metavar="OLDER.tif", help="Older date of the place, of any sensor; may be repeated."
-    ),
-]
-Cloud = Annotated[
-    Path | None, typer.Option(metavar="MASK.tif", help="Cloud map, 0 to 1; else the model finds clouds.")
+    typer.Option("--reference", metavar="OLDER.tif", help="Another date of the place; may be repeated."),
 ]
 Uncertainty = Annotated[
     Path | None,
@@ -56,26 +63,29 @@ def remove_clouds(
 ) -> None:
     """Take the clouds off a whole Sentinel-2 scene.
 
-    Example: `pellucid remove-clouds S2.tif --sar S1.tif --reference older.tif -o clear.tif`
+    Example: `pellucid remove-clouds S2.tif --sar S1.tif -o clear.tif`
     """
     from pellucid.apply.inputs import check_bands, check_rasters
     from pellucid.apply.outputs import check_scene_outputs
 
-    older = reference or []
-    check_scene_outputs(output, uncertainty, [path for path in (scene, sar, *older, cloud) if path])
-    check_rasters(scene, sar, cloud, older)
-    check_bands(scene, model, options.allow_missing, options.bands)
+    references = reference or []
+    check_scene_outputs(output, uncertainty, [path for path in (scene, sar, cloud, *references) if path])
+    check_rasters(scene, sar, cloud, references, align=options.align)
+    named = {"bands": options.bands, "polarisations": options.polarisations}
+    check_bands(scene, model, options.allow_missing, sar=sar, **named)
     from pellucid.apply.remove_clouds import check_scene, restore_scene
     from pellucid.build.method import load
 
     method = load(model, device=options.device)
-    given: dict[str, Any] = {"sar": sar, "references": older, "cloud": cloud, "uncertainty": uncertainty}
-    given |= {"method": method, "options": options}
+    files: dict[str, Any] = {"sar": sar, "cloud": cloud, "references": references}
+    files["uncertainty"] = uncertainty
     if dry_run:
-        out.print(check_scene(scene, output, **given))
+        out.print(check_scene(scene, output, **files, method=method, options=options))
         return
-    with progress_bar("removing clouds") as advance:
-        report = restore_scene(scene, output, **given, progress=advance)
+    with progress_bars("reading the scene", "removing clouds") as (read, advance):
+        report = restore_scene(
+            scene, output, **files, method=method, options=options, progress=advance, reading=read
+        )
     share = report.num_restored / max(report.num_valid, 1)
     out.print(f"{report.num_restored:,} of {report.num_valid:,} pixels restored ({share:.1%})")
     print_paths(result=report.out, spread=report.uncertainty, preview=report.preview)

@@ -7,14 +7,14 @@ import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import Field, fields
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from pellucid.apply.options import Help
 from pellucid.errors import InputError
@@ -45,10 +45,21 @@ def report_errors() -> Iterator[None]:
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[float, int], None]]:
     """Yield a function of (done, total) that moves a bar with the time left."""
+    with progress_bars(label) as (advance,):
+        yield advance
+
+
+@contextmanager
+def progress_bars(*labels: str) -> Iterator[tuple[Callable[[float, int], None], ...]]:
+    """Yield a function as of `progress_bar` for each label; all but the last show when they first move."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        tasks = [bar.add_task(label, total=None, visible=label == labels[-1]) for label in labels]
+
+        def advance(task: TaskID, done: float, total: int) -> None:
+            bar.update(task, completed=done, total=total, visible=True)
+
+        yield tuple(partial(advance, task) for task in tasks)
 
 
 def print_paths(**paths: Path | None) -> None:

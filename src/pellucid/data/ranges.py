@@ -89,15 +89,6 @@ SENTINEL2 = ValueRange(
     source="Sentinel-2 L1C, DN / 10000; Meraner et al. 2020, doi:10.1016/j.isprsjprs.2020.05.013",
 )
 
-
-def reflectance_of(bands: Bands) -> ValueRange:
-    """Return the range of reflectance of bands of any optical sensor, 0 to 1."""
-    if set(bands) <= set(SENTINEL2.bands):
-        return SENTINEL2.select(bands)
-    zeros, ones = (0.0,) * len(bands), (1.0,) * len(bands)
-    return ValueRange(bands, zeros, ones, SENTINEL2.unit, "reflectance")
-
-
 # dB. Meraner et al. 2020.
 SENTINEL1 = ValueRange(
     bands=("VV", "VH"),

@@ -106,6 +106,7 @@ class Ground(Method):
     """
 
     any_bands = takes_older = finds_clouds = gives_deviation = True
+    tile = 512
 
     def __init__(
         self, network: GroundNet, config: GroundConfig, *, optical: ValueRange, radar: ValueRange

@@ -1,0 +1,123 @@
+"""Other dates of a place, from any sensor: files in, images in about [0, 1] out, without their clouds."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
+from rasterio.windows import Window
+from torch import Tensor
+
+from pellucid.data.band_names import find_bands
+from pellucid.data.cloud_score import NEEDED, REACH_PX, box_mean, cloud_score
+from pellucid.data.geotiff import SAMPLE, Grid, Raster
+from pellucid.data.ranges import Bands
+from pellucid.data.raster import OpticalRaster
+from pellucid.errors import InputError
+
+# Cloud score above which a pixel is not looked at, and pixels around such that are not either.
+CLOUDY, MARGIN_PX = 0.2, 8
+# Percentiles of a band of unknown unit that become 0 and 1.
+MIDDLE = (0.1, 99.9)
+
+
+class ReferenceRaster:
+    """Another date of a scene, of which bands with known names are read as reflectance.
+
+    Where no band is known, each band is stretched so that nearly all of its values lie in [0, 1], and clouds
+    are not found. `bands` are the names of those that are read, "" for unknown ones.
+
+    Args:
+        path: GeoTIFF.
+        named: what the bands of the scene are by position; a reference without names and with as many bands
+            has them in the same order.
+    """
+
+    def __init__(self, path: Path, *, named: Bands | None = None) -> None:
+        plain = Raster(path, "reference")
+        try:
+            found = _known_bands(plain, named)
+            if found:
+                names, numbers = tuple(found), list(found.values())
+                self.raster: Raster = OpticalRaster(path, names, numbers=numbers, what="reference")
+                plain.close()
+                self.bands: Bands = names
+                return
+            colors = enumerate(plain.dataset.colorinterp, start=1)
+            self.numbers = [i for i, kind in colors if kind != ColorInterp.alpha]
+            self.raster, self.bands = plain, ("",) * len(self.numbers)
+            self.low, self.high = self._find_limits()
+            plain.doubts.append(
+                f"{path} has no bands of known names, so clouds in it are not found; name its bands"
+            )
+        except InputError:
+            plain.close()
+            raise
+
+    @property
+    def reach_px(self) -> int:
+        """How far around a pixel its own clouds are looked for."""
+        return REACH_PX + MARGIN_PX if NEEDED.issubset(self.bands) else 0
+
+    def read(self, window: Window) -> Tensor:
+        """Return (1, K, H, W) float32 in [0, 1]; NaN where there is cloud or no data."""
+        wide, inner = widen(window, self.reach_px, self.raster.grid)
+        stored = self.raster.read_array(window=wide)
+        if not isinstance(self.raster, OpticalRaster):
+            return torch.from_numpy(self._stretch(stored))[None]
+        values, valid = self.raster.to_reflectance(stored)
+        values = values.clamp(0, 1)
+        if self.reach_px:
+            near = box_mean((cloud_score(values, self.bands) > CLOUDY).double(), MARGIN_PX) > 0
+            valid = valid & ~near
+        return values.where(valid, torch.nan)[:, inner[0], inner[1]][None]
+
+    def _find_limits(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        stored = self.raster.read_array(size=SAMPLE)
+        known = stored[[i - 1 for i in self.numbers]][:, self._find_valid(stored)]
+        if not known.size:
+            raise InputError(f"the reference {self.raster.path} holds no data, give another")
+        low, high = np.percentile(known, MIDDLE, axis=1).astype(np.float32)[..., None, None]
+        return low, np.where(high > low, high, low + 1)
+
+    def _stretch(self, stored: NDArray[Any]) -> NDArray[np.float32]:
+        values = stored[[i - 1 for i in self.numbers]].astype(np.float32)
+        values = ((values - self.low) / (self.high - self.low)).clip(0, 1)
+        values[:, ~self._find_valid(stored)] = np.nan
+        return values
+
+    def _find_valid(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return (H, W): where all bands hold data; 0 in all of them and transparent pixels do not."""
+        values = stored[[i - 1 for i in self.numbers]]
+        valid: NDArray[np.bool_] = np.isfinite(values).all(axis=0) & (values != 0).any(axis=0)
+        nodata = self.raster.dataset.nodata
+        if nodata is not None and not np.isnan(nodata):
+            valid &= (values != nodata).all(axis=0)
+        for i in set(range(1, len(stored) + 1)) - set(self.numbers):
+            valid &= stored[i - 1] > 0
+        return valid
+
+
+def widen(window: Window, margin: int, grid: Grid) -> tuple[Window, tuple[slice, slice]]:
+    """Return the window with a margin, as far as the grid goes, and where in it the window lies."""
+    top, left = max(0, window.row_off - margin), max(0, window.col_off - margin)
+    bottom = min(grid.height, window.row_off + window.height + margin)
+    right = min(grid.width, window.col_off + window.width + margin)
+    rows = slice(window.row_off - top, window.row_off - top + window.height)
+    columns = slice(window.col_off - left, window.col_off - left + window.width)
+    return Window(left, top, right - left, bottom - top), (rows, columns)
+
+
+def _known_bands(raster: Raster, named: Bands | None) -> dict[str, int]:
+    """Return the known bands with their numbers; none where nothing tells what the bands are."""
+    dataset = raster.dataset
+    if np.dtype(dataset.dtypes[0]).itemsize == 1:  # a picture
+        return {}
+    try:
+        if named is not None and not any(dataset.descriptions) and dataset.count == len(named):
+            return find_bands(dataset, raster.path, named)
+        return find_bands(dataset, raster.path)
+    except InputError:
+        return {}
