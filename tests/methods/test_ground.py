@@ -118,7 +118,16 @@ def test_loss_trains_on_hidden_parts_and_on_clouds_with_any_bands() -> None:
     ours = method(drop_bands=0.5)
     for sample in (hidden, image):
         terms = ours.loss(sample, torch.Generator().manual_seed(0))
-        assert set(terms) == {"painted", "solved", "restored", "cloudy", "deviation", "bounded", "total"}
+        assert set(terms) == {
+            "painted",
+            "solved",
+            "restored",
+            "cloudy",
+            "clearness",
+            "deviation",
+            "bounded",
+            "total",
+        }
         terms["total"].backward()
         assert all(p.grad is None or p.grad.isfinite().all() for p in ours.network.parameters())
     assert not ours.loss(hidden)["restored"]

@@ -35,8 +35,8 @@ SUBSETS = (
 )
 # A squared error of this size, 47 dB, is good enough: better ones gain little.
 GOOD = 2e-5
-# Cloud probability from which a pixel of a training image counts as cloudy.
-CLOUDY = 0.5
+# Cloud probability from which a pixel of a training image counts as cloudy, and below which as clear.
+CLOUDY, SURELY_CLEAR = 0.5, 0.05
 
 
 class GroundConfig(Strict):
@@ -57,6 +57,8 @@ class GroundConfig(Strict):
     """Weight of the same of the result, over all pixels."""
     cloudy: float = Field(0.5, ge=0)
     """Weight of the same of the result, over cloudy pixels."""
+    clearness: float = Field(0.5, ge=0)
+    """Weight of the cross entropy of what counts as clear, over pixels that surely are, or surely are not."""
     deviation: float = Field(0.1, ge=0)
     """Weight of the Gaussian likelihood of the error, which trains the standard deviation alone."""
     bounded: float = Field(0.05, ge=0)
@@ -162,6 +164,9 @@ class Ground(Method):
             "restored": config.restored * _log_error(restored, truth, known, found),
             "cloudy": config.cloudy * _log_error(restored, truth, known & cloudy, found),
         }
+        is_clear, told = cloud < SURELY_CLEAR, is_told[:, None, None, None]
+        sure = (is_clear | (cloud > CLOUDY)) & batch.valid & ~told
+        terms["clearness"] = config.clearness * _cross_entropy(clear, is_clear.float(), sure)
         weight = known * (1 - _keep(clear.confidence.detach()))
         squared, variance = (restored.detach() - truth).square(), painted.deviation.square()
         likelihood = 0.5 * (variance.log() + squared / variance) * weight
@@ -292,6 +297,14 @@ def _mix(clear: Clear, painted: Painted) -> Tensor:
 def _keep(confidence: Tensor) -> Tensor:
     """Return how far a pixel passes through unchanged: surely clear ones do."""
     return ((confidence - 0.85) / 0.12).clamp(0, 1)
+
+
+def _cross_entropy(clear: Clear, truth: Tensor, where: Tensor) -> Tensor:
+    """Return the mean cross entropy of both judgements of what is clear, over the pixels of a mask."""
+    each = [
+        -(x * truth + (1 - x) * (1 - truth)).clamp(min=1e-4).log() for x in (clear.confidence, clear.worth)
+    ]
+    return ((each[0] + each[1]) * where).sum() / where.sum().clamp(min=1)
 
 
 def _is_hidden(batch: Batch) -> Tensor:
