@@ -17,7 +17,7 @@ from pellucid.cli.terminal import (
     takes,
 )
 
-DEFAULT_MODEL = "cross_attention"
+DEFAULT_MODEL = "ground"
 
 Optical = Annotated[Path, typer.Argument(metavar="S2.tif", help="Sentinel-2 scene, bands named or in order.")]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="CLEAR.tif", help="Where the result goes.")]
