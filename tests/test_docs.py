@@ -128,6 +128,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
             place.mkdir(parents=True, exist_ok=True)
             shutil.copy(made / source / patch, place / f"{roi}_{sensor}_{number}_p30.tif")
     shutil.copytree(REPOSITORY / "configs", folder / "configs")
+    (folder / "benchmarks").mkdir()
+    shutil.copy(REPOSITORY / "benchmarks" / "ground_places.yaml", folder / "benchmarks")
     _lay_out_checkpoints(folder)
     _lay_out_slices(folder)
     write_pairs(folder / "data" / "Dataset")
