@@ -52,13 +52,13 @@ def cloud_score(optical: Tensor, bands: tuple[str, ...]) -> Tensor:
     if not NEEDED.issubset(bands):
         raise ValueError(f"the cloud score needs B02 and B04, got {', '.join(bands)}; give a cloud map")
     band = {name: optical[..., i : i + 1, :, :] for i, name in enumerate(bands)}
-    score = _rise(band["B02"] - band["B04"] / 2, HAZE).nan_to_num()
+    score = rise(band["B02"] - band["B04"] / 2, HAZE).nan_to_num()
     if {"B03", "B11"} <= band.keys():
         ratio = (band["B03"] - band["B11"]) / (band["B03"] + band["B11"]).clamp(min=1e-6)
         ratio = ratio.nan_to_num()
-        score = torch.minimum(score, 1 - _rise(ratio, SNOW) * (band["B02"] > SNOW_BRIGHT))
+        score = torch.minimum(score, 1 - rise(ratio, SNOW) * (band["B02"] > SNOW_BRIGHT))
     if "B10" in band:
-        score = torch.maximum(score, _rise(band["B10"], CIRRUS).nan_to_num())
+        score = torch.maximum(score, rise(band["B10"], CIRRUS).nan_to_num())
     score = box_mean(score, SMOOTH)
     if {"B08", "B11"} <= band.keys():
         valid = (optical.nan_to_num() != 0).any(-3, True)
@@ -84,12 +84,12 @@ def _shadow(b08: Tensor, b11: Tensor, cloud: Tensor, valid: Tensor) -> Tensor:
     b08, b11 = b08.nan_to_num(), b11.where(known, 0)  # water throws no shadow
     clear = ((cloud <= 0.5) & valid & known).to(cloud.dtype)
     weight = _surroundings(clear).clamp(min=1e-3)
-    dark = 1 - _rise(b08 / (_surroundings(b08 * clear) / weight).clamp(min=1e-6), SHADOW_B08)
-    dark = dark * (1 - _rise(b11 / (_surroundings(b11 * clear) / weight).clamp(min=1e-6), SHADOW_B11))
-    return box_mean(dark * _rise(b11, WATER) * (box_mean((cloud > 0.5).float(), NEAR) > ENOUGH), SMOOTH)
+    dark = 1 - rise(b08 / (_surroundings(b08 * clear) / weight).clamp(min=1e-6), SHADOW_B08)
+    dark = dark * (1 - rise(b11 / (_surroundings(b11 * clear) / weight).clamp(min=1e-6), SHADOW_B11))
+    return box_mean(dark * rise(b11, WATER) * (box_mean((cloud > 0.5).float(), NEAR) > ENOUGH), SMOOTH)
 
 
-def _rise(values: Tensor, limits: tuple[float, float]) -> Tensor:
+def rise(values: Tensor, limits: tuple[float, float]) -> Tensor:
     """Return 0 below the first limit, 1 above the second, and a straight line between."""
     low, high = limits
     return ((values - low) / (high - low)).clamp(0, 1)

@@ -47,10 +47,8 @@ class Colours:
         precision = torch.full_like(mean, SLOPE**-2)
         precision[0] = CONSTANT**-2
         self.weights, _ = sums.solve(mean, precision, mean.new_full((len(bands),), NOISE**2))
-        residual = sums.squares - 2 * (self.weights * sums.cross).sum(-2)
-        residual = residual + (self.weights * (sums.gram @ self.weights)).sum(-2)
         # (..., C), the variance that stays, with the prior's as one pixel's worth
-        self.variance = (residual.clamp(min=0) + NOISE**2) / (sums.count + 1)
+        self.variance = (sums.residual(self.weights) + NOISE**2) / (sums.count + 1)
 
     def apply(self, older: Tensor) -> Tensor:
         """Return the date in the scene's bands and colours, (B, C, H, W), NaN where it shows no ground."""

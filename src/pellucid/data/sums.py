@@ -51,6 +51,11 @@ class Sums:
 
         return type(self)(*(scaled(getattr(self, f.name)) for f in fields(self)))
 
+    def residual(self, weights: Tensor) -> Tensor:
+        """Return the weighted sum of (y - phi' W) squared, (..., C), for W of (..., D, C)."""
+        fitted = (weights * (self.gram @ weights)).sum(-2) - 2 * (weights * self.cross).sum(-2)
+        return (self.squares + fitted).clamp(min=0)
+
     def solve(self, mean: Tensor, precision: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return the posterior of the weights of y = phi' W + noise, band by band.
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from pellucid.data.batch import Batch
-from pellucid.data.cloud_score import cloud_score
+from pellucid.data.cloud_score import cloud_score, rise
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.data.sums import Sums
 from pellucid.errors import InputError
@@ -140,7 +140,7 @@ class Ground(Method):
         A sample whose hidden pixels are 0 is told what is clear; of others the network finds out.
         """
         target = self._spread(self._drop_bands(batch.reference(), generator))
-        seen = self._see(batch, batch.older, target.isfinite().flatten(2).any(2))
+        seen = self._see(batch, target.isfinite().flatten(2).any(2))
         is_told = _is_hidden(batch)
         clear, given = self.network.clearness(seen), 1 - batch.cloud if batch.cloud is not None else None
         if given is not None and is_told.any():
@@ -174,7 +174,7 @@ class Ground(Method):
         is_clear, told = cloud < SURELY_CLEAR, is_told[:, None, None, None]
         sure = (is_clear | (cloud > CLOUDY)) & batch.valid & ~told
         terms["clearness"] = config.clearness * _cross_entropy(clear, is_clear.float(), sure)
-        weight = known * (1 - _keep(clear.confidence.detach(), SURE))
+        weight = known * (1 - rise(clear.confidence.detach(), SURE))
         squared, variance = (restored.detach() - truth).square(), painted.deviation.square()
         likelihood = 0.5 * (variance.log() + squared / variance) * weight
         terms["deviation"] = config.deviation * likelihood.sum() / weight.sum().clamp(min=1)
@@ -204,7 +204,7 @@ class Ground(Method):
         net, seen = self.network, self._seen(batch)
         clear, features = self._look(batch, seen)
         painted = net.paint(seen, clear, features, self._solution(batch, seen, clear, features))
-        keep, at = _keep(clear.confidence), self._channels()
+        keep, at = rise(clear.confidence, KEPT), self._channels()
         image = torch.lerp(_mix(clear, painted), seen.values, keep)
         deviation = painted.deviation * (1 - keep) * self.config.deviation_factor
         return Estimate(image[:, at].clamp(0, 1), deviation[:, at], 1 - keep)
@@ -267,7 +267,7 @@ class Ground(Method):
 
     def _seen(self, batch: Batch) -> Seen:
         known = self._spread(batch.degraded).isfinite().flatten(2).any(2)
-        seen = self._see(batch, batch.older, known)
+        seen = self._see(batch, known)
         if batch.cloud is None or not batch.cloud.isfinite().all():
             if not {"B02", "B04"} <= set(self.optical.bands):
                 raise InputError(
@@ -277,12 +277,12 @@ class Ground(Method):
             return seen
         return seen._replace(given=1 - batch.cloud)
 
-    def _see(self, batch: Batch, older: Tensor | None, known: Tensor) -> Seen:
+    def _see(self, batch: Batch, known: Tensor) -> Seen:
         """Return what the network sees of images of which `known`, (B, C'), names the bands."""
-        values = self._spread(batch.degraded) * 1.0
-        values = values.nan_to_num() * known[..., None, None]
-        if older is not None:
-            older = self._spread(older).where(known[..., None, None], torch.nan)
+        values = self._spread(batch.degraded).nan_to_num() * known[..., None, None]
+        older = None
+        if batch.older is not None:
+            older = self._spread(batch.older).where(known[..., None, None], torch.nan)
         return Seen(values, known.float(), batch.valid.float(), batch.sar, older)
 
     def _spread(self, image: Tensor) -> Tensor:
@@ -311,12 +311,6 @@ class Ground(Method):
 def _mix(clear: Clear, painted: Painted) -> Tensor:
     """Return the result, (B, C, H, W): what is clear as far as it is, and else what is painted."""
     return torch.lerp(painted.image, clear.colours, clear.confidence)
-
-
-def _keep(confidence: Tensor, limits: tuple[float, float] = KEPT) -> Tensor:
-    """Return how far a pixel passes through unchanged: 0 below the first limit, 1 above the second."""
-    low, high = limits
-    return ((confidence - low) / (high - low)).clamp(0, 1)
 
 
 def _cross_entropy(clear: Clear, truth: Tensor, where: Tensor) -> Tensor:

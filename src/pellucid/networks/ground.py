@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pad, silu, softplus
 
+from pellucid.data.cloud_score import rise
 from pellucid.data.ranges import SENTINEL2
 from pellucid.data.sums import Sums
 from pellucid.networks._small_unet import SmallUNet
@@ -132,7 +133,7 @@ class Clearness(nn.Module):
         total, light = hidden.sum(1), (hidden * self.colour[:, :, None, None]).sum(1)
         scale = (MOST_HIDDEN / total.clamp(min=1e-6)).clamp(max=1)
         colours = ((y - light * scale) / (1 - total * scale)).clamp(0, 1)
-        colours = torch.lerp(colours, y, _rise(confidence, SURE))
+        colours = torch.lerp(colours, y, rise(confidence, SURE))
         return Clear(confidence, worth, torch.cat([colours, seen.values[:, num:]], 1))
 
 
@@ -179,7 +180,7 @@ class GroundNet(nn.Module):
             clear = self.clearness(seen)
         else:
             given = seen.given.float()
-            clear = Clear(given, _rise(given, GIVEN), seen.values)
+            clear = Clear(given, rise(given, GIVEN), seen.values)
         return clear, self.features(seen)[0]
 
     def features(self, seen: Seen) -> tuple[Tensor, Tensor]:
@@ -217,8 +218,7 @@ class GroundNet(nn.Module):
             right = precision[:, None] * mean + sums.cross
             weights = torch.cholesky_solve(right, factor)  # (B, D', C)
             weights = torch.where(known[:, None] > 0, weights, mean)  # a band without sums has its prior
-            residual = sums.squares - 2 * (weights * sums.cross).sum(1)
-            residual = (residual + (weights * (sums.gram @ weights)).sum(1)).clamp(min=0)
+            residual = sums.residual(weights)
             prior = self.noise(extra)
             trust = (FAST * self.log_trust).exp()
             noise = (prior * trust + residual * known) / (trust + sums.count * known)
@@ -325,12 +325,6 @@ def _blur(x: Tensor, radius: int) -> Tensor:
     return x
 
 
-def _rise(x: Tensor, limits: tuple[float, float]) -> Tensor:
-    """Return 0 below the first limit, 1 above the second, and a straight line between."""
-    low, high = limits
-    return ((x - low) / (high - low)).clamp(0, 1)
-
-
 def _haze_score(y: Tensor, known: Tensor) -> Tensor:
     """Return the logit of cloud or haze by simple rules, (B, 1, H, W); see data/cloud_score.py."""
     blue, red = y[:, AT["B02"], None], y[:, AT["B04"], None]
@@ -338,7 +332,7 @@ def _haze_score(y: Tensor, known: Tensor) -> Tensor:
     has_swir = known[:, AT["B11"], None, None, None]
     hot = blue - red / 2
     ratio = (green - swir) / (green + swir).clamp(min=1e-3)
-    snow = _rise(ratio, (0.5, 0.65)) * (blue > 0.25) * has_swir
+    snow = rise(ratio, (0.5, 0.65)) * (blue > 0.25) * has_swir
     cirrus = y[:, AT["B10"], None] * known[:, AT["B10"], None, None, None]
     logit = (hot - 0.105) / 0.015 * (1 - snow) - 4 * snow
     logit = torch.maximum(logit, (cirrus - 0.025) / 0.005)
