@@ -20,7 +20,7 @@ from pellucid.errors import InputError
 from pellucid.generative.noise import JoinedNoise, Noise, NoiseField, TileNoise
 from pellucid.methods.generative import Generative
 from pellucid.methods.inference import check_samples, choose_device, digest_method
-from pellucid.methods.method import Method, result_range
+from pellucid.methods.method import Estimate, Method, result_range
 from pellucid.methods.sampling import with_sampling
 
 # Tiles that a GPU restores at once by default; a CPU gains nothing from more than one.
@@ -159,6 +159,15 @@ class Engine:
                 f"the model gave no number at {batch.key[0]} in {precision}, try --precision fp32"
             )
         return restored.cpu().numpy()
+
+    def estimate(self, batch: Batch, noise: Noise) -> Estimate:
+        """Return what the method says of images on the engine's device, on the CPU; see `restore`."""
+        layers, bands = torch.from_numpy(self.restore(batch, noise)), len(result_range(self.method).bands)
+        return Estimate(
+            layers[:, :bands],
+            layers[:, bands : 2 * bands] if self.method.gives_deviation else None,
+            layers[:, -1:] if self.method.finds_clouds else None,
+        )
 
     def key(self, *inputs: object) -> str:
         """Return a digest of everything on which a result depends: the method, the options and the inputs."""

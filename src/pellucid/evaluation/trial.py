@@ -158,24 +158,12 @@ def _estimate(engine: Engine, batch: Batch) -> Estimate:
     padded = batch.pad(engine.method.stride).to(engine.device)
     size = (int(padded.valid.shape[-2]), int(padded.valid.shape[-1]))
     noises = [keyed_noise(batch.key, *size, sample=i) for i in range(engine.options.samples)]
-    if engine.method.gives_deviation:
-        found = _ask(engine, padded)
-    else:
-        drawn = torch.stack([torch.from_numpy(engine.restore(padded, noise)) for noise in noises])
-        found = Estimate(drawn.mean(0), drawn.std(0) if len(drawn) > 1 else None)
+    drawn = [engine.estimate(padded, noise) for noise in noises]
+    found = drawn[0]
+    if len(drawn) > 1:
+        images = torch.stack([each.image for each in drawn])
+        found = Estimate(images.mean(0), images.std(0))
     image, *others = (None if each is None else each[..., :height, :width] for each in found)
-    return Estimate(cast("Tensor", image), *others)
-
-
-def _ask(engine: Engine, batch: Batch) -> Estimate:
-    """Return what a method that knows how sure it is says of a patch, float32 on the CPU."""
-    is_half = engine.options.precision == "bf16"
-    with torch.inference_mode(), torch.autocast(engine.device.type, torch.bfloat16, enabled=is_half):
-        found = engine.method.estimate(batch)
-    image, *others = (None if each is None else each.float().cpu() for each in found)
-    if not all(each is None or each.isfinite().all() for each in (image, *others)):
-        precision = engine.options.precision
-        raise InputError(f"the model gave no number at {batch.key[0]} in {precision}, try --precision fp32")
     return Estimate(cast("Tensor", image), *others)
 
 
