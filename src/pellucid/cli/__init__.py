@@ -4,6 +4,7 @@ import typer
 
 from pellucid.cli.data import data_app
 from pellucid.cli.evaluation import evaluate_command
+from pellucid.cli.memory import keep_freed_memory
 from pellucid.cli.pictures import colorize_command
 from pellucid.cli.runs import import_command, models, train_command
 from pellucid.cli.scenes import clouds, demo, remove_clouds, simulate
@@ -37,4 +38,5 @@ app.add_typer(data_app, name="data")
 
 def main() -> None:
     """Run the command line."""
+    keep_freed_memory()
     app()
