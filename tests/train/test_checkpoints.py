@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny import tiny_config
 
-from pellucid.train.checkpoints import BestWeights, Means, best_row, link, write_history
+from pellucid.train.checkpoints import BestWeights, Means, best_row, write_history
 
 
 def test_means_are_of_the_finite_values() -> None:
@@ -55,13 +55,3 @@ def test_the_history_is_a_table_with_every_column(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert rows[0] == {"step": "4", "train_l1": "0.1", "val_psnr": ""}
     assert rows[1] == {"step": "8", "train_l1": "", "val_psnr": "25.5"}
-
-
-def test_a_link_replaces_what_was_there_and_outlives_its_source(tmp_path: Path) -> None:
-    (tmp_path / "last").write_text("new")
-    (tmp_path / "best").write_text("old")
-    for _ in range(2):
-        link(tmp_path / "last", tmp_path / "best")
-    (tmp_path / "last").unlink()
-    assert (tmp_path / "best").read_text() == "new"
-    assert [path.name for path in tmp_path.iterdir()] == ["best"]

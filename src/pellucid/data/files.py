@@ -47,11 +47,13 @@ def check_writable(path: Path) -> None:
         raise InputError(f"cannot write {path}: the folder {path.parent} is read-only; choose another")
 
 
-def flush(path: Path) -> None:
-    """Wait until the file's content is on the disk."""
+def flush(path: Path, *, forget: bool = False) -> None:
+    """Wait until the file's content is on the disk; with `forget`, it is next read from there, not memory."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+        if forget and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(handle)
 
