@@ -122,7 +122,7 @@ def test_a_scene_smaller_than_a_patch_is_refused(tmp_path: Path) -> None:
 
 def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
-    with pytest.raises(InputError, match="choose another folder"):
+    with pytest.raises(InputError, match="choose another"):
         simulate_pairs(tmp_path / "out", count=1, size=32, seed=0)
 
 

@@ -23,6 +23,7 @@ from pellucid.apply.inputs import find_scenes
 from pellucid.apply.options import CloudMapOptions
 from pellucid.apply.outputs import Output, check_outputs
 from pellucid.apply.workers import run_jobs
+from pellucid.data.claims import claim_folders
 from pellucid.data.drawing import NO_DATA as GREY
 from pellucid.data.drawing import gray_to_rgb, save_picture, sheet, to_rgb
 from pellucid.data.files import make_folder, temporary_beside
@@ -109,18 +110,20 @@ def map_clouds(
         progress: called with the number of scenes done, a part of one at the end, and of all to do.
     """
     start, options = time.monotonic(), options or CloudMapOptions()
-    jobs = _list_jobs(Path(scenes), Path(out), Path(masks) if masks else None, options)
-    pending = [job for job in jobs if job.needs_map or job.needs_mask]
-    if any(job.needs_map for job in pending):
+    out, masks = Path(out), Path(masks) if masks else None
+    jobs = _list_jobs(Path(scenes), out, masks, options)
+    if any(job.needs_map for job in jobs):
         find_scorer(options.scorer)  # refuses now what every scene would
-    reasons = _run_all(pending, options.workers, progress or (lambda *_: None))
-    done = [job for i, job in enumerate(pending) if reasons[i] is None]
-    picture = Path(out) / SHEET if options.preview and done else None
-    if picture:
-        save_picture(_draw(done), picture)
+    with claim_folders(out, masks):
+        pending = [job for job in jobs if job.needs_map or job.needs_mask]
+        reasons = _run_all(pending, options.workers, progress or (lambda *_: None))
+        done = [job for i, job in enumerate(pending) if reasons[i] is None]
+        picture = out / SHEET if options.preview and done else None
+        if picture:
+            save_picture(_draw(done), picture)
     failures = tuple(Failure(pending[i].source, reason) for i, reason in sorted(reasons.items()) if reason)
     seconds = time.monotonic() - start
-    return CloudReport(Path(out), picture, len(done), len(jobs) - len(pending), failures, seconds)
+    return CloudReport(out, picture, len(done), len(jobs) - len(pending), failures, seconds)
 
 
 def check_clouds(

@@ -10,12 +10,12 @@ import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
-
-from safetensors.torch import save_file
-from torch import Tensor
+from typing import TYPE_CHECKING, BinaryIO
 
 from pellucid.data.files import flush
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # The entry of a weights file's metadata, as JSON like the others there; blank while the digest is computed.
 KEY, BLANK = "sha256", b"0" * 64
@@ -26,8 +26,10 @@ CHUNK = 2**20
 DAMAGED = "its content does not fit the SHA-256 that was saved with it"
 
 
-def save_tensors(tensors: dict[str, Tensor], path: Path, texts: Mapping[str, str]) -> None:
+def save_tensors(tensors: "dict[str, Tensor]", path: Path, texts: Mapping[str, str]) -> None:
     """Write a safetensors file with its digest among the `texts` of its metadata, and read it back."""
+    from safetensors.torch import save_file  # and torch, which takes long
+
     save_file(tensors, path, {**texts, KEY: f'"{BLANK.decode()}"'})
     with path.open("r+b") as file:
         at = _find_entry(file)
@@ -70,8 +72,8 @@ def seal_archive(path: Path) -> None:
     check_archive(path)
 
 
-def check_archive(path: Path) -> None:
-    """Check a zip file against the digest at its end, if it has one.
+def check_archive(path: Path, *, must_have: bool = False) -> None:
+    """Check a zip file against the digest at its end, which it may lack, or `must_have`.
 
     Raises:
         ValueError: if it was damaged.
@@ -81,7 +83,10 @@ def check_archive(path: Path) -> None:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - comment))
         found = file.read()
-        if found.startswith(MARK) and _digest(file, stop=size - comment) != found.removeprefix(MARK):
+        is_sealed = found.startswith(MARK)
+        if must_have > is_sealed:
+            raise ValueError("its SHA-256 is missing")
+        if is_sealed and _digest(file, stop=size - comment) != found.removeprefix(MARK):
             raise ValueError(DAMAGED)
 
 

@@ -1,5 +1,6 @@
 """Output files and folders: checked before any work is done, and written whole or not at all."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,6 +11,10 @@ from pellucid.errors import InputError
 
 # Permissions of every file that is written: everyone may read, the owner may write.
 MODE = 0o644
+# What the name of a temporary file has after that of the file which it becomes, before random characters.
+TEMPORARY, NUM_RANDOM = ".pellucid-", 8
+# Bytes of the longest name that file systems take.
+LONGEST_NAME = 255
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -26,7 +31,7 @@ def temporary_beside(path: Path) -> Iterator[Path]:
     """Yield an empty temporary file in the folder of `path`, deleted afterwards unless it was renamed."""
     check_writable(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=_temporary_prefix(path), suffix=path.suffix, dir=path.parent)
         os.close(handle)
         Path(name).chmod(MODE)
     except OSError as error:
@@ -35,6 +40,28 @@ def temporary_beside(path: Path) -> Iterator[Path]:
         yield Path(name)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def beside(path: Path, ending: str, *, room: int = 0) -> Path:
+    """Return the hidden path beside `path` that belongs to it: its name with an ending.
+
+    Where that would be too long, with `room` bytes to follow, a digest stands for the end of the name.
+    """
+    longest, name = LONGEST_NAME - len(os.fsencode(f".{ending}")) - room, os.fsencode(path.name)
+    if len(name) > longest:
+        digest = hashlib.sha256(name).hexdigest()[:NUM_RANDOM]
+        name = os.fsencode(name[: longest - NUM_RANDOM].decode(errors="ignore") + digest)
+    return path.with_name(f".{os.fsdecode(name)}{ending}")
+
+
+def orphans(path: Path) -> list[Path]:
+    """Return the temporary files of `path` that are there; if nobody writes it, a killed run left them."""
+    prefix = _temporary_prefix(path)
+    return [each for each in path.parent.iterdir() if each.name.startswith(prefix)]
+
+
+def _temporary_prefix(path: Path) -> str:
+    return beside(path, TEMPORARY, room=NUM_RANDOM + len(os.fsencode(path.suffix))).name
 
 
 def check_writable(path: Path) -> None:

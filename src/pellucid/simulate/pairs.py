@@ -16,6 +16,7 @@ from rasterio.windows import Window
 from rasterio.windows import transform as window_transform
 from torch import Tensor
 
+from pellucid.data.claims import claim_folders
 from pellucid.data.files import write_atomically
 from pellucid.data.geotiff import Grid, open_raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
@@ -123,22 +124,23 @@ def simulate_pairs(
         options: of the sky.
         progress: called with the number of pairs written.
     """
-    patches = _landscapes(count, size, seed) if clear is None else _cut_scenes(clear, count, size, seed)
-    rows = []
-    for index, (name, place, scene, bands, grid) in enumerate(patches):
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
-        degraded, cloud = add_clouds(scene.optical, bands, generator, options)
-        valid = (scene.optical > 0).any(0, keepdim=True)
-        write_pair(out, name, scene, degraded * valid, cloud * valid, bands=bands, grid=grid)
-        rows.append((name, place))
-        if progress is not None:
-            progress(index + 1)
-    index_path = _write_rows(out / "index.csv", [("name", "split_group"), *rows])
-    if clear is not None:
-        return index_path
-    splits = zip(_split(len(rows)), rows, strict=True)
-    lines = [(split, "s1", "s2_cloudfree", "s2_cloudy", f"{name}.tif") for split, (name, _) in splits]
-    return _write_rows(out / "data.csv", lines)
+    with claim_folders(out):
+        patches = _landscapes(count, size, seed) if clear is None else _cut_scenes(clear, count, size, seed)
+        rows = []
+        for index, (name, place, scene, bands, grid) in enumerate(patches):
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
+            degraded, cloud = add_clouds(scene.optical, bands, generator, options)
+            valid = (scene.optical > 0).any(0, keepdim=True)
+            write_pair(out, name, scene, degraded * valid, cloud * valid, bands=bands, grid=grid)
+            rows.append((name, place))
+            if progress is not None:
+                progress(index + 1)
+        index_path = _write_rows(out / "index.csv", [("name", "split_group"), *rows])
+        if clear is not None:
+            return index_path
+        splits = zip(_split(len(rows)), rows, strict=True)
+        lines = [(split, "s1", "s2_cloudfree", "s2_cloudy", f"{name}.tif") for split, (name, _) in splits]
+        return _write_rows(out / "data.csv", lines)
 
 
 def _landscapes(count: int, size: int, seed: int) -> Iterator[ClearPatch]:
