@@ -18,7 +18,8 @@ from scenes import BANDS, EVERYTHING, FakeMethod, constant, ground, identity, no
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from pellucid.apply.remove_clouds import GO_ON, restore_scene
+from pellucid.apply.outputs import GO_ON
+from pellucid.apply.remove_clouds import restore_scene
 from pellucid.data.batch import Batch
 from pellucid.errors import InputError
 

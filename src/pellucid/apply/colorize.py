@@ -16,6 +16,7 @@ from PIL import Image
 from pellucid.apply.color_jobs import SHEET, ColorJob, NamedPrompt, plan
 from pellucid.apply.engine import Engine, Progress
 from pellucid.apply.options import PictureOptions
+from pellucid.apply.outputs import can_go_on
 from pellucid.data.batch import Batch
 from pellucid.data.claims import claim_files, claim_folders
 from pellucid.data.drawing import color_to_rgb, gray_to_rgb, save_picture, sheet, spread
@@ -90,7 +91,8 @@ def colorize_all(
     start, options = time.monotonic(), options or PictureOptions()
     colorizer = Colorizer(jobs, method, options)
     is_folder = jobs[0].out != out
-    with claim_folders(out) if is_folder else claim_files(out):
+    claim = claim_folders if is_folder else claim_files
+    with claim(out), can_go_on(is_kept=is_folder):
         pending = [job for job in jobs if options.force or not is_folder or not job.out.exists()]
         colorizer.run(pending, progress)
         overview = out / SHEET if is_folder else None

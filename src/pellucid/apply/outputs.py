@@ -2,14 +2,28 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pellucid.data.files import check_writable, write_text
 from pellucid.data.working_file import check_room
 from pellucid.errors import InputError
+
+# What to do after an interruption.
+GO_ON = "what is finished was kept, and the same command goes on there"
+
+
+@contextmanager
+def can_go_on(*, is_kept: bool = True) -> Iterator[None]:
+    """Note on an interruption by the user or the system that what is finished was kept, if it was."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if is_kept:
+            error.add_note(GO_ON)
+        raise
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from rasterio.errors import RasterioError
 
 from pellucid.apply.engine import Piece, Progress
 from pellucid.apply.options import SceneOptions
+from pellucid.apply.outputs import GO_ON
 from pellucid.apply.scene import OpenScene, Tile
 from pellucid.apply.scene_pass import read_scene
 from pellucid.apply.surroundings import Surroundings, enlarge_cells
@@ -32,8 +33,6 @@ from pellucid.methods.method import Method
 PREVIEW = 1024
 # Blocks of files that GDAL keeps in memory, in bytes; its own limit is 5 % of the machine.
 CACHE_BYTES = 256 * 2**20
-# What to do after an interruption.
-GO_ON = "what is finished was kept, and the same command goes on there"
 log = logging.getLogger(__name__)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pellucid.apply.engine import Progress
 from pellucid.apply.options import SliceOptions
-from pellucid.apply.outputs import Done
+from pellucid.apply.outputs import Done, can_go_on
 from pellucid.apply.stack import Contrast, SliceFile, Stack
 from pellucid.data.batch import Batch
 from pellucid.data.claims import claim_files, claim_folders
@@ -72,7 +72,7 @@ def upscale(
     stack = Stack(Path(source), Path(out), Path(std) if std else None, method, options)
     preview = stack.preview if options.preview else None
     claim = claim_folders if stack.is_folder else claim_files
-    with claim(stack.out, stack.std), claim_files(preview):
+    with claim(stack.out, stack.std), claim_files(preview), can_go_on(is_kept=stack.is_folder):
         pending = _enlarge_all(stack, preview, progress)
     num_slices = sum(file.info.num_pages for file in pending)
     counts = num_slices, stack.num_slices - num_slices

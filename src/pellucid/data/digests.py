@@ -4,6 +4,7 @@ A flipped bit in a weight is a number like any other, which no format notices. A
 earlier versions wrote it, is taken as it is.
 """
 
+import errno
 import hashlib
 import os
 import re
@@ -28,9 +29,14 @@ DAMAGED = "its content does not fit the SHA-256 that was saved with it"
 
 def save_tensors(tensors: "dict[str, Tensor]", path: Path, texts: Mapping[str, str]) -> None:
     """Write a safetensors file with its digest among the `texts` of its metadata, and read it back."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file  # and torch, which takes long
 
-    save_file(tensors, path, {**texts, KEY: f'"{BLANK.decode()}"'})
+    try:
+        save_file(tensors, path, {**texts, KEY: f'"{BLANK.decode()}"'})
+    except SafetensorError as error:  # of the disk, in words of its own
+        number = errno.ENOSPC if "StorageFull" in str(error) else errno.EIO
+        raise OSError(number, os.strerror(number)) from error
     with path.open("r+b") as file:
         at = _find_entry(file)
         digest = _digest(file, blank=at)

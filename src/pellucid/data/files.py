@@ -1,5 +1,6 @@
 """Output files and folders: checked before any work is done, and written whole or not at all."""
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -13,6 +14,15 @@ from pellucid.errors import InputError
 MODE = 0o644
 # What the name of a temporary file has after that of the file which it becomes, before random characters.
 TEMPORARY, NUM_RANDOM = ".pellucid-", 8
+# How a user mends what the system refuses, by the number of the error.
+WAYS_OUT = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free the disk or choose another folder"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "change its permissions or choose another"),
+    errno.EROFS: "choose another folder",
+    errno.EIO: "check the disk, and whether it is full",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EFBIG: "choose another disk",
+}
 # Bytes of the longest name that file systems take.
 LONGEST_NAME = 255
 
@@ -20,10 +30,21 @@ LONGEST_NAME = 255
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a temporary path in the folder of `path`, flush, and rename the result to `path`."""
     with temporary_beside(path) as temporary:
-        write(temporary)
-        temporary.chmod(MODE)  # safetensors makes files that only their owner can read
-        flush(temporary)
-        temporary.replace(path)
+        try:
+            write(temporary)
+            temporary.chmod(MODE)  # safetensors makes files that only their owner can read
+            flush(temporary)
+            temporary.replace(path)
+        except OSError as error:
+            if error.errno in WAYS_OUT:
+                raise InputError(f"cannot write {path}: {explain(error)}") from error
+            raise
+
+
+def explain(error: OSError) -> str:
+    """Return what the system refused, and how to mend it, for the end of a sentence."""
+    way_out = WAYS_OUT.get(error.errno or 0, "free the disk or choose another folder")
+    return f"{error.strerror or error}; {way_out}"
 
 
 @contextmanager

@@ -4,7 +4,6 @@ import errno
 import os
 import shutil
 import warnings
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,8 +17,9 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
+from pellucid.data.checked_raster import NOT_READ_BACK, are_equal, checksum
 from pellucid.data.digests import check_archive, seal_archive
-from pellucid.data.files import beside, check_writable, flush, temporary_beside, write_atomically
+from pellucid.data.files import beside, check_writable, explain, flush, temporary_beside, write_atomically
 from pellucid.data.geotiff import first_line, open_raster
 from pellucid.errors import InputError
 
@@ -93,7 +93,7 @@ class WorkingFile:
             self.datasets[name].write(values, window=Window(column, row, width, height))
             stored = values.astype(self.datasets[name].dtypes[0])
             number = list(self.paths).index(name)
-            self.parts.append([number, row, column, height, width, _checksum(stored)])
+            self.parts.append([number, row, column, height, width, checksum(stored)])
 
     def checkpoint(self, num_done: int, state: Mapping[str, NDArray[Any]]) -> None:
         """Flush everything to the disk and read it back, then note how many rows of tiles are done."""
@@ -102,7 +102,7 @@ class WorkingFile:
             flush(path, forget=True)
         self._open()
         if not self._holds(self.parts[self.num_noted :]):
-            raise OSError(errno.EIO, "it did not read back as written")
+            raise OSError(errno.EIO, NOT_READ_BACK)
         self.num_noted = len(self.parts)
         note = {"_key": np.array(self.key), "_num_done": np.array(num_done), "_parts": np.array(self.parts)}
 
@@ -175,9 +175,9 @@ class WorkingFile:
     def _holds(self, parts: Sequence[Sequence[int]]) -> bool:
         """Return whether parts of the rasters are as they were written."""
         names = list(self.paths)
-        for number, row, column, height, width, checksum in parts:
+        for number, row, column, height, width, wanted in parts:
             window = Window(column, row, width, height)
-            if _checksum(self.datasets[names[number]].read(window=window)) != checksum:
+            if checksum(self.datasets[names[number]].read(window=window)) != wanted:
                 return False
         return True
 
@@ -192,10 +192,6 @@ class WorkingFile:
         for name, out in self.outs.items():
             needed[out.parent] += size[name]
         return needed
-
-
-def _checksum(values: NDArray[Any]) -> int:
-    return zlib.crc32(np.ascontiguousarray(values).data)
 
 
 def check_room(needed: Mapping[Path, int]) -> None:
@@ -251,30 +247,15 @@ def stage_cog(made: Path, out: Path, *, overviews: str = "average") -> Iterator[
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             rasterio.shutil.copy(made, temporary, driver="COG", overview_resampling=overviews, **options)
-        flush(temporary)
-        _verify(made, temporary, out)
+        flush(temporary, forget=True)
+        if not are_equal(made, temporary, rows=BLOCK):
+            raise InputError(f"{out} {NOT_READ_BACK.removeprefix('it ')}, check the disk")
         yield temporary
-
-
-def _verify(made: Path, written: Path, out: Path) -> None:
-    """Compare the first and the last block of the written file with what it was made of."""
-    with open_raster(made) as source, open_raster(written) as read:
-        height, width = (min(BLOCK, side) for side in source.shape)
-        is_same = (source.shape, source.dtypes) == (read.shape, read.dtypes)
-        for row, column in ((0, 0), (source.height - height, source.width - width)):
-            window = Window(column, row, width, height)
-            is_same = is_same and np.array_equal(
-                source.read(window=window), read.read(window=window), equal_nan=source.dtypes[0][0] == "f"
-            )
-    if not is_same:
-        raise InputError(f"{out} did not read back as written, check the disk")
 
 
 def explain_write_error(out: Path, error: Exception) -> InputError:
     """Return an error of the disk, or of the library that writes to it, as one for users."""
-    reason = (
-        first_line(error)
-        if isinstance(error, RasterioError)
-        else getattr(error, "strerror", None) or str(error)
-    )
+    if isinstance(error, OSError) and not isinstance(error, RasterioError):
+        return InputError(f"cannot write {out}: {explain(error)}")
+    reason = first_line(error) if isinstance(error, RasterioError) else str(error)
     return InputError(f"cannot write {out}: {reason}; free the disk or choose another folder")

@@ -12,15 +12,18 @@ import torch
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 from rasterio.windows import transform as window_transform
 from torch import Tensor
 
+from pellucid.data.checked_raster import write_raster
 from pellucid.data.claims import claim_folders
 from pellucid.data.files import write_atomically
-from pellucid.data.geotiff import Grid, open_raster
+from pellucid.data.geotiff import Grid
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.raster import OpticalRaster
+from pellucid.data.working_file import explain_write_error
 from pellucid.errors import InputError
 from pellucid.simulate.clouds import SkyOptions, add_clouds
 from pellucid.simulate.landscape import Landscape, make_scene
@@ -218,7 +221,6 @@ def _write(
     height, width = values.shape[-2:]
     place = grid or _place(height, width)
     profile = {
-        "driver": "GTiff",
         "width": width,
         "height": height,
         "count": len(bands),
@@ -233,11 +235,14 @@ def _write(
     }
 
     def write(temporary: Path) -> None:
-        with open_raster(temporary, "w", **profile) as file:
+        with write_raster(temporary, **profile) as file:
             file.write(values)
-            file.descriptions = bands
+            file.dataset.descriptions = bands
 
-    write_atomically(path, write)
+    try:
+        write_atomically(path, write)
+    except (OSError, RasterioError) as error:
+        raise explain_write_error(path, error) from error
 
 
 def _write_rows(path: Path, rows: Sequence[tuple[object, ...]]) -> Path:

@@ -35,10 +35,10 @@ class SealedCheckpoints(CheckpointIO):
                 seal_archive(temporary)
                 temporary.replace(path)
         except (OSError, RuntimeError, ValueError) as error:  # torch's writer has no class of its own
-            reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+            reason = getattr(error, "strerror", None) or "it could not be written whole"
             raise InputError(
-                f"cannot save the checkpoint of step {step} in {path.parent} ({reason}); free the disk, and "
-                "go on from what was saved before with --resume"
+                f"cannot save the checkpoint of step {step} in {path.parent} ({reason}); free the "
+                "disk: what was saved before is kept, and --resume goes on from it"
             ) from error
 
     def load_checkpoint(
