@@ -160,7 +160,10 @@ def _list_jobs(scenes: Path, out: Path, masks: Path | None, options: CloudMapOpt
         name = name.with_suffix(".tif") if name.suffix.lower() == ".vrt" else name
         jobs.append(Job(path, out / name, masks / name if masks else None, options))
     results = [Output(result, job.source) for job in jobs for result in (job.out, job.mask) if result]
-    check_outputs(results, paths, in_folder=True)
+    folders = [folder for folder in (out, masks) if folder]
+    check_outputs(results, paths, folders=folders, replaces=True)
+    if options.preview:
+        check_outputs([Output(out / SHEET, root)], paths, folders=folders)
     return jobs
 
 

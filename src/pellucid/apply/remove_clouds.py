@@ -16,7 +16,7 @@ from rasterio.errors import RasterioError
 
 from pellucid.apply.engine import Piece, Progress
 from pellucid.apply.options import SceneOptions
-from pellucid.apply.outputs import GO_ON
+from pellucid.apply.outputs import GO_ON, preview_of
 from pellucid.apply.scene import OpenScene, Tile
 from pellucid.apply.scene_pass import read_scene
 from pellucid.apply.surroundings import Surroundings, enlarge_cells
@@ -87,7 +87,7 @@ def restore_scene(
     start, options = time.monotonic(), options or SceneOptions()
     optical, out = Path(optical), Path(out)
     sar, cloud, uncertainty = (None if path is None else Path(path) for path in (sar, cloud, uncertainty))
-    preview = out.with_suffix(".png") if options.preview else None
+    preview = preview_of(out) if options.preview else None
     with (
         claim_files(out, uncertainty, preview),
         rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),

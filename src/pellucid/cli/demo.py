@@ -15,6 +15,7 @@ from pellucid.data.batch import Batch
 from pellucid.data.claims import claim_folders
 from pellucid.data.drawing import radar_to_rgb, save_picture, sheet, to_rgb
 from pellucid.data.files import write_text
+from pellucid.data.ownership import check_replaceable
 from pellucid.data.raster import read_cloud, read_optical, read_radar
 from pellucid.evaluation.figures import baseline_spectrum, score_image
 from pellucid.evaluation.table import Evaluation, summarise
@@ -55,9 +56,10 @@ def run_demo(
     bands, generator = method.optical.bands, torch.Generator().manual_seed(seed)
     cloudy, cloud = add_clouds(scene.optical, bands, generator, options=SKY)
     with claim_folders(folder):
+        clear, picture = folder / "clear.tif", folder / "before_after_truth.png"
+        for path in (clear, picture):
+            check_replaceable(path)
         paths = write_pair(folder, "scene", scene, cloudy, cloud)
-        clear = folder / "clear.tif"
-        clear.unlink(missing_ok=True)
         options = SceneOptions(preview=False)
         restore_scene(paths.cloudy, clear, sar=paths.radar, method=method, options=options, progress=progress)
         batch, restored = _read_back(paths, clear, bands)
@@ -65,7 +67,7 @@ def run_demo(
         files = {
             "scene": paths.cloudy,
             "result": clear,
-            "picture": folder / "before_after_truth.png",
+            "picture": picture,
             "figures": folder / "figures.json",
         }
         before, after, truth = (to_rgb(x, bands) for x in (batch.degraded[0], restored[0], scene.optical))

@@ -13,6 +13,7 @@ from rasterio.windows import Window
 
 from pellucid.data.files import flush
 from pellucid.data.geotiff import open_raster
+from pellucid.data.ownership import TAG
 
 NOT_READ_BACK = "it did not read back as written"
 
@@ -34,12 +35,13 @@ class CheckedRaster:
 
 @contextmanager
 def write_raster(path: Path, **profile: Any) -> Iterator[CheckedRaster]:
-    """Yield a new GeoTIFF to write to; afterwards it is on the disk and was read back.
+    """Yield a new GeoTIFF to write to, marked as ours; afterwards it is on the disk and was read back.
 
     Raises:
         OSError: if it was not written as it should be.
     """
     with open_raster(path, "w", driver="GTiff", **profile) as dataset:
+        dataset.update_tags(**TAG)
         raster = CheckedRaster(dataset)
         yield raster
     flush(path, forget=True)

@@ -19,6 +19,14 @@ def find_run(name_or_path: str | Path) -> Path:
     )
 
 
+def check_no_weights(folder: Path) -> None:
+    """Refuse a run folder that has weights already, which a new run would replace."""
+    if (folder / WEIGHTS).exists():
+        raise InputError(
+            f"{folder} already holds {WEIGHTS}, and a run never replaces another; choose another folder"
+        )
+
+
 def shipped_runs() -> tuple[str, ...]:
     """Return the names of the models that ship with the package."""
     return tuple(sorted(path.parent.name for path in SHIPPED.glob(f"*/{WEIGHTS}")))

@@ -21,6 +21,7 @@ from pellucid.data.checked_raster import NOT_READ_BACK, are_equal, checksum
 from pellucid.data.digests import check_archive, seal_archive
 from pellucid.data.files import beside, check_writable, explain, flush, temporary_beside, write_atomically
 from pellucid.data.geotiff import first_line, open_raster
+from pellucid.data.ownership import TAG
 from pellucid.errors import InputError
 
 # Side in pixels of the blocks of the working file, which is not compressed, so that they can be written again
@@ -217,6 +218,7 @@ def _create(path: Path, source: Any, name: str) -> None:
         profile |= {"dtype": "float32", "count": source.count if name == "std" else 1}
         profile |= {"nodata": np.nan if name == "std" else None}
     with open_raster(path, "w", driver="GTiff", bigtiff="IF_SAFER", **profile) as copy:
+        copy.update_tags(**TAG)
         if name == "weight":
             return
         copy.descriptions, copy.units, copy.scales = source.descriptions, source.units, source.scales
@@ -224,7 +226,7 @@ def _create(path: Path, source: Any, name: str) -> None:
             return
         copy.offsets = source.offsets
         copy.colorinterp = source.colorinterp
-        copy.update_tags(**source.tags())
+        copy.update_tags(**{**source.tags(), **TAG})
         for band in source.indexes:
             tags = source.tags(band)
             copy.update_tags(band, **{k: v for k, v in tags.items() if not k.startswith("STATISTICS_")})

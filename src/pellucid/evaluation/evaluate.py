@@ -14,7 +14,6 @@ from torch import Tensor
 
 from pellucid.apply.options import ApplyOptions
 from pellucid.data.batch import Batch, Images
-from pellucid.data.claims import claim_folders
 from pellucid.data.drawing import spread
 from pellucid.errors import InputError
 from pellucid.evaluation.calibration import DeviationErrors
@@ -29,7 +28,7 @@ from pellucid.evaluation.figures import (
     score_reconstruction,
 )
 from pellucid.evaluation.score_sheet import ScoreSheet
-from pellucid.evaluation.table import Evaluation, summarise, write_evaluation
+from pellucid.evaluation.table import Evaluation, claim_evaluation, summarise, write_evaluation
 from pellucid.evaluation.trial import Restored, Setup, Trial
 from pellucid.methods.inference import check_samples
 from pellucid.methods.method import Method, result_range
@@ -98,7 +97,7 @@ def evaluate(
     spectrum = mean_spectrum if mean_spectrum is not None else method.mean_spectrum
     drawn, errors = ScoreSheet(spread(pictures, len(data))), DeviationErrors()
     scores: list[ImageScore] = []
-    with claim_folders(out):
+    with claim_evaluation(out):
         for i in range(len(data)):
             restored = trial.restore(crop_centre(data[i], crop) if crop else data[i])
             baseline = _pick_baseline(method, restored, spectrum)

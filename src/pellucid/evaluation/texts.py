@@ -12,9 +12,9 @@ from rich.table import Column, Table
 from torch import Tensor
 
 from pellucid.data.batch import Images
-from pellucid.data.claims import claim_folders
 from pellucid.data.files import write_text
 from pellucid.errors import InputError
+from pellucid.evaluation.table import claim_evaluation
 from pellucid.methods.contrastive import Contrastive, contrastive_loss, finds, group
 from pellucid.methods.inference import choose_device
 
@@ -88,7 +88,7 @@ def evaluate_texts(
         raise InputError("there are no images to evaluate on, give data with at least one")
     place = choose_device(device)
     method.network.to(place).eval()
-    with claim_folders(out):
+    with claim_evaluation(out):
         images, texts = [], []
         prompts: list[str] = []
         for i in range(len(data)):

@@ -21,6 +21,7 @@ from pellucid.data.checked_raster import write_raster
 from pellucid.data.claims import claim_folders
 from pellucid.data.files import write_atomically
 from pellucid.data.geotiff import Grid
+from pellucid.data.ownership import check_replaceable
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.raster import OpticalRaster
 from pellucid.data.working_file import explain_write_error
@@ -28,6 +29,7 @@ from pellucid.errors import InputError
 from pellucid.simulate.clouds import SkyOptions, add_clouds
 from pellucid.simulate.landscape import Landscape, make_scene
 
+INDEX_COLUMNS, MADE_UP = ("name", "split_group"), "synthetic_"
 FOLDERS = ("s1", "s2_cloudy", "s2_cloudfree", "mask")
 # Where made-up scenes pretend to lie: a corner in UTM zone 33 north, 10 m pixels.
 CRS_NAME, LEFT_M, TOP_M, PIXEL_M = "EPSG:32633", 400_000.0, 5_800_000.0, 10.0
@@ -128,6 +130,7 @@ def simulate_pairs(
         progress: called with the number of pairs written.
     """
     with claim_folders(out):
+        _check_lists(out)
         patches = _landscapes(count, size, seed) if clear is None else _cut_scenes(clear, count, size, seed)
         rows = []
         for index, (name, place, scene, bands, grid) in enumerate(patches):
@@ -138,7 +141,7 @@ def simulate_pairs(
             rows.append((name, place))
             if progress is not None:
                 progress(index + 1)
-        index_path = _write_rows(out / "index.csv", [("name", "split_group"), *rows])
+        index_path = _write_rows(out / "index.csv", [INDEX_COLUMNS, *rows])
         if clear is not None:
             return index_path
         splits = zip(_split(len(rows)), rows, strict=True)
@@ -148,7 +151,7 @@ def simulate_pairs(
 
 def _landscapes(count: int, size: int, seed: int) -> Iterator[ClearPatch]:
     for index in range(count):
-        name, scene = f"synthetic_{seed + index}", make_scene(size, seed + index)
+        name, scene = f"{MADE_UP}{seed + index}", make_scene(size, seed + index)
         yield ClearPatch(name, name, scene, SENTINEL2.bands, _place(size, size, index))
 
 
@@ -239,10 +242,37 @@ def _write(
             file.write(values)
             file.dataset.descriptions = bands
 
+    check_replaceable(path)
     try:
         write_atomically(path, write)
     except (OSError, RasterioError) as error:
         raise explain_write_error(path, error) from error
+
+
+def _check_lists(folder: Path) -> None:
+    """Refuse a folder with lists of another dataset, which those of the pairs would replace."""
+    for name, is_own in (("index.csv", _is_index), ("data.csv", _is_data)):
+        path = folder / name
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.reader(file))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, csv.Error):
+            rows = []
+        if not is_own(rows):
+            raise InputError(
+                f"cannot write {path}: it lists another dataset; name another folder, or move it away"
+            )
+
+
+def _is_index(rows: Sequence[Sequence[str]]) -> bool:
+    return bool(rows) and tuple(rows[0]) == INDEX_COLUMNS
+
+
+def _is_data(rows: Sequence[Sequence[str]]) -> bool:
+    places = ["s1", "s2_cloudfree", "s2_cloudy"]
+    return bool(rows) and all(row[1:4] == places and "".join(row[4:]).startswith(MADE_UP) for row in rows)
 
 
 def _write_rows(path: Path, rows: Sequence[tuple[object, ...]]) -> Path:

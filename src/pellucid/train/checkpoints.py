@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pellucid.config import Config, TrainConfig
 from pellucid.data.files import write_atomically
+from pellucid.data.run_folder import check_no_weights
 from pellucid.errors import InputError
 from pellucid.schema import parse
 from pellucid.train.checkpoint_files import (
@@ -251,12 +252,18 @@ def write_history(path: Path, rows: list[HistoryRow]) -> None:
     write_atomically(path, write)
 
 
+def check_new(folder: Path) -> None:
+    """Refuse a folder that holds a run, or weights, where a new run begins."""
+    if is_there(folder / CHECKPOINTS):
+        raise InputError(f"{folder} already holds a run, resume it (--resume) or choose another folder")
+    check_no_weights(folder)
+
+
 def last_checkpoint(folder: Path, config: Config, *, resume: bool) -> Path | None:
     """Return the checkpoint to resume from; None to start."""
     saved_in = folder / CHECKPOINTS
     if not resume:
-        if is_there(saved_in):
-            raise InputError(f"{folder} already holds a run, resume it (--resume) or choose another folder")
+        check_new(folder)
         return None
     if not is_there(saved_in):
         raise InputError(f"{folder} has no {CHECKPOINTS}/{LAST}, leave --resume away to start a run there")

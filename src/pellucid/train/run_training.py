@@ -16,7 +16,7 @@ from pellucid.data.claims import claim_folders
 from pellucid.data.run_folder import WEIGHTS
 from pellucid.methods.contrastive import ContrastiveConfig
 from pellucid.methods.method import Method
-from pellucid.train.checkpoints import TrainReport
+from pellucid.train.checkpoints import TrainReport, check_new
 from pellucid.train.data import build_training_data, choose_tokenizer, in_steps, keep_encoded
 from pellucid.train.trainer import train
 
@@ -54,6 +54,8 @@ def run_training(
     """
     is_first = getattr(rank_zero_only, "rank", 0) == 0  # of several processes, which share the folder
     with claim_folders(folder if is_first and not dry_run else None):
+        if is_first and not (resume or dry_run):
+            check_new(folder)
         config = in_steps(config)
         method = start_method(config, folder if resume else None)
         data = build_training_data(config)
