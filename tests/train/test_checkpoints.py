@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny import tiny_config
 
-from pellucid.train.checkpoints import BestWeights, Means, best_row, write_history
+from pellucid.errors import InputError
+from pellucid.train.checkpoints import BestWeights, Means, best_row, check_new, write_history
 
 
 def test_means_are_of_the_finite_values() -> None:
@@ -55,3 +56,14 @@ def test_the_history_is_a_table_with_every_column(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert rows[0] == {"step": "4", "train_l1": "0.1", "val_psnr": ""}
     assert rows[1] == {"step": "8", "train_l1": "", "val_psnr": "25.5"}
+
+
+def test_a_new_run_never_replaces_another_or_files_of_its_names(tmp_path: Path) -> None:
+    check_new(tmp_path)
+    for name in ("weights.safetensors", "config.yaml", "card.md", "metrics.json"):
+        (tmp_path / name).write_bytes(b"mine")
+        with pytest.raises(
+            InputError, match=f"already holds {name}, and a run never .*; choose another folder"
+        ):
+            check_new(tmp_path)
+        (tmp_path / name).unlink()

@@ -19,12 +19,13 @@ def find_run(name_or_path: str | Path) -> Path:
     )
 
 
-def check_no_weights(folder: Path) -> None:
-    """Refuse a run folder that has weights already, which a new run would replace."""
-    if (folder / WEIGHTS).exists():
-        raise InputError(
-            f"{folder} already holds {WEIGHTS}, and a run never replaces another; choose another folder"
-        )
+def check_no_run(folder: Path) -> None:
+    """Refuse a folder with weights, or other files of those names, which a new run would replace."""
+    for name in (WEIGHTS, CONFIG, CARD, METRICS):
+        if (folder / name).exists():
+            raise InputError(
+                f"{folder} already holds {name}, and a run never replaces another; choose another folder"
+            )
 
 
 def shipped_runs() -> tuple[str, ...]:

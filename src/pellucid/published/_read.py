@@ -14,7 +14,7 @@ from pellucid.build.run import AUTOENCODERS, TEXT, save_run
 from pellucid.build.weights_file import match, read_state_dict
 from pellucid.config import Config
 from pellucid.data.claims import claim_folders
-from pellucid.data.run_folder import check_no_weights
+from pellucid.data.run_folder import check_no_run
 from pellucid.data.tokenizer import default_tokenizer, read_tokenizer
 from pellucid.errors import InputError
 from pellucid.published import check_format, known_formats
@@ -115,7 +115,7 @@ def import_run(
     empty: VV, VH, or VV where there is one.
     """
     with claim_folders(run):
-        check_no_weights(run)
+        check_no_run(run)
         found = read_checkpoint(checkpoint, format, hints)
         named = {key: names for key, names in (("optical", optical), ("radar", radar)) if names}
         method_values = {**found.method, **named}

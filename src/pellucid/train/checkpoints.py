@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pellucid.config import Config, TrainConfig
 from pellucid.data.files import write_atomically
-from pellucid.data.run_folder import check_no_weights
+from pellucid.data.run_folder import check_no_run
 from pellucid.errors import InputError
 from pellucid.schema import parse
 from pellucid.train.checkpoint_files import (
@@ -256,7 +256,7 @@ def check_new(folder: Path) -> None:
     """Refuse a folder that holds a run, or weights, where a new run begins."""
     if is_there(folder / CHECKPOINTS):
         raise InputError(f"{folder} already holds a run, resume it (--resume) or choose another folder")
-    check_no_weights(folder)
+    check_no_run(folder)
 
 
 def last_checkpoint(folder: Path, config: Config, *, resume: bool) -> Path | None:
