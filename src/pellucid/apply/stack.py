@@ -116,7 +116,12 @@ class Stack:
             outputs.append(Output(file.out, file.source, num_values * big.dtype.itemsize))
             if file.std:
                 outputs.append(Output(file.std, file.source, num_values * np.dtype(np.float32).itemsize))
-        check_outputs(outputs, [file.source for file in self.files], in_folder=self.is_folder)
+        sources = [file.source for file in self.files]
+        folders = [folder for folder in (self.out, self.std) if folder and self.is_folder]
+        check_outputs(outputs, sources, folders=folders)
+        if self.options.preview:
+            others = [output.path for output in outputs]
+            check_outputs([Output(self.preview, self.source)], [*sources, *others])
         for file in self.files:
             check_output(file.out, file.info.enlarged(self.method.scale))
             if file.std and file.std.suffix.lower() not in TIFF:

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from pellucid.apply.engine import Progress
 from pellucid.apply.options import SliceOptions
-from pellucid.apply.outputs import Done
+from pellucid.apply.outputs import Done, can_go_on
 from pellucid.apply.stack import Contrast, SliceFile, Stack
 from pellucid.data.batch import Batch
+from pellucid.data.claims import claim_files, claim_folders
 from pellucid.data.drawing import gray_to_rgb, save_picture, sheet
 from pellucid.data.resample import enlarge
 from pellucid.data.slice_file import WHITE, from_unit, read_slices, to_unit
@@ -69,9 +70,21 @@ def upscale(
     """
     start, options = time.monotonic(), options or SliceOptions()
     stack = Stack(Path(source), Path(out), Path(std) if std else None, method, options)
-    done = _find_done(stack)
+    preview = stack.preview if options.preview else None
+    claim = claim_folders if stack.is_folder else claim_files
+    with claim(stack.out, stack.std), claim_files(preview), can_go_on(is_kept=stack.is_folder):
+        pending = _enlarge_all(stack, preview, progress)
+    num_slices = sum(file.info.num_pages for file in pending)
+    counts = num_slices, stack.num_slices - num_slices
+    preview = preview if pending else None
+    return UpscaleReport(stack.out, stack.std, preview, *counts, seconds=time.monotonic() - start)
+
+
+def _enlarge_all(stack: Stack, preview: Path | None, progress: Progress | None) -> list[SliceFile]:
+    """Write the results that an earlier call has not finished, and return their files."""
+    note = stack.out / NOTE if stack.is_folder else None
+    done = Done(note, stack.key() if note else "", resume=stack.options.resume)
     pending = [file for file in stack.files if not done.holds(file.source, file.results)]
-    preview = stack.preview if options.preview and pending else None
     sampler = _Sampler(stack, pending, progress)
     for i, file in enumerate(pending):
         try:
@@ -82,9 +95,7 @@ def upscale(
         if picture and preview:
             save_picture(picture, preview)
     done.drop()
-    num_slices = sum(file.info.num_pages for file in pending)
-    counts = num_slices, stack.num_slices - num_slices
-    return UpscaleReport(stack.out, stack.std, preview, *counts, seconds=time.monotonic() - start)
+    return pending
 
 
 def check_upscale(
@@ -163,15 +174,6 @@ class _Sampler:
     def _report(self, done: float, _: int) -> None:
         if self.progress:
             self.progress(self.done + done, self.total)
-
-
-def _find_done(stack: Stack) -> Done:
-    """Make the folders of the results, and return what of them is done; of a single file nothing is noted."""
-    if not stack.is_folder:
-        return Done(None, "", resume=False)
-    for folder in filter(None, (stack.out, stack.std)):
-        folder.mkdir(exist_ok=True)
-    return Done(stack.out / NOTE, stack.key(), resume=stack.options.resume)
 
 
 def _num_tiles(file: SliceFile, stack: Stack) -> int:

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pellucid.build.fine_tuning import plain_state
 from pellucid.config import Config, load_config, save_config
+from pellucid.data.digests import check_tensors, save_tensors
 from pellucid.data.files import write_atomically, write_text
 from pellucid.data.ranges import PICTURE, ValueRange
 from pellucid.data.run_folder import CARD, CONFIG, METRICS, SHIPPED, WEIGHTS, shipped_runs
@@ -89,9 +89,13 @@ def save_run(
 
 
 def read_run(folder: Path) -> tuple[Config, dict[str, Tensor], Metadata]:
-    """Return config, weights (see `part_of`; float32 where they are floating) and metadata of a run."""
+    """Return config, weights (see `part_of`; float32 where they are floating) and metadata of a run.
+
+    The weights are checked against the digest that was saved with them, if there is one.
+    """
     config, metadata = read_metadata(folder)
     with _open_weights(folder) as file:
+        check_tensors(folder / WEIGHTS)
         return config, {name: _single(file.get_tensor(name)) for name in file.keys()}, metadata  # noqa: SIM118
 
 
@@ -206,11 +210,15 @@ def _save_weights(path: Path, method: Method, *, half: bool) -> None:
         for name, tensor in weights.items()
     }
     texts = {name: json.dumps(value) for name, value in metadata.items()}
-    write_atomically(path, lambda partial: save_file(state, partial, texts))
-    with safe_open(path, framework="pt") as file:
-        for name, tensor in state.items():
-            if not torch.equal(file.get_tensor(name), tensor):
-                raise OSError(f"{name} reads back differently from {path}")
+
+    def write(partial: Path) -> None:
+        save_tensors(state, partial, texts)
+        with safe_open(partial, framework="pt") as file:
+            for name, tensor in state.items():
+                if not torch.equal(file.get_tensor(name), tensor):
+                    raise OSError(f"{name} reads back differently from {path}")
+
+    write_atomically(path, write)
 
 
 def _entry(network: nn.Module) -> dict[str, Any]:

@@ -61,10 +61,9 @@ def check_command(
     """
     import json
 
-    from pellucid.data.files import check_is_folder, check_writable, write_text
+    from pellucid.data.claims import claim_files
+    from pellucid.data.files import check_is_folder, write_text
 
-    if json_path is not None:
-        check_writable(json_path)
     check_is_folder(folder)
     from pellucid.evaluation.check_folder import CheckOptions, check_folder
 
@@ -78,8 +77,10 @@ def check_command(
         seed=seed,
         limit=limit,
     )
-    with progress_bar("reading") as advance:
+    with claim_files(json_path, sheet), progress_bar("reading") as advance:
         report = check_folder(folder, options, sheet_path=sheet, progress=advance)
+        if json_path is not None:
+            write_text(json_path, json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n")
     read = f", {report.num_read} of them read" if report.num_read < report.num_samples else ""
     out.print(
         f"{report.folder}: {report.kind}, {report.num_samples} samples{read}, {report.num_places} places",
@@ -91,8 +92,6 @@ def check_command(
         out.print(line, soft_wrap=True, markup=False)
     for is_fatal, line in report.problem_lines():
         out.print(line, style="red" if is_fatal else "yellow", soft_wrap=True, markup=False)
-    if json_path is not None:
-        write_text(json_path, json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n")
     usable = report.num_samples - report.num_unusable
     out.print(f"{usable} of {report.num_samples} samples can be used", soft_wrap=True)
     if not report.is_usable:

@@ -9,7 +9,15 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from pellucid.cli.terminal import keyword, out, parse_numbers, report_errors, split_names, typed_command
+from pellucid.cli.terminal import (
+    STOPPED,
+    keyword,
+    out,
+    parse_numbers,
+    report_errors,
+    split_names,
+    typed_command,
+)
 from pellucid.data.files import check_is_file
 from pellucid.data.run_folder import SHIPPED, describe, shipped_runs
 from pellucid.published import check_format, known_formats
@@ -46,7 +54,7 @@ def train_command(
     if not dry_run:
         out.print(f"run folder  {folder}", soft_wrap=True)
     if report.status == "interrupted":
-        raise typer.Exit(130)
+        raise typer.Exit(STOPPED)
 
 
 @report_errors()

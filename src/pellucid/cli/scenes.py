@@ -69,7 +69,8 @@ def remove_clouds(
     from pellucid.apply.outputs import check_scene_outputs
 
     references = reference or []
-    check_scene_outputs(output, uncertainty, [path for path in (scene, sar, cloud, *references) if path])
+    inputs = [path for path in (scene, sar, cloud, *references) if path]
+    check_scene_outputs(output, uncertainty, inputs, preview=options.preview)
     check_rasters(scene, sar, cloud, references, align=options.align)
     named = {"bands": options.bands, "polarisations": options.polarisations}
     check_bands(scene, model, options.allow_missing, sar=sar, **named)

@@ -2,7 +2,9 @@
 
 import inspect
 import shlex
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from pellucid.apply.options import Help
+from pellucid.data.files import WAYS_OUT, explain
 from pellucid.errors import InputError
 
 out = Console(highlight=False)
@@ -27,10 +30,17 @@ Model = Annotated[
 ]
 
 
+# Exit code of what is stopped by Ctrl-C or a terminate signal.
+STOPPED = 130
+
+
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Print what the user can mend as one sentence, with exit code 2, and warnings in one line each."""
-    with warnings.catch_warnings():
+    """Print what the user can mend as one sentence, with exit code 2, and warnings in one line each.
+
+    Ctrl-C and a terminate signal end in one sentence too, which says how to go on, if that is possible.
+    """
+    with warnings.catch_warnings(), _terminate_as_interrupt():
         warnings.simplefilter("default", UserWarning)
         warnings.showwarning = lambda message, *_, **__: err.print(
             f"[yellow]warning:[/] {escape(str(message))}"
@@ -40,6 +50,32 @@ def report_errors() -> Iterator[None]:
         except InputError as error:
             err.print(f"[red]error:[/] {escape(' '.join(str(error).split()))}", soft_wrap=True)
             raise typer.Exit(2) from error
+        except OSError as error:
+            if error.errno not in WAYS_OUT:
+                raise
+            text = f"cannot read or write {error.filename or 'a file'}: {explain(error)}"
+            err.print(f"[red]error:[/] {escape(text)}", soft_wrap=True)
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt as error:
+            err.print("; ".join(["stopped", *getattr(error, "__notes__", [])]), soft_wrap=True)
+            raise typer.Exit(STOPPED) from error
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Answer a terminate signal as Ctrl-C, in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

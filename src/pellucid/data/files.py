@@ -1,5 +1,7 @@
 """Output files and folders: checked before any work is done, and written whole or not at all."""
 
+import errno
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,15 +12,39 @@ from pellucid.errors import InputError
 
 # Permissions of every file that is written: everyone may read, the owner may write.
 MODE = 0o644
+# What the name of a temporary file has after that of the file which it becomes, before random characters.
+TEMPORARY, NUM_RANDOM = ".pellucid-", 8
+# How a user mends what the system refuses, by the number of the error.
+WAYS_OUT = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free the disk or choose another folder"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "change its permissions or choose another"),
+    errno.EROFS: "choose another folder",
+    errno.EIO: "check the disk, and whether it is full",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EFBIG: "choose another disk",
+}
+# Bytes of the longest name that file systems take.
+LONGEST_NAME = 255
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a temporary path in the folder of `path`, flush, and rename the result to `path`."""
     with temporary_beside(path) as temporary:
-        write(temporary)
-        temporary.chmod(MODE)  # safetensors makes files that only their owner can read
-        flush(temporary)
-        temporary.replace(path)
+        try:
+            write(temporary)
+            temporary.chmod(MODE)  # safetensors makes files that only their owner can read
+            flush(temporary)
+            temporary.replace(path)
+        except OSError as error:
+            if error.errno in WAYS_OUT:
+                raise InputError(f"cannot write {path}: {explain(error)}") from error
+            raise
+
+
+def explain(error: OSError) -> str:
+    """Return what the system refused, and how to mend it, for the end of a sentence."""
+    way_out = WAYS_OUT.get(error.errno or 0, "free the disk or choose another folder")
+    return f"{error.strerror or error}; {way_out}"
 
 
 @contextmanager
@@ -26,7 +52,7 @@ def temporary_beside(path: Path) -> Iterator[Path]:
     """Yield an empty temporary file in the folder of `path`, deleted afterwards unless it was renamed."""
     check_writable(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=_temporary_prefix(path), suffix=path.suffix, dir=path.parent)
         os.close(handle)
         Path(name).chmod(MODE)
     except OSError as error:
@@ -35,6 +61,28 @@ def temporary_beside(path: Path) -> Iterator[Path]:
         yield Path(name)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def beside(path: Path, ending: str, *, room: int = 0) -> Path:
+    """Return the hidden path beside `path` that belongs to it: its name with an ending.
+
+    Where that would be too long, with `room` bytes to follow, a digest stands for the end of the name.
+    """
+    longest, name = LONGEST_NAME - len(os.fsencode(f".{ending}")) - room, os.fsencode(path.name)
+    if len(name) > longest:
+        digest = hashlib.sha256(name).hexdigest()[:NUM_RANDOM]
+        name = os.fsencode(name[: longest - NUM_RANDOM].decode(errors="ignore") + digest)
+    return path.with_name(f".{os.fsdecode(name)}{ending}")
+
+
+def orphans(path: Path) -> list[Path]:
+    """Return the temporary files of `path` that are there; if nobody writes it, a killed run left them."""
+    prefix = _temporary_prefix(path)
+    return [each for each in path.parent.iterdir() if each.name.startswith(prefix)]
+
+
+def _temporary_prefix(path: Path) -> str:
+    return beside(path, TEMPORARY, room=NUM_RANDOM + len(os.fsencode(path.suffix))).name
 
 
 def check_writable(path: Path) -> None:
@@ -47,11 +95,13 @@ def check_writable(path: Path) -> None:
         raise InputError(f"cannot write {path}: the folder {path.parent} is read-only; choose another")
 
 
-def flush(path: Path) -> None:
-    """Wait until the file's content is on the disk."""
+def flush(path: Path, *, forget: bool = False) -> None:
+    """Wait until the file's content is on the disk; with `forget`, it is next read from there, not memory."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+        if forget and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(handle)
 

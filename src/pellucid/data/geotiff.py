@@ -139,6 +139,21 @@ def open_raster(path: Path, mode: str = "r", **profile: Any) -> Any:
         return rasterio.open(path, mode, **profile)
 
 
+def files_of(path: Path) -> list[Path]:
+    """Return a raster file and, of a VRT, all that it is made of."""
+    found, left = list[Path](), [path]
+    while left:
+        found.append(left.pop())
+        if found[-1].suffix.lower() != ".vrt":
+            continue
+        try:
+            with open_raster(found[-1]) as dataset:
+                left += [each for each in map(Path, dataset.files) if each not in (*found, *left)]
+        except RasterioError:  # whoever reads it says so
+            continue
+    return found
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of a library's error, for a sentence."""
     return str(error.__cause__ or error).strip().splitlines()[0].rstrip(".")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 
+from pellucid.data.checked_raster import write_raster
 from pellucid.data.files import temporary_beside, write_atomically
-from pellucid.data.geotiff import Raster, first_line, open_raster
+from pellucid.data.geotiff import Raster, first_line
+from pellucid.data.ownership import save_image
 from pellucid.data.ranges import ValueRange
 from pellucid.data.raster import FAINTEST_DB
 from pellucid.data.slice_file import TIFF, errors_named, is_deep_color, to_unit
@@ -103,7 +106,7 @@ def write_color_picture(path: Path, picture: NDArray[np.uint8], like: RadarPictu
             _write_tiff(path, picture, like)
             return
         options: dict[str, Any] = {"quality": QUALITY} if path.suffix.lower() in JPEG else {}
-        write_atomically(path, lambda temporary: Image.fromarray(picture).save(temporary, **options))
+        write_atomically(path, partial(save_image, Image.fromarray(picture), **options))
     except (OSError, RasterioError) as error:
         raise explain_write_error(path, error) from error
 
@@ -220,10 +223,10 @@ def _write_tiff(path: Path, picture: NDArray[np.uint8], like: RadarPicture) -> N
     profile |= {"bigtiff": "IF_SAFER", "nodata": None if like.valid.all() else 0}
     profile |= like.place.profile if like.place else {}
     with temporary_beside(path) as made:
-        with open_raster(made, "w", driver="GTiff", **profile) as dataset:
+        with write_raster(made, **profile) as raster:
             if like.place and like.place.points[0]:
-                dataset.gcps = like.place.points
-            dataset.write(np.moveaxis(picture, -1, 0))
+                raster.dataset.gcps = like.place.points
+            raster.write(np.moveaxis(picture, -1, 0))
         write_cog(made, path)
 
 

@@ -19,6 +19,15 @@ def find_run(name_or_path: str | Path) -> Path:
     )
 
 
+def check_no_run(folder: Path) -> None:
+    """Refuse a folder with weights, or other files of those names, which a new run would replace."""
+    for name in (WEIGHTS, CONFIG, CARD, METRICS):
+        if (folder / name).exists():
+            raise InputError(
+                f"{folder} already holds {name}, and a run never replaces another; choose another folder"
+            )
+
+
 def shipped_runs() -> tuple[str, ...]:
     """Return the names of the models that ship with the package."""
     return tuple(sorted(path.parent.name for path in SHIPPED.glob(f"*/{WEIGHTS}")))

@@ -13,6 +13,8 @@ from pellucid.build.parts import Parts
 from pellucid.build.run import AUTOENCODERS, TEXT, save_run
 from pellucid.build.weights_file import match, read_state_dict
 from pellucid.config import Config
+from pellucid.data.claims import claim_folders
+from pellucid.data.run_folder import check_no_run
 from pellucid.data.tokenizer import default_tokenizer, read_tokenizer
 from pellucid.errors import InputError
 from pellucid.published import check_format, known_formats
@@ -112,18 +114,23 @@ def import_run(
     slices; none where an autoencoder has two bands or `radar` is given for it. `radar` names its radar bands;
     empty: VV, VH, or VV where there is one.
     """
-    found = read_checkpoint(checkpoint, format, hints)
-    named = {key: names for key, names in (("optical", optical), ("radar", radar)) if names}
-    method_values = {**found.method, **named}
-    if found.method["name"] == "autoencoding" and named:
-        method_values = {"name": "autoencoding", **named}  # of one kind of images, which is not to be guessed
-    values = {"network": found.network, "method": method_values, "data": {"train": ()}}
-    config = parse(Config, values, where=str(checkpoint))
-    method = build_method(config, parts=found.parts)
-    method.network.load_state_dict(found.weights)
-    card = (
-        f"# {run.name}\n\nImported from `{checkpoint.name}` (layout `{format}`), a published checkpoint. "
-        "pellucid does not know what it was trained on and has measured nothing; "
-        f"`pellucid evaluate {run.name} --data ...` does.\n"
-    )
-    save_run(run, config=config, method=method, card=card)
+    with claim_folders(run):
+        check_no_run(run)
+        found = read_checkpoint(checkpoint, format, hints)
+        named = {key: names for key, names in (("optical", optical), ("radar", radar)) if names}
+        method_values = {**found.method, **named}
+        if found.method["name"] == "autoencoding" and named:
+            method_values = {
+                "name": "autoencoding",
+                **named,
+            }  # of one kind of images, which is not to be guessed
+        values = {"network": found.network, "method": method_values, "data": {"train": ()}}
+        config = parse(Config, values, where=str(checkpoint))
+        method = build_method(config, parts=found.parts)
+        method.network.load_state_dict(found.weights)
+        card = (
+            f"# {run.name}\n\nImported from `{checkpoint.name}` (layout `{format}`), a published checkpoint. "
+            "pellucid does not know what it was trained on and has measured nothing; "
+            f"`pellucid evaluate {run.name} --data ...` does.\n"
+        )
+        save_run(run, config=config, method=method, card=card)
