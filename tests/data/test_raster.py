@@ -13,7 +13,6 @@ from pellucid.data.ranges import SENTINEL2
 from pellucid.data.raster import (
     CloudRaster,
     OpticalRaster,
-    RadarRaster,
     read_cloud,
     read_optical,
     read_radar,
@@ -224,46 +223,6 @@ def test_a_missing_file_and_a_text_are_no_scene(tmp_path: Path) -> None:
     (tmp_path / "text.tif").write_text("hello")
     with pytest.raises(InputError, match=r"is no readable raster .* give a GeoTIFF"):
         read_optical(tmp_path / "text.tif", BANDS)
-
-
-def test_backscatter_is_scaled_from_decibels_and_nodata_is_nan(tmp_path: Path) -> None:
-    stored = np.stack([np.full((4, 4), -12.5), np.full((4, 4), -16.25)]).astype(np.float32)
-    stored[:, 0, 0], stored[:, 0, 1], stored[0, 0, 2], stored[0, 0, 3] = np.nan, -9999, -40, 3
-    sar = read_radar(write(tmp_path / "s1.tif", stored))
-    assert sar[:, 1:].unique().tolist() == [0.5]
-    assert sar[:, 0, :2].isnan().all()
-    assert sar[0, 0, 2:].tolist() == [0, 1]
-
-
-def test_polarisations_are_found_by_name(tmp_path: Path) -> None:
-    stored = np.stack([np.full((4, 4), value) for value in (35.0, -16.25, -12.5)]).astype(np.float32)
-    path = write(tmp_path / "s1.tif", stored, ("angle", "Sigma0_VH_db", "Sigma0_VV_db"))
-    with RadarRaster(path) as radar:
-        assert radar.read_db()[:, 0, 0].tolist() == [-12.5, -16.25]
-
-
-def test_linear_power_is_converted_after_saying_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    backscatter_db = np.random.default_rng(0).uniform(-24, -1, (2, 8, 8)).astype(np.float32)
-    linear = read_radar(write(tmp_path / "linear.tif", 10 ** (backscatter_db / 10)))
-    assert "holds linear power, not dB: it is converted" in caplog.text
-    torch.testing.assert_close(linear, read_radar(write(tmp_path / "db.tif", backscatter_db)))
-
-
-@pytest.mark.parametrize(
-    ("values", "names", "message"),
-    [
-        (np.full((1, 4, 4), -9.0), (), r"has 1 bands \(unnamed\), needed are VV and VH"),
-        (np.full((2, 4, 4), -9.0), ("HH", "HV"), r"has 2 bands \(HH, HV\), needed are VV and VH"),
-        (np.full((2, 4, 4), 180.0), (), r"values about 180, neither dB nor linear power; calibrate it"),
-        (np.full((2, 4, 4), np.nan), (), r"holds no data"),
-        (np.full((2, 4, 4), 0.0), (), r"holds no data"),
-    ],
-)
-def test_radar_that_is_no_backscatter_is_refused(
-    tmp_path: Path, values: np.ndarray, names: tuple[str, ...], message: str
-) -> None:
-    with pytest.raises(InputError, match=message):
-        read_radar(write(tmp_path / "s1.tif", values.astype(np.float32), names))
 
 
 @pytest.mark.parametrize("high", [1, 1.0, 100, 255])

@@ -12,6 +12,13 @@ from pellucid.errors import InputError
 
 # Level 2A has no B10.
 LEVEL_2A = tuple(band for band in SENTINEL2.bands if band != "B10")
+# A polarisation as a word of its own; words for what is made of backscatter, and for parts of complex values.
+POLARISATION = re.compile(r"(?<![A-Z])(?:VV|VH|HV|HH)(?![A-Z])")
+DERIVED = re.compile(
+    r"(?<![A-Za-z])(std|std_?dev|stdev|var|variance|angle|ratio|coherence|coh|count|entropy|contrast|phase|"
+    r"[iq](?=_))(?![A-Za-z])",
+    re.IGNORECASE,
+)
 # Stands for a band that is not used, where a user names bands by position.
 SKIP = "-"
 
@@ -117,7 +124,9 @@ def match_polarisations(
             raise InputError(f"--polarisations has {wrong[0]}, must be VV, VH, or {SKIP} for another band")
         numbers = [at.get(band) for band in SENTINEL1.bands]
     else:
-        numbers = _described_polarisations(dataset)
+        numbers = find_polarisations(dataset, path, SENTINEL1.bands)
+        if not names_polarisations(dataset) and dataset.count == len(SENTINEL1.bands):
+            numbers = [1, 2]
     if all(numbers) or (partial and any(numbers)):
         return numbers
     found = f"the radar scene {path} has {dataset.count} bands ({name_bands(dataset)})"
@@ -129,11 +138,36 @@ def match_polarisations(
     raise InputError(f"{found}, needed are VV and VH; give both")
 
 
-def _described_polarisations(dataset: Any) -> list[int | None]:
-    """Return the numbers of VV and VH by description; without any, the first of two bands is VV."""
-    names = [re.findall(r"(?<![A-Z])[VH]{2}(?![A-Z])", (text or "").upper()) for text in dataset.descriptions]
-    if not any(names) and dataset.count == len(SENTINEL1.bands):
-        return [1, 2]
-    return [
-        next((i for i, found in enumerate(names, start=1) if band in found), None) for band in SENTINEL1.bands
-    ]
+def find_polarisations(dataset: Any, path: Path, wanted: Bands) -> list[int | None]:
+    """Return the number of each polarisation by description, from 1; None for one that is not described.
+
+    A band that is described by two polarisations, a ratio for instance, or as something that is made of
+    backscatter, is none of them. Of several candidates, one that is described by the name alone counts.
+    """
+    texts = [text or "" for text in dataset.descriptions]
+    numbers: list[int | None] = []
+    for band in wanted:
+        candidates = [i for i, text in enumerate(texts, start=1) if _polarisations(text) == {band}]
+        exact = [i for i in candidates if texts[i - 1].strip().upper() == band]
+        if len(candidates) > 1 and len(exact) != 1:
+            found = ", ".join(texts[i - 1] for i in candidates)
+            raise InputError(
+                f"{path} has more than one band that may be {band} ({found}); name one of them {band}"
+            )
+        numbers.append(next(iter(exact or candidates), None))
+    return numbers
+
+
+def names_polarisations(dataset: Any) -> bool:
+    """Whether any band is described by a polarisation, of Sentinel-1 or not."""
+    return any(_polarisations(text or "") or _find_words(text or "") for text in dataset.descriptions)
+
+
+def _polarisations(text: str) -> set[str]:
+    """Return the polarisations whose backscatter a description may mean."""
+    return set() if DERIVED.search(text) else set(_find_words(text))
+
+
+def _find_words(text: str) -> list[str]:
+    """Return the names of polarisations in a description, such as Sigma0_VV_db or vh."""
+    return POLARISATION.findall(text) or POLARISATION.findall(text.upper())

@@ -1,7 +1,10 @@
 """GeoTIFF files: the grid of their pixels, and reading with errors that name the file."""
 
 import logging
+import re
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -10,7 +13,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
@@ -57,8 +60,11 @@ class Grid:
 class Raster:
     """An open GeoTIFF whose read errors name the file, and `what` it is to the user, "optical scene".
 
-    `doubts` are sentences about what seems wrong with the file, though it can be read.
+    `doubts` are sentences about what seems wrong with the file, though it can be read. `fill` is the number
+    that marks missing data, declared or found; `alpha` the number of the band of opacity, from 1.
     """
+
+    resampling = Resampling.bilinear  # where it is warped
 
     def __init__(self, path: Path, what: str) -> None:
         self.path, self.what = path, what
@@ -73,6 +79,18 @@ class Raster:
             ) from error
         self.source: Any = self.dataset
         self.grid = Grid.of(self.dataset)
+        self.alpha = find_opacity(self.dataset)
+        self.fill: float | None = self.dataset.nodata
+        try:
+            self._refuse_unreadable()
+        except InputError:
+            self.close()
+            raise
+
+    @property
+    def numbers(self) -> list[int]:
+        """Return the numbers of all bands but that of opacity, from 1."""
+        return [i for i in range(1, self.dataset.count + 1) if i != self.alpha]
 
     def __enter__(self) -> Self:
         return self
@@ -85,6 +103,13 @@ class Raster:
         if self.source is not self.dataset:
             self.source.close()
         self.dataset.close()
+
+    def mark_fills(self, values: Sequence[float]) -> None:
+        """Note numbers that mark missing data in all bands, though the file does not declare them."""
+        if values:
+            self.fill = values[0] if self.fill is None else self.fill
+            marks = " or ".join(f"{value:.7g}" for value in values)
+            self.doubts.append(f"{self.path}: pixels that are {marks} in all bands hold no data")
 
     def log_doubts(self) -> None:
         """Log each doubt as a warning."""
@@ -107,8 +132,8 @@ class Raster:
         self.source = WarpedVRT(
             self.dataset,
             **vars(grid),
-            resampling=Resampling.bilinear,
-            src_nodata=self.dataset.nodata if self.dataset.nodata is not None else np.nan,
+            resampling=self.resampling,
+            src_nodata=np.nan if self.fill is None else self.fill,
             nodata=np.nan,
             dtype="float32",
         )
@@ -120,16 +145,67 @@ class Raster:
         self, indices: list[int] | None = None, window: Window | None = None, size: int | None = None
     ) -> NDArray[Any]:
         """Return (C, H, W) as stored, of `window`; decimated to at most `size` pixels a side."""
-        height, width = (window.height, window.width) if window else (self.grid.height, self.grid.width)
         bands = indices or list(range(1, self.source.count + 1))
-        factor = max(1.0, max(height, width) / size) if size else 1.0
-        shape = (len(bands), max(1, round(height / factor)), max(1, round(width / factor)))
-        try:
+        shape = (len(bands), *self._shape(window, size))
+        with self._errors_named():
             return self.source.read(bands, window=window, out_shape=shape)
+
+    def read_mask(self, window: Window | None = None, size: int | None = None) -> NDArray[np.bool_]:
+        """Return (H, W), as `read_array` would: what the mask of the file, or its opacity, shows.
+
+        Values that mean no data are not looked at. What is warped has NaN in place of a mask.
+        """
+        if self.source is self.dataset and self.alpha:
+            return self.read_array([self.alpha], window, size)[0] > 0
+        if self.source is self.dataset and has_mask(self.dataset):
+            shape = self._shape(window, size)
+            with self._errors_named():
+                return self.dataset.read_masks(1, window=window, out_shape=shape) > 0
+        return np.ones(self._shape(window, size), np.bool_)
+
+    def _shape(self, window: Window | None, size: int | None) -> tuple[int, int]:
+        """Return the rows and columns of what is read, decimated to at most `size` a side."""
+        height, width = (window.height, window.width) if window else (self.grid.height, self.grid.width)
+        factor = max(1.0, max(height, width) / size) if size else 1.0
+        return max(1, round(height / factor)), max(1, round(width / factor))
+
+    @contextmanager
+    def _errors_named(self) -> Iterator[None]:
+        try:
+            yield
         except RasterioError as error:
             raise InputError(
                 f"the {self.what} {self.path} is damaged ({first_line(error)}), copy or download it again"
             ) from error
+
+    def _refuse_unreadable(self) -> None:
+        """Refuse complex values, whose real part alone means nothing, and files of several images."""
+        name = f"the {self.what} {self.path}"
+        if found := next((each for each in self.dataset.dtypes if "complex" in each), None):
+            raise InputError(
+                f"{name} holds {found} values, as a single-look complex product does; needed are real ones, "
+                "of radar dB or linear power: calibrate and detect it"
+            )
+        pages = len(self.dataset.subdatasets)
+        if self.dataset.driver == "GTiff" and pages > 1:
+            raise InputError(
+                f"{name} has {pages} pages, of which only the first would be read; split it, or save its "
+                "bands in one page"
+            )
+
+
+def find_opacity(dataset: Any) -> int | None:
+    """Return the number of the band of opacity, from 1; a band that is described as another is none."""
+    for i, (kind, text) in enumerate(zip(dataset.colorinterp, dataset.descriptions, strict=True), start=1):
+        if kind == ColorInterp.alpha and (not text or re.search("alpha|opacity|mask", text, re.IGNORECASE)):
+            return i
+    return None
+
+
+def has_mask(dataset: Any) -> bool:
+    """Whether the file has a mask of its own, which is no band of it."""
+    flags = dataset.mask_flag_enums[0] if dataset.count else ()
+    return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
 
 
 def open_raster(path: Path, mode: str = "r", **profile: Any) -> Any:

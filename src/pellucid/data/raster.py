@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from pellucid.data.band_names import band_name, match_bands, match_polarisations
+from pellucid.data.band_names import band_name, match_bands
 from pellucid.data.geotiff import SAMPLE, Raster
+from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.errors import InputError
 
@@ -28,10 +29,6 @@ BASELINE_OFFSET = -1000
 OFFSET_STARTS = (1000.0, 1150.0)
 # Reflectance above which floating-point values must be digital numbers.
 BRIGHTEST = 20.0
-# dB. Nothing on Earth scatters less; files mark missing data with such numbers, for instance -9999.
-FAINTEST_DB = -100.0
-# Median backscatter power of any land or sea is below this (10 dB); amplitudes of detected products are not.
-STRONGEST_MEDIAN = 10.0
 
 
 class OpticalRaster(Raster):
@@ -162,69 +159,6 @@ class OpticalRaster(Raster):
                 f"{self.path} has bands without names in another order than {', '.join(self.bands)} "
                 f"(band {darkest + 1} is by far the darkest, which B10 should be), name its bands"
             )
-
-
-class RadarRaster(Raster):
-    """A Sentinel-1 scene: two bands, or bands described as VV and VH, in dB.
-
-    Linear power is converted, and noted in `doubts`. `indices` are the numbers of VV and VH in the file.
-
-    Args:
-        path: GeoTIFF.
-        named: polarisations of the bands, by position; none: their descriptions say it.
-        partial: take VV or VH alone; the other is read as missing.
-    """
-
-    def __init__(self, path: Path, *, named: Bands | None = None, partial: bool = False) -> None:
-        super().__init__(path, "radar scene")
-        try:
-            self.indices = match_polarisations(self.dataset, path, named, partial=partial)
-            self.is_linear = False
-            self.is_linear = self._holds_power(self._read_db(size=4 * SAMPLE))
-        except InputError:
-            self.close()
-            raise
-        if self.is_linear:
-            self.doubts.append(f"{path} holds linear power, not dB: it is converted")
-
-    def read_db(self, window: Window | None = None, size: int | None = None) -> "Tensor":
-        """Return backscatter (2, H, W) float32 in dB, VV and VH; NaN where there is none."""
-        import torch
-
-        return torch.from_numpy(self._read_db(window, size))
-
-    def _read_db(self, window: Window | None = None, size: int | None = None) -> NDArray[np.float32]:
-        there = [index for index in self.indices if index is not None]
-        values = self.read_array(there, window, size).astype(np.float32)
-        if (nodata := self.dataset.nodata) is not None:
-            values[values == nodata] = np.nan
-        values = values * np.float32(self.dataset.scales[0]) + np.float32(self.dataset.offsets[0])
-        if self.is_linear:
-            values = 10 * np.log10(np.where(values > 0, values, np.nan))
-        values[~np.isfinite(values) | (values < FAINTEST_DB)] = np.nan
-        if len(there) == len(self.indices):
-            return values
-        both = np.full((len(self.indices), *values.shape[1:]), np.nan, np.float32)
-        both[[at for at, index in enumerate(self.indices) if index is not None]] = values
-        return both
-
-    @property
-    def polarisations(self) -> Bands:
-        """Return which of VV and VH the file has."""
-        return tuple(n for n, index in zip(SENTINEL1.bands, self.indices, strict=True) if index is not None)
-
-    def _holds_power(self, sample: NDArray[np.float32]) -> bool:
-        found = sample[np.isfinite(sample)]
-        if not found.size or not found.any():
-            raise InputError(f"the radar scene {self.path} holds no data, give another")
-        if found.min() < 0:
-            return False
-        if np.median(found) > STRONGEST_MEDIAN:
-            raise InputError(
-                f"the radar scene {self.path} has values about {np.median(found):.0f}, neither dB nor linear "
-                "power; calibrate it to backscatter (sigma nought or gamma nought) first"
-            )
-        return True
 
 
 class CloudRaster(Raster):
