@@ -10,13 +10,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from pellucid.data.ranges import SENTINEL2
-from pellucid.data.raster import (
-    CloudRaster,
-    OpticalRaster,
-    read_cloud,
-    read_optical,
-    read_radar,
-)
+from pellucid.data.raster import OpticalRaster, read_optical, read_radar
 from pellucid.errors import InputError
 
 BANDS = SENTINEL2.bands
@@ -223,22 +217,6 @@ def test_a_missing_file_and_a_text_are_no_scene(tmp_path: Path) -> None:
     (tmp_path / "text.tif").write_text("hello")
     with pytest.raises(InputError, match=r"is no readable raster .* give a GeoTIFF"):
         read_optical(tmp_path / "text.tif", BANDS)
-
-
-@pytest.mark.parametrize("high", [1, 1.0, 100, 255])
-def test_masks_probabilities_and_percent_become_probabilities(tmp_path: Path, high: float) -> None:
-    dtype = np.float32 if isinstance(high, float) else np.uint8
-    stored = np.linspace(0, 1, 2, dtype=np.float32).reshape(1, 1, 2) * high
-    cloud = read_cloud(write(tmp_path / "cloud.tif", stored.astype(dtype)))
-    assert cloud.flatten().tolist() == [0, 1]
-
-
-def test_a_cloud_map_of_classes_or_several_bands_is_refused(tmp_path: Path) -> None:
-    classes = np.arange(4, dtype=np.uint8).reshape(1, 2, 2)
-    with pytest.raises(InputError, match=r"values from 0 to 3, must hold 0 and 1, .* recode it"):
-        read_cloud(write(tmp_path / "classes.tif", classes))
-    with pytest.raises(InputError, match="has 3 bands, must have one"):
-        CloudRaster(write(tmp_path / "rgb.tif", np.zeros((3, 2, 2), np.uint8)))
 
 
 def test_files_are_readable_together_with_a_log(caplog: pytest.LogCaptureFixture, data_folder: Path) -> None:

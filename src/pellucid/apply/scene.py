@@ -18,11 +18,12 @@ from pellucid.apply.outputs import check_scene_outputs
 from pellucid.apply.references import References
 from pellucid.data.band_names import find_bands
 from pellucid.data.batch import Batch
+from pellucid.data.cloud_raster import CloudRaster
 from pellucid.data.cloud_score import NEEDED, REACH_PX, box_mean, cloud_score
 from pellucid.data.geotiff import Raster
 from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
-from pellucid.data.raster import CloudRaster, OpticalRaster
+from pellucid.data.raster import OpticalRaster
 from pellucid.data.reference import CLOUDY, MARGIN_PX, widen
 from pellucid.data.resample import fill_gaps
 from pellucid.data.tiles import reflect

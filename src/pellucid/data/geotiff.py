@@ -109,7 +109,7 @@ class Raster:
         if values:
             self.fill = values[0] if self.fill is None else self.fill
             marks = " or ".join(f"{value:.7g}" for value in values)
-            self.doubts.append(f"{self.path}: pixels that are {marks} in all bands hold no data")
+            self.doubts.append(f"{self.path}: pixels that are {marks} hold no data, though undeclared")
 
     def log_doubts(self) -> None:
         """Log each doubt as a warning."""

@@ -1,4 +1,4 @@
-"""Sentinel-1 and Sentinel-2 scenes and cloud maps: files in, tensors in physical units out, by windows."""
+"""Sentinel-2 scenes: files in, reflectance out, by windows; and scenes, radar and cloud maps read whole."""
 
 import re
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from pellucid.data.band_names import band_name, match_bands
+from pellucid.data.cloud_raster import CloudRaster
 from pellucid.data.geotiff import SAMPLE, Raster
 from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
@@ -161,45 +162,6 @@ class OpticalRaster(Raster):
             )
 
 
-class CloudRaster(Raster):
-    """A cloud map of one band: a mask (0, 1 or 0, 255), probabilities (0 ... 1) or percent (0 ... 100)."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "cloud map")
-        try:
-            if self.dataset.count != 1:
-                raise InputError(f"the cloud map {path} has {self.dataset.count} bands, must have one")
-            self.high = self._find_high(self._read_known(size=4 * SAMPLE))
-        except InputError:
-            self.close()
-            raise
-
-    def read(self, window: Window | None = None, size: int | None = None) -> "Tensor":
-        """Return (1, H, W) float32 in [0, 1]; 0 where the map holds no data."""
-        import torch
-
-        return (torch.from_numpy(self._read_known(window, size)) / self.high).clamp(0, 1)
-
-    def _read_known(self, window: Window | None = None, size: int | None = None) -> NDArray[np.float32]:
-        """Return (1, H, W) as stored; 0 where the map holds no data."""
-        stored = self.read_array([1], window, size).astype(np.float32)
-        if nodata := self.dataset.nodata:
-            stored[stored == nodata] = 0
-        return np.nan_to_num(stored, copy=False, nan=0, posinf=0, neginf=0)
-
-    def _find_high(self, sample: NDArray[np.float32]) -> float:
-        """Return the value that means certainly cloud."""
-        lowest, highest = sample.min(), sample.max()
-        if lowest >= 0 and highest <= 1:
-            return 1.0
-        if lowest >= 0 and 10 < highest <= 255:
-            return 100.0 if highest <= 100 else 255.0
-        raise InputError(
-            f"the cloud map {self.path} has values from {lowest:g} to {highest:g}, "
-            "must hold 0 and 1, probabilities from 0 to 1, or percent; recode it"
-        )
-
-
 def read_optical(path: Path, bands: Bands, *, offset: Offset = "auto") -> tuple["Tensor", "Tensor"]:
     """Return reflectance in [0, 1], (C, H, W) float32, and valid, (1, H, W) bool; see `OpticalRaster`."""
     with OpticalRaster(path, bands, offset=offset) as raster:
@@ -216,8 +178,8 @@ def read_radar(path: Path) -> "Tensor":
 
 
 def read_cloud(path: Path) -> "Tensor":
-    """Return cloud probability, (1, H, W) float32 in [0, 1]; 0 where the map holds no data."""
-    with CloudRaster(path) as raster:
+    """Return cloud probability of a patch, (1, H, W) float32 in [0, 1]; 0 where the map holds no data."""
+    with CloudRaster(path, is_patch=True) as raster:
         return raster.read()
 
 
