@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rasterio.enums import ColorInterp
-
+from pellucid.data.geotiff import find_opacity
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.errors import InputError
 
@@ -32,11 +31,12 @@ def find_bands(dataset: Any, path: Path, named: Bands | None = None) -> dict[str
     if named is not None:
         return _by_position(dataset, path, named, "--bands")
     way = "say what they are with --bands, for instance --bands B02,B03,B04,B08"
-    if not any(dataset.descriptions):
+    numbers = _numbers(dataset)
+    if not any(dataset.descriptions[i - 1] for i in numbers):
         for names in (SENTINEL2.bands, LEVEL_2A):
-            if len(names) == dataset.count:
-                return {name: i for i, name in enumerate(names, start=1)}
-        raise InputError(f"{path} has {dataset.count} bands without names, {way}")
+            if len(names) == len(numbers):
+                return dict(zip(names, numbers, strict=True))
+        raise InputError(f"{path} has {len(numbers)} bands without names, {way}")
     names = tuple(band_name(text or "") for text in dataset.descriptions)
     found = [(name, i) for i, name in enumerate(names, start=1) if name in SENTINEL2.bands]
     if not found:
@@ -47,11 +47,16 @@ def find_bands(dataset: Any, path: Path, named: Bands | None = None) -> dict[str
     return dict(found)
 
 
+def _numbers(dataset: Any) -> list[int]:
+    """Return the numbers of all bands but that of opacity, from 1."""
+    return [i for i in range(1, dataset.count + 1) if i != find_opacity(dataset)]
+
+
 def _by_position(dataset: Any, path: Path, named: Bands, option: str) -> dict[str, int]:
     """Return the names that a user gives to the bands, with their numbers from 1."""
     places = list(range(1, dataset.count + 1))
     if len(named) != len(places):
-        places = [i for i in places if dataset.colorinterp[i - 1] != ColorInterp.alpha]
+        places = _numbers(dataset)
     if len(named) != len(places):
         raise InputError(
             f"{path} has {dataset.count} bands, {option} names {len(named)}; name each, {SKIP} for one "
@@ -66,13 +71,15 @@ def _by_position(dataset: Any, path: Path, named: Bands, option: str) -> dict[st
 
 def match_bands(dataset: Any, bands: Bands, path: Path, allow_missing: Bands = ()) -> list[int | None]:
     """Return the number in the file, from 1, of each band; None for a missing one that may be missing."""
-    if not any(dataset.descriptions):
-        return _match_positions(dataset.count, bands, path, allow_missing)
+    numbers = _numbers(dataset)
+    if not any(dataset.descriptions[i - 1] for i in numbers):
+        found = _match_positions(len(numbers), bands, path, allow_missing)
+        return [at and numbers[at - 1] for at in found]
     names = [band_name(text or "") for text in dataset.descriptions]
-    numbers = _number(names, bands, path, allow_missing, found=name_bands(dataset))
+    matched = _number(names, bands, path, allow_missing, found=name_bands(dataset))
     if twice := [band for band in bands if names.count(band) > 1]:
         raise InputError(f"{path} has more than one band named {twice[0]}, name each band once")
-    return numbers
+    return matched
 
 
 def _number(
@@ -125,8 +132,8 @@ def match_polarisations(
         numbers = [at.get(band) for band in SENTINEL1.bands]
     else:
         numbers = find_polarisations(dataset, path, SENTINEL1.bands)
-        if not names_polarisations(dataset) and dataset.count == len(SENTINEL1.bands):
-            numbers = [1, 2]
+        if not names_polarisations(dataset) and len(_numbers(dataset)) == len(SENTINEL1.bands):
+            numbers = [*_numbers(dataset)]
     if all(numbers) or (partial and any(numbers)):
         return numbers
     found = f"the radar scene {path} has {dataset.count} bands ({name_bands(dataset)})"

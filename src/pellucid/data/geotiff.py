@@ -5,7 +5,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,21 +30,29 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the pixels of a raster lie; `transform` takes a pixel (column, row) to coordinates in `crs`."""
+    """Where the pixels of a raster lie; `transform` takes a pixel (column, row) to coordinates in `crs`.
+
+    `place` is the georeference for a new file of the same grid, as `georeference` returns it.
+    """
 
     crs: CRS | None
     transform: Affine
     width: int
     height: int
+    place: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, dataset: Any) -> Self:
         """Return the grid of an open dataset."""
-        return cls(dataset.crs, dataset.transform, dataset.width, dataset.height)
+        place = georeference(dataset)
+        return cls(dataset.crs, dataset.transform, dataset.width, dataset.height, place)
 
     def matches(self, other: "Grid") -> bool:
-        """Whether both have the same CRS, size and, to a hundredth of a pixel, corners."""
+        """Whether both have the same CRS, size, control points and, to a hundredth of a pixel, corners."""
         if (self.width, self.height, self.crs) != (other.width, other.height, other.crs):
+            return False
+        points, others = ([point.asdict() for point in each.place.get("gcps", ())] for each in (self, other))
+        if points and others and [_lies(p) for p in points] != [_lies(p) for p in others]:
             return False
         corners = np.array([[0, self.width, 0, self.width], [0, 0, self.height, self.height], [1, 1, 1, 1]])
         there, back = (np.reshape(tuple(each), (3, 3)) for each in (other.transform, ~self.transform))
@@ -131,7 +139,10 @@ class Raster:
             raise InputError(f"{found}, and aligning needs a CRS in both; georeference them first")
         self.source = WarpedVRT(
             self.dataset,
-            **vars(grid),
+            crs=grid.crs,
+            transform=grid.transform,
+            width=grid.width,
+            height=grid.height,
             resampling=self.resampling,
             src_nodata=np.nan if self.fill is None else self.fill,
             nodata=np.nan,
@@ -192,6 +203,29 @@ class Raster:
                 f"{name} has {pages} pages, of which only the first would be read; split it, or save its "
                 "bands in one page"
             )
+
+
+def _lies(point: dict[str, Any]) -> tuple[float, ...]:
+    return tuple(round(float(point[name] or 0), 6) for name in ("row", "col", "x", "y", "z"))
+
+
+def georeference(dataset: Any) -> dict[str, Any]:
+    """Return where the pixels of an open dataset lie, as the arguments with which rasterio writes a file."""
+    points, points_crs = dataset.gcps
+    place: dict[str, Any] = {"crs": dataset.crs} if dataset.crs else {}
+    if not dataset.transform.is_identity:
+        place["transform"] = dataset.transform
+    elif points:
+        place = {"gcps": points, "crs": points_crs}
+    return place | ({"rpcs": dataset.rpcs} if dataset.rpcs else {})
+
+
+def copy_mask(source: Any, copy: Any) -> None:
+    """Give a new GeoTIFF, which is open for writing, the mask that another one has inside or beside it."""
+    if has_mask(source):
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+            for _, window in source.block_windows(1):
+                copy.write_mask(source.read_masks(1, window=window), window=window)
 
 
 def find_opacity(dataset: Any) -> int | None:

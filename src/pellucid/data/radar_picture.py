@@ -1,7 +1,6 @@
 """Radar pictures and the colour pictures made from them: PNG, JPEG and TIFF, georeferenced or not."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ from pellucid.data.band_names import find_polarisations, name_bands, names_polar
 from pellucid.data.files import temporary_beside, write_atomically
 from pellucid.data.geotiff import Raster, open_raster
 from pellucid.data.ranges import ValueRange
-from pellucid.data.slice_file import TIFF, errors_named, is_deep_color, to_unit
+from pellucid.data.slice_file import TIFF, errors_named, find_orientation, is_deep_color, to_unit
+from pellucid.data.tiff_stack import turn_upright
 from pellucid.data.working_file import explain_write_error, write_cog
 from pellucid.errors import InputError
 
@@ -40,30 +40,18 @@ OPAQUE = 255
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the pixels of a picture lie.
-
-    `profile` has the coordinate reference system and the transform, for rasterio; `points` are ground control
-    points and their reference system, empty if the transform suffices.
-    """
-
-    profile: dict[str, Any]
-    points: tuple[Sequence[Any], Any]
-
-
-@dataclass(frozen=True)
 class RadarPicture:
     """A radar image as the input of a model.
 
     Attributes:
         sar: (P, H, W) float32 in [0, 1]; pixels without data are filled from the nearest ones with data.
         valid: (H, W) bool, pixels that hold data.
-        place: where they lie; None if the file does not state it.
+        place: where they lie, as the arguments with which rasterio writes a file; empty if that is not known.
     """
 
     sar: NDArray[np.float32]
     valid: NDArray[np.bool_]
-    place: Place | None = None
+    place: dict[str, Any] = field(default_factory=dict)
 
 
 def read_radar_picture(path: Path, radar: ValueRange) -> RadarPicture:
@@ -159,7 +147,7 @@ def _read_tiff(path: Path, radar: ValueRange) -> RadarPicture:
             sar = radar.to_unit(torch.from_numpy(found)).numpy()
         if not valid.any():
             raise InputError(f"the radar image {path} holds no data, give another")
-        return RadarPicture(fill_gaps(sar, valid), valid, _find_place(raster.dataset))
+        return RadarPicture(fill_gaps(sar, valid), valid, raster.grid.place)
 
 
 def _read_bands(raster: Raster) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -216,22 +204,13 @@ def _to_db(raster: Raster, values: NDArray[Any], valid: NDArray[np.bool_]) -> ND
     return to_db(found, is_linear=is_linear)
 
 
-def _find_place(dataset: Any) -> Place | None:
-    points, crs = dataset.gcps
-    if dataset.crs is None and dataset.transform.is_identity and not points:
-        return None
-    return Place({"crs": dataset.crs, "transform": dataset.transform}, (points, crs))
-
-
 def _write_tiff(path: Path, picture: NDArray[np.uint8], like: RadarPicture) -> None:
     height, width, count = picture.shape
     profile = {"height": height, "width": width, "count": count, "dtype": "uint8", "photometric": "RGB"}
     profile |= {"bigtiff": "IF_SAFER", "nodata": None if like.valid.all() else 0}
-    profile |= like.place.profile if like.place else {}
+    profile |= like.place
     with temporary_beside(path) as made:
         with open_raster(made, "w", driver="GTiff", **profile) as dataset:
-            if like.place and like.place.points[0]:
-                dataset.gcps = like.place.points
             dataset.write(np.moveaxis(picture, -1, 0))
         write_cog(made, path)
 
@@ -239,7 +218,7 @@ def _write_tiff(path: Path, picture: NDArray[np.uint8], like: RadarPicture) -> N
 def read_picture(path: Path) -> NDArray[Any]:
     """Return (C, H, W) as stored, uint8 or uint16; C is 1 for a grey picture and 3 for a colour picture."""
     with errors_named(path, "picture"), Image.open(path) as image:
-        values = np.asarray(_to_plain(path, image))
+        values = turn_upright(np.asarray(_to_plain(path, image)), find_orientation(image))
     values = values.astype(values.dtype.newbyteorder("="))
     return values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
 

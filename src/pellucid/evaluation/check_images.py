@@ -155,7 +155,7 @@ def _read_optical(path: Path, wanted: tuple[str, ...], role: str) -> Facts:
         for window in _windows(raster.grid):
             stored = raster.read_array(window=window)
             tally.digest.update(f"{stored.dtype} {stored.shape}".encode() + stored.tobytes())
-            values, valid = raster.to_reflectance(stored)
+            values, valid = raster.to_reflectance(stored, raster.read_mask(window))
             if has_clouds:
                 tally.num_cloudy += int(((cloud_score(values.clamp(0, 1), bands) > CLOUDY) & valid).sum())
             tally.add(values.where(valid, torch.nan).numpy())
