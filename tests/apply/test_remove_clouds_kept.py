@@ -1,5 +1,6 @@
 """What a restoration keeps of a file, and what it never writes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.rpc import RPC
-from scenes import BANDS, EVERYTHING, constant, ground, read, write
+from scenes import BANDS, EVERYTHING, OPTIONS, constant, ground, left_cloud, read, write
 
 from pellucid.apply.map_clouds import map_clouds
 from pellucid.apply.options import CloudMapOptions
@@ -119,3 +120,19 @@ def test_restored_values_stay_within_the_type(tmp_path: Path) -> None:
         file.scales, file.offsets = (0.00002,) * 13, (0.0,) * 13
     restore(path, value=1.0)  # 50000 would be needed
     assert (read(tmp_path / "out.tif") == 32766).all()
+
+
+def test_the_count_of_restored_pixels_is_that_of_the_file(tmp_path: Path) -> None:
+    scene = ground()
+    scene[:, 50:] = 0
+    options = replace(OPTIONS, feather_px=8)
+    report = restore_scene(
+        write(tmp_path / "s2.tif", scene, BANDS),
+        tmp_path / "out.tif",
+        method=constant(0.9),
+        cloud=left_cloud(tmp_path),
+        options=options,
+    )
+    changed = (read(tmp_path / "out.tif") != scene).any(0)
+    assert report.num_restored == np.count_nonzero(changed)
+    assert report.num_valid == 50 * 101

@@ -131,6 +131,21 @@ def test_white_that_is_stored_as_zero_is_still_bright(tmp_path: Path, photometri
     np.testing.assert_allclose(read_radar_picture(tmp_path / "sar.tif", VV).sar[0], grey / 255, atol=1e-6)
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+def test_a_picture_that_lies_on_its_side_is_turned_upright(tmp_path: Path, suffix: str) -> None:
+    grey = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4)
+    if suffix == ".tif":
+        options = {"photometric": "minisblack", "extratags": [(274, 3, 1, 6, True)]}
+        tifffile.imwrite(tmp_path / "sar.tif", grey, **options)
+    else:
+        exif = Image.Exif()
+        exif[274] = 6
+        Image.fromarray(grey).save(tmp_path / "sar.png", exif=exif)
+    found = read_radar_picture(tmp_path / f"sar{suffix}", VV)
+    np.testing.assert_allclose(found.sar[0], np.rot90(grey, -1) / 255, atol=1e-6)
+    assert found.valid.shape == (4, 3)
+
+
 def test_a_stack_of_pages_is_not_cut_to_its_first(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "sar.tif", np.zeros((4, 8, 8), np.uint8), photometric="minisblack")
     with pytest.raises(InputError, match="has 4 pages, of which only the first would be read; split it"):

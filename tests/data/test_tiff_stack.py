@@ -97,6 +97,15 @@ def test_slices_are_turned_upright(tmp_path: Path, orientation: int) -> None:
     assert info.resolution == ((250, 500) if orientation > 4 else (500, 250))
 
 
+@pytest.mark.parametrize(("unit", "per_cm"), [("µm", 1e4), ("mm", 10), ("nm", 1e7)])
+def test_the_pixel_size_of_ome_is_kept(tmp_path: Path, unit: str, per_cm: float) -> None:
+    sizes = {"PhysicalSizeX": 0.5, "PhysicalSizeXUnit": unit, "PhysicalSizeY": 2, "PhysicalSizeYUnit": unit}
+    tifffile.imwrite(tmp_path / "x.ome.tif", STACK, metadata={"axes": "ZYX", **sizes})
+    info = read_info(tmp_path / "x.ome.tif")
+    assert info.num_pages == 10
+    assert (info.resolution, info.resolution_unit) == (pytest.approx((per_cm / 0.5, per_cm / 2)), 3)
+
+
 @pytest.mark.parametrize("orientation", [3, 6])
 def test_pictures_are_turned_upright_too(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()

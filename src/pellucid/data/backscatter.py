@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pellucid.data.geotiff import HUGE, find_huge
 from pellucid.errors import InputError
 
 # dB. Everything on Earth scatters more.
 FAINTEST_DB = -99.0
-# Numbers that files put where they hold no data, declared or not, 0 in all bands; and so are greater ones.
-FILLS, HUGE = (0.0, -99.0, -999.0, -9999.0, -32768.0, -99999.0), 1e30
+# Numbers that files put where they hold no data, declared or not; 0 in all bands.
+FILLS = (0.0, -99.0, -999.0, -9999.0, -32768.0, -99999.0)
 # Median backscatter power of any land or sea is below this (10 dB); amplitudes of detected products are not.
 STRONGEST_MEDIAN = 10.0
 # Values that all lie in [0, 1] with a median above this (-6 dB) are dB scaled to [0, 1], not power.
@@ -41,7 +42,8 @@ def usual_fills(scale: float, offset: float) -> tuple[float, ...]:
 
 def find_fills(stored: NDArray[Any], nodata: float | None, fills: Sequence[float] = FILLS) -> list[float]:
     """Return which of the fills mark missing data in (P, H, W) as stored, though they are not declared."""
-    return [fill for fill in fills if fill != nodata and _is_marked(stored, [fill]).any()]
+    used = [fill for fill in fills if fill != nodata and _is_marked(stored, [fill]).any()]
+    return used + [value for value in find_huge(stored) if value != nodata]
 
 
 def _is_marked(values: NDArray[Any], fills: Sequence[float]) -> NDArray[np.bool_]:

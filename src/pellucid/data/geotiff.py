@@ -25,6 +25,8 @@ from pellucid.errors import InputError
 GRID_TOLERANCE = 0.01
 # Side in pixels of the decimated image whose values show the unit.
 SAMPLE = 256
+# Magnitude of numbers that mean no data, for instance 3.4e38.
+HUGE = 1e30
 log = logging.getLogger(__name__)
 
 
@@ -226,6 +228,13 @@ def copy_mask(source: Any, copy: Any) -> None:
         with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
             for _, window in source.block_windows(1):
                 copy.write_mask(source.read_masks(1, window=window), window=window)
+
+
+def find_huge(stored: NDArray[Any]) -> list[float]:
+    """Return one of the finite numbers of a magnitude that means no data; none if there is none."""
+    if stored.dtype.kind != "f":
+        return []
+    return [float(value) for value in stored[np.isfinite(stored) & (np.abs(stored) > HUGE)][:1]]
 
 
 def find_opacity(dataset: Any) -> int | None:

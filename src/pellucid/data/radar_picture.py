@@ -23,7 +23,8 @@ from pellucid.data.files import temporary_beside, write_atomically
 from pellucid.data.geotiff import Raster, open_raster
 from pellucid.data.ranges import ValueRange
 from pellucid.data.slice_file import TIFF, errors_named, find_orientation, is_deep_color, to_unit
-from pellucid.data.tiff_stack import turn_upright
+from pellucid.data.tiff_stack import UPRIGHT, turn_upright
+from pellucid.data.tiff_stack import find_orientation as find_tiff_orientation
 from pellucid.data.working_file import explain_write_error, write_cog
 from pellucid.errors import InputError
 
@@ -160,6 +161,9 @@ def _read_bands(raster: Raster) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     valid = raster.read_mask() & np.isfinite(values).all(axis=0)
     if (nodata := raster.dataset.nodata) is not None:
         valid &= (values != nodata).any(axis=0)
+    if not raster.grid.place and (turn := find_tiff_orientation(raster.path)) != UPRIGHT:
+        values = np.stack([turn_upright(band, turn) for band in values])
+        valid = turn_upright(valid, turn)
     return values, valid
 
 

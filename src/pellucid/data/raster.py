@@ -11,7 +11,7 @@ from rasterio.windows import Window
 
 from pellucid.data.band_names import band_name, match_bands
 from pellucid.data.cloud_raster import CloudRaster
-from pellucid.data.geotiff import SAMPLE, Raster
+from pellucid.data.geotiff import HUGE, SAMPLE, Raster, find_huge
 from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.errors import InputError
@@ -30,13 +30,11 @@ BASELINE_OFFSET = -1000
 OFFSET_STARTS = (1000.0, 1150.0)
 # Medians of floating-point values: from the first to the second they are reflectance, above the third digital
 # numbers, unless even the brightest, by percentile, are below the last.
-DARKEST_MEDIAN, BRIGHTEST_MEDIAN, DARKEST_DN, BRIGHT, DARKEST_BRIGHT_DN = 5e-4, 2.0, 20.0, 99, 150.0
+DARKEST_MEDIAN, BRIGHTEST_MEDIAN, DARKEST_DN, BRIGHT, DARKEST_BRIGHT_DN = 5e-4, 2.0, 20.0, 99, 100.0
 # Reflectance below which a band of Sentinel-2 holds no data; dark surfaces come out a little below 0.
 LOWEST = -0.5
 # Numbers that files put where they hold no data: in any band, and, as saturated pixels may too, in all bands.
 FILLS, FILLS_OF_ALL = (-9999.0, -32768.0, -99999.0), (65535.0, 32767.0, 6.5535)
-# Magnitude of numbers that mean no data, for instance 3.4e38.
-HUGE = 1e30
 
 
 class OpticalRaster(Raster):
@@ -169,7 +167,9 @@ class OpticalRaster(Raster):
         """Set `quantification` and `add`, and check the order of unnamed bands."""
         stored, shown = self.read_array(size=SAMPLE), self.read_mask(size=SAMPLE)
         undeclared = (fill for fill in self._fills(stored) if fill != self.dataset.nodata)
-        self.mark_fills([fill for fill in undeclared if self._is_filled(stored, fill).any()])
+        self.mark_fills(
+            [fill for fill in undeclared if self._is_filled(stored, fill).any()] + find_huge(stored)
+        )
         self.fill = 0.0 if self.fill is None else self.fill
         valid = self.find_valid(stored) & shown
         sample = stored[self._present()][:, valid]
@@ -191,6 +191,8 @@ class OpticalRaster(Raster):
         known = np.array([band in SENTINEL2.bands for band in self.bands])[:, None, None]
         lowest = np.where(known, LOWEST * self.quantification - self.add, -np.inf)
         self.lowest = lowest[self._at()]
+        if (sample < self.lowest[..., 0]).any():
+            self.doubts.append(f"{self.path}: pixels of a reflectance below {LOWEST:g} hold no data")
 
     def _scaling(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return scale and offset of each band as the file declares them, (C, 1, 1), or 1 and 0."""

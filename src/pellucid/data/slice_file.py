@@ -3,6 +3,7 @@
 A TIFF is read page by page, so that a stack may be larger than the memory.
 """
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ from pellucid.errors import InputError
 TIFF = (".tif", ".tiff")
 READABLE = (".png", *TIFF, ".jpg", ".jpeg", ".bmp")
 
+# Units of length in a centimetre, by their names in OME-XML, where micrometres are the default.
+PER_CENTIMETRE = {"nm": 1e7, "µm": 1e4, "um": 1e4, "mm": 10.0, "cm": 1.0, "m": 0.01}
 # What floating-point values may exceed [0, 1] by.
 ROUNDING = 1e-6
 # Pillow's names of grey pixels.
@@ -177,11 +180,25 @@ def _describe_tiff(path: Path, file: tifffile.TiffFile) -> SliceInfo:
     info = SliceInfo(stack.num_slices, *stack.shape, stack.dtype)
     text = stack.first.description
     text = "" if text[:1] in "{<" else text  # JSON and XML would state the old size
-    resolution = _read_resolution(stack.first)
+    resolution, unit = _read_resolution(stack.first), int(stack.first.resolutionunit)
+    if stack.first.description.startswith("<") and (found := _read_pixel_size(stack.first.description)):
+        resolution, unit = found, CENTIMETRE
     if resolution and is_lying(stack.orientation):
         resolution = (resolution[1], resolution[0])
-    unit = int(stack.first.resolutionunit)
     return replace(info, resolution=resolution, resolution_unit=unit, description=text)
+
+
+def _read_pixel_size(description: str) -> tuple[float, float] | None:
+    """Return pixels per centimetre along x and y, as the OME-XML in a description states their size."""
+    sizes = []
+    for axis in "XY":
+        size = re.search(rf'\bPhysicalSize{axis}="([0-9.eE+-]+)"', description)
+        unit = re.search(rf'\bPhysicalSize{axis}Unit="([^"]+)"', description)
+        per_cm = PER_CENTIMETRE.get(unit[1] if unit else "µm")
+        if not size or not per_cm or not float(size[1]) > 0:
+            return None
+        sizes.append(per_cm / float(size[1]))
+    return sizes[0], sizes[1]
 
 
 def _read_resolution(page: tifffile.TiffPage) -> tuple[float, float] | None:

@@ -176,6 +176,16 @@ def to_grey(path: Path, values: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(values[..., 0])
 
 
+def find_orientation(path: Path) -> int:
+    """Return the tag Orientation of a TIFF that GDAL, which does not heed it, has opened."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages[0]
+            return int(page.tags.valueof(ORIENTATION, UPRIGHT)) if isinstance(page, tifffile.TiffPage) else 1
+    except tifffile.TiffFileError:
+        return UPRIGHT
+
+
 def is_lying(orientation: int) -> bool:
     """Whether rows and columns change places when an image is turned upright."""
     return orientation in (5, 6, 7, 8)
