@@ -256,6 +256,15 @@ def test_the_offset_of_the_user_wins_over_that_of_the_file(tmp_path: Path, offse
         torch.testing.assert_close(raster.read()[0], torch.from_numpy(expected).float())
 
 
+@pytest.mark.parametrize("scale", [0.0, float("nan")])
+def test_a_scale_that_makes_no_number_is_refused(tmp_path: Path, scale: float) -> None:
+    path = write(tmp_path / "s2.tif", digital_numbers())
+    with rasterio.open(path, "r+") as file:
+        file.scales = (scale,) * 13
+    with pytest.raises(InputError, match="declares a scale of 0, or one that is no number; correct it"):
+        read_optical(path, BANDS)
+
+
 def test_percent_are_neither_reflectance_nor_digital_numbers(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"values about 2\d\.?\d*, neither reflectance .* percent perhaps"):
         read_optical(write(tmp_path / "s2.tif", cloudy_ground() * 120), BANDS)

@@ -69,7 +69,7 @@ def holds_power(sample: NDArray[np.float32], dtype: str, name: str) -> bool:
             "give the calibrated product"
         )
     found = sample[np.isfinite(sample)]
-    if not found.size:
+    if not found.any():
         raise InputError(f"{name} holds no data, give another")
     typical, negative = float(np.median(found)), found[found < 0]
     may_be_db = negative.size > FEW * found.size and np.median(negative) < FAINT_NEGATIVE

@@ -166,10 +166,8 @@ class OpticalRaster(Raster):
     def _find_units(self, offset: Offset) -> None:
         """Set `quantification` and `add`, and check the order of unnamed bands."""
         stored, shown = self.read_array(size=SAMPLE), self.read_mask(size=SAMPLE)
-        undeclared = (fill for fill in self._fills(stored) if fill != self.dataset.nodata)
-        self.mark_fills(
-            [fill for fill in undeclared if self._is_filled(stored, fill).any()] + find_huge(stored)
-        )
+        found = [fill for fill in self._fills(stored) if self._is_filled(stored, fill).any()]
+        self.mark_fills([fill for fill in found + find_huge(stored) if fill != self.dataset.nodata])
         self.fill = 0.0 if self.fill is None else self.fill
         valid = self.find_valid(stored) & shown
         sample = stored[self._present()][:, valid]
@@ -199,6 +197,8 @@ class OpticalRaster(Raster):
         pairs = zip(self.dataset.scales, self.dataset.offsets, strict=True)
         found = dict(enumerate(pairs, start=1))
         both = np.array([found.get(index, (1.0, 0.0)) if index else (1.0, 0.0) for index in self.indices])
+        if not np.isfinite(both).all() or (both[:, 0] == 0).any():
+            raise InputError(f"{self.path} declares a scale of 0, or one that is no number; correct it")
         return both[:, :1, None], both[:, 1:, None]
 
     def _set_offset(self, offset: int) -> None:
