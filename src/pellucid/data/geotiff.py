@@ -71,13 +71,14 @@ class Raster:
     """An open GeoTIFF whose read errors name the file, and `what` it is to the user, "optical scene".
 
     `doubts` are sentences about what seems wrong with the file, though it can be read. `fill` is the number
-    that marks missing data, declared or found; `alpha` the number of the band of opacity, from 1.
+    that marks missing data, declared or found; `alpha` the number of the band of opacity, from 1. A TIFF of
+    several pages, of which GDAL reads the first, is refused unless it may be a stack of slices (`is_stack`).
     """
 
     resampling = Resampling.bilinear  # where it is warped
 
-    def __init__(self, path: Path, what: str) -> None:
-        self.path, self.what = path, what
+    def __init__(self, path: Path, what: str, *, is_stack: bool = False) -> None:
+        self.path, self.what, self.is_stack = path, what, is_stack
         self.doubts: list[str] = []
         if not path.exists():
             raise InputError(f"the {what} {path} does not exist, check the path")
@@ -200,7 +201,7 @@ class Raster:
                 "of radar dB or linear power: calibrate and detect it"
             )
         pages = len(self.dataset.subdatasets)
-        if self.dataset.driver == "GTiff" and pages > 1:
+        if self.dataset.driver == "GTiff" and pages > 1 and not self.is_stack:
             raise InputError(
                 f"{name} has {pages} pages, of which only the first would be read; split it, or save its "
                 "bands in one page"
