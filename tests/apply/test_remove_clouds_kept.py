@@ -1,192 +1,138 @@
-"""What stays of a scene when something goes wrong, and that each result has one owner."""
+"""What a restoration keeps of a file, and what it never writes."""
 
-import multiprocessing
-import os
-import signal
-import time
-from multiprocessing.synchronize import Barrier
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
-import torch
-from rasterio.errors import RasterioError
-from rasterio.windows import Window
-from scenes import BANDS, EVERYTHING, FakeMethod, constant, ground, identity, nothing_left, read, write
-from torch import Tensor
-from torch.nn.functional import avg_pool2d
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.rpc import RPC
+from scenes import BANDS, EVERYTHING, OPTIONS, constant, ground, left_cloud, read, write
 
-from pellucid.apply.outputs import GO_ON
-from pellucid.apply.remove_clouds import restore_scene
-from pellucid.data.batch import Batch
-from pellucid.errors import InputError
+from pellucid.apply.map_clouds import map_clouds
+from pellucid.apply.options import CloudMapOptions
+from pellucid.apply.remove_clouds import SceneReport, restore_scene
 
-
-def failing(calls: int, error: BaseException | None, seconds: float = 0.0) -> FakeMethod:
-    """A method that smooths, but fails after so many tiles."""
-
-    def restore(batch: Batch, noise: object = None) -> Tensor:
-        if error and method.num_calls > calls:
-            raise error
-        time.sleep(seconds)
-        return avg_pool2d(batch.degraded, 9, 1, 4)
-
-    method = FakeMethod(restore)
-    return method
-
-
-def restore(folder: Path, name: str = "out.tif", method: FakeMethod | None = None) -> Path:
-    """Smooth the scene of a folder, four tiles a row, five rows."""
-    method = method or failing(1000, None)
-    restore_scene(folder / "s2.tif", folder / name, method=method, options=EVERYTHING)
-    return folder / name
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    write(tmp_path / "s2.tif", ground(120, 101), BANDS)
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (OSError(28, "No space left on device"), "cannot write .*No space left on device; free the disk"),
-        (RasterioError("write failed"), "cannot write .*write failed; free the disk"),
-        (MemoryError("12 GB"), r"memory is exhausted \(12 GB\); close other programs"),
-        (InputError("the radar is damaged; copy it again"), "the radar is damaged; copy it again"),
-    ],
+POINTS = [GroundControlPoint(y, x, 500_000 + 10 * x, 5e6 - 10 * y) for y in (0, 40) for x in (0, 50)]
+PLACES = [(p.row, p.col, p.x, p.y) for p in POINTS]
+RPCS = RPC(
+    height_off=0,
+    height_scale=500,
+    lat_off=45,
+    lat_scale=0.1,
+    line_den_coeff=[1.0, *[0.0] * 19],
+    line_num_coeff=[0.0, 0.0, -1.0, *[0.0] * 17],
+    line_off=20,
+    line_scale=20,
+    long_off=15,
+    long_scale=0.1,
+    samp_den_coeff=[1.0, *[0.0] * 19],
+    samp_num_coeff=[0.0, 1.0, *[0.0] * 18],
+    samp_off=25,
+    samp_scale=25,
+    err_bias=1,
+    err_rand=1,
 )
-def test_an_error_in_a_late_tile_keeps_the_finished_rows(
-    folder: Path, error: Exception, message: str
+
+
+def restore(path: Path, value: float = 0.5) -> SceneReport:
+    """Paint every pixel of a scene that holds data."""
+    return restore_scene(path, path.parent / "out.tif", method=constant(value), options=EVERYTHING)
+
+
+def test_the_mask_of_a_file_is_kept_and_nothing_is_painted_under_it(tmp_path: Path) -> None:
+    path, mask = write(tmp_path / "s2.tif", ground(40, 50), BANDS), np.full((40, 50), 255, np.uint8)
+    mask[:15] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
+        file.write_mask(mask)
+    report = restore(path)
+    assert report.num_restored == report.num_valid == 25 * 50
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert MaskFlags.per_dataset in file.mask_flag_enums[0]
+        assert (file.dataset_mask() == mask).all()
+        assert (file.read()[:, :15] == ground(40, 50)[:, :15]).all()
+        assert (file.read()[:, 15:] == 5000).all()
+    assert {path.name for path in tmp_path.iterdir()} == {"s2.tif", "out.tif"}
+
+
+def test_opacity_is_no_band_of_the_scene_and_is_kept(tmp_path: Path) -> None:
+    opacity = np.full((1, 40, 50), 65535, np.uint16)
+    opacity[:, :15] = 0
+    path = write(tmp_path / "s2.tif", np.concatenate([ground(40, 50), opacity]))
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = [ColorInterp.gray, *[ColorInterp.undefined] * 12, ColorInterp.alpha]
+    assert restore(path).num_restored == 25 * 50
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert file.colorinterp[13] == ColorInterp.alpha
+        assert (file.read(14) == opacity[0]).all()
+        assert (file.read()[:13, :15] == ground(40, 50)[:, :15]).all()
+
+
+@pytest.mark.parametrize(("fill", "dtype"), [(65535, "uint16"), (-9999, "int16"), (-9999, "float32")])
+def test_an_undeclared_fill_is_not_painted(tmp_path: Path, fill: float, dtype: str) -> None:
+    scene = (ground(40, 50) / (10_000 if dtype == "float32" else 1)).astype(dtype)
+    scene[:, :8] = fill
+    report = restore(write(tmp_path / "s2.tif", scene, BANDS))
+    assert report.num_restored == 32 * 50
+    assert (read(tmp_path / "out.tif")[:, :8] == np.asarray(fill, dtype)).all()
+
+
+@pytest.mark.parametrize("how", ["points", "rpcs"])
+def test_control_points_and_camera_models_are_kept_in_results_and_cloud_maps(
+    tmp_path: Path, how: str
 ) -> None:
-    wanted = read(restore(folder, "whole.tif"))
-    with pytest.raises(
-        InputError, match=f"{message}.*; what is finished was kept, and the same command goes"
-    ):
-        restore(folder, method=failing(14, error))
-    rest = failing(1000, None)
-    assert (read(restore(folder, method=rest)) == wanted).all()
-    assert rest.num_calls == 12  # the last row done is needed for its overlap
-    assert nothing_left(folder, {"s2.tif", "whole.tif", "out.tif"})
+    folder = tmp_path / "scenes"
+    place = {"crs": None, "transform": None}
+    place |= {"gcps": POINTS, "crs": "EPSG:32633"} if how == "points" else {"rpcs": RPCS}
+    path = write(folder / "s2.tif", ground(40, 50), BANDS, **place)
+    restore_scene(path, tmp_path / "out.tif", method=constant(0.5), options=EVERYTHING)
+    map_clouds(folder, tmp_path / "maps", options=CloudMapOptions(scorer="built-in", preview=False))
+    for result in (tmp_path / "out.tif", tmp_path / "maps" / "s2.tif"):
+        with rasterio.open(result) as file:
+            points, crs = file.gcps
+            if how == "points":
+                assert crs == CRS.from_epsg(32633)
+                assert [(p.row, p.col, p.x, p.y) for p in points] == [
+                    (p.row, p.col, p.x, p.y) for p in POINTS
+                ]
+            else:
+                assert file.rpcs.to_dict() == RPCS.to_dict()
 
 
-def test_an_error_before_any_row_is_finished_leaves_nothing(folder: Path) -> None:
-    for error in (MemoryError("12 GB"), KeyboardInterrupt()):
-        with pytest.raises((InputError, KeyboardInterrupt)) as raised:
-            restore(folder, method=failing(2, error))
-        assert "kept" not in str(raised.value)
-        assert not getattr(raised.value, "__notes__", [])
-        assert nothing_left(folder, {"s2.tif"})
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
+@pytest.mark.parametrize("nodata", [None, 0])
+def test_a_restored_pixel_never_means_no_data(tmp_path: Path, dtype: str, nodata: float | None) -> None:
+    scene = (ground(40, 50) / (10_000 if dtype == "float32" else 1)).astype(dtype)
+    restore(write(tmp_path / "s2.tif", scene, BANDS, nodata=nodata), value=0.0)
+    result = read(tmp_path / "out.tif")
+    assert (result != 0).any(0).all()
+    assert result.max() <= (1e-4 if dtype == "float32" else 1)
+    if nodata == 0:
+        assert (result != 0).all()
 
 
-def test_an_interruption_says_how_to_go_on_and_a_fault_of_ours_stays_a_fault(folder: Path) -> None:
-    for error in (KeyboardInterrupt(), ZeroDivisionError()):
-        with pytest.raises(type(error)) as raised:
-            restore(folder, f"{type(error).__name__}.tif", method=failing(14, error))
-        assert getattr(raised.value, "__notes__", []) == (
-            [GO_ON] if isinstance(error, KeyboardInterrupt) else []
-        )
-        assert (folder / f".{type(error).__name__}.tif.partial.tif").exists()
+def test_restored_values_stay_within_the_type(tmp_path: Path) -> None:
+    path = write(tmp_path / "s2.tif", ground(40, 50).astype(np.int16), BANDS, nodata=32767)
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (0.00002,) * 13, (0.0,) * 13
+    restore(path, value=1.0)  # 50000 would be needed
+    assert (read(tmp_path / "out.tif") == 32766).all()
 
 
-@pytest.mark.parametrize("damage", ["pixel", "cut", "gone", "flip", "empty"])
-def test_a_damaged_working_file_or_note_means_a_fresh_start(folder: Path, damage: str) -> None:
-    wanted = read(restore(folder, "whole.tif"))
-    with pytest.raises(KeyboardInterrupt):
-        restore(folder, method=failing(14, KeyboardInterrupt()))
-    working, note = folder / ".out.tif.partial.tif", folder / ".out.tif.partial.npz"
-    content = note.read_bytes()
-    if damage == "pixel":
-        with rasterio.open(working, "r+") as file:  # in a row that is done
-            file.write(file.read(3, window=Window(7, 20, 1, 1)) ^ 1, 3, window=Window(7, 20, 1, 1))
-    elif damage == "cut":
-        working.write_bytes(working.read_bytes()[:5000])
-    elif damage == "gone":
-        working.unlink()
-    else:
-        note.write_bytes({"flip": content[:200] + bytes([content[200] ^ 1]) + content[201:]}.get(damage, b""))
-    method = failing(1000, None)
-    with pytest.warns(UserWarning, match=r"left of .*out\.tif is damaged; it begins anew"):
-        found = read(restore(folder, method=method))
-    assert (found == wanted).all()
-    assert method.num_calls == 20
-    assert nothing_left(folder, {"s2.tif", "whole.tif", "out.tif"})
-
-
-def test_a_working_file_that_is_replaced_meanwhile_is_not_written_to(folder: Path) -> None:
-    wanted = read(restore(folder, "whole.tif"))
-    working = folder / ".out.tif.partial.tif"
-
-    def replace(batch: Batch, noise: object = None) -> Tensor:
-        if method.num_calls == 6:
-            working.rename(folder / "moved.tif")
-            working.write_bytes((folder / "moved.tif").read_bytes())
-        return avg_pool2d(batch.degraded, 9, 1, 4)
-
-    method = FakeMethod(replace)
-    with pytest.raises(InputError, match=r"out\.tif\.partial\.tif was replaced while it was being written"):
-        restore(folder, method=method)
-    assert not (folder / "out.tif").exists()
-    assert (read(restore(folder)) == wanted).all()
-
-
-def race(folder: Path, barrier: Barrier, results: Any) -> None:
-    """Write the same output as another process, many times, and say how each went."""
-    torch.set_num_threads(1)
-    for turn in range(20):
-        barrier.wait()
-        try:
-            restore(folder, f"out{turn}.tif", failing(1000, None, seconds=0.002))
-            results.put("done")
-        except InputError as error:
-            results.put(str(error))
-
-
-def test_of_two_runs_at_once_on_one_output_each_is_right_or_refused(folder: Path) -> None:
-    wanted = read(restore(folder, "whole.tif"))
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(2), context.Queue()
-    processes = [context.Process(target=race, args=(folder, barrier, results)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    outcomes = [results.get(timeout=300) for _ in range(40)]
-    for process in processes:
-        process.join()
-    refused = [outcome for outcome in outcomes if outcome != "done"]
-    assert refused
-    assert all("another run is writing it" in outcome for outcome in refused)
-    assert outcomes.count("done") >= 20
-    for turn in range(20):
-        assert (read(folder / f"out{turn}.tif") == wanted).all()
-    assert nothing_left(folder, {"s2.tif", "whole.tif", *(f"out{turn}.tif" for turn in range(20))})
-
-
-def slowly(folder: Path) -> None:
-    torch.set_num_threads(1)
-    restore(folder, method=failing(1000, None, seconds=0.02))
-
-
-def test_killed_runs_go_on_to_the_same_bytes_and_leave_nothing(folder: Path) -> None:
-    wanted = restore(folder, "whole.tif").read_bytes()
-    rng, context = np.random.default_rng(0), multiprocessing.get_context("fork")
-    for _ in range(8):
-        process = context.Process(target=slowly, args=(folder,))
-        process.start()
-        time.sleep(float(rng.uniform(0.1, 0.6)))
-        os.kill(process.pid or 0, signal.SIGKILL)
-        process.join()
-    assert restore(folder).read_bytes() == wanted
-    assert nothing_left(folder, {"s2.tif", "whole.tif", "out.tif"})
-
-
-def test_other_options_leave_nothing_of_an_earlier_call(folder: Path) -> None:
-    options = {"method": constant(0.5), "options": EVERYTHING}
-    with pytest.raises(KeyboardInterrupt):
-        restore(folder, method=failing(14, KeyboardInterrupt()))
-    (folder / ".out.tif.partial.std.tif").touch()
-    restore_scene(folder / "s2.tif", folder / "out.tif", **options)  # type: ignore[arg-type]
-    assert nothing_left(folder, {"s2.tif", "out.tif"})
-    restore_scene(folder / "s2.tif", folder / "again.tif", method=identity(), options=EVERYTHING)
+def test_the_count_of_restored_pixels_is_that_of_the_file(tmp_path: Path) -> None:
+    scene = ground()
+    scene[:, 50:] = 0
+    options = replace(OPTIONS, feather_px=8)
+    report = restore_scene(
+        write(tmp_path / "s2.tif", scene, BANDS),
+        tmp_path / "out.tif",
+        method=constant(0.9),
+        cloud=left_cloud(tmp_path),
+        options=options,
+    )
+    changed = (read(tmp_path / "out.tif") != scene).any(0)
+    assert report.num_restored == np.count_nonzero(changed)
+    assert report.num_valid == 50 * 101

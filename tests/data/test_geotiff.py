@@ -19,6 +19,7 @@ def write_radar(path: Path, grid: Grid, values: np.ndarray, **profile: Any) -> P
     size = {"height": grid.height, "width": grid.width, "crs": grid.crs, "transform": grid.transform}
     with rasterio.open(path, "w", driver="GTiff", count=2, dtype="float32", **size, **profile) as file:
         file.write(values.astype(np.float32))
+        file.descriptions = ("VV", "VH")
     return path
 
 

@@ -219,7 +219,7 @@ def _open(job: Job, scorer: Scorer) -> OpticalRaster:
 def _write_map(job: Job, scorer: Scorer, progress: Callable[[float], None]) -> None:
     with _open(job, scorer) as raster:
         windows = list(_windows(raster.grid))
-        tags = {"SCORER": scorer.origin, "OFFSET": f"{raster.add:.0f}"}
+        tags = {"SCORER": scorer.origin, "OFFSET": f"{raster.offset_dn:.0f}"}
         with _new_file(job.out, raster.grid, "float32", np.nan, "cloud probability", tags) as file:
             for i, window in enumerate(windows):
                 file.write(_score(raster, scorer, window)[None], window)
@@ -253,8 +253,8 @@ def _new_file(
     path: Path, grid: Grid, dtype: str, nodata: float, description: str, tags: dict[str, str]
 ) -> Iterator[CheckedRaster]:
     """Give an uncompressed file of one band; afterwards it becomes a Cloud-Optimized GeoTIFF at `path`."""
-    profile: dict[str, Any] = {"width": grid.width, "height": grid.height, "count": 1, "crs": grid.crs}
-    profile |= {"transform": None if grid.transform.is_identity else grid.transform, "dtype": dtype}
+    profile: dict[str, Any] = {"width": grid.width, "height": grid.height, "count": 1, "dtype": dtype}
+    profile |= grid.place
     profile |= {"nodata": nodata, "bigtiff": "IF_SAFER", "tiled": True}
     profile |= {"blockxsize": WORKING_BLOCK, "blockysize": WORKING_BLOCK}
     try:

@@ -161,7 +161,7 @@ class SliceOptions(ApplyOptions):
         GreyRange | None,
         Help(
             "Grey values between which the model works; others are kept. full: all that the type holds; "
-            "auto: the middle 99.8 % of all slices. Default: auto for 16 bit, else full.",
+            "auto: the middle 99.8 % of all slices. Default: full for 8 bit, else auto.",
             flags=("--range",),
             metavar="full|auto|LOW,HIGH",
             parse=parse_range,

@@ -253,6 +253,8 @@ def _write_preview(before: OpticalRaster, after: Path, path: Path) -> None:
     panels = []
     with Raster(after, "result") as result:
         for raster in (before, result):
-            values, valid = before.to_reflectance(raster.read_array(size=PREVIEW))
+            values, valid = before.to_reflectance(
+                raster.read_array(size=PREVIEW), raster.read_mask(size=PREVIEW)
+            )
             panels.append(to_rgb(values, before.bands, valid))
     save_picture(sheet([panels], ["before", "after"], side=max(panels[0].shape)), path)

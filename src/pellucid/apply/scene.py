@@ -18,10 +18,12 @@ from pellucid.apply.outputs import check_scene_outputs
 from pellucid.apply.references import References
 from pellucid.data.band_names import find_bands
 from pellucid.data.batch import Batch
+from pellucid.data.cloud_raster import CloudRaster
 from pellucid.data.cloud_score import NEEDED, REACH_PX, box_mean, cloud_score
 from pellucid.data.geotiff import Raster
+from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
-from pellucid.data.raster import CloudRaster, OpticalRaster, RadarRaster
+from pellucid.data.raster import OpticalRaster
 from pellucid.data.reference import CLOUDY, MARGIN_PX, widen
 from pellucid.data.resample import fill_gaps
 from pellucid.data.tiles import reflect
@@ -136,7 +138,7 @@ class OpenScene:
         inner = np.ix_(rows - first_row, columns - first_column)
 
         stored = self.optical.read_array(window=window)
-        reflectance, valid = self.optical.to_reflectance(stored)
+        reflectance, valid = self.optical.to_reflectance(stored, self.optical.read_mask(window))
         unit = self.method.optical.to_unit(reflectance)
         cloud = self._cloud(unit, window)
         weight = self._weight(cloud, valid)[inner]
@@ -197,8 +199,8 @@ class OpenScene:
             if index is not None:
                 old = result[index - 1]
                 change = np.where(weight < 1, old + weight * (value - old), value)
-                result[index - 1] = np.where(weight > 0, _round(change, self.optical), old)
-        return result
+                result[index - 1] = np.where(weight > 0, self.optical.fit(change), old)
+        return self.optical.keep_valid(result, tile.valid[:height, :width] & (weight > 0))
 
     def spread(self, tile: Tile, deviation: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return the standard deviation of the tile's first pixels, (bands of the file, H, W), in its units.
@@ -232,8 +234,8 @@ class OpenScene:
                 old = stored[index - 1].astype(np.float64)
                 new = old + weight * (high - low) * values
                 new = new.clip(np.minimum(low, old), np.maximum(high, old))
-                result[index - 1] = np.where(weight > 0, _round(new, self.optical), stored[index - 1])
-        return result
+                result[index - 1] = np.where(weight > 0, self.optical.fit(new), stored[index - 1])
+        return self.optical.keep_valid(result, weight > 0)
 
     def _limits(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return what 0 and 1 are in the units of the file, both (C, 1, 1)."""
@@ -333,18 +335,6 @@ def find_range(optical: OpticalRaster) -> ValueRange:
     return ValueRange(
         optical.bands, (0.0,) * len(high), tuple(high), SENTINEL2.unit, "the scene; reflectance where known"
     )
-
-
-def _round(values: NDArray[np.float64], raster: OpticalRaster) -> NDArray[np.float64]:
-    """Return values that the raster's type can hold and that do not mean nodata."""
-    if raster.dtype.kind == "f":
-        return values
-    limits = np.iinfo(raster.dtype)
-    values = np.rint(values).clip(limits.min, limits.max)
-    nodata = raster.dataset.nodata
-    if nodata is not None:
-        values[values == nodata] = nodata + (1 if nodata < limits.max else -1)
-    return values
 
 
 def _check_method(method: Method, options: SceneOptions, *, wants_spread: bool) -> None:

@@ -5,13 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rasterio.enums import ColorInterp
-
+from pellucid.data.geotiff import find_opacity
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.errors import InputError
 
 # Level 2A has no B10.
 LEVEL_2A = tuple(band for band in SENTINEL2.bands if band != "B10")
+# A polarisation as a word of its own; words for what is made of backscatter, and for parts of complex values.
+POLARISATION = re.compile(r"(?<![A-Z])(?:VV|VH|HV|HH)(?![A-Z])")
+DERIVED = re.compile(
+    r"(?<![A-Za-z])(std|std_?dev|stdev|var|variance|angle|ratio|coherence|coh|count|entropy|contrast|phase|"
+    r"[iq](?=_))(?![A-Za-z])",
+    re.IGNORECASE,
+)
 # Stands for a band that is not used, where a user names bands by position.
 SKIP = "-"
 
@@ -25,11 +31,12 @@ def find_bands(dataset: Any, path: Path, named: Bands | None = None) -> dict[str
     if named is not None:
         return _by_position(dataset, path, named, "--bands")
     way = "say what they are with --bands, for instance --bands B02,B03,B04,B08"
-    if not any(dataset.descriptions):
+    numbers = _numbers(dataset)
+    if not any(dataset.descriptions[i - 1] for i in numbers):
         for names in (SENTINEL2.bands, LEVEL_2A):
-            if len(names) == dataset.count:
-                return {name: i for i, name in enumerate(names, start=1)}
-        raise InputError(f"{path} has {dataset.count} bands without names, {way}")
+            if len(names) == len(numbers):
+                return dict(zip(names, numbers, strict=True))
+        raise InputError(f"{path} has {len(numbers)} bands without names, {way}")
     names = tuple(band_name(text or "") for text in dataset.descriptions)
     found = [(name, i) for i, name in enumerate(names, start=1) if name in SENTINEL2.bands]
     if not found:
@@ -40,11 +47,16 @@ def find_bands(dataset: Any, path: Path, named: Bands | None = None) -> dict[str
     return dict(found)
 
 
+def _numbers(dataset: Any) -> list[int]:
+    """Return the numbers of all bands but that of opacity, from 1."""
+    return [i for i in range(1, dataset.count + 1) if i != find_opacity(dataset)]
+
+
 def _by_position(dataset: Any, path: Path, named: Bands, option: str) -> dict[str, int]:
     """Return the names that a user gives to the bands, with their numbers from 1."""
     places = list(range(1, dataset.count + 1))
     if len(named) != len(places):
-        places = [i for i in places if dataset.colorinterp[i - 1] != ColorInterp.alpha]
+        places = _numbers(dataset)
     if len(named) != len(places):
         raise InputError(
             f"{path} has {dataset.count} bands, {option} names {len(named)}; name each, {SKIP} for one "
@@ -59,13 +71,15 @@ def _by_position(dataset: Any, path: Path, named: Bands, option: str) -> dict[st
 
 def match_bands(dataset: Any, bands: Bands, path: Path, allow_missing: Bands = ()) -> list[int | None]:
     """Return the number in the file, from 1, of each band; None for a missing one that may be missing."""
-    if not any(dataset.descriptions):
-        return _match_positions(dataset.count, bands, path, allow_missing)
+    numbers = _numbers(dataset)
+    if not any(dataset.descriptions[i - 1] for i in numbers):
+        found = _match_positions(len(numbers), bands, path, allow_missing)
+        return [at and numbers[at - 1] for at in found]
     names = [band_name(text or "") for text in dataset.descriptions]
-    numbers = _number(names, bands, path, allow_missing, found=name_bands(dataset))
+    matched = _number(names, bands, path, allow_missing, found=name_bands(dataset))
     if twice := [band for band in bands if names.count(band) > 1]:
         raise InputError(f"{path} has more than one band named {twice[0]}, name each band once")
-    return numbers
+    return matched
 
 
 def _number(
@@ -117,7 +131,9 @@ def match_polarisations(
             raise InputError(f"--polarisations has {wrong[0]}, must be VV, VH, or {SKIP} for another band")
         numbers = [at.get(band) for band in SENTINEL1.bands]
     else:
-        numbers = _described_polarisations(dataset)
+        numbers = find_polarisations(dataset, path, SENTINEL1.bands)
+        if not names_polarisations(dataset) and len(_numbers(dataset)) == len(SENTINEL1.bands):
+            numbers = [*_numbers(dataset)]
     if all(numbers) or (partial and any(numbers)):
         return numbers
     found = f"the radar scene {path} has {dataset.count} bands ({name_bands(dataset)})"
@@ -129,11 +145,36 @@ def match_polarisations(
     raise InputError(f"{found}, needed are VV and VH; give both")
 
 
-def _described_polarisations(dataset: Any) -> list[int | None]:
-    """Return the numbers of VV and VH by description; without any, the first of two bands is VV."""
-    names = [re.findall(r"(?<![A-Z])[VH]{2}(?![A-Z])", (text or "").upper()) for text in dataset.descriptions]
-    if not any(names) and dataset.count == len(SENTINEL1.bands):
-        return [1, 2]
-    return [
-        next((i for i, found in enumerate(names, start=1) if band in found), None) for band in SENTINEL1.bands
-    ]
+def find_polarisations(dataset: Any, path: Path, wanted: Bands) -> list[int | None]:
+    """Return the number of each polarisation by description, from 1; None for one that is not described.
+
+    A band that is described by two polarisations, a ratio for instance, or as something that is made of
+    backscatter, is none of them. Of several candidates, one that is described by the name alone counts.
+    """
+    texts = [text or "" for text in dataset.descriptions]
+    numbers: list[int | None] = []
+    for band in wanted:
+        candidates = [i for i, text in enumerate(texts, start=1) if _polarisations(text) == {band}]
+        exact = [i for i in candidates if texts[i - 1].strip().upper() == band]
+        if len(candidates) > 1 and len(exact) != 1:
+            found = ", ".join(texts[i - 1] for i in candidates)
+            raise InputError(
+                f"{path} has more than one band that may be {band} ({found}); name one of them {band}"
+            )
+        numbers.append(next(iter(exact or candidates), None))
+    return numbers
+
+
+def names_polarisations(dataset: Any) -> bool:
+    """Whether any band is described by a polarisation, of Sentinel-1 or not."""
+    return any(_polarisations(text or "") or _find_words(text or "") for text in dataset.descriptions)
+
+
+def _polarisations(text: str) -> set[str]:
+    """Return the polarisations whose backscatter a description may mean."""
+    return set() if DERIVED.search(text) else set(_find_words(text))
+
+
+def _find_words(text: str) -> list[str]:
+    """Return the names of polarisations in a description, such as Sigma0_VV_db or vh."""
+    return POLARISATION.findall(text) or POLARISATION.findall(text.upper())

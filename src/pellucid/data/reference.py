@@ -64,10 +64,10 @@ class ReferenceRaster:
     def read(self, window: Window) -> Tensor:
         """Return (1, K, H, W) float32 in [0, 1]; NaN where there is cloud or no data."""
         wide, inner = widen(window, self.reach_px, self.raster.grid)
-        stored = self.raster.read_array(window=wide)
+        stored, shown = self.raster.read_array(window=wide), self.raster.read_mask(wide)
         if not isinstance(self.raster, OpticalRaster):
-            return torch.from_numpy(self._stretch(stored))[None]
-        values, valid = self.raster.to_reflectance(stored)
+            return torch.from_numpy(np.where(shown, self._stretch(stored), np.float32(np.nan)))[None]
+        values, valid = self.raster.to_reflectance(stored, shown)
         values = values.clamp(0, 1)
         if self.reach_px:
             near = box_mean((cloud_score(values, self.bands) > CLOUDY).double(), MARGIN_PX) > 0

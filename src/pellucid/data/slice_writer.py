@@ -14,7 +14,8 @@ from PIL import Image
 
 from pellucid.data.files import flush, temporary_beside
 from pellucid.data.ownership import SOFTWARE, save_image
-from pellucid.data.slice_file import CENTIMETRE, INCH, TIFF, WHITE, SliceInfo, name_shape, read_slices
+from pellucid.data.slice_file import CENTIMETRE, INCH, TIFF, SliceInfo, read_slices
+from pellucid.data.tiff_stack import WHITE, name_shape
 from pellucid.data.working_file import explain_write_error
 from pellucid.errors import InputError
 

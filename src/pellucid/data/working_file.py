@@ -20,7 +20,7 @@ from rasterio.windows import Window
 from pellucid.data.checked_raster import NOT_READ_BACK, are_equal, checksum
 from pellucid.data.digests import check_archive, seal_archive
 from pellucid.data.files import beside, check_writable, explain, flush, temporary_beside, write_atomically
-from pellucid.data.geotiff import first_line, open_raster
+from pellucid.data.geotiff import copy_mask, first_line, georeference, open_raster
 from pellucid.data.ownership import TAG
 from pellucid.errors import InputError
 
@@ -208,10 +208,8 @@ def check_room(needed: Mapping[Path, int]) -> None:
 
 def _create(path: Path, source: Any, name: str) -> None:
     """Make the empty raster of that name on the grid of the source."""
-    profile = {key: source.profile.get(key) for key in ("crs", "width", "height")}
+    profile = {"width": source.width, "height": source.height, **georeference(source)}
     profile |= {"tiled": True, "blockxsize": WORKING_BLOCK, "blockysize": WORKING_BLOCK}
-    if not source.transform.is_identity:
-        profile["transform"] = source.transform
     if name == "result":
         profile |= {"dtype": source.profile.get("dtype"), "count": source.count, "nodata": source.nodata}
     else:
@@ -224,6 +222,7 @@ def _create(path: Path, source: Any, name: str) -> None:
         copy.descriptions, copy.units, copy.scales = source.descriptions, source.units, source.scales
         if name == "std":  # a difference has no offset, and the tags of the scene do not apply to it
             return
+        copy_mask(source, copy)
         copy.offsets = source.offsets
         copy.colorinterp = source.colorinterp
         copy.update_tags(**{**source.tags(), **TAG})

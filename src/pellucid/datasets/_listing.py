@@ -210,5 +210,5 @@ def first_image(root: Path) -> Path | None:
 
 def count_bands(path: Path) -> int:
     """Return the number of bands of a GeoTIFF."""
-    with Raster(path, "image") as raster:
+    with Raster(path, "image", is_stack=True) as raster:
         return int(raster.dataset.count)

@@ -12,7 +12,8 @@ from torch import Tensor
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.data.raster import read_optical, read_radar
-from pellucid.data.slice_file import TIFF, name_shape
+from pellucid.data.slice_file import TIFF
+from pellucid.data.tiff_stack import name_shape
 from pellucid.datasets._listing import (
     CheckedSample,
     ImageFile,

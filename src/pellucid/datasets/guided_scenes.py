@@ -13,7 +13,7 @@ from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import cloud_score
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.data.raster import read_cloud
-from pellucid.data.slice_file import name_shape
+from pellucid.data.tiff_stack import name_shape
 from pellucid.datasets._guides import mirror, read_bands, read_polarisations
 from pellucid.datasets._listing import ScenePatches, Wanted
 from pellucid.datasets._splits import check_patterns, is_named

@@ -21,7 +21,8 @@ from torch.nn.functional import interpolate
 from pellucid.data.batch import Batch
 from pellucid.data.radar_picture import read_color, read_gray
 from pellucid.data.ranges import PICTURE
-from pellucid.data.slice_file import READABLE, name_shape
+from pellucid.data.slice_file import READABLE
+from pellucid.data.tiff_stack import name_shape
 from pellucid.datasets._augment import AugmentConfig, change_pair
 from pellucid.datasets._listing import CheckedSample, ImageFile, Listing, Patches, Problem, Wanted
 from pellucid.datasets._splits import Splits, check_patterns, divide_places, is_named, read_splits
