@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from pellucid.data.band_names import band_name, match_bands, match_polarisations
+from pellucid.data.band_names import match_bands, match_polarisations, read_names
 from pellucid.data.geotiff import SAMPLE, Raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.errors import InputError
@@ -124,7 +124,7 @@ class OpticalRaster(Raster):
             self.quantification = 1.0
         else:
             self.add = float(self._find_offset(stored[self._sentinel2_bands()][:, valid], offset))
-        if sample.size and not any(self.dataset.descriptions):
+        if sample.size and not read_names(self.dataset):
             self._check_order(np.median(sample, axis=1) + self.add)
 
     def _find_offset(self, sample: NDArray[Any], offset: Offset) -> int:
@@ -147,8 +147,8 @@ class OpticalRaster(Raster):
 
     def _sentinel2_bands(self) -> list[int]:
         """Return every Sentinel-2 band of the file, from 0; without the dark ones, cloud seems an offset."""
-        names = [band_name(text or "") for text in self.dataset.descriptions]
-        if not any(names):
+        names = read_names(self.dataset)
+        if not names:
             return list(range(self.dataset.count))
         return [at for at, name in enumerate(names) if name in SENTINEL2.bands]
 
