@@ -77,7 +77,7 @@ def import_command(
     format: Annotated[  # noqa: A002
         str, typer.Argument(help=f"Layout of the checkpoint: {', '.join(known_formats())}.")
     ],
-    checkpoint: Annotated[Path, typer.Argument(help="A published .pth, .pt or .safetensors file.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A published .pth, .pt, .ckpt or .safetensors file.")],
     run: Annotated[Path, typer.Argument(help="The run folder to write.")],
     optical: Annotated[
         str, typer.Option(help="Names of the optical bands; default by their number: 13, or B04,B03,B02.")
