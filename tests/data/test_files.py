@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pellucid.data.files import check_folder, make_folder
+from pellucid.data.files import check_folder, glob_files, make_folder
 from pellucid.errors import InputError
 
 
@@ -28,3 +28,16 @@ def test_a_folder_that_cannot_hold_results_is_refused_before_it_is_made(tmp_path
             check_folder(folder, source, reason="there are two")
     check_folder(tmp_path / "out", source, reason="there are two")
     assert not (tmp_path / "out").exists()
+
+
+def test_files_are_found_whatever_the_case_of_their_suffix_and_without_what_systems_leave(
+    tmp_path: Path,
+) -> None:
+    for name in ("b.TIF", "in/a.tif", "._b.tif", "__MACOSX/._a.tif", ".cache/a.tif", "c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.tif").mkdir()
+    assert glob_files(tmp_path, "**/*.tif") == [tmp_path / "b.TIF", tmp_path / "in/a.tif"]
+    assert glob_files(tmp_path, "in/*.Tif") == [tmp_path / "in/a.tif"]
+    with pytest.raises(InputError, match=r"'' is no pattern .*use one such as"):
+        glob_files(tmp_path, "")

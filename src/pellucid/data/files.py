@@ -95,3 +95,24 @@ def check_is_folder(folder: Path) -> None:
     """Refuse an input that is no folder."""
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; name a folder of data")
+
+
+def glob_files(root: Path, pattern: str) -> list[Path]:
+    """Return the files below `root` that fit a pattern as of `Path.glob`, sorted.
+
+    The case of the suffix does not matter (".TIF"). Hidden files and folders, which systems leave behind
+    ("._a.tif"), are left out.
+    """
+    body, dot, suffix = pattern.rpartition(".")
+    if dot and suffix.isalnum():
+        pattern = body + dot + "".join(f"[{each.lower()}{each.upper()}]" for each in suffix)
+    try:
+        found = sorted(path for path in root.glob(pattern) if path.is_file())
+    except (ValueError, NotImplementedError) as error:
+        raise InputError(f"{pattern!r} is no pattern ({error}), use one such as '**/*.tif'") from error
+    return [path for path in found if not is_hidden(path, root)]
+
+
+def is_hidden(path: Path, root: Path) -> bool:
+    """Whether the file, or a folder between it and the root, has a name that begins with a dot."""
+    return any(part.startswith(".") for part in path.relative_to(root).parts)

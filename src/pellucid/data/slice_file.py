@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from PIL import Image
 from rasterio.errors import RasterioError
 
+from pellucid.data.files import glob_files
 from pellucid.data.geotiff import first_line, open_raster
 from pellucid.errors import InputError
 
@@ -106,18 +107,12 @@ def find_files(folder: Path, pattern: str = "*") -> list[Path]:
     """Return the slice files in a folder, sorted, without hidden files and folders."""
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; name a folder of slices")
-    paths = [path for path in sorted(folder.glob(pattern)) if path.suffix.lower() in READABLE]
-    found = [path for path in paths if not is_hidden(path, folder)]
+    found = [path for path in glob_files(folder, pattern) if path.suffix.lower() in READABLE]
     if not found:
         raise InputError(
             f"no slice ({', '.join(READABLE)}) in {folder} fits {pattern!r}; change the folder or the pattern"
         )
     return found
-
-
-def is_hidden(path: Path, root: Path) -> bool:
-    """Whether the file, or a folder between it and the root, has a name that begins with a dot."""
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _is_tiff(path: Path) -> bool:

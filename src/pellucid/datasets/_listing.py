@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from pellucid.data.batch import Batch
+from pellucid.data.files import glob_files
 from pellucid.data.geotiff import Raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
-from pellucid.data.slice_file import READABLE, is_hidden
+from pellucid.data.slice_file import READABLE
 from pellucid.datasets._augment import AugmentConfig, change_clouds, change_image
 from pellucid.errors import InputError
 
@@ -202,8 +203,8 @@ class Listing:
 def first_image(root: Path) -> Path | None:
     """Return the first image file of a folder, or, where there is none, of the GeoTIFFs in its folders."""
     for pattern in ("*", "**/*.tif"):
-        for path in sorted(root.glob(pattern)):
-            if path.suffix.lower() in READABLE and not is_hidden(path, root):
+        for path in glob_files(root, pattern):
+            if path.suffix.lower() in READABLE:
                 return path
     return None
 
