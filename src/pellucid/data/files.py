@@ -1,6 +1,8 @@
 """Output files and folders: checked before any work is done, and written whole or not at all."""
 
 import os
+import re
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -85,14 +87,32 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
 
 
+def check_input(path: Path, what: str) -> None:
+    """Refuse an input that is not there, or that cannot be opened again and again, such as a pipe.
+
+    `what` it is to the user, "optical scene". A folder may be one.
+    """
+    _refuse_remote(path, f"the {what} ")
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise InputError(f"the {what} {path} does not exist, check the path") from error
+    except OSError as error:
+        raise InputError(f"cannot read the {what} {path}: {error.strerror}") from error
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise InputError(f"the {what} {path} is a pipe or device, no file; save it as one")
+
+
 def check_is_file(path: Path) -> None:
     """Refuse an input that is no file."""
+    _refuse_remote(path)
     if not path.is_file():
         raise InputError(f"{path} is no file, check the path")
 
 
 def check_is_folder(folder: Path) -> None:
     """Refuse an input that is no folder."""
+    _refuse_remote(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; name a folder of data")
 
@@ -116,3 +136,11 @@ def glob_files(root: Path, pattern: str) -> list[Path]:
 def is_hidden(path: Path, root: Path) -> bool:
     """Whether the file, or a folder between it and the root, has a name that begins with a dot."""
     return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _refuse_remote(path: Path, name: str = "") -> None:
+    """Refuse a URL, or a path into an archive as GDAL writes them."""
+    if re.match(r"/vsi|\w\w+:/", path.as_posix()):
+        raise InputError(
+            f"{name}{path} is no file on this machine, and only such are read; download or unpack it"
+        )

@@ -16,6 +16,7 @@ from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
+from pellucid.data.files import check_input
 from pellucid.errors import InputError
 
 # Pixels by which the corners of equal grids may differ.
@@ -63,14 +64,14 @@ class Raster:
     def __init__(self, path: Path, what: str) -> None:
         self.path, self.what = path, what
         self.doubts: list[str] = []
-        if not path.exists():
-            raise InputError(f"the {what} {path} does not exist, check the path")
+        check_input(path, what)
         try:
             self.dataset = open_raster(path)
         except RasterioError as error:
             raise InputError(
                 f"the {what} {path} is no readable raster ({first_line(error)}), give a GeoTIFF"
             ) from error
+        _refuse_container(self.dataset, f"the {what} {path}")
         self.source: Any = self.dataset
         self.grid = Grid.of(self.dataset)
 
@@ -137,6 +138,17 @@ def open_raster(path: Path, mode: str = "r", **profile: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         return rasterio.open(path, mode, **profile)
+
+
+def _refuse_container(dataset: Any, name: str) -> None:
+    """Refuse a file without bands of its own, and name the data sets in it."""
+    if dataset.count:
+        return
+    inside = [found.rpartition(":")[2].strip("/") for found in dataset.subdatasets]
+    dataset.close()
+    shown = ", ".join(inside[:4]) + ", ..." * (len(inside) > 4)
+    held = f"is a container of {len(inside)} data sets ({shown})" if inside else "has no bands"
+    raise InputError(f"{name} {held}, needed is one raster of all bands; convert it with gdal_translate")
 
 
 def first_line(error: Exception) -> str:

@@ -26,6 +26,7 @@ BASELINE_OFFSET = -1000
 # Where the darkest band of a scene starts if its digital numbers carry the offset: dark water and B10
 # reflect less than 0.015.
 OFFSET_STARTS = (1000.0, 1150.0)
+_NUMBER = r"[+-]?\d{1,6}(\.\d*)?"
 # Reflectance above which floating-point values must be digital numbers.
 BRIGHTEST = 20.0
 # dB. Nothing on Earth scatters less; files mark missing data with such numbers, for instance -9999.
@@ -301,8 +302,8 @@ def _offset_in_metadata(dataset: Any, path: Path) -> int | None:
     """Return the offset by the tags or the product's name; None if neither states it."""
     tags = {key.upper(): value for key, value in dataset.tags().items()}
     for key in ("RADIO_ADD_OFFSET", "BOA_ADD_OFFSET"):
-        if key in tags:
-            return int(float(tags[key].split(",")[0]))
+        if key in tags and (stated := _one_number(tags[key])) is not None:
+            return stated
     baseline = tags.get("PROCESSING_BASELINE", "")
     for text in (tags.get("PRODUCT_URI", ""), path.name):
         if not baseline and (found := re.search(r"_N(\d\d)(\d\d)_", text)):
@@ -310,3 +311,9 @@ def _offset_in_metadata(dataset: Any, path: Path) -> int | None:
     if not re.fullmatch(r"\d+\.\d+", baseline):
         return None
     return BASELINE_OFFSET if float(baseline) >= 4 else 0
+
+
+def _one_number(text: str) -> int | None:
+    """Return the number of a tag, also where it is a list that repeats it; None for anything else."""
+    numbers = {part for part in re.split(r"[\s,;()\[\]]+", text) if part}
+    return int(float(numbers.pop())) if len(numbers) == 1 and re.fullmatch(_NUMBER, min(numbers)) else None

@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from PIL import Image
 from rasterio.errors import RasterioError
 
-from pellucid.data.files import glob_files
+from pellucid.data.files import check_input, glob_files
 from pellucid.data.geotiff import first_line, open_raster
 from pellucid.errors import InputError
 
@@ -125,12 +125,11 @@ def _is_tiff(path: Path) -> bool:
 @contextmanager
 def errors_named(path: Path, what: str = "slice") -> Iterator[None]:
     """Turn what the libraries raise into an error that names the file, which is a `what` to the user."""
+    check_input(path, what)
     try:
         yield
     except InputError:
         raise
-    except FileNotFoundError as error:
-        raise InputError(f"the {what} {path} does not exist, check the path") from error
     except _BROKEN as error:
         raise InputError(
             f"{path} is damaged or no {path.suffix[1:].upper()} file ({first_line(error)});"
