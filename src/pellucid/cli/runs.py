@@ -24,9 +24,7 @@ def train_command(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one key, dotted; repeatable."),
     ] = None,
-    run: Annotated[
-        Path | None, typer.Option(help="The run folder; default runs/<name of the config>.")
-    ] = None,
+    run: Annotated[Path | None, typer.Option(help="The run folder; default runs/NAME for NAME.yaml.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on exactly where the run stopped.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check config, data and one step.")] = False,
 ) -> None:

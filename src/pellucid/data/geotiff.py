@@ -137,7 +137,10 @@ def open_raster(path: Path, mode: str = "r", **profile: Any) -> Any:
     """Return the dataset that rasterio opens, without its warning about files that are not georeferenced."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(path, mode, **profile)
+        try:
+            return rasterio.open(path, mode, **profile)
+        except UnicodeEncodeError as error:  # GDAL takes no other names
+            raise InputError(f"the name of {path} is not in UTF-8, which rasters need; rename it") from error
 
 
 def _refuse_container(dataset: Any, name: str) -> None:
