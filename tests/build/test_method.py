@@ -131,7 +131,7 @@ def test_training_and_validation_may_not_share_a_slice(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ("method={name: regression, optical: [gray], radar: []}", "slices are for a method that enlarges"),
-        ("method.optical=[B02, B03]", "slices have one band, gray, the method names B02, B03"),
+        ("method.optical=[B02, B03]", "the data are slices of one band, gray, but the method names B02, B03"),
     ],
 )
 def test_a_method_that_slices_do_not_fit_is_refused(tmp_path: Path, change: str, message: str) -> None:

@@ -148,10 +148,7 @@ class SarOptical(Patches):
 def build(config: Config, wanted: Wanted) -> SarOptical:
     """Return the pairs."""
     if wanted.bands not in ((), PICTURE.bands) or len(wanted.radar) > 1:
-        raise InputError(
-            f"pictures have the bands {', '.join(PICTURE.bands)} and one polarisation, the method names "
-            f"{', '.join((*wanted.bands, *wanted.radar))}; change the bands, or choose other data"
-        )
+        wanted.refuse(f"pictures of the bands {', '.join(PICTURE.bands)} and one polarisation")
     return SarOptical(config)
 
 
