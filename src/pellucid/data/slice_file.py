@@ -32,7 +32,7 @@ _GREY = {"L": "uint8", "I;16": "uint16", "I;16B": "uint16"}
 NO_UNIT, INCH, CENTIMETRE = 1, 2, 3
 # What the libraries raise for files that are damaged or in another format.
 _BROKEN: tuple[type[Exception], ...] = (
-    *(OSError, SyntaxError, ValueError, KeyError, EOFError, struct.error, zlib.error),
+    *(OSError, SyntaxError, ValueError, KeyError, EOFError, MemoryError, struct.error, zlib.error),
     *(tifffile.TiffFileError, RasterioError, Image.DecompressionBombError),
 )
 
@@ -167,7 +167,7 @@ def _describe_tiff(path: Path, file: tifffile.TiffFile) -> SliceInfo:
 
 
 def _first(file: tifffile.TiffFile) -> tifffile.TiffPage:
-    page = file.pages[0]
+    page = file.pages[0] if len(file.pages) else None
     if not isinstance(page, tifffile.TiffPage):
         raise tifffile.TiffFileError("it has no page")
     return page
@@ -261,6 +261,8 @@ def is_deep_color(image: Image.Image) -> bool:
 
 def _to_grey(path: Path, values: NDArray[Any]) -> NDArray[Any]:
     """Return (H, W) from (H, W), or from (H, W, C) whose channels are all the same."""
+    if not values.size:
+        raise InputError(f"{path} has a page without pixels; copy or export it again")
     if values.ndim == 2:
         return values
     if not (values == values[..., :1]).all():
