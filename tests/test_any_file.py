@@ -37,7 +37,7 @@ from pellucid.errors import InputError
 from pellucid.text_file import read_rows
 
 CONFIG = Path(__file__).parents[1] / "configs" / "cross_attention_tiny.yaml"
-QUICK, NIGHTLY = 100, 4000
+QUICK, NIGHTLY = 40, 4000
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
