@@ -221,7 +221,7 @@ def test_a_config_makes_changed_crops_of_the_training_folders(tmp_path: Path) ->
     with pytest.raises(InputError, match="training and validation share r_000"):
         build_training_data(parse(config.Config, values, where="test"))
     values["method"]["optical"] = ["B02"]
-    with pytest.raises(InputError, match=r"pictures have the bands R, G, B and one .* names B02, VV"):
+    with pytest.raises(InputError, match=r"data are pictures of the bands R, G, B and one .* names B02, VV"):
         build_training_data(parse(config.Config, values, where="test"))
 
 

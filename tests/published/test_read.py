@@ -146,7 +146,7 @@ def test_other_kinds_of_files_are_refused(tmp_path: Path) -> None:
 
 def test_unknown_format_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match="unknown checkpoint format 'rdn', choose one of cr-rf, cr-rf-autoencoder, cross-att"
+        InputError, match="unknown checkpoint format 'rdn'; known are cr-rf, cr-rf-autoencoder, cross-att"
     ):
         read_checkpoint(tmp_path / "net.pth", "rdn")
 
