@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -109,3 +111,23 @@ def test_the_key_depends_on_what_changes_a_pixel() -> None:
     assert key == Engine(identity(), ApplyOptions(tile=16, overlap=4, device="cpu", batch=7)).key("input")
     assert key != Engine(identity(), SMALL).key("other")
     assert key != Engine(identity(), ApplyOptions(tile=16, overlap=4, device="cpu", seed=1)).key("input")
+
+
+@pytest.mark.parametrize("most", [1, 2, 0])
+def test_fewer_tiles_go_through_the_network_where_memory_is_short(most: int) -> None:
+    class Short(RandomMethod):
+        def restore(self, batch: Batch, *rest: Any) -> torch.Tensor:
+            if len(batch) > most:
+                raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
+            return super().restore(batch, *rest)
+
+    options = ApplyOptions(tile=16, overlap=4, device="cpu", batch=7, samples=3)
+    short, wide = Engine(Short(0.1), options), Engine(RandomMethod(0.1), options)
+    if most:
+        images = [join(list(engine.run(engine.grid(40, 56), cut))) for engine in (short, wide)]
+        np.testing.assert_array_equal(*images)
+    else:
+        with pytest.raises(
+            InputError, match=r"cpu has too little memory for 1 tiles of 16 px, use a smaller"
+        ):
+            list(short.run(short.grid(40, 56), cut))

@@ -15,10 +15,10 @@ from pellucid.apply.cloud_scorers import MODEL_BANDS, find_scorer, to_mask
 from pellucid.apply.map_clouds import check_clouds, map_clouds
 from pellucid.apply.options import CloudMapOptions
 from pellucid.cli import app
+from pellucid.data.cloud_raster import CloudRaster
 from pellucid.data.cloud_score import cloud_score
 from pellucid.data.geotiff import Grid, open_raster
 from pellucid.data.ranges import SENTINEL2
-from pellucid.data.raster import CloudRaster
 from pellucid.errors import InputError
 
 BANDS = SENTINEL2.bands

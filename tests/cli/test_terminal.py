@@ -78,6 +78,7 @@ def end(error: BaseException) -> tuple[int, str]:
         (errno.ENOSPC, "No space left on device; free the disk or choose another folder"),
         (errno.EACCES, "Permission denied; change its permissions or choose another"),
         (errno.EROFS, "Read-only file system; choose another folder"),
+        (errno.ELOOP, "Too many levels of symbolic links; choose another name"),
     ],
 )
 def test_what_the_system_refuses_ends_in_one_sentence(number: int, way_out: str) -> None:
@@ -95,8 +96,11 @@ def test_a_fault_of_ours_stays_a_fault() -> None:
 def test_an_interruption_ends_in_one_sentence_that_says_how_to_go_on() -> None:
     error = KeyboardInterrupt()
     assert end(error) == (130, "stopped")
-    error.add_note("what is finished was kept, and the same command goes on there")
-    assert end(error) == (130, "stopped; what is finished was kept, and the same command goes on there")
+    error.add_note("what is finished of [b].tif was kept, and the same command goes on there")
+    assert end(error) == (
+        130,
+        "stopped; what is finished of [b].tif was kept, and the same command goes on there",
+    )
 
 
 CODE = """

@@ -79,6 +79,11 @@ def test_a_window_is_that_part_of_the_whole(tmp_path: Path) -> None:
     [
         ("s2.tif", {"PROCESSING_BASELINE": "04.00"}),
         ("s2.tif", {"RADIO_ADD_OFFSET": "-1000"}),
+        ("s2.tif", {"RADIO_ADD_OFFSET": "[-1000, -1000.0]"}),
+        ("s2.tif", {"RADIO_ADD_OFFSET": "-1000 -1000"}),
+        ("s2.tif", {"RADIO_ADD_OFFSET": "None"}),
+        ("s2.tif", {"BOA_ADD_OFFSET": '{"B01": -1000}'}),
+        ("s2.tif", {"BOA_ADD_OFFSET": ""}),
         ("s2.tif", {"PRODUCT_URI": "S2A_MSIL1C_20230101T101411_N0509_R022_T32UQD_20230101T121054.SAFE"}),
         ("S2A_MSIL1C_20230101T101411_N0509_R022_T32UQD.tif", {}),
         ("s2.tif", {}),

@@ -215,6 +215,7 @@ def test_pages_of_other_sizes_are_refused(tmp_path: Path) -> None:
 def test_a_missing_file_and_an_unknown_suffix_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"missing\.png does not exist"):
         read_info(tmp_path / "missing.png")
+    (tmp_path / "x.nii").touch()
     with pytest.raises(InputError, match=r"has the suffix '\.nii', slices are read from \.png"):
         read_info(tmp_path / "x.nii")
 

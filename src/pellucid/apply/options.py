@@ -198,7 +198,7 @@ class CloudMapOptions:
     offset: Annotated[
         "Offset", Help("DN to add before use: auto, none or a number such as -1000.", parse=parse_offset)
     ] = "auto"
-    pattern: Annotated[str, Help("Which files are scenes, such as '**/*_S2_*.tif'.")] = "**/*"
+    pattern: Annotated[str, Help("Which files are scenes, such as `**/*_S2_*.tif`.")] = "**/*"
     workers: Annotated[int, Help("Processes that share the scenes.", min=1, flags=("--workers", "-w"))] = 1
     force: Annotated[bool, Help("Make maps anew that are there.", flags=("--force",))] = False
     preview: Annotated[bool, Help("Draw scenes and maps on a sheet, OUT/clouds.png.")] = True

@@ -25,6 +25,7 @@ from pellucid.data.run_folder import CARD, CONFIG, METRICS, SHIPPED, WEIGHTS, sh
 from pellucid.data.tokenizer import TOKENIZER, Tokenizer, read_tokenizer
 from pellucid.errors import InputError
 from pellucid.methods.method import Method
+from pellucid.schema import parse
 
 # Prefix of the weights of the autoencoders of a network in latent space; what each encodes follows.
 AUTOENCODERS = "autoencoders."
@@ -106,16 +107,10 @@ def read_metadata(folder: Path) -> tuple[Config, Metadata]:
     config = load_config(folder / CONFIG)
     with _open_weights(folder) as file:
         values = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
-        spectrum, colors = values["mean_spectrum"], values.get("mean_colors")
-        return config, Metadata(
-            optical=ValueRange.from_dict(values["optical"]),
-            radar=ValueRange.from_dict(values["radar"]),
-            mean_spectrum=None if spectrum is None else tuple(spectrum),
-            autoencoders=values.get("autoencoders", {}),
-            mean_colors=colors and {prompt: tuple(color) for prompt, color in colors.items()},
-            tokenizer=values.get("tokenizer"),
-            text=values.get("text"),
-        )
+        needed = {name: values[name] for name in ("optical", "radar", "mean_spectrum")}
+        optional = ("autoencoders", "mean_colors", "tokenizer", "text")
+        found = {**needed, **{name: values[name] for name in optional if name in values}}
+    return config, parse(Metadata, found, where=f"the metadata of {folder / WEIGHTS}")
 
 
 @contextmanager
@@ -125,7 +120,7 @@ def _open_weights(folder: Path) -> Iterator[Any]:
     try:
         with safe_open(weights, framework="pt") as file:
             yield file
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{weights} is damaged ({error}), save or download the run again") from error
     except KeyError as error:
         raise InputError(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pellucid.cli.terminal import out, progress_bar, report_errors, split_names
+from pellucid.cli.terminal import Command, out, progress_bar, report_errors, split_names
 
 data_app = typer.Typer(help="Look at folders of data.", no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -27,7 +27,7 @@ JsonPath = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write everything, every problem too.")
 ]
 Sheet = Annotated[Path | None, typer.Option(metavar="OUT.png", help="Draw 12 samples, spread over all.")]
-Pattern = Annotated[str, typer.Option(help="Clear scenes, slices: which files, such as '**/*_S2_*.tif'.")]
+Pattern = Annotated[str, typer.Option(help="Clear scenes, slices: which files, such as `**/*_S2_*.tif`.")]
 Radar = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Clear scenes: radar of the same names.")]
 Lr = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Slices: low resolution of the same names.")]
 Bands = Annotated[str, typer.Option(help="Bands that scenes must have, such as B02,B03,B04; else any.")]
@@ -38,7 +38,7 @@ Seed = Annotated[int, typer.Option(help="SAR-optical pairs: of the splits by reg
 Limit = Annotated[int, typer.Option(min=0, help="Read so many samples alone, spread over all; 0: all.")]
 
 
-@data_app.command("check")
+@data_app.command("check", cls=Command)
 @report_errors()
 def check_command(
     folder: Folder,

@@ -32,9 +32,7 @@ def train_command(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one key, dotted; repeatable."),
     ] = None,
-    run: Annotated[
-        Path | None, typer.Option(help="The run folder; default runs/<name of the config>.")
-    ] = None,
+    run: Annotated[Path | None, typer.Option(help="The run folder; default runs/NAME for NAME.yaml.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on exactly where the run stopped.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check config, data and one step.")] = False,
 ) -> None:
@@ -85,7 +83,7 @@ def import_command(
     format: Annotated[  # noqa: A002
         str, typer.Argument(help=f"Layout of the checkpoint: {', '.join(known_formats())}.")
     ],
-    checkpoint: Annotated[Path, typer.Argument(help="A published .pth, .pt or .safetensors file.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A published .pth, .pt, .ckpt or .safetensors file.")],
     run: Annotated[Path, typer.Argument(help="The run folder to write.")],
     optical: Annotated[
         str, typer.Option(help="Names of the optical bands; default by their number: 13, or B04,B03,B02.")

@@ -20,6 +20,34 @@ DERIVED = re.compile(
 )
 # Stands for a band that is not used, where a user names bands by position.
 SKIP = "-"
+# Names by colour: the common names of STAC's `eo` extension, and what else is usual for the same bands.
+COMMON = {
+    name: band
+    for band, names in {
+        "B01": "coastal coastalaerosol aerosol",
+        "B02": "blue",
+        "B03": "green",
+        "B04": "red",
+        "B05": "rededge1 rededge071",
+        "B06": "rededge2 rededge075",
+        "B07": "rededge3 rededge078",
+        "B08": "nir",
+        "B8A": "nir08",
+        "B09": "nir09",
+        "B10": "cirrus",
+        "B11": "swir16 swir1",
+        "B12": "swir22 swir2",
+    }.items()
+    for name in names.split()
+}
+# A band's id as a word of its own: in "B02_10m", "0_B2", "T33UUP_20200101T100000_B02", not in "B4B8".
+_ID = re.compile(r"(?<![A-Z0-9])B0?(\d{1,2})(A?)(?![A-Z0-9])", re.IGNORECASE)
+# Ids mean other bands where Landsat or MODIS is named beside them, and no reflectance beside these words.
+_OTHER = re.compile(
+    r"(?<![A-Z])(SR|ST|REFL)_B|(?<![A-Z0-9])(L[CEOT]0\d|L30|M[OY]D\d)"
+    r"|(?<![A-Z])(STD|STDDEV|VARIANCE|SIGMA|ERROR|UNCERTAINTY|MASK|COUNT|QA)(?![A-Z])",
+    re.IGNORECASE,
+)
 
 
 def find_bands(dataset: Any, path: Path, named: Bands | None = None) -> dict[str, int]:
@@ -31,13 +59,13 @@ def find_bands(dataset: Any, path: Path, named: Bands | None = None) -> dict[str
     if named is not None:
         return _by_position(dataset, path, named, "--bands")
     way = "say what they are with --bands, for instance --bands B02,B03,B04,B08"
-    numbers = _numbers(dataset)
-    if not any(dataset.descriptions[i - 1] for i in numbers):
-        for names in (SENTINEL2.bands, LEVEL_2A):
-            if len(names) == len(numbers):
-                return dict(zip(names, numbers, strict=True))
+    names = read_names(dataset)
+    if not names:
+        numbers = _numbers(dataset)
+        for usual in (SENTINEL2.bands, LEVEL_2A):
+            if len(usual) == len(numbers):
+                return dict(zip(usual, numbers, strict=True))
         raise InputError(f"{path} has {len(numbers)} bands without names, {way}")
-    names = tuple(band_name(text or "") for text in dataset.descriptions)
     found = [(name, i) for i, name in enumerate(names, start=1) if name in SENTINEL2.bands]
     if not found:
         raise InputError(f"{path} has no band named as one of Sentinel-2 ({name_bands(dataset)}), {way}")
@@ -71,11 +99,11 @@ def _by_position(dataset: Any, path: Path, named: Bands, option: str) -> dict[st
 
 def match_bands(dataset: Any, bands: Bands, path: Path, allow_missing: Bands = ()) -> list[int | None]:
     """Return the number in the file, from 1, of each band; None for a missing one that may be missing."""
-    numbers = _numbers(dataset)
-    if not any(dataset.descriptions[i - 1] for i in numbers):
+    names = read_names(dataset)
+    if not names:
+        numbers = _numbers(dataset)
         found = _match_positions(len(numbers), bands, path, allow_missing)
         return [at and numbers[at - 1] for at in found]
-    names = [band_name(text or "") for text in dataset.descriptions]
     matched = _number(names, bands, path, allow_missing, found=name_bands(dataset))
     if twice := [band for band in bands if names.count(band) > 1]:
         raise InputError(f"{path} has more than one band named {twice[0]}, name each band once")
@@ -112,13 +140,56 @@ def _match_positions(count: int, bands: Bands, path: Path, allow_missing: Bands)
     )
 
 
+def read_names(dataset: Any) -> Bands:
+    """Return what the bands are by their descriptions; () where these are missing, or only count the bands.
+
+    A description that names no band of Sentinel-2 for sure stays as it is. Where one is exactly a band's
+    name, others that hold the name besides more are left as they are: "B02" before "B02_old". Opacity is
+    named "", and does not count.
+    """
+    numbers = _numbers(dataset)
+    texts = tuple((dataset.descriptions[i - 1] or "").strip() for i in numbers)
+    are_ids = all(map(_ID.search, texts)) and {*map(band_name, texts)} <= {*SENTINEL2.bands}
+    if not any(texts) or (_are_counted(texts) and not are_ids):
+        return ()
+    are_numbers_ids = not _are_counted([text for text in texts if text.isdecimal()])
+    exact = {band_name(text) for text in texts if _is_id(text)}
+    names = list(texts)
+    for i, text in enumerate(texts):
+        name = band_name(text)
+        if (are_numbers_ids or not text.isdecimal()) and (_is_id(text) or name not in exact):
+            names[i] = name
+    found = dict(zip(numbers, names, strict=True))
+    return tuple(found.get(i, "") for i in range(1, dataset.count + 1))
+
+
+def _are_counted(texts: Sequence[str]) -> bool:
+    """Whether all texts are alike but for a number at their end, which counts from 0 or 1: "Band 1"."""
+    parts = [re.fullmatch(r"(.*?)(\d{1,5})", text) for text in texts]
+    found = [(part[1], int(part[2])) for part in parts if part]
+    if not found or found[0][1] > 1:
+        return False
+    start, first = found[0]
+    return found == [(start, first + i) for i in range(len(texts))]
+
+
+def _is_id(text: str) -> bool:
+    """Whether a text is a band's name, or begins with one: "B2, central wavelength 490 nm"."""
+    return re.fullmatch(r"0?\d{1,2}A?|B0?\d{1,2}A?(\W.*)?", text, re.IGNORECASE) is not None
+
+
 def band_name(text: str) -> str:
-    """Return "B02" for "B2", "b02" or "B2, central wavelength 490 nm"; other texts unchanged."""
-    match = re.match(r"B?0?(\d{1,2})(A?)\b", text.strip(), re.IGNORECASE)
-    if not match:
-        return text
-    number, letter = match.groups()
-    return f"B{number}A" if letter else f"B{int(number):02d}"
+    """Return "B02" for a text that names this band alone: "B2", "b02_10m", "0_B2", "blue"; others unchanged.
+
+    A bare number counts as a band's: "2", "8A".
+    """
+    text = text.strip()
+    ids = set(re.findall(r"^0?(\d{1,2})(A?)$", text, re.IGNORECASE))
+    if not _OTHER.search(text):
+        ids |= set(_ID.findall(text))
+    names = {f"B{number}A" if letter else f"B{int(number):02d}" for number, letter in ids}
+    plain = re.sub(r"[\W_]", "", re.sub(r"[\W_](10|20|60) ?m$", "", text.lower()))
+    return names.pop() if len(names) == 1 else COMMON.get(plain, text)
 
 
 def match_polarisations(

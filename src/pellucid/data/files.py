@@ -3,6 +3,8 @@
 import errno
 import hashlib
 import os
+import re
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ WAYS_OUT = {
     errno.EROFS: "choose another folder",
     errno.EIO: "check the disk, and whether it is full",
     errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "choose another name",
     errno.EFBIG: "choose another disk",
 }
 # Bytes of the longest name that file systems take.
@@ -135,13 +138,60 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
 
 
+def check_input(path: Path, what: str) -> None:
+    """Refuse an input that is not there, or that cannot be opened again and again, such as a pipe.
+
+    `what` it is to the user, "optical scene". A folder may be one.
+    """
+    _refuse_remote(path, f"the {what} ")
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise InputError(f"the {what} {path} does not exist, check the path") from error
+    except OSError as error:
+        raise InputError(f"cannot read the {what} {path}: {error.strerror}") from error
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise InputError(f"the {what} {path} is a pipe or device, no file; save it as one")
+
+
 def check_is_file(path: Path) -> None:
     """Refuse an input that is no file."""
+    _refuse_remote(path)
     if not path.is_file():
         raise InputError(f"{path} is no file, check the path")
 
 
 def check_is_folder(folder: Path) -> None:
     """Refuse an input that is no folder."""
+    _refuse_remote(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; name a folder of data")
+
+
+def glob_files(root: Path, pattern: str) -> list[Path]:
+    """Return the files below `root` that fit a pattern as of `Path.glob`, sorted.
+
+    The case of the suffix does not matter (".TIF"). Hidden files and folders, which systems leave behind
+    ("._a.tif"), are left out.
+    """
+    body, dot, suffix = pattern.rpartition(".")
+    if dot and suffix.isalnum():
+        pattern = body + dot + "".join(f"[{each.lower()}{each.upper()}]" for each in suffix)
+    try:
+        found = sorted(path for path in root.glob(pattern) if path.is_file())
+    except (ValueError, NotImplementedError) as error:
+        raise InputError(f"{pattern!r} is no pattern ({error}), use one such as '**/*.tif'") from error
+    return [path for path in found if not is_hidden(path, root)]
+
+
+def is_hidden(path: Path, root: Path) -> bool:
+    """Whether the file, or a folder between it and the root, has a name that begins with a dot."""
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _refuse_remote(path: Path, name: str = "") -> None:
+    """Refuse a URL, or a path into an archive as GDAL writes them."""
+    if re.match(r"/vsi|\w\w+:/", path.as_posix()):
+        raise InputError(
+            f"{name}{path} is no file on this machine, and only such are read; download or unpack it"
+        )

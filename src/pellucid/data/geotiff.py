@@ -19,6 +19,7 @@ from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
+from pellucid.data.files import check_input
 from pellucid.errors import InputError
 
 # Pixels by which the corners of equal grids may differ.
@@ -80,14 +81,14 @@ class Raster:
     def __init__(self, path: Path, what: str, *, is_stack: bool = False) -> None:
         self.path, self.what, self.is_stack = path, what, is_stack
         self.doubts: list[str] = []
-        if not path.exists():
-            raise InputError(f"the {what} {path} does not exist, check the path")
+        check_input(path, what)
         try:
             self.dataset = open_raster(path)
         except RasterioError as error:
             raise InputError(
                 f"the {what} {path} is no readable raster ({first_line(error)}), give a GeoTIFF"
             ) from error
+        _refuse_container(self.dataset, f"the {what} {path}")
         self.source: Any = self.dataset
         self.grid = Grid.of(self.dataset)
         self.alpha = find_opacity(self.dataset)
@@ -256,7 +257,21 @@ def open_raster(path: Path, mode: str = "r", **profile: Any) -> Any:
     """Return the dataset that rasterio opens, without its warning about files that are not georeferenced."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(path, mode, **profile)
+        try:
+            return rasterio.open(path, mode, **profile)
+        except UnicodeEncodeError as error:  # GDAL takes no other names
+            raise InputError(f"the name of {path} is not in UTF-8, which rasters need; rename it") from error
+
+
+def _refuse_container(dataset: Any, name: str) -> None:
+    """Refuse a file without bands of its own, and name the data sets in it."""
+    if dataset.count:
+        return
+    inside = [found.rpartition(":")[2].strip("/") for found in dataset.subdatasets]
+    dataset.close()
+    shown = ", ".join(inside[:4]) + ", ..." * (len(inside) > 4)
+    held = f"is a container of {len(inside)} data sets ({shown})" if inside else "has no bands"
+    raise InputError(f"{name} {held}, needed is one raster of all bands; convert it with gdal_translate")
 
 
 def files_of(path: Path) -> list[Path]:

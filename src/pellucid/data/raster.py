@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from pellucid.data.band_names import band_name, match_bands
+from pellucid.data.band_names import match_bands, read_names
 from pellucid.data.cloud_raster import CloudRaster
 from pellucid.data.geotiff import HUGE, SAMPLE, Raster, find_huge
 from pellucid.data.radar_scene import RadarRaster
@@ -35,6 +35,8 @@ DARKEST_MEDIAN, BRIGHTEST_MEDIAN, DARKEST_DN, BRIGHT, DARKEST_BRIGHT_DN = 5e-4, 
 LOWEST = -0.5
 # Numbers that files put where they hold no data: in any band, and, as saturated pixels may too, in all bands.
 FILLS, FILLS_OF_ALL = (-9999.0, -32768.0, -99999.0), (65535.0, 32767.0, 6.5535)
+# A number of a tag.
+_NUMBER = r"[+-]?\d{1,6}(\.\d*)?"
 
 
 class OpticalRaster(Raster):
@@ -184,7 +186,7 @@ class OpticalRaster(Raster):
             self.add += self._find_offset(stored[self._sentinel2_bands()][:, valid], offset)
         elif offset != "auto":
             self._set_offset(0 if offset == "none" else offset)
-        if sample.size and not any(self.dataset.descriptions):
+        if sample.size and not read_names(self.dataset):
             self._check_order(np.median(sample, axis=1) + self.add[self._at(), 0, 0])
         known = np.array([band in SENTINEL2.bands for band in self.bands])[:, None, None]
         lowest = np.where(known, LOWEST * self.quantification - self.add, -np.inf)
@@ -269,8 +271,8 @@ class OpticalRaster(Raster):
 
     def _sentinel2_bands(self) -> list[int]:
         """Return every Sentinel-2 band of the file, from 0; without the dark ones, cloud seems an offset."""
-        names = [band_name(text or "") for text in self.dataset.descriptions]
-        if not any(names):
+        names = read_names(self.dataset)
+        if not names:
             return [number - 1 for number in self.numbers]
         return [at for at, name in enumerate(names) if name in SENTINEL2.bands]
 
@@ -321,8 +323,8 @@ def _offset_in_metadata(dataset: Any, path: Path) -> int | None:
     """Return the offset by the tags or the product's name; None if neither states it."""
     tags = {key.upper(): value for key, value in dataset.tags().items()}
     for key in ("RADIO_ADD_OFFSET", "BOA_ADD_OFFSET"):
-        if key in tags:
-            return int(float(tags[key].split(",")[0]))
+        if key in tags and (stated := _one_number(tags[key])) is not None:
+            return stated
     baseline = tags.get("PROCESSING_BASELINE", "")
     for text in (tags.get("PRODUCT_URI", ""), path.name):
         if not baseline and (found := re.search(r"_N(\d\d)(\d\d)_", text)):
@@ -330,3 +332,9 @@ def _offset_in_metadata(dataset: Any, path: Path) -> int | None:
     if not re.fullmatch(r"\d+\.\d+", baseline):
         return None
     return BASELINE_OFFSET if float(baseline) >= 4 else 0
+
+
+def _one_number(text: str) -> int | None:
+    """Return the number of a tag, also where it is a list that repeats it; None for anything else."""
+    numbers = {part for part in re.split(r"[\s,;()\[\]]+", text) if part}
+    return int(float(numbers.pop())) if len(numbers) == 1 and re.fullmatch(_NUMBER, min(numbers)) else None

@@ -10,7 +10,7 @@ from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 from torch import Tensor
 
-from pellucid.data.band_names import find_bands
+from pellucid.data.band_names import find_bands, read_names
 from pellucid.data.cloud_score import NEEDED, REACH_PX, box_mean, cloud_score
 from pellucid.data.geotiff import SAMPLE, Grid, Raster
 from pellucid.data.ranges import Bands
@@ -116,7 +116,7 @@ def _known_bands(raster: Raster, named: Bands | None) -> dict[str, int]:
     if np.dtype(dataset.dtypes[0]).itemsize == 1:  # a picture
         return {}
     try:
-        if named is not None and not any(dataset.descriptions) and dataset.count == len(named):
+        if named is not None and not read_names(dataset) and dataset.count == len(named):
             return find_bands(dataset, raster.path, named)
         return find_bands(dataset, raster.path)
     except InputError:

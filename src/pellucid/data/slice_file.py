@@ -18,6 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from PIL import Image
 from rasterio.errors import RasterioError
 
+from pellucid.data.files import check_input, glob_files
 from pellucid.data.geotiff import first_line
 from pellucid.data.tiff_stack import (
     ORIENTATION,
@@ -44,7 +45,7 @@ _GREY = {"L": "uint8", "I;16": "uint16", "I;16B": "uint16"}
 NO_UNIT, INCH, CENTIMETRE = 1, 2, 3
 # What the libraries raise for files that are damaged or in another format.
 _BROKEN: tuple[type[Exception], ...] = (
-    *(OSError, SyntaxError, ValueError, KeyError, EOFError, struct.error, zlib.error),
+    *(OSError, SyntaxError, ValueError, KeyError, EOFError, MemoryError, struct.error, zlib.error),
     *(tifffile.TiffFileError, RasterioError, Image.DecompressionBombError),
 )
 
@@ -120,18 +121,12 @@ def find_files(folder: Path, pattern: str = "*") -> list[Path]:
     """Return the slice files in a folder, sorted, without hidden files and folders."""
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; name a folder of slices")
-    paths = [path for path in sorted(folder.glob(pattern)) if path.suffix.lower() in READABLE]
-    found = [path for path in paths if not is_hidden(path, folder)]
+    found = [path for path in glob_files(folder, pattern) if path.suffix.lower() in READABLE]
     if not found:
         raise InputError(
             f"no slice ({', '.join(READABLE)}) in {folder} fits {pattern!r}; change the folder or the pattern"
         )
     return found
-
-
-def is_hidden(path: Path, root: Path) -> bool:
-    """Whether the file, or a folder between it and the root, has a name that begins with a dot."""
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _is_tiff(path: Path) -> bool:
@@ -144,12 +139,11 @@ def _is_tiff(path: Path) -> bool:
 @contextmanager
 def errors_named(path: Path, what: str = "slice") -> Iterator[None]:
     """Turn what the libraries raise into an error that names the file, which is a `what` to the user."""
+    check_input(path, what)
     try:
         yield
     except InputError:
         raise
-    except FileNotFoundError as error:
-        raise InputError(f"the {what} {path} does not exist, check the path") from error
     except _BROKEN as error:
         raise InputError(
             f"{path} is damaged or no {path.suffix[1:].upper()} file ({first_line(error)});"

@@ -169,6 +169,8 @@ class TiffStack:
 
 def to_grey(path: Path, values: NDArray[Any]) -> NDArray[Any]:
     """Return (H, W) from (H, W), or from (H, W, C) whose channels are all the same."""
+    if not values.size:
+        raise InputError(f"{path} has a page without pixels; copy or export it again")
     if values.ndim == 2:
         return values
     if not (values == values[..., :1]).all():

@@ -151,8 +151,7 @@ def build(config: Config, wanted: Wanted) -> Slices:
     if wanted.scale is None:
         raise InputError("slices are for a method that enlarges; use generative, with a scale")
     if wanted.bands != SLICE.bands or wanted.radar:
-        names = ", ".join((*wanted.bands, *wanted.radar))
-        raise InputError(f"slices have one band, {SLICE.bands[0]}, the method names {names}; change it")
+        wanted.refuse(f"slices of one band, {SLICE.bands[0]}")
     return Slices(config, scale=wanted.scale)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from torch import Tensor
 
@@ -22,6 +23,11 @@ from pellucid.published._format import Entry, Format, Layout
 from pellucid.published._hints import Hints
 from pellucid.schema import parse
 
+# A network's entry and weights, those of the parts by prefix, and tensors that are neither.
+Converted: TypeAlias = tuple[
+    Entry, dict[str, Tensor], dict[str, tuple[Entry, dict[str, Tensor]]], dict[str, Tensor]
+]
+
 
 @dataclass(frozen=True)
 class Published:
@@ -38,7 +44,7 @@ class Published:
 
 
 def read_checkpoint(path: Path, format: str, hints: Hints | None = None) -> Published:  # noqa: A002
-    """Return network, method and weights of a .pth, .pt or .safetensors, without running any code in it.
+    """Return network, method and weights of a checkpoint file, without running any code in it.
 
     Hints for which the format, one of `known_formats`, has no use are refused.
     """
@@ -47,21 +53,55 @@ def read_checkpoint(path: Path, format: str, hints: Hints | None = None) -> Publ
     idle = [key for key, value in asdict(hints).items() if value is not None and key not in kind.hints]
     if idle:
         raise InputError(f"{format} checkpoints need no {' and no '.join(idle)}, leave it out")
-    tensors = {
-        name: tensor.float()
-        for name, tensor in read_state_dict(path).items()
-        if name.rpartition(".")[2] not in kind.computed and not name.startswith(kind.unused)
-    }
-    others = " or ".join(name for name in known_formats() if name != format)
+    weights = read_state_dict(path)
     try:
-        network, state = _network(tensors, kind, hints)
-        parts = {name: _network(tensors, part, hints) for name, part in kind.parts.items()}
+        network, state, parts, rest = _convert(weights, kind, hints)
     except ValueError as error:
-        raise InputError(f"{path} is no {format} checkpoint, {error}; is it {others}?") from error
+        others = [name for name in known_formats() if name != format and _fits(weights, find_format(name))]
+        way = f"it fits {' and '.join(others)}, name that" if others else "no other known format fits it"
+        raise InputError(f"{path} is no {format} checkpoint, {error}; {way}") from error
     try:
-        return Published(network, kind.method(network, tensors, hints), state, _join(parts, hints))
+        return Published(network, kind.method(network, rest, hints), state, _join(parts, hints))
     except ValueError as error:
         raise InputError(f"cannot import {path}: {error}") from error
+
+
+def _convert(weights: dict[str, Tensor], kind: Format, hints: Hints) -> Converted:
+    """Return the config's `network` entry, its weights, those of the parts by prefix, and other tensors.
+
+    A name that all keys begin with comes off if only that makes them fit: "model.", "net.". A ValueError says
+    why nothing fits.
+    """
+    try:
+        return _convert_named(weights, kind, hints)
+    except ValueError:
+        first = {name.partition(".")[0] for name in weights if "." in name}
+        if len(first) != 1 or not all("." in name for name in weights):
+            raise
+        return _convert({name.partition(".")[2]: value for name, value in weights.items()}, kind, hints)
+
+
+def _convert_named(weights: dict[str, Tensor], kind: Format, hints: Hints) -> Converted:
+    tensors = {
+        name: tensor.float()
+        for name, tensor in weights.items()
+        if name.rpartition(".")[2] not in kind.computed and not name.startswith(kind.unused)
+    }
+    network, state = _network(tensors, kind, hints)
+    return (
+        network,
+        state,
+        {name: _network(tensors, part, hints) for name, part in kind.parts.items()},
+        tensors,
+    )
+
+
+def _fits(weights: dict[str, Tensor], kind: Format) -> bool:
+    try:
+        _convert(weights, kind, Hints())
+    except ValueError:
+        return False
+    return True
 
 
 def find_format(name: str) -> Format:

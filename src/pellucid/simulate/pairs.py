@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pellucid.data.checked_raster import write_raster
 from pellucid.data.claims import claim_folders
-from pellucid.data.files import write_atomically
+from pellucid.data.files import glob_files, write_atomically
 from pellucid.data.geotiff import Grid
 from pellucid.data.ownership import check_replaceable
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
@@ -156,7 +156,7 @@ def _landscapes(count: int, size: int, seed: int) -> Iterator[ClearPatch]:
 
 
 def _cut_scenes(folder: Path, count: int, size: int, seed: int) -> Iterator[ClearPatch]:
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".tif", ".tiff"))
+    paths = [path for path in glob_files(folder, "**/*") if path.suffix.lower() in (".tif", ".tiff")]
     if not paths:
         raise InputError(f"{folder} holds no GeoTIFF (.tif); give the folder of your clear scenes")
     rng = np.random.default_rng(seed)

@@ -59,6 +59,7 @@ def run_training(
         config = in_steps(config)
         method = start_method(config, folder if resume else None)
         data = build_training_data(config)
+        data.stream.check(method.stride)
         method.mean_spectrum, method.mean_colors = data.mean_spectrum, data.mean_colors
         samples: Dataset[Batch] = data.stream
         if config.data.num_cached and not dry_run:
