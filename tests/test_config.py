@@ -7,7 +7,7 @@ import yaml
 from pellucid.config import Config, DataConfig, load_config, save_config
 from pellucid.datasets import synthetic
 from pellucid.errors import InputError
-from pellucid.schema import parse
+from pellucid.schema import parse, read_yaml
 
 MINIMAL = """
 network: {name: cross_attention}
@@ -65,6 +65,13 @@ def test_environment_variables_are_filled_in(file: Path, monkeypatch: pytest.Mon
         ("train.batch=many", "'train.batch' is 'many'"),
         ("data.tile", "has no '='"),
         ("data.train.3.seed=1", "does not fit the config"),
+        ("method.name=regresion", "'method.name' is 'regresion'; did you mean 'regression'"),
+        ("method.opticl=1", "unknown key 'method.opticl'; did you mean 'optical'"),
+        ("data.train.0.exclud=1", "unknown key 'data.train.0.exclud'; known are name, num_scenes, seed"),
+        ("data.augment.clouds=1", "unknown key 'data.augment.clouds'; did you mean 'score_clouds'"),
+        ("train.schedule=cosin", "'step' or 'cosine'; did you mean 'cosine'"),
+        ("train.batch=[[[[[[[[[[1]]]]]]]]]]", "'train.batch' is [[[[[[[...]"),
+        ("train.seed=2001-99-99", "does not fit the config"),
         ("losses.l3=1", "losses.l3 is not a known term; did you mean 'l"),
         ("data.train.0.nam_scenes=1", "unknown key 'data.train.0.nam_scenes'; did you mean 'num_scenes'"),
         ("data.train.0.name=syntetic", "no layout of data is called 'syntetic'; did you mean 'synthetic'"),
@@ -114,3 +121,28 @@ def test_every_config_of_the_repository_loads(monkeypatch: pytest.MonkeyPatch) -
     assert files
     for path in files:
         assert isinstance(load_config(path), Config)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: " + "[" * 1000, "nested more than 32 deep"),
+        ("a: &a [*a]", "an alias in it stands for what it is a part of"),
+        (
+            "a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n"
+            + "".join(f"a{i}: &a{i} [" + f"*a{i - 1}," * 10 + "]\n" for i in range(1, 9)),
+            "holds more than 100,000 values, aliases written out",
+        ),
+        ("a: 2001-99-99", "is not valid YAML: month must be in"),
+        ("a: !!python/object/apply:os.system [ls]", "is not valid YAML: could not determine a constructor"),
+    ],
+)
+def test_yaml_that_is_no_config_is_refused_in_one_sentence(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_config(tmp_path / "config.yaml")
+
+
+def test_aliases_and_merged_keys_are_read(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("a: &a {x: 1}\nb: {<<: *a, y: 2}\nc: [*a, *a]\n")
+    assert read_yaml(tmp_path / "c.yaml") == {"a": {"x": 1}, "b": {"x": 1, "y": 2}, "c": [{"x": 1}, {"x": 1}]}

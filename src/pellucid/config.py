@@ -18,7 +18,7 @@ from pellucid.methods.contrastive import ContrastiveConfig
 from pellucid.methods.generative import DENOISE, GenerativeConfig
 from pellucid.methods.ground import GroundConfig
 from pellucid.methods.regression import RegressionConfig
-from pellucid.schema import Precision, Share, Strict, nearest, parse, read_yaml
+from pellucid.schema import Precision, Share, Strict, nearest, parse, parse_yaml, read_yaml
 
 
 class _Named(BaseModel):
@@ -184,6 +184,6 @@ def _apply(values: dict[str, Any], change: str) -> None:
     try:
         for name in parents:
             node = node[int(name)] if isinstance(node, list) else node.setdefault(name, {})
-        node[int(last) if isinstance(node, list) else last] = yaml.safe_load(text)
-    except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError) as error:
+        node[int(last) if isinstance(node, list) else last] = parse_yaml(text)
+    except (ValueError, IndexError, TypeError, AttributeError) as error:
         raise InputError(f"--set {change!r} does not fit the config: {error}") from error

@@ -3,13 +3,21 @@
 import dataclasses
 import difflib
 import os
+import re
+import reprlib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pellucid.errors import InputError
+from pellucid.text_file import read_text
+
+# What a config may have; the largest of the repository has 200 values, 6 deep.
+MAX_YAML_BYTES, MAX_YAML_DEPTH, MAX_YAML_VALUES = 1 << 20, 32, 100_000
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -28,15 +36,61 @@ class Strict(BaseModel):
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the keys of a YAML file; `${NAME}` in it stands for an environment variable."""
+    text = read_text(path, "the config", max_bytes=MAX_YAML_BYTES)
     try:
-        values = yaml.safe_load(os.path.expandvars(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise InputError(f"cannot read the config {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = parse_yaml(os.path.expandvars(text))
+    except ValueError as error:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} holds no keys, a config needs at least `network` and `data`")
     return values
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads plain values up to a depth and a number that no config needs, aliases counted written out."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.depth, self.sizes = 0, dict[int, int]()
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.depth += 1
+        is_alias = self.check_event(yaml.AliasEvent)
+        if self.depth > MAX_YAML_DEPTH:
+            raise yaml.YAMLError(f"it is nested more than {MAX_YAML_DEPTH} deep")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        if is_alias and id(node) not in self.sizes:
+            raise yaml.YAMLError("an alias in it stands for what it is a part of")
+        if node is not None and self._size(node) > MAX_YAML_VALUES:
+            raise yaml.YAMLError(f"it holds more than {MAX_YAML_VALUES:,} values, aliases written out")
+        return node
+
+    def _size(self, node: yaml.Node) -> int:
+        """Return how many values a node holds; the size of one that was composed before is known."""
+        if id(node) not in self.sizes:
+            inner = node.value if isinstance(node, yaml.CollectionNode) else ()
+            parts = [part for each in inner for part in (each if isinstance(each, tuple) else (each,))]
+            self.sizes[id(node)] = 1 + sum(map(self._size, parts))
+        return self.sizes[id(node)]
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the values of a text in YAML, without running anything; a ValueError says what is wrong."""
+    loader = None
+    try:
+        loader = _Loader(text)
+        return loader.get_single_data()
+    except (
+        yaml.YAMLError,
+        TypeError,
+        OverflowError,
+        AttributeError,
+    ) as error:  # of values such as 2001-99-99
+        raise ValueError(str(error)) from error
+    finally:
+        if loader is not None:
+            loader.dispose()
 
 
 def parse(kind: type[T], values: object, *, where: str) -> T:
@@ -49,22 +103,69 @@ def parse(kind: type[T], values: object, *, where: str) -> T:
                     raise InputError(f"{where}: unknown key {key!r}{nearest(str(key), known)}")
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
-        raise InputError(f"{where}: {_explain(error)}") from error
+        raise InputError(f"{where}: {_explain(error, kind, values)}") from error
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, kind: Any, values: object) -> str:
     """Return the first problem of a validation as one clause."""
     problem = error.errors()[0]
-    if isinstance(cause := problem.get("ctx", {}).get("error"), InputError):
+    context = problem.get("ctx", {})
+    if isinstance(cause := context.get("error"), InputError):
         return str(cause)
-    place = ".".join(str(part) for part in problem["loc"])
+    steps, models = _follow(problem["loc"], kind, values)
+    place = ".".join(steps)
     if problem["type"] == "extra_forbidden":
-        known = sorted({key for model in Strict.__subclasses__() for key in model.model_fields})
-        return f"unknown key {place!r}{nearest(str(problem['loc'][-1]), known)}"
+        known = sorted({key for model in models for key in model.model_fields})
+        return f"unknown key {place!r}{nearest(steps[-1], known)}"
     if problem["type"] == "missing":
         return f"key {place!r} is missing"
+    found = shorten(problem["input"])
+    if problem["type"] == "union_tag_invalid":
+        known = re.findall(r"'([^']*)'", context["expected_tags"])
+        return f"'{place}.name' is {context['tag']!r}{nearest(context['tag'], known)}"
     text = problem["msg"].removeprefix("Value error, ")
-    return f"{place!r} is {problem['input']!r}, {text[0].lower()}{text[1:]}"
+    known = re.findall(r"'([^']*)'", context["expected"]) if problem["type"] == "literal_error" else []
+    close = nearest(str(problem["input"]), known) if known else ""
+    return f"{place!r} is {found}, {text[0].lower()}{text[1:]}{close if 'mean' in close else ''}"
+
+
+def _follow(loc: tuple[int | str, ...], kind: Any, values: Any) -> tuple[list[str], list[type[BaseModel]]]:
+    """Return the keys that lead to a problem, and the models that it may be a key of."""
+    steps, models = list[str](), _models(kind)
+    for i, part in enumerate(loc):
+        if models and all(_name(model) for model in models) and part in map(_name, models):
+            models = [model for model in models if _name(model) == part]  # a tag of the union, no key
+            continue
+        steps.append(str(part))
+        name = values.get("name") if isinstance(values, dict) else None
+        if not models:  # what a validator of its own makes of a dictionary with a name
+            models = [model for model in Strict.__subclasses__() if name and _name(model) == name]
+        if i < len(loc) - 1:
+            fields = [model.model_fields[part] for model in models if part in model.model_fields]
+            models = models if isinstance(part, int) else [m for f in fields for m in _models(f.annotation)]
+        try:
+            values = values[part]
+        except (KeyError, IndexError, TypeError):
+            values = None
+    return steps, models
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """Return the models in a type."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
+
+
+def _name(model: type[BaseModel]) -> object:
+    """Return the name by which a model is chosen among others, None if it is not."""
+    field = model.model_fields.get("name")
+    return field.default if field else None
+
+
+def shorten(value: object) -> str:
+    """Return how a value is written, in one line of limited length."""
+    return _SHORT.repr(value)
 
 
 def nearest(key: str, known: list[str]) -> str:

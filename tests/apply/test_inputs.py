@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scenes import BANDS, ground, write
 
-from pellucid.apply.inputs import check_bands, check_radar_picture, check_rasters, check_slices, find_scenes
+from pellucid.apply.inputs import (
+    check_bands,
+    check_radar_picture,
+    check_rasters,
+    check_scene_model,
+    check_slices,
+    find_scenes,
+)
 from pellucid.errors import InputError
 
 
@@ -39,6 +46,15 @@ def test_a_scene_without_the_bands_of_a_model_is_refused(tmp_path: Path) -> None
     with pytest.raises(InputError, match="'no_such_model' is neither a run folder"):
         check_bands(few, "no_such_model")
     check_bands(write(tmp_path / "s2.tif", ground(8, 8), BANDS), "cross_attention")
+
+
+def test_what_a_model_does_not_take_is_refused_by_its_config() -> None:
+    check_scene_model("ground", references=True, bands=True)
+    check_scene_model("cross_attention")
+    with pytest.raises(InputError, match="the model cross_attention takes none; leave out --reference"):
+        check_scene_model("cross_attention", references=True)
+    with pytest.raises(InputError, match="the model cross_attention needs its own bands"):
+        check_scene_model("cross_attention", bands=True)
 
 
 def test_scenes_are_found_by_name_without_hidden_ones_and_results(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 from pathlib import Path
 
 import pytest
+from scenes import BANDS, ground, write
 
-from pellucid.apply.outputs import Done, Output, check_outputs
+from pellucid.apply.outputs import Done, Output, check_outputs, check_scene_outputs
 from pellucid.errors import InputError
 
 
@@ -16,7 +17,7 @@ def test_results_of_several_sources_may_lie_in_one_folder_that_is_still_to_be_ma
     sources = [tmp_path / "in" / name for name in ("a.png", "b.png")]
     touch(*sources)
     outputs = [Output(tmp_path / "out" / source.name, source, 1) for source in sources]
-    check_outputs(outputs, sources, in_folder=True)
+    check_outputs(outputs, sources, folders=[tmp_path / "out"])
     with pytest.raises(InputError, match=r"the folder .*out does not exist"):
         check_outputs(outputs, sources)
 
@@ -45,7 +46,7 @@ def test_results_that_replace_something_are_refused(tmp_path: Path) -> None:
 def test_a_disk_that_is_too_small_is_refused(tmp_path: Path) -> None:
     out = Output(tmp_path / "out" / "a.tif", tmp_path / "a.tif", 10**18)
     with pytest.raises(InputError, match=r"GB free, 1000000000.0 GB may be needed; free the disk"):
-        check_outputs([out], [], in_folder=True)
+        check_outputs([out], [], folders=[tmp_path / "out"])
 
 
 def test_what_is_done_is_remembered_until_it_or_the_key_changes(tmp_path: Path) -> None:
@@ -72,3 +73,47 @@ def test_without_a_note_nothing_is_kept(tmp_path: Path) -> None:
     done.drop()
     assert not done.holds(tmp_path / "a.png", [])
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_the_files_that_a_vrt_is_made_of_are_inputs(tmp_path: Path) -> None:
+    scene = write(tmp_path / "s2.tif", ground(8, 8), BANDS)
+    band = "<VRTRasterBand dataType='UInt16' band='1'><SimpleSource><SourceFilename relativeToVRT='1'>{}"
+    band += "</SourceFilename><SourceBand>1</SourceBand></SimpleSource></VRTRasterBand>"
+    for name, source in (("inner.vrt", "s2.tif"), ("outer.vrt", "inner.vrt")):
+        text = f"<VRTDataset rasterXSize='8' rasterYSize='8'>{band.format(source)}</VRTDataset>"
+        (tmp_path / name).write_text(text)
+    (tmp_path / "link.tif").symlink_to(scene)
+    for name in ("s2.tif", "inner.vrt", "link.tif"):
+        with pytest.raises(InputError, match=f"{name}: it is an input; name another file"):
+            check_outputs([Output(tmp_path / name, scene)], [tmp_path / "outer.vrt"])
+
+
+def test_a_preview_is_a_result_like_the_others(tmp_path: Path) -> None:
+    scene = write(tmp_path / "s2.tif", ground(8, 8), BANDS)
+    (tmp_path / "out.png").write_bytes(b"my picture")
+    with pytest.raises(
+        InputError, match=r"out\.png: a file is there that pellucid did not write; name another"
+    ):
+        check_scene_outputs(tmp_path / "out.tif", None, [scene], preview=True)
+    check_scene_outputs(tmp_path / "out.tif", None, [scene])
+    (tmp_path / "out.png").unlink()
+    (tmp_path / "out.png").symlink_to(scene)
+    with pytest.raises(InputError, match=r"out\.png: it is an input"):
+        check_scene_outputs(tmp_path / "out.tif", None, [scene], preview=True)
+
+
+def test_results_that_a_list_names_stay_in_their_folder(tmp_path: Path) -> None:
+    out, source = tmp_path / "out", tmp_path / "a.png"
+    touch(source)
+    check_outputs([Output(out / "r_000" / "a.png", source)], [source], folders=[out])
+    for path in (out / ".." / "a.png", out / Path("/etc/a.png"), out / "x" / ".." / ".." / "b.png"):
+        with pytest.raises(InputError, match=r"it is not in .*out; let names in lists be relative, without"):
+            check_outputs([Output(path, source)], [source], folders=[out])
+
+
+def test_what_a_user_replaces_knowingly_may_be_anybodys(tmp_path: Path) -> None:
+    out, source = tmp_path / "out", tmp_path / "a.png"
+    touch(source, out / "b.png")
+    check_outputs([Output(out / "b.png", source)], [source], folders=[out], replaces=True)
+    with pytest.raises(InputError, match="pellucid did not write"):
+        check_outputs([Output(out / "b.png", source)], [source], folders=[out])

@@ -11,6 +11,7 @@ from stacks import SMALL, Fake, bicubic, pattern, read, save
 from torch import Tensor, nn
 
 from pellucid.apply.upscale import NOTE, check_upscale, upscale
+from pellucid.errors import InputError
 from pellucid.methods.sampling import Sampling
 
 
@@ -65,7 +66,9 @@ def test_many_tiles_at_once_give_the_same_as_one_by_one(tmp_path: Path) -> None:
 
 
 def test_slices_of_a_stack_share_their_noise_and_seeds_differ(tmp_path: Path) -> None:
-    source = save(tmp_path / "in.tif", np.stack([np.full((12, 12), 32768, np.uint16)] * 3))
+    values = np.full((12, 12), 32768, np.uint16)
+    values[0, 0] += 1  # a slice of one value would stay so
+    source = save(tmp_path / "in.tif", np.stack([values] * 3))
     method, options = Fake(spread=0.1), replace(SMALL, grey_range="full")
     upscale(source, tmp_path / "out.tif", method=method, options=options)
     upscale(source, tmp_path / "other.tif", method=method, options=replace(options, seed=1))
@@ -77,7 +80,9 @@ def test_slices_of_a_stack_share_their_noise_and_seeds_differ(tmp_path: Path) ->
 
 
 def test_mean_and_standard_deviation_of_samples_are_in_grey_values(tmp_path: Path) -> None:
-    source = save(tmp_path / "in.tif", np.full((32, 32), 20000, np.uint16))
+    values = np.full((32, 32), 20000, np.uint16)
+    values[0, 0] += 1
+    source = save(tmp_path / "in.tif", values)
     options = replace(SMALL, tile=128, samples=9, grey_range=(10000.0, 30000.0))
     report = upscale(source, tmp_path / "out.tif", method=Fake(spread=0.05), options=options)
     assert report.std == tmp_path / "out_std.tif"
@@ -125,10 +130,71 @@ def test_16_bit_is_stretched_by_default_and_8_bit_is_not(tmp_path: Path) -> None
     assert method.seen[0].max() == pytest.approx(pattern(8, 8).max() / 255)
 
 
-def test_a_slice_of_one_value_stays_that(tmp_path: Path) -> None:
-    source = save(tmp_path / "in.tif", np.full((5, 7), 1234, np.uint16))
-    upscale(source, tmp_path / "out.tif", method=Fake(), options=SMALL)
-    assert (read(tmp_path / "out.tif") == 1234).all()
+@pytest.mark.parametrize(("value", "dtype"), [(1234, "uint16"), (0, "uint8"), (0.3, "float32")])
+def test_a_slice_of_one_value_stays_that_and_gets_no_grain(tmp_path: Path, value: float, dtype: str) -> None:
+    stack = np.stack([np.full((5, 7), value, dtype), pattern(5, 7, dtype), np.full((5, 7), value, dtype)])
+    source = save(tmp_path / "in.tif", stack)
+    options, steps = replace(SMALL, samples=2), list[tuple[float, int]]()
+    report = upscale(
+        source,
+        tmp_path / "out.tif",
+        method=Fake(spread=0.1),
+        options=options,
+        progress=lambda *now: steps.append(now),
+    )
+    result, std = read(tmp_path / "out.tif"), read(tmp_path / "out_std.tif")
+    assert (result[[0, 2]] == np.asarray(value, dtype)).all()
+    assert (std[[0, 2]] == 0).all()
+    assert std[1].mean() > 0
+    assert report.num_slices == 3
+    assert steps[-1][0] == steps[-1][1]
+
+
+@pytest.mark.parametrize("scale", [0.04, 0.003, 1.0, 3000.0])
+def test_floating_point_of_any_range_is_enlarged_like_8_bit(tmp_path: Path, scale: float) -> None:
+    values = pattern(12, 12, "float32") * np.float32(scale) - np.float32(scale / 2 if scale > 1 else 0)
+    method = Fake()
+    upscale(save(tmp_path / "in.tif", values), tmp_path / "out.tif", method=method, options=SMALL)
+    assert 0 <= method.seen[0].min() < 0.04
+    assert 0.96 < method.seen[0].max() <= 1
+    result = read(tmp_path / "out.tif").reshape(12, 4, 12, 4).mean((1, 3))
+    assert np.abs(result - values).mean() < 0.1 * np.ptp(values)
+    assert read(tmp_path / "out.tif").max() < values.max() + 0.1 * np.ptp(values)
+
+
+@pytest.mark.parametrize("grey_range", [None, (-1000.0, 2000.0)])
+def test_signed_16_bit_is_enlarged_and_stays_signed(
+    tmp_path: Path, grey_range: tuple[float, float] | None
+) -> None:
+    values = (pattern(12, 12).astype(np.int16) * 12 - 1000).astype(np.int16)
+    options = replace(SMALL, grey_range=grey_range)
+    upscale(save(tmp_path / "in.tif", values), tmp_path / "out.tif", method=Fake(), options=options)
+    result = read(tmp_path / "out.tif")
+    assert result.dtype == np.int16
+    means = result.reshape(12, 4, 12, 4).mean((1, 3))
+    assert np.abs(means - values).mean() < 0.1 * np.ptp(values)
+
+
+def test_where_there_is_no_data_there_is_none_in_the_result(tmp_path: Path) -> None:
+    values = pattern(12, 12, "float32")
+    values[:5, :5] = np.nan
+    method, options = Fake(spread=0.1), replace(SMALL, samples=2)
+    upscale(save(tmp_path / "in.tif", values), tmp_path / "out.tif", method=method, options=options)
+    hidden = np.isnan(values).repeat(4, 0).repeat(4, 1)
+    assert (np.isnan(read(tmp_path / "out.tif")) == hidden).all()
+    assert (np.isnan(read(tmp_path / "out_std.tif")) == hidden).all()
+    assert all(seen.isfinite().all() for seen in method.seen)
+
+
+def test_a_rounding_error_above_one_is_no_other_range(tmp_path: Path) -> None:
+    values = pattern(12, 12, "float32")
+    values[0, 0] = np.float32(1.0000001)
+    options = replace(SMALL, grey_range="full")
+    upscale(save(tmp_path / "in.tif", values), tmp_path / "out.tif", method=Fake(), options=options)
+    assert read(tmp_path / "out.tif").max() <= 1
+    wrong = save(tmp_path / "wrong.tif", values * 2)
+    with pytest.raises(InputError, match=r"from 0.4.* to 2.*, --range full means 0 to 1 in floating point"):
+        upscale(wrong, tmp_path / "out2.tif", method=Fake(), options=options)
 
 
 def test_all_slices_of_a_folder_have_one_range(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
+import multiprocessing
 import os
 import signal
+import time
+from pathlib import Path
 
 import pytest
 
@@ -21,3 +24,37 @@ def test_only_the_job_at_which_a_process_dies_is_given_up(workers: int) -> None:
 
 def test_no_jobs_need_no_process() -> None:
     assert list(run_jobs(judge, [], workers=3)) == []
+
+
+def wait(note: Path) -> None:
+    note.write_text(str(os.getpid()))
+    time.sleep(120)
+
+
+def work(folder: Path) -> None:
+    list(run_jobs(wait, [folder / "0", folder / "1"], workers=2))
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and is only still listed does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_processes_end_with_their_parent(tmp_path: Path, number: signal.Signals) -> None:
+    parent = multiprocessing.get_context("fork").Process(target=work, args=(tmp_path,))
+    parent.start()
+    notes = [tmp_path / "0", tmp_path / "1"]
+    deadline = time.monotonic() + 100
+    while not all(note.exists() and note.read_text() for note in notes) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    pids = [int(note.read_text()) for note in notes]
+    os.kill(parent.pid or 0, number)
+    parent.join(30)
+    while any(map(is_alive, pids)) and time.monotonic() < deadline + 30:
+        time.sleep(0.1)
+    assert not any(map(is_alive, pids))

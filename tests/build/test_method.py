@@ -50,7 +50,8 @@ def test_a_saved_run_loads_as_the_same_function(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("network.name=resnet", "network.name is 'resnet', known networks are "),
+        ("network.name=vgg", "network.name is 'vgg'; known are autoencoder, cross_attention, "),
+        ("network.name=cros_attention", "is 'cros_attention'; did you mean 'cross_attention'?"),
         ("network.widht=3", "unknown key 'widht'; did you mean 'width'"),
         ("network.num_heads=7", "num_heads is 7, must divide"),
         ("network.optical_bands=3", "network.optical_bands is 3, but the method names B01"),
@@ -61,6 +62,17 @@ def test_a_network_that_cannot_be_built_is_explained(change: str, message: str) 
     with pytest.raises(InputError) as raised:
         build_method(tiny(change))
     assert message in str(raised.value)
+
+
+def test_a_run_that_cannot_begin_leaves_nothing(tmp_path: Path) -> None:
+    for change, message in (
+        ("data.tile=33", "data.tile is 33, must be a multiple of 4 for this network; try 32"),
+        ("data.tile=128", "data.tile needs 128; lower it"),
+        ("method.radar=[]", "method.radar names no band, and the network cross_attention needs one"),
+    ):
+        with pytest.raises(InputError, match=message):
+            run_training(load_config(CONFIGS / "cross_attention_tiny.yaml", (change,)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
@@ -119,7 +131,7 @@ def test_training_and_validation_may_not_share_a_slice(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ("method={name: regression, optical: [gray], radar: []}", "slices are for a method that enlarges"),
-        ("method.optical=[B02, B03]", "slices have one band, gray, the method names B02, B03"),
+        ("method.optical=[B02, B03]", "the data are slices of one band, gray, but the method names B02, B03"),
     ],
 )
 def test_a_method_that_slices_do_not_fit_is_refused(tmp_path: Path, change: str, message: str) -> None:

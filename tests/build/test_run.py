@@ -163,3 +163,26 @@ def test_weights_without_value_ranges_are_refused(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "weights.safetensors", metadata)
     with pytest.raises(InputError, match="lacks 'radar' in its metadata, make it with `pellucid import`"):
         read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optical": "7"}, "metadata of .*'optical' is 7"),
+        ({"optical": "{}"}, "metadata of .*key 'optical.bands' is missing"),
+        ({"radar": "{"}, "is damaged"),
+        ({"mean_spectrum": '{"a": 1}'}, "metadata of .*'mean_spectrum' is "),
+        ({"autoencoders": '["x"]'}, "metadata of .*'autoencoders' is "),
+        ({"text": "3"}, "metadata of .*'text' is 3"),
+    ],
+)
+def test_odd_metadata_is_refused_in_one_sentence(
+    tmp_path: Path, changes: dict[str, str], message: str
+) -> None:
+    save_run(tmp_path, config=tiny_config(), method=tiny_method())
+    path = tmp_path / "weights.safetensors"
+    with safe_open(path, framework="pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, {**metadata, **changes})
+    with pytest.raises(InputError, match=message):
+        read_metadata(tmp_path)

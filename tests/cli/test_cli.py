@@ -1,10 +1,14 @@
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+import typer
 from scenes import BANDS, ground, nothing_left, write
 from stacks import pattern, save
 from typer.testing import CliRunner, Result
@@ -203,6 +207,10 @@ def test_models_lists_what_ships() -> None:
         (["train", "none.yaml"], "cannot read the config none.yaml"),
         (["train", str(CONFIG), "--set", "train.bach=3"], "did you mean 'batch'?"),
         (["evaluate", "no_such_model", "--data", "."], "neither a run folder"),
+        (["evaluate", "groud", "--data", "."], "nor a model that ships; did you mean 'ground'?"),
+        (["remove-clouds", "x" * 300 + ".tif", "-o", "out.tif"], "File name too long"),
+        (["remove-clouds", "https://a.org/s2.tif", "-o", "out.tif"], "is no file on this machine"),
+        (["import", "glf-rc", "none.pth", "run"], "format 'glf-rc'; did you mean 'glf-cr'?"),
         (["remove-clouds", "none.tif", "-o", "out.tif"], "none.tif"),
         (
             ["remove-clouds", "scene.tif", "-o", "out.tif", "--steps", "4"],
@@ -233,7 +241,7 @@ def test_models_lists_what_ships() -> None:
                 "--reference",
                 "scene.tif",
             ],
-            "references are given, but this model takes none; leave out --reference",
+            "references are given, but the model cross_attention takes none; leave out",
         ),
         (["remove-clouds", "scene.tif", "-o", "out.tif", "--reference", "no.tif"], "the reference no.tif"),
         (
@@ -263,3 +271,46 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(
     assert message in said(result)
     assert "Traceback" not in result.output
     assert nothing_left(tmp_path, set(given))
+
+
+def test_help_shows_every_word_of_every_option() -> None:
+    def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+        for name, inner in getattr(command, "commands", {}).items():
+            yield from commands(inner, (*path, name))
+        yield path, command
+
+    wide = {"COLUMNS": "1000", "TERMINAL_WIDTH": "1000"}
+    for path, command in commands(typer.main.get_command(app)):
+        shown = CliRunner().invoke(app, [*path, "--help"], env=wide).output
+        helps = [parameter.help for parameter in command.params if getattr(parameter, "help", None)]
+        words = " ".join([command.help or "", *helps]).replace("`", "").split()
+        assert [word for word in words if word not in shown] == [], path
+
+
+def test_the_nearest_choice_is_offered() -> None:
+    result = call("evaluate", "ground", "--data", ".", "--split", "tset")
+    assert result.exit_code == 2
+    assert "did you mean 'test'?" in said(result)
+
+
+def test_brackets_in_paths_are_no_markup(tmp_path: Path) -> None:
+    (tmp_path / "[red]data").mkdir()
+    result = call("data", "check", tmp_path / "[red]data")
+    assert "[red]data holds none of the known layouts" in "".join(said(result))
+
+
+@pytest.mark.parametrize("name", [b"sc\xe4ne.tif", "schön±.tif".encode()])
+def test_a_terminal_that_cannot_show_a_name_gets_it_escaped(tmp_path: Path, name: bytes) -> None:
+    path = tmp_path / os.fsdecode(name)
+    path.write_bytes(b"no raster")
+    code = "from pellucid.cli import main; main()"
+    result = subprocess.run(
+        [sys.executable, "-c", code, "remove-clouds", path, "-o", "out.tif"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "500"},
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith(b"error: the ")
+    assert b"Traceback" not in result.stderr

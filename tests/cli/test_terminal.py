@@ -1,11 +1,17 @@
+import errno
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Annotated
 
+import pytest
 import typer
 from typer.testing import CliRunner
 
 from pellucid.apply.options import Help, parse_offset
-from pellucid.cli.terminal import takes
+from pellucid.cli.terminal import report_errors, takes
 
 
 @dataclass(frozen=True)
@@ -51,3 +57,75 @@ def test_values_out_of_bounds_and_unknown_words_are_refused() -> None:
     )
     assert call("a", "--size", "1")[0] == 2
     assert call("a", "--hidden", "1")[0] == 2
+
+
+def end(error: BaseException) -> tuple[int, str]:
+    """Return exit code and output of a command that ends in an error."""
+    app = typer.Typer()
+
+    @app.command()
+    @report_errors()
+    def command() -> None:
+        raise error
+
+    result = CliRunner().invoke(app, [])
+    return result.exit_code, " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    ("number", "way_out"),
+    [
+        (errno.ENOSPC, "No space left on device; free the disk or choose another folder"),
+        (errno.EACCES, "Permission denied; change its permissions or choose another"),
+        (errno.EROFS, "Read-only file system; choose another folder"),
+        (errno.ELOOP, "Too many levels of symbolic links; choose another name"),
+    ],
+)
+def test_what_the_system_refuses_ends_in_one_sentence(number: int, way_out: str) -> None:
+    assert end(OSError(number, os.strerror(number), "a[b].tif")) == (
+        2,
+        f"error: cannot read or write a[b].tif: {way_out}",
+    )
+
+
+def test_a_fault_of_ours_stays_a_fault() -> None:
+    assert end(FileNotFoundError(errno.ENOENT, "none", "x"))[0] == 1
+    assert end(ZeroDivisionError())[0] == 1
+
+
+def test_an_interruption_ends_in_one_sentence_that_says_how_to_go_on() -> None:
+    error = KeyboardInterrupt()
+    assert end(error) == (130, "stopped")
+    error.add_note("what is finished of [b].tif was kept, and the same command goes on there")
+    assert end(error) == (
+        130,
+        "stopped; what is finished of [b].tif was kept, and the same command goes on there",
+    )
+
+
+CODE = """
+import os, signal, sys, time, typer
+from pellucid.cli.terminal import report_errors
+app = typer.Typer()
+
+@app.command()
+@report_errors()
+def command() -> None:
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+    time.sleep(60)
+
+app([])
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_terminate_signal_ends_like_ctrl_c(name: str) -> None:
+    words = [sys.executable, "-c", CODE, name]
+    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+
+
+def test_the_answer_to_a_terminate_signal_is_put_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    end(ValueError())
+    assert signal.getsignal(signal.SIGTERM) == before

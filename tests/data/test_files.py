@@ -1,8 +1,16 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from pellucid.data.files import check_folder, make_folder
+from pellucid.data.files import (
+    check_folder,
+    check_input,
+    check_is_file,
+    check_is_folder,
+    glob_files,
+    make_folder,
+)
 from pellucid.errors import InputError
 
 
@@ -28,3 +36,38 @@ def test_a_folder_that_cannot_hold_results_is_refused_before_it_is_made(tmp_path
             check_folder(folder, source, reason="there are two")
     check_folder(tmp_path / "out", source, reason="there are two")
     assert not (tmp_path / "out").exists()
+
+
+def test_files_are_found_whatever_the_case_of_their_suffix_and_without_what_systems_leave(
+    tmp_path: Path,
+) -> None:
+    for name in ("b.TIF", "in/a.tif", "._b.tif", "__MACOSX/._a.tif", ".cache/a.tif", "c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.tif").mkdir()
+    assert glob_files(tmp_path, "**/*.tif") == [tmp_path / "b.TIF", tmp_path / "in/a.tif"]
+    assert glob_files(tmp_path, "in/*.Tif") == [tmp_path / "in/a.tif"]
+    with pytest.raises(InputError, match=r"'' is no pattern .*use one such as"):
+        glob_files(tmp_path, "")
+
+
+@pytest.mark.parametrize("path", ["/vsizip/a.zip/s2.tif", "https://example.org/s2.tif", "s3://bucket/s2.tif"])
+def test_what_is_not_on_this_machine_is_refused_as_that(path: str) -> None:
+    for check in (check_is_file, check_is_folder, lambda path: check_input(path, "scene")):
+        with pytest.raises(InputError, match=r"is no file on this machine, .*; download or unpack it"):
+            check(Path(path))
+
+
+def test_pipes_and_names_that_cannot_be_are_no_input(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name, message in (
+        ("pipe", "is a pipe or device, no file"),
+        ("none", "the scene .* does not exist, check the path"),
+        ("x" * 300, "cannot read the scene .*: File name too long"),
+        ("loop", "cannot read the scene .*: Too many levels of symbolic links"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_input(tmp_path / name, "scene")
+    with pytest.raises(InputError, match="is a pipe or device"):
+        check_input(Path("/dev/zero"), "scene")

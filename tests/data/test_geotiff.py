@@ -9,7 +9,7 @@ from rasterio.transform import Affine
 
 from pellucid.data.files import check_writable, temporary_beside, write_atomically
 from pellucid.data.geotiff import Grid, Raster
-from pellucid.data.raster import RadarRaster
+from pellucid.data.radar_scene import RadarRaster
 from pellucid.errors import InputError
 
 HERE = Grid(CRS.from_epsg(32633), Affine(10, 0, 500_000, 0, -10, 5_000_000), 64, 48)
@@ -19,6 +19,7 @@ def write_radar(path: Path, grid: Grid, values: np.ndarray, **profile: Any) -> P
     size = {"height": grid.height, "width": grid.width, "crs": grid.crs, "transform": grid.transform}
     with rasterio.open(path, "w", driver="GTiff", count=2, dtype="float32", **size, **profile) as file:
         file.write(values.astype(np.float32))
+        file.descriptions = ("VV", "VH")
     return path
 
 
@@ -120,3 +121,17 @@ def test_paths_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
 def test_a_decimated_read_has_the_asked_size(tmp_path: Path) -> None:
     with Raster(write_radar(tmp_path / "s1.tif", HERE, slope(HERE)), "radar scene") as raster:
         assert raster.read_array(size=16).shape == (2, 12, 16)
+
+
+def test_a_container_without_bands_is_refused_with_what_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "both.gpkg"
+    for table, more in (("first", {}), ("second", {"APPEND_SUBDATASET": "YES"})):
+        place = {"crs": HERE.crs, "transform": HERE.transform, "width": 64, "height": 48}
+        with rasterio.open(
+            path, "w", driver="GPKG", count=1, dtype="uint8", RASTER_TABLE=table, **place, **more
+        ) as file:
+            file.write(np.ones((1, 48, 64), np.uint8))
+    with pytest.raises(
+        InputError, match=r"is a container of 2 data sets \(first, second\), .*gdal_translate"
+    ):
+        Raster(path, "scene")

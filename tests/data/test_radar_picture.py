@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import tifffile
 from PIL import Image
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
@@ -39,8 +40,7 @@ def test_decibels_are_scaled_by_the_range_of_the_model(tmp_path: Path) -> None:
     found = read_radar_picture(write(tmp_path / "sar.tif", DB, **HERE), VV)
     np.testing.assert_allclose(found.sar, ((DB + 25) / 25).clip(0, 1), atol=1e-6)
     assert found.valid.all()
-    assert found.place is not None
-    assert found.place.profile["crs"] == HERE["crs"]
+    assert found.place == HERE
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
@@ -51,7 +51,7 @@ def test_a_picture_is_taken_from_black_to_white(tmp_path: Path, suffix: str, cha
     Image.fromarray(grey if channels == 1 else np.repeat(grey[..., None], 3, -1)).save(path)
     found = read_radar_picture(path, VV)
     np.testing.assert_allclose(found.sar[0], grey / 255, atol=1e-6)
-    assert found.place is None
+    assert found.place == {}
 
 
 def test_polarisations_are_found_by_their_names(tmp_path: Path) -> None:
@@ -87,9 +87,16 @@ def test_declared_scales_make_decibels_of_whole_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "names", "message"),
     [
-        (10 ** (DB / 10), (), "linear power or amplitude; needed are dB"),
-        (np.arange(12, dtype=np.uint16).reshape(1, 3, 4), (), "holds uint16 values, which may be linear"),
-        (np.concatenate([DB, DB - 7]), (), "has 2 bands, the model needs VV; give a file with these"),
+        (np.arange(12, dtype=np.uint16).reshape(1, 3, 4), (), "holds uint16 values, a picture or amplitudes"),
+        (
+            np.concatenate([DB, DB - 7]),
+            (),
+            r"has 2 bands \(unnamed, unnamed\), the model needs VV; give a file",
+        ),
+        (DB, ("VH",), r"has 1 bands \(VH\), the model needs VV"),
+        (DB, ("VV/VH",), r"has 1 bands \(VV/VH\), the model needs VV"),
+        (DB.astype(np.complex64), (), "holds complex64 values, as a single-look complex product does"),
+        (DB * 100, (), "values about -1250, dB times 100.*the scale 0.01"),
         (np.full((1, 3, 4), np.nan, np.float32), (), "holds no data, give another"),
         (
             np.arange(36, dtype=np.uint8).reshape(3, 3, 4),
@@ -103,6 +110,46 @@ def test_what_is_no_radar_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         read_radar_picture(write(tmp_path / "sar.tif", values, names), VV)
+
+
+def test_linear_power_is_converted_after_saying_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    db = np.linspace(-25, -5, 64, dtype=np.float32).reshape(1, 8, 8)
+    linear = 10 ** (db / 10)
+    linear[0, 3, 5] = -1e-4
+    found = read_radar_picture(write(tmp_path / "sar.tif", linear, ("Sigma0_VV",)), VV)
+    assert "holds linear power, not dB: it is converted; negative values are no data" in caplog.text
+    assert found.valid.sum() == 63
+    np.testing.assert_allclose(found.sar[0][found.valid], (db[0][found.valid] + 25) / 25, atol=1e-6)
+
+
+@pytest.mark.parametrize("photometric", ["miniswhite", "palette"])
+def test_white_that_is_stored_as_zero_is_still_bright(tmp_path: Path, photometric: str) -> None:
+    grey = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4)
+    inverted = np.repeat(np.arange(255, -1, -1, dtype=np.uint16)[None] * 257, 3, 0)
+    colormap = inverted if photometric == "palette" else None
+    tifffile.imwrite(tmp_path / "sar.tif", 255 - grey, photometric=photometric, colormap=colormap)
+    np.testing.assert_allclose(read_radar_picture(tmp_path / "sar.tif", VV).sar[0], grey / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+def test_a_picture_that_lies_on_its_side_is_turned_upright(tmp_path: Path, suffix: str) -> None:
+    grey = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4)
+    if suffix == ".tif":
+        options = {"photometric": "minisblack", "extratags": [(274, 3, 1, 6, True)]}
+        tifffile.imwrite(tmp_path / "sar.tif", grey, **options)
+    else:
+        exif = Image.Exif()
+        exif[274] = 6
+        Image.fromarray(grey).save(tmp_path / "sar.png", exif=exif)
+    found = read_radar_picture(tmp_path / f"sar{suffix}", VV)
+    np.testing.assert_allclose(found.sar[0], np.rot90(grey, -1) / 255, atol=1e-6)
+    assert found.valid.shape == (4, 3)
+
+
+def test_a_stack_of_pages_is_not_cut_to_its_first(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "sar.tif", np.zeros((4, 8, 8), np.uint8), photometric="minisblack")
+    with pytest.raises(InputError, match="has 4 pages, of which only the first would be read; split it"):
+        read_radar_picture(tmp_path / "sar.tif", VV)
 
 
 def test_pictures_that_are_no_radar_are_refused(tmp_path: Path) -> None:

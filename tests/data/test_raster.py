@@ -6,18 +6,12 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from pellucid.data.ranges import SENTINEL2
-from pellucid.data.raster import (
-    CloudRaster,
-    OpticalRaster,
-    RadarRaster,
-    read_cloud,
-    read_optical,
-    read_radar,
-)
+from pellucid.data.raster import OpticalRaster, read_optical, read_radar
 from pellucid.errors import InputError
 
 BANDS = SENTINEL2.bands
@@ -85,6 +79,11 @@ def test_a_window_is_that_part_of_the_whole(tmp_path: Path) -> None:
     [
         ("s2.tif", {"PROCESSING_BASELINE": "04.00"}),
         ("s2.tif", {"RADIO_ADD_OFFSET": "-1000"}),
+        ("s2.tif", {"RADIO_ADD_OFFSET": "[-1000, -1000.0]"}),
+        ("s2.tif", {"RADIO_ADD_OFFSET": "-1000 -1000"}),
+        ("s2.tif", {"RADIO_ADD_OFFSET": "None"}),
+        ("s2.tif", {"BOA_ADD_OFFSET": '{"B01": -1000}'}),
+        ("s2.tif", {"BOA_ADD_OFFSET": ""}),
         ("s2.tif", {"PRODUCT_URI": "S2A_MSIL1C_20230101T101411_N0509_R022_T32UQD_20230101T121054.SAFE"}),
         ("S2A_MSIL1C_20230101T101411_N0509_R022_T32UQD.tif", {}),
         ("s2.tif", {}),
@@ -226,60 +225,115 @@ def test_a_missing_file_and_a_text_are_no_scene(tmp_path: Path) -> None:
         read_optical(tmp_path / "text.tif", BANDS)
 
 
-def test_backscatter_is_scaled_from_decibels_and_nodata_is_nan(tmp_path: Path) -> None:
-    stored = np.stack([np.full((4, 4), -12.5), np.full((4, 4), -16.25)]).astype(np.float32)
-    stored[:, 0, 0], stored[:, 0, 1], stored[0, 0, 2], stored[0, 0, 3] = np.nan, -9999, -40, 3
-    sar = read_radar(write(tmp_path / "s1.tif", stored))
-    assert sar[:, 1:].unique().tolist() == [0.5]
-    assert sar[:, 0, :2].isnan().all()
-    assert sar[0, 0, 2:].tolist() == [0, 1]
+def cloudy_ground(size: int = 16) -> np.ndarray:
+    return (digital_numbers(size=size) / 10_000).astype(np.float32)
 
 
-def test_polarisations_are_found_by_name(tmp_path: Path) -> None:
-    stored = np.stack([np.full((4, 4), value) for value in (35.0, -16.25, -12.5)]).astype(np.float32)
-    path = write(tmp_path / "s1.tif", stored, ("angle", "Sigma0_VH_db", "Sigma0_VV_db"))
-    with RadarRaster(path) as radar:
-        assert radar.read_db()[:, 0, 0].tolist() == [-12.5, -16.25]
+@pytest.mark.parametrize("offset", [0.0, -0.1])
+def test_a_scale_that_was_applied_already_is_not_applied_again(tmp_path: Path, offset: float) -> None:
+    path = write(tmp_path / "s2.tif", cloudy_ground(), scales=0.0001, offsets=offset)
+    with OpticalRaster(path, BANDS) as raster:
+        torch.testing.assert_close(raster.read()[0], torch.from_numpy(cloudy_ground()))
+        assert (
+            "reflectance already, so the scale that it declares, 0.0001, is not applied" in raster.doubts[0]
+        )
 
 
-def test_linear_power_is_converted_after_saying_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    backscatter_db = np.random.default_rng(0).uniform(-24, -1, (2, 8, 8)).astype(np.float32)
-    linear = read_radar(write(tmp_path / "linear.tif", 10 ** (backscatter_db / 10)))
-    assert "holds linear power, not dB: it is converted" in caplog.text
-    torch.testing.assert_close(linear, read_radar(write(tmp_path / "db.tif", backscatter_db)))
+def test_each_band_has_a_scale_of_its_own(tmp_path: Path) -> None:
+    stored = digital_numbers()
+    path = write(tmp_path / "s2.tif", stored, BANDS)
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (0.0001,) * 12 + (0.0002,), (0.0,) * 12 + (-0.02,)
+    with OpticalRaster(path, BANDS) as raster:
+        values, _ = raster.read()
+        expected = stored / 10_000
+        expected[12] = stored[12] * 0.0002 - 0.02
+        torch.testing.assert_close(values, torch.from_numpy(expected).float())
+        np.testing.assert_allclose(raster.to_stored(values.double().numpy()), stored, atol=1e-3)
+
+
+@pytest.mark.parametrize(("offset", "added"), [("none", 0.0), (-500, -0.05)])
+def test_the_offset_of_the_user_wins_over_that_of_the_file(tmp_path: Path, offset: Any, added: float) -> None:
+    path = write(tmp_path / "s2.tif", digital_numbers() + np.uint16(1000), scales=0.0001, offsets=-0.1)
+    with OpticalRaster(path, BANDS, offset=offset) as raster:
+        assert "DN are added in place of the offset -0.1 that the file declares" in raster.doubts[0]
+        expected = (digital_numbers() + 1000) / 10_000 + added
+        torch.testing.assert_close(raster.read()[0], torch.from_numpy(expected).float())
+
+
+@pytest.mark.parametrize("scale", [0.0, float("nan")])
+def test_a_scale_that_makes_no_number_is_refused(tmp_path: Path, scale: float) -> None:
+    path = write(tmp_path / "s2.tif", digital_numbers())
+    with rasterio.open(path, "r+") as file:
+        file.scales = (scale,) * 13
+    with pytest.raises(InputError, match="declares a scale of 0, or one that is no number; correct it"):
+        read_optical(path, BANDS)
+
+
+def test_percent_are_neither_reflectance_nor_digital_numbers(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"values about 2\d\.?\d*, neither reflectance .* percent perhaps"):
+        read_optical(write(tmp_path / "s2.tif", cloudy_ground() * 120), BANDS)
 
 
 @pytest.mark.parametrize(
-    ("values", "names", "message"),
+    ("fill", "dtype"),
     [
-        (np.full((1, 4, 4), -9.0), (), r"has 1 bands \(unnamed\), needed are VV and VH"),
-        (np.full((2, 4, 4), -9.0), ("HH", "HV"), r"has 2 bands \(HH, HV\), needed are VV and VH"),
-        (np.full((2, 4, 4), 180.0), (), r"values about 180, neither dB nor linear power; calibrate it"),
-        (np.full((2, 4, 4), np.nan), (), r"holds no data"),
-        (np.full((2, 4, 4), 0.0), (), r"holds no data"),
+        (65535, "uint16"),
+        (-9999, "int16"),
+        (32767, "int16"),
+        (-9999, "float32"),
+        (-3.4e38, "float32"),
+        (65535, "float32"),
     ],
 )
-def test_radar_that_is_no_backscatter_is_refused(
-    tmp_path: Path, values: np.ndarray, names: tuple[str, ...], message: str
-) -> None:
-    with pytest.raises(InputError, match=message):
-        read_radar(write(tmp_path / "s1.tif", values.astype(np.float32), names))
+def test_a_fill_that_is_not_declared_is_no_data(tmp_path: Path, fill: float, dtype: str) -> None:
+    stored = cloudy_ground() if dtype == "float32" else digital_numbers().astype(dtype)
+    stored[:, :5] = fill
+    with OpticalRaster(write(tmp_path / "s2.tif", stored), BANDS) as raster:
+        valid = raster.read()[1][0]
+        said = [doubt for doubt in raster.doubts if "hold no data, though undeclared" in doubt]
+    assert not valid[:5].any()
+    assert valid[5:].all()
+    assert said
 
 
-@pytest.mark.parametrize("high", [1, 1.0, 100, 255])
-def test_masks_probabilities_and_percent_become_probabilities(tmp_path: Path, high: float) -> None:
-    dtype = np.float32 if isinstance(high, float) else np.uint8
-    stored = np.linspace(0, 1, 2, dtype=np.float32).reshape(1, 1, 2) * high
-    cloud = read_cloud(write(tmp_path / "cloud.tif", stored.astype(dtype)))
-    assert cloud.flatten().tolist() == [0, 1]
+def test_saturated_pixels_and_values_resampled_at_a_border(tmp_path: Path) -> None:
+    stored = cloudy_ground()
+    stored[3, 0, 0] = 6.5535  # one saturated band
+    stored[:, 0, 1] = -0.02  # a dark surface after atmospheric correction
+    stored[3, 0, 2] = -4000  # between ground and a fill of -9999
+    with OpticalRaster(write(tmp_path / "s2.tif", stored), BANDS) as raster:
+        assert raster.read()[1][0, 0, :3].tolist() == [True, True, False]
+        assert any("reflectance below -0.5 hold no data" in doubt for doubt in raster.doubts)
 
 
-def test_a_cloud_map_of_classes_or_several_bands_is_refused(tmp_path: Path) -> None:
-    classes = np.arange(4, dtype=np.uint8).reshape(1, 2, 2)
-    with pytest.raises(InputError, match=r"values from 0 to 3, must hold 0 and 1, .* recode it"):
-        read_cloud(write(tmp_path / "classes.tif", classes))
-    with pytest.raises(InputError, match="has 3 bands, must have one"):
-        CloudRaster(write(tmp_path / "rgb.tif", np.zeros((3, 2, 2), np.uint8)))
+@pytest.mark.parametrize("kind", ["mask", "alpha"])
+def test_pixels_under_a_mask_and_transparent_ones_are_invalid(tmp_path: Path, kind: str) -> None:
+    mask = np.full((16, 16), 255, np.uint8)
+    mask[:3] = 0
+    stored = digital_numbers()
+    if kind == "alpha":
+        stored = np.concatenate([stored, mask[None] * np.uint16(257)])
+    path = write(tmp_path / "s2.tif", stored)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
+        if kind == "mask":
+            file.write_mask(mask)
+        else:
+            file.colorinterp = [ColorInterp.gray, *[ColorInterp.undefined] * 12, ColorInterp.alpha]
+    with OpticalRaster(path, BANDS) as raster:
+        values, valid = raster.read()
+        assert valid[0].tolist() == (mask > 0).tolist()
+        assert (values[:, :3] == 0).all()
+        assert not raster.read(Window(2, 1, 5, 3))[1][0, :2].any()
+
+
+def test_a_band_of_opacity_that_has_the_name_of_another_is_that_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "s2.tif", digital_numbers()[:4], ("B02", "B03", "B04", "B08"))
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+    with OpticalRaster(path, ("B08",)) as raster:
+        assert raster.indices == [4]
+        assert raster.read()[1].all()
 
 
 def test_files_are_readable_together_with_a_log(caplog: pytest.LogCaptureFixture, data_folder: Path) -> None:

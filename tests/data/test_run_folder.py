@@ -18,5 +18,7 @@ def test_a_run_is_found_by_folder_or_by_the_name_that_it_ships_under(
     assert find_run(tmp_path / "mine") == tmp_path / "mine"
     assert find_run("good") == tmp_path / "shipped" / "good"
     assert shipped_runs() == ("better", "good")
-    with pytest.raises(InputError, match=r"'bad' is neither a run folder .* that ships \(better, good\)"):
+    with pytest.raises(
+        InputError, match=r"'bad' is neither a run folder .* that ships; known are better, good"
+    ):
         find_run("bad")

@@ -113,7 +113,7 @@ def test_scenes_have_the_bands_of_their_satellites() -> None:
     assert Wanted(BANDS, ("VV",)).of_scenes() == {"bands": BANDS, "radar": ("VV",)}
     assert Wanted((), ("VV", "VH")).of_scenes() == {"bands": COMPANION, "radar": ("VV", "VH")}
     with pytest.raises(
-        InputError, match="scenes have bands of Sentinel-2 and Sentinel-1, the method names R, VV"
+        InputError, match="the data are scenes of Sentinel-2 and Sentinel-1, but the method names R, VV"
     ):
         Wanted(("R",), ("VV",)).of_scenes()
 

@@ -221,7 +221,7 @@ def test_a_config_makes_changed_crops_of_the_training_folders(tmp_path: Path) ->
     with pytest.raises(InputError, match="training and validation share r_000"):
         build_training_data(parse(config.Config, values, where="test"))
     values["method"]["optical"] = ["B02"]
-    with pytest.raises(InputError, match=r"pictures have the bands R, G, B and one .* names B02, VV"):
+    with pytest.raises(InputError, match=r"data are pictures of the bands R, G, B and one .* names B02, VV"):
         build_training_data(parse(config.Config, values, where="test"))
 
 
@@ -281,6 +281,9 @@ def test_splits_may_be_named_in_a_file_or_by_folder(tmp_path: Path) -> None:
         ('"48.8, 17.3"', "48.8, 17.3", "line 2 has 12 columns, the first row 11; put entries with commas in"),
         ("r_000/s2_000", "r_001/s2_001", "both must lie in one region folder"),
         ("r_000/s1_000/", "", "both must lie in one region folder"),
+        ("r_000/s1_000/", "/elsewhere/r_000/s1_000/", "line 2 names /elsewhere/.*, which does not lie in"),
+        ("r_000/s1_000/", "../r_000/s1_000/", "which does not lie in .*; name files there, as r_000"),
+        ("r_000/s1_000/", "C:\\\\r_000\\\\s1_000\\\\", "which does not lie in"),
     ],
 )
 def test_a_faulty_list_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -288,6 +291,16 @@ def test_a_faulty_list_is_named(tmp_path: Path, old: str, new: str, message: str
     rewrite(tmp_path / "data_r_000.csv", old, new)
     with pytest.raises(InputError, match=message):
         dataset(tmp_path)
+
+
+def test_absolute_paths_keep_the_places_apart(tmp_path: Path) -> None:
+    for number in (0, 1):
+        make_folder(tmp_path, number, SUMMER)
+        rewrite(tmp_path / f"data_r_00{number}.csv", f"r_00{number}/", f"{tmp_path}/r_00{number}/")
+    (tmp_path / "._data_r_000.csv").write_bytes(b"\0\5\x16\7")
+    data = dataset(tmp_path)
+    assert data.groups == ("r_000", "r_001")
+    assert data.keys == ("r_000/s1_000/img_p0", "r_001/s1_001/img_p0")
 
 
 def test_a_folder_without_lists_is_refused(tmp_path: Path) -> None:

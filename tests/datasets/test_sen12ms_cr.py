@@ -205,6 +205,52 @@ def test_a_list_of_five_columns_and_one_of_seven_give_the_same_patch(tmp_path: P
         torch.testing.assert_close(image, seven[0].images()[name], equal_nan=True)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "encoding"),
+    [
+        ("1,", "1,", "utf-8-sig"),
+        (",", ";", "utf-8"),
+        ("s1,", ".\\s1,", "utf-8"),
+        ("1,s1", "1.0,s1", "utf-8"),
+        ("\n", ",,\n", "utf-8"),
+    ],
+)
+def test_a_list_from_a_spreadsheet_gives_the_same_patches(
+    tmp_path: Path, old: str, new: str, encoding: str
+) -> None:
+    write_folders(tmp_path, ("ROIs1158_spring_1_p30",))
+    row = "1,s1,s2_cloudfree,s2_cloudy,ROIs1158_spring_1_p30.tif\n"
+    (tmp_path / "data.csv").write_text(row.replace(old, new), encoding=encoding)
+    data = Sen12MsCr(config(tmp_path, split="train"))
+    assert (data.keys, data.groups) == (("ROIs1158_spring_1_p30",), ("ROIs1158_spring_1",))
+    assert data[0].sar is not None
+
+
+def test_places_are_read_from_an_index_with_a_byte_order_mark(tmp_path: Path) -> None:
+    write_folders(tmp_path, ("a", "b"))
+    (tmp_path / "index.csv").write_text("name;split_group\na;here\nb;here\n", encoding="utf-8-sig")
+    assert Sen12MsCr(config(tmp_path)).groups == ("here", "here")
+
+
+def test_files_of_a_mac_are_no_patches_and_the_case_of_a_suffix_does_not_matter(tmp_path: Path) -> None:
+    write_folders(tmp_path, ("a", "b"))
+    for folder in ("s1", "s2_cloudy", "s2_cloudfree"):
+        (tmp_path / folder / "._a.tif").write_bytes(b"\0\5\x16\7")
+        (tmp_path / folder / "b.tif").rename(tmp_path / folder / "b.TIF")
+    assert Sen12MsCr(config(tmp_path)).keys == ("a", "b")
+
+
+def test_splits_that_are_none_are_named_before_the_list_that_has_its_own(tmp_path: Path) -> None:
+    write_folders(tmp_path, ("a",))
+    (tmp_path / "data.csv").write_text("1,s1,s2_cloudfree,s2_cloudy,a.tif\n")
+    (tmp_path / "junk.tif").write_bytes(b"II*\0\xff")
+    (tmp_path / "good.json").write_text('{"train": ["a"]}')
+    with pytest.raises(InputError, match=r"the splits .*junk\.tif is not in UTF-8"):
+        Sen12MsCr(config(tmp_path, splits=tmp_path / "junk.tif"))
+    with pytest.raises(InputError, match=r"data\.csv has its own split column"):
+        Sen12MsCr(config(tmp_path, splits=tmp_path / "good.json"))
+
+
 def test_the_own_folders_of_the_dataset_are_paired(tmp_path: Path) -> None:
     write_rois(tmp_path, ("ROIs1158_spring_1_p30", "ROIs1158_spring_17_p30", "ROIs1158_spring_1_p31"))
     data = Sen12MsCr(config(tmp_path))

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from tests.evaluation.test_figures import score
 
+from pellucid.errors import InputError
 from pellucid.evaluation.figures import CLEAR_MEAN, INPUT, MODEL, SPECTRUM, ImageScore
-from pellucid.evaluation.table import EVALUATIONS, Mean, summarise, write_evaluation
+from pellucid.evaluation.table import EVALUATIONS, Mean, claim_evaluation, summarise, write_evaluation
 
 
 def test_returning_the_input_gains_nothing_over_it() -> None:
@@ -99,3 +100,14 @@ def test_the_files_tell_what_is_known_of_places(tmp_path: Path) -> None:
     with (tmp_path / "per_image.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert (row["region"], row["season"]) == ("arctic", "")
+
+
+def test_a_folder_with_files_of_another_origin_is_refused(tmp_path: Path) -> None:
+    for name in ("metrics.json", "per_image.csv", "evaluations.csv", "sheet.png"):
+        (tmp_path / name).write_text('{"mine": 1}')
+        with pytest.raises(InputError, match=f"{name}: a file is there that"), claim_evaluation(tmp_path):
+            pass
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+        (tmp_path / name).unlink()
+    with claim_evaluation(None):
+        pass

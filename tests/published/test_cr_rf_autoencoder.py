@@ -64,8 +64,11 @@ def test_an_autoencoder_is_of_the_images_that_are_named(
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"encoder.conv_in.weight": None}, "it lacks encoder.conv_in.weight; is it cr-rf or"),
-        ({"decoder.mid.attn_1.q.bias": None}, "it lacks decoder.mid.attn_1.q.bias; is it"),
+        ({"encoder.conv_in.weight": None}, "it lacks encoder.conv_in.weight; no other known format fits it"),
+        (
+            {"decoder.mid.attn_1.q.bias": None},
+            "it lacks decoder.mid.attn_1.q.bias; no other known format fits it",
+        ),
         ({"loss.logvar": torch.zeros(())}, "loss.logvar is no weight of that network"),
         (
             {"encoder.conv_out.bias": torch.zeros(5)},

@@ -123,9 +123,12 @@ def test_the_tokenizer_of_the_training_is_kept(checkpoint: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"clip.layernorm.bias": None}, "it lacks clip.layernorm.bias; is it cr-rf or"),
-        ({"vae_encoder.0.weight": None}, "it lacks vae_encoder.0.weight; is it"),
-        ({"diffusion.final.conv.weight": None}, "it lacks diffusion.final.conv.weight; is it"),
+        ({"clip.layernorm.bias": None}, "it lacks clip.layernorm.bias; no other known format fits it"),
+        ({"vae_encoder.0.weight": None}, "it lacks vae_encoder.0.weight; no other known format fits it"),
+        (
+            {"diffusion.final.conv.weight": None},
+            "it lacks diffusion.final.conv.weight; no other known format fits it",
+        ),
         ({"diffusion.more": torch.zeros(1)}, "its text_unet weights: more is no weight of that network"),
     ],
 )

@@ -141,7 +141,7 @@ def test_imported_run_gives_the_published_output(golden_folder: Path, tmp_path: 
         (
             {"denoise_fn.downs.0.weight": None},
             SR3_HINTS,
-            "it lacks denoise_fn.downs.0.weight; is it cr-rf or",
+            "it lacks denoise_fn.downs.0.weight; no other known format fits it",
         ),
         (
             {"denoise_fn.mid.1.res_block.block1.block.0.bias": None},

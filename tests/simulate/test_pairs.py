@@ -122,7 +122,7 @@ def test_a_scene_smaller_than_a_patch_is_refused(tmp_path: Path) -> None:
 
 def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
-    with pytest.raises(InputError, match="choose another folder"):
+    with pytest.raises(InputError, match="choose another"):
         simulate_pairs(tmp_path / "out", count=1, size=32, seed=0)
 
 
@@ -135,3 +135,29 @@ def test_no_two_made_up_places_overlap(tmp_path: Path) -> None:
             grids.append(Grid.of(radar))
     lefts = sorted(grid.transform.c for grid in grids)
     assert [right - left for left, right in itertools.pairwise(lefts)] == [160, 160]
+
+
+def test_a_folder_with_another_dataset_is_refused_and_its_own_may_be_made_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        simulate_pairs(tmp_path / "own", count=3, size=16, seed=0)
+    for name, text in (
+        ("data.csv", "1,s1,s2_cloudfree,s2_cloudy,ROIs1158_spring_s1_1_p30.tif\n"),
+        ("data.csv", ""),
+        ("index.csv", "name,place\na,b\n"),
+    ):
+        folder = tmp_path / "other"
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+        with pytest.raises(InputError, match=f"cannot write .*{name}: it lists another dataset"):
+            simulate_pairs(folder, count=3, size=16, seed=0)
+        assert [path.name for path in folder.iterdir()] == [name]
+        assert (folder / name).read_text() == text
+        (folder / name).unlink()
+
+
+def test_a_pair_never_replaces_a_file_of_others(tmp_path: Path) -> None:
+    (tmp_path / "s2_cloudy").mkdir()
+    (tmp_path / "s2_cloudy" / "synthetic_0.tif").write_bytes(b"mine")
+    with pytest.raises(InputError, match=r"synthetic_0\.tif: a file is there that pellucid did not write"):
+        simulate_pairs(tmp_path, count=1, size=16, seed=0)
+    assert (tmp_path / "s2_cloudy" / "synthetic_0.tif").read_bytes() == b"mine"

@@ -118,7 +118,7 @@ def test_averaged_weights_are_saved_as_soon_as_they_validate_best(tmp_path: Path
 def test_checkpoints_are_kept_every_so_many_steps_with_the_config(tmp_path: Path) -> None:
     train_tiny(tmp_path / "run", num_steps=8, checkpoint_every=3, val_data=VALIDATION)
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
-    assert names == ["best.ckpt", "last.ckpt", "step-0000003.ckpt", "step-0000006.ckpt"]
+    assert names == ["best.ckpt", "last.ckpt", "previous.ckpt", "step-0000003.ckpt", "step-0000006.ckpt"]
     third = read_checkpoint(tmp_path / "run", "step-0000003.ckpt")
     assert (third["global_step"], third["config"]["train"]["num_steps"]) == (3, 8)
 
@@ -242,6 +242,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     train_tiny(tmp_path / "run", num_steps=2)
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
+    last.with_name("previous.ckpt").unlink(missing_ok=True)
     with pytest.raises(InputError, match=r"last\.ckpt is damaged"):
         train_tiny(tmp_path / "run", num_steps=4, resume=True)
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny import tiny_config
 
-from pellucid.train.checkpoints import BestWeights, Means, best_row, link, write_history
+from pellucid.errors import InputError
+from pellucid.train.checkpoints import BestWeights, Means, best_row, check_new, write_history
 
 
 def test_means_are_of_the_finite_values() -> None:
@@ -57,11 +58,12 @@ def test_the_history_is_a_table_with_every_column(tmp_path: Path) -> None:
     assert rows[1] == {"step": "8", "train_l1": "", "val_psnr": "25.5"}
 
 
-def test_a_link_replaces_what_was_there_and_outlives_its_source(tmp_path: Path) -> None:
-    (tmp_path / "last").write_text("new")
-    (tmp_path / "best").write_text("old")
-    for _ in range(2):
-        link(tmp_path / "last", tmp_path / "best")
-    (tmp_path / "last").unlink()
-    assert (tmp_path / "best").read_text() == "new"
-    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+def test_a_new_run_never_replaces_another_or_files_of_its_names(tmp_path: Path) -> None:
+    check_new(tmp_path)
+    for name in ("weights.safetensors", "config.yaml", "card.md", "metrics.json"):
+        (tmp_path / name).write_bytes(b"mine")
+        with pytest.raises(
+            InputError, match=f"already holds {name}, and a run never .*; choose another folder"
+        ):
+            check_new(tmp_path)
+        (tmp_path / name).unlink()

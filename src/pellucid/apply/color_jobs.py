@@ -123,8 +123,11 @@ def is_dataset(source: Path) -> bool:
 
 def _check_folder_outputs(out: Path, jobs: list[ColorJob]) -> list[ColorJob]:
     """Return the jobs, after refusing two results of one name, or one that the overview has."""
-    outputs = [Output(out / SHEET, Path(SHEET)), *(Output(job.out, job.source) for job in jobs)]
-    check_outputs(outputs, [job.source for job in jobs], in_folder=True, ignore_case=True)
+    sheet = Output(out / SHEET, Path(SHEET))
+    outputs = [sheet, *(Output(job.out, job.source) for job in jobs)]
+    inputs = [path for job in jobs for path in (job.source, job.guess, job.truth) if path]
+    check_outputs(outputs, inputs, folders=[out], ignore_case=True, replaces=True)
+    check_outputs([sheet], inputs, folders=[out])
     return jobs
 
 

@@ -16,7 +16,9 @@ from PIL import Image
 from pellucid.apply.color_jobs import SHEET, ColorJob, NamedPrompt, plan
 from pellucid.apply.engine import Engine, Progress
 from pellucid.apply.options import PictureOptions
+from pellucid.apply.outputs import can_go_on
 from pellucid.data.batch import Batch
+from pellucid.data.claims import claim_files, claim_folders
 from pellucid.data.drawing import color_to_rgb, gray_to_rgb, save_picture, sheet, spread
 from pellucid.data.radar_picture import (
     RadarPicture,
@@ -89,13 +91,13 @@ def colorize_all(
     start, options = time.monotonic(), options or PictureOptions()
     colorizer = Colorizer(jobs, method, options)
     is_folder = jobs[0].out != out
-    pending = [job for job in jobs if options.force or not is_folder or not job.out.exists()]
-    if is_folder:
-        out.mkdir(exist_ok=True)
-    colorizer.run(pending, progress)
-    overview = out / SHEET if is_folder else None
-    if overview:
-        save_picture(colorizer.draw_sheet(), overview)
+    claim = claim_folders if is_folder else claim_files
+    with claim(out), can_go_on(is_kept=is_folder):
+        pending = [job for job in jobs if options.force or not is_folder or not job.out.exists()]
+        colorizer.run(pending, progress)
+        overview = out / SHEET if is_folder else None
+        if overview:
+            save_picture(colorizer.draw_sheet(), overview)
     num_done = len(pending)
     return ColorizeReport(out, overview, num_done, len(jobs) - num_done, time.monotonic() - start)
 

@@ -19,7 +19,13 @@ from pellucid.data.tiles import Blender, TileGrid
 from pellucid.errors import InputError
 from pellucid.generative.noise import JoinedNoise, Noise, NoiseField, TileNoise
 from pellucid.methods.generative import Generative
-from pellucid.methods.inference import check_samples, choose_device, choose_precision, digest_method
+from pellucid.methods.inference import (
+    check_samples,
+    choose_device,
+    choose_precision,
+    digest_method,
+    is_out_of_memory,
+)
 from pellucid.methods.method import Estimate, Method, result_range
 from pellucid.methods.sampling import with_sampling
 
@@ -46,6 +52,10 @@ class Piece(NamedTuple):
     # Of a method that says so, blended: (C, rows, columns) and (rows, columns), as in `Estimate`.
     deviation: NDArray[np.float64] | None = None
     cloud: NDArray[np.float64] | None = None
+
+
+class OutOfMemoryError(InputError):
+    """The device has too little memory for as many tiles at once, or for one."""
 
 
 class Engine:
@@ -160,8 +170,10 @@ class Engine:
         try:
             with torch.inference_mode(), self._autocast():
                 restored = self._apply(batch, noise, progress).float()
-        except torch.OutOfMemoryError as error:
-            raise InputError(
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemoryError(
                 f"{self.device} has too little memory for {len(batch)} tiles of {size} px, use a smaller "
                 "--tile"
             ) from error
@@ -273,8 +285,8 @@ class Engine:
     ) -> NDArray[np.float32]:
         """Return (tiles, S, C, tile_height, tile_width) of tiles and their first columns."""
         work = list(product(tiles, range(self.options.samples)))
-        parts = []
-        for first in range(0, len(work), self.batch):
+        parts = list[NDArray[np.float32]]()
+        while (first := sum(map(len, parts))) < len(work):
             chunk = work[first : first + self.batch]
             noise = JoinedNoise(
                 tuple(
@@ -287,7 +299,12 @@ class Engine:
             def steps(done: int, total: int, first: int = first, num: int = len(chunk)) -> None:
                 report((first + num * done / total) / len(work))
 
-            parts.append(self._restore_beyond(batch, noise, steps))
+            try:
+                parts.append(self._restore_beyond(batch, noise, steps))
+            except OutOfMemoryError:
+                if len(chunk) == 1:
+                    raise
+                self.batch = len(chunk) // 2  # no pixel depends on it
         return np.concatenate(parts).reshape(len(tiles), self.options.samples, *parts[0].shape[1:])
 
     def _restore_beyond(

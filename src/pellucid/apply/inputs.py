@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from pellucid.data.geotiff import Raster
 from pellucid.data.run_folder import CONFIG, find_run
 from pellucid.data.slice_file import TIFF, errors_named, find_files, read_info
 from pellucid.errors import InputError
+from pellucid.schema import read_yaml
 
 # Suffixes of scenes.
 SCENES = (".tif", ".tiff", ".vrt")
@@ -36,6 +36,25 @@ def check_rasters(
                     raster.align(scene.grid, allowed=align)
 
 
+def check_scene_model(model: str, *, references: bool = False, bands: bool = False) -> None:
+    """Refuse a model that is not there, and references, or names of bands, for one that takes none.
+
+    Its config says so, long before its weights are read.
+    """
+    if _read_method(model).get("name") in ANY_BANDS:
+        return
+    if references:
+        raise InputError(
+            f"references are given, but the model {model} takes none; leave out --reference or choose "
+            "another --model"
+        )
+    if bands:
+        raise InputError(
+            f"--bands says what a scene has, but the model {model} needs its own bands, by name or in order; "
+            "leave it out or choose another --model"
+        )
+
+
 def check_bands(
     optical: Path,
     model: str,
@@ -53,7 +72,7 @@ def check_bands(
     from pellucid.data.band_names import find_bands, match_bands, match_polarisations
     from pellucid.data.ranges import SENTINEL2
 
-    method = yaml.safe_load((find_run(model) / CONFIG).read_text(encoding="utf-8")).get("method") or {}
+    method = _read_method(model)
     wanted = tuple(method.get("optical") or ())
     if method.get("name") in ANY_BANDS:
         with Raster(optical, "optical scene") as raster:
@@ -64,6 +83,12 @@ def check_bands(
     elif wanted and set(wanted) <= set(SENTINEL2.bands):
         with Raster(optical, "optical scene") as raster:
             match_bands(raster.dataset, wanted, optical, allow_missing)
+
+
+def _read_method(model: str) -> dict[str, Any]:
+    """Return the entry `method` of a model's config."""
+    method = read_yaml(find_run(model) / CONFIG).get("method")
+    return method if isinstance(method, dict) else {}
 
 
 def check_slices(source: Path) -> None:

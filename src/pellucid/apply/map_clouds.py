@@ -21,8 +21,10 @@ from rasterio.windows import Window
 from pellucid.apply.cloud_scorers import MODEL_BANDS, NO_DATA, Scorer, find_scorer, to_mask
 from pellucid.apply.inputs import find_scenes
 from pellucid.apply.options import CloudMapOptions
-from pellucid.apply.outputs import Output, check_outputs
+from pellucid.apply.outputs import Output, can_go_on, check_outputs
 from pellucid.apply.workers import run_jobs
+from pellucid.data.checked_raster import CheckedRaster, write_raster
+from pellucid.data.claims import claim_folders
 from pellucid.data.drawing import NO_DATA as GREY
 from pellucid.data.drawing import gray_to_rgb, save_picture, sheet, to_rgb
 from pellucid.data.files import make_folder, temporary_beside
@@ -109,18 +111,20 @@ def map_clouds(
         progress: called with the number of scenes done, a part of one at the end, and of all to do.
     """
     start, options = time.monotonic(), options or CloudMapOptions()
-    jobs = _list_jobs(Path(scenes), Path(out), Path(masks) if masks else None, options)
-    pending = [job for job in jobs if job.needs_map or job.needs_mask]
-    if any(job.needs_map for job in pending):
+    out, masks = Path(out), Path(masks) if masks else None
+    jobs = _list_jobs(Path(scenes), out, masks, options)
+    if any(job.needs_map for job in jobs):
         find_scorer(options.scorer)  # refuses now what every scene would
-    reasons = _run_all(pending, options.workers, progress or (lambda *_: None))
-    done = [job for i, job in enumerate(pending) if reasons[i] is None]
-    picture = Path(out) / SHEET if options.preview and done else None
-    if picture:
-        save_picture(_draw(done), picture)
+    with claim_folders(out, masks), can_go_on():
+        pending = [job for job in jobs if job.needs_map or job.needs_mask]
+        reasons = _run_all(pending, options.workers, progress or (lambda *_: None))
+        done = [job for i, job in enumerate(pending) if reasons[i] is None]
+        picture = out / SHEET if options.preview and done else None
+        if picture:
+            save_picture(_draw(done), picture)
     failures = tuple(Failure(pending[i].source, reason) for i, reason in sorted(reasons.items()) if reason)
     seconds = time.monotonic() - start
-    return CloudReport(Path(out), picture, len(done), len(jobs) - len(pending), failures, seconds)
+    return CloudReport(out, picture, len(done), len(jobs) - len(pending), failures, seconds)
 
 
 def check_clouds(
@@ -156,7 +160,10 @@ def _list_jobs(scenes: Path, out: Path, masks: Path | None, options: CloudMapOpt
         name = name.with_suffix(".tif") if name.suffix.lower() == ".vrt" else name
         jobs.append(Job(path, out / name, masks / name if masks else None, options))
     results = [Output(result, job.source) for job in jobs for result in (job.out, job.mask) if result]
-    check_outputs(results, paths, in_folder=True)
+    folders = [folder for folder in (out, masks) if folder]
+    check_outputs(results, paths, folders=folders, replaces=True)
+    if options.preview:
+        check_outputs([Output(out / SHEET, root)], paths, folders=folders)
     return jobs
 
 
@@ -212,10 +219,10 @@ def _open(job: Job, scorer: Scorer) -> OpticalRaster:
 def _write_map(job: Job, scorer: Scorer, progress: Callable[[float], None]) -> None:
     with _open(job, scorer) as raster:
         windows = list(_windows(raster.grid))
-        tags = {"SCORER": scorer.origin, "OFFSET": f"{raster.add:.0f}"}
+        tags = {"SCORER": scorer.origin, "OFFSET": f"{raster.offset_dn:.0f}"}
         with _new_file(job.out, raster.grid, "float32", np.nan, "cloud probability", tags) as file:
             for i, window in enumerate(windows):
-                file.write(_score(raster, scorer, window), 1, window=window)
+                file.write(_score(raster, scorer, window)[None], window)
                 progress((i + 1) / len(windows))
 
 
@@ -238,23 +245,23 @@ def _write_mask(job: Job, path: Path) -> None:
         with _new_file(path, raster.grid, "uint8", NO_DATA, "cloud mask", tags) as file:
             for window in _windows(raster.grid):
                 wide, inner = widen(window, margin, raster.grid)
-                file.write(to_mask(raster.read_array([1], wide)[0], **how)[inner], 1, window=window)
+                file.write(to_mask(raster.read_array([1], wide)[0], **how)[inner][None], window)
 
 
 @contextmanager
 def _new_file(
     path: Path, grid: Grid, dtype: str, nodata: float, description: str, tags: dict[str, str]
-) -> Iterator[Any]:
+) -> Iterator[CheckedRaster]:
     """Give an uncompressed file of one band; afterwards it becomes a Cloud-Optimized GeoTIFF at `path`."""
-    profile: dict[str, Any] = {"width": grid.width, "height": grid.height, "count": 1, "crs": grid.crs}
-    profile |= {"transform": None if grid.transform.is_identity else grid.transform, "dtype": dtype}
-    profile |= {"nodata": nodata, "driver": "GTiff", "bigtiff": "IF_SAFER", "tiled": True}
+    profile: dict[str, Any] = {"width": grid.width, "height": grid.height, "count": 1, "dtype": dtype}
+    profile |= grid.place
+    profile |= {"nodata": nodata, "bigtiff": "IF_SAFER", "tiled": True}
     profile |= {"blockxsize": WORKING_BLOCK, "blockysize": WORKING_BLOCK}
     try:
         with temporary_beside(path) as temporary:
-            with open_raster(temporary, "w", **profile) as file:
-                file.set_band_description(1, description)
-                file.update_tags(**tags)
+            with write_raster(temporary, **profile) as file:
+                file.dataset.set_band_description(1, description)
+                file.dataset.update_tags(**tags)
                 yield file
             write_cog(temporary, path, overviews="average" if dtype == "float32" else "mode")
     except (OSError, RasterioError) as error:

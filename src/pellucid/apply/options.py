@@ -166,7 +166,7 @@ class SliceOptions(ApplyOptions):
         GreyRange | None,
         Help(
             "Grey values between which the model works; others are kept. full: all that the type holds; "
-            "auto: the middle 99.8 % of all slices. Default: auto for 16 bit, else full.",
+            "auto: the middle 99.8 % of all slices. Default: full for 8 bit, else auto.",
             flags=("--range",),
             metavar="full|auto|LOW,HIGH",
             parse=parse_range,
@@ -203,7 +203,7 @@ class CloudMapOptions:
     offset: Annotated[
         "Offset", Help("DN to add before use: auto, none or a number such as -1000.", parse=parse_offset)
     ] = "auto"
-    pattern: Annotated[str, Help("Which files are scenes, such as '**/*_S2_*.tif'.")] = "**/*"
+    pattern: Annotated[str, Help("Which files are scenes, such as `**/*_S2_*.tif`.")] = "**/*"
     workers: Annotated[int, Help("Processes that share the scenes.", min=1, flags=("--workers", "-w"))] = 1
     force: Annotated[bool, Help("Make maps anew that are there.", flags=("--force",))] = False
     preview: Annotated[bool, Help("Draw scenes and maps on a sheet, OUT/clouds.png.")] = True

@@ -2,14 +2,30 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pellucid.data.files import check_writable, write_text
+from pellucid.data.geotiff import files_of
+from pellucid.data.ownership import check_replaceable
 from pellucid.data.working_file import check_room
 from pellucid.errors import InputError
+
+# What to do after an interruption.
+GO_ON = "what is finished was kept, and the same command goes on there"
+
+
+@contextmanager
+def can_go_on(*, is_kept: bool = True) -> Iterator[None]:
+    """Note on an interruption by the user or the system that what is finished was kept, if it was."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if is_kept:
+            error.add_note(GO_ON)
+        raise
 
 
 @dataclass(frozen=True)
@@ -22,21 +38,34 @@ class Output:
 
 
 def check_outputs(
-    outputs: Sequence[Output], inputs: Iterable[Path], *, in_folder: bool = False, ignore_case: bool = False
+    outputs: Sequence[Output],
+    inputs: Iterable[Path],
+    *,
+    folders: Sequence[Path] = (),
+    ignore_case: bool = False,
+    replaces: bool = False,
 ) -> None:
-    """Refuse results that replace an input or each other, or cannot be written.
+    """Refuse results that replace an input, each other or a file of somebody else, or cannot be written.
 
-    With `in_folder` their folders are checked already, and perhaps still to be made. With `ignore_case` names
+    An input is also every file that a VRT among the `inputs` is made of. Results in `folders`, which are
+    checked already and perhaps still to be made, must lie below these. With `replaces`, what is there is left
+    out or replaced as the user says, whoever wrote it. With `ignore_case` names
     that differ in case alone count as one, as in some file systems.
     """
-    read = {_identity(path) for path in inputs if path.exists()}
+    read = {_identity(path) for each in inputs for path in files_of(each) if path.exists()}
     places: dict[str, Output] = {}
     for output in outputs:
         path = output.path
-        if not in_folder:
+        if not folders:
             check_writable(path)
+        elif not any(folder.resolve() in (path.parent.resolve() / path.name).parents for folder in folders):
+            raise InputError(
+                f"cannot write {path}: it is not in {folders[0]}; let names in lists be relative, without .."
+            )
         if path.exists() and _identity(path) in read:
             raise InputError(f"cannot write {path}: it is an input; name another file")
+        if not replaces:
+            check_replaceable(path)
         place = str(path.resolve())
         other = places.setdefault(place.lower() if ignore_case else place, output)
         if other.source != output.source:
@@ -51,13 +80,21 @@ def check_outputs(
     check_room(needed)
 
 
-def check_scene_outputs(out: Path, uncertainty: Path | None, inputs: Sequence[Path]) -> None:
-    """Refuse results of a scene that are no GeoTIFF by their name, or cannot be written."""
+def check_scene_outputs(
+    out: Path, uncertainty: Path | None, inputs: Sequence[Path], *, preview: bool = False
+) -> None:
+    """Refuse results of a scene, its preview too, that are no GeoTIFF by their name, or cannot be written."""
     outs = [path for path in (out, uncertainty) if path]
     for path in outs:
         if path.suffix.lower() not in (".tif", ".tiff"):
             raise InputError(f"cannot write {path}: the result is a GeoTIFF; let its name end in .tif")
+    outs += [preview_of(out)] if preview else []
     check_outputs([Output(path, inputs[0]) for path in outs], inputs)
+
+
+def preview_of(out: Path) -> Path:
+    """Return where the preview of a scene lies."""
+    return out.with_suffix(".png")
 
 
 class Done:

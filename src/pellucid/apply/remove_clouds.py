@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,12 @@ from rasterio.errors import RasterioError
 
 from pellucid.apply.engine import Piece, Progress
 from pellucid.apply.options import SceneOptions
+from pellucid.apply.outputs import GO_ON, preview_of
 from pellucid.apply.scene import OpenScene, Tile
 from pellucid.apply.scene_pass import read_scene
 from pellucid.apply.surroundings import Surroundings, enlarge_cells
 from pellucid.data.batch import Batch
+from pellucid.data.claims import claim_files
 from pellucid.data.drawing import save_picture, sheet, to_rgb
 from pellucid.data.geotiff import Raster, open_raster
 from pellucid.data.raster import OpticalRaster
@@ -85,7 +87,9 @@ def restore_scene(
     start, options = time.monotonic(), options or SceneOptions()
     optical, out = Path(optical), Path(out)
     sar, cloud, uncertainty = (None if path is None else Path(path) for path in (sar, cloud, uncertainty))
+    preview = preview_of(out) if options.preview else None
     with (
+        claim_files(out, uncertainty, preview),
         rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),
         OpenScene(
             optical,
@@ -101,13 +105,11 @@ def restore_scene(
         key, guides = scene.key(), scene.guides
         read_scene(scene, reading)
         num_valid, num_restored, num_without_radar = _write_scene(scene, out, key, progress)
-        preview = out.with_suffix(".png") if options.preview else None
         if preview:
             _write_preview(scene.optical, out, preview)
-        num_pixels = scene.tiles.height * scene.tiles.width
     if num_without_radar:
         log.warning("%s: %d cloudy pixels have no radar and stay as they were", out, num_without_radar)
-    counts = (num_pixels, num_valid, num_restored, num_without_radar)
+    counts = (scene.tiles.height * scene.tiles.width, num_valid, num_restored, num_without_radar)
     return SceneReport(out, uncertainty, preview, *counts, time.monotonic() - start, guides)
 
 
@@ -215,17 +217,35 @@ def _working_file(scene: OpenScene, out: Path, key: str) -> Iterator[WorkingFile
             with_weight=scene.options.match_surroundings,
         )
         yield working
-    except (InputError, OSError, RasterioError) as error:
-        if working:
-            working.close()
-            working.discard()
-        if isinstance(error, InputError):
+    except Exception as error:
+        kept = working is not None and _keep(working)
+        if isinstance(error, InputError) and not kept:
             raise
-        raise explain_write_error(out, error) from error
-    except BaseException:
-        if working:
-            working.close()
+        if not isinstance(error, (InputError, OSError, RasterioError, MemoryError)):
+            raise
+        raise _explain(out, error, kept=kept) from error
+    except BaseException as error:  # the user, or the system, stops it
+        if working and _keep(working):
+            error.add_note(GO_ON)
         raise
+
+
+def _keep(working: WorkingFile) -> bool:
+    """Close a working file, and return whether it stays for a later call: where it has finished rows."""
+    with suppress(OSError, RasterioError):  # what was not noted yet is written again
+        working.close()
+    if working.num_done == 0:
+        working.discard()
+    return working.num_done > 0
+
+
+def _explain(out: Path, error: Exception, *, kept: bool) -> InputError:
+    """Return what stopped the work, as a sentence, with the way to go on, if what is finished was kept."""
+    if isinstance(error, MemoryError):
+        error = InputError(f"memory is exhausted ({error}); close other programs or use a smaller --tile")
+    elif not isinstance(error, InputError):
+        error = explain_write_error(out, error)
+    return InputError(f"{error}; {GO_ON}" if kept else str(error))
 
 
 def _write_preview(before: OpticalRaster, after: Path, path: Path) -> None:
@@ -233,6 +253,8 @@ def _write_preview(before: OpticalRaster, after: Path, path: Path) -> None:
     panels = []
     with Raster(after, "result") as result:
         for raster in (before, result):
-            values, valid = before.to_reflectance(raster.read_array(size=PREVIEW))
+            values, valid = before.to_reflectance(
+                raster.read_array(size=PREVIEW), raster.read_mask(size=PREVIEW)
+            )
             panels.append(to_rgb(values, before.bands, valid))
     save_picture(sheet([panels], ["before", "after"], side=max(panels[0].shape)), path)

@@ -18,10 +18,12 @@ from pellucid.apply.outputs import check_scene_outputs
 from pellucid.apply.references import References
 from pellucid.apply.scene_bands import GLANCE, find_range, open_optical
 from pellucid.data.batch import Batch
+from pellucid.data.cloud_raster import CloudRaster
 from pellucid.data.cloud_score import NEEDED, REACH_PX, box_mean, cloud_score
 from pellucid.data.older import MARGIN, far_from_clouds
+from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.ranges import SENTINEL1
-from pellucid.data.raster import CloudRaster, OpticalRaster, RadarRaster
+from pellucid.data.raster import OpticalRaster
 from pellucid.data.reference import widen
 from pellucid.data.resample import fill_gaps
 from pellucid.data.tiles import reflect
@@ -72,7 +74,7 @@ class OpenScene:
             )
         self.options, self.uncertainty = options, uncertainty
         self.files = tuple(path for path in (optical, sar, cloud, *references) if path)
-        check_scene_outputs(out, uncertainty, self.files)
+        check_scene_outputs(out, uncertainty, self.files, preview=options.preview)
         with ExitStack() as stack:
             self.optical = stack.enter_context(open_optical(optical, method, options))
             if method.any_bands:
@@ -132,7 +134,7 @@ class OpenScene:
         inner = np.ix_(rows - first_row, columns - first_column)
 
         stored = self.optical.read_array(window=window)
-        reflectance, valid = self.optical.to_reflectance(stored)
+        reflectance, valid = self.optical.to_reflectance(stored, self.optical.read_mask(window))
         unit = self.method.optical.to_unit(reflectance)
         cloud = self._cloud(unit, window)
         weight = self._weight(cloud, valid)[inner]
@@ -201,8 +203,8 @@ class OpenScene:
             if index is not None:
                 old = result[index - 1]
                 change = np.where(weight < 1, old + weight * (value - old), value)
-                result[index - 1] = np.where(weight > 0, _round(change, self.optical), old)
-        return result
+                result[index - 1] = np.where(weight > 0, self.optical.fit(change), old)
+        return self.optical.keep_valid(result, tile.valid[:height, :width] & (weight > 0))
 
     def spread(self, tile: Tile, deviation: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return the standard deviation of the tile's first pixels, (bands of the file, H, W), in its units.
@@ -236,8 +238,8 @@ class OpenScene:
                 old = stored[index - 1].astype(np.float64)
                 new = old + weight * (high - low) * values
                 new = new.clip(np.minimum(low, old), np.maximum(high, old))
-                result[index - 1] = np.where(weight > 0, _round(new, self.optical), stored[index - 1])
-        return result
+                result[index - 1] = np.where(weight > 0, self.optical.fit(new), stored[index - 1])
+        return self.optical.keep_valid(result, weight > 0)
 
     def _limits(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return what 0 and 1 are in the units of the file, both (C, 1, 1)."""
@@ -309,18 +311,6 @@ class OpenScene:
         cloudy = (cloud > self.options.cloud_threshold) & valid
         near = box_mean(cloudy.double(), self.options.margin_px + radius) > 0
         return (box_mean(near.double(), radius) * valid)[0].numpy()
-
-
-def _round(values: NDArray[np.float64], raster: OpticalRaster) -> NDArray[np.float64]:
-    """Return values that the raster's type can hold and that do not mean nodata."""
-    if raster.dtype.kind == "f":
-        return values
-    limits = np.iinfo(raster.dtype)
-    values = np.rint(values).clip(limits.min, limits.max)
-    nodata = raster.dataset.nodata
-    if nodata is not None:
-        values[values == nodata] = nodata + (1 if nodata < limits.max else -1)
-    return values
 
 
 def _check_method(method: Method, options: SceneOptions, *, wants_spread: bool) -> None:

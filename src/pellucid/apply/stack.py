@@ -14,7 +14,7 @@ from pellucid.apply.engine import Engine
 from pellucid.apply.options import SliceOptions
 from pellucid.apply.outputs import Output, check_outputs
 from pellucid.data.files import check_folder
-from pellucid.data.slice_file import TIFF, WHITE, SliceInfo, find_files, read_info, read_slices, to_unit
+from pellucid.data.slice_file import ROUNDING, TIFF, SliceInfo, find_files, read_info, read_slices
 from pellucid.data.slice_writer import WRITABLE, check_output
 from pellucid.data.tiles import TileGrid
 from pellucid.errors import InputError
@@ -30,18 +30,21 @@ SAMPLE = 2**22
 
 @dataclass(frozen=True)
 class Contrast:
-    """What the model sees as 0 and 1, in shares of the data type's full scale."""
+    """The grey values that the model sees as 0 and 1, and those between which a result may lie."""
 
-    low: float = 0.0
-    high: float = 1.0
+    low: float
+    high: float
+    lowest: float = -math.inf
+    highest: float = math.inf
 
-    def to_model(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map shares of the full scale to what the model sees, without clipping."""
-        return values if self == Contrast() else (values - self.low) / (self.high - self.low)
+    def to_model(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Map grey values to what the model sees, without clipping."""
+        return np.asarray((values.astype(np.float64) - self.low) / (self.high - self.low), np.float32)
 
-    def from_model(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Map back to shares of the full scale."""
-        return values if self == Contrast() else self.low + values * (self.high - self.low)
+    def from_model(self, values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Map back to grey values that the type can hold."""
+        found = (self.low + values * (self.high - self.low)).clip(self.lowest, self.highest)
+        return (found if dtype.kind == "f" else np.rint(found)).astype(dtype)
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,12 @@ class Stack:
             outputs.append(Output(file.out, file.source, num_values * big.dtype.itemsize))
             if file.std:
                 outputs.append(Output(file.std, file.source, num_values * np.dtype(np.float32).itemsize))
-        check_outputs(outputs, [file.source for file in self.files], in_folder=self.is_folder)
+        sources = [file.source for file in self.files]
+        folders = [folder for folder in (self.out, self.std) if folder and self.is_folder]
+        check_outputs(outputs, sources, folders=folders)
+        if self.options.preview:
+            others = [output.path for output in outputs]
+            check_outputs([Output(self.preview, self.source)], [*sources, *others])
         for file in self.files:
             check_output(file.out, file.info.enlarged(self.method.scale))
             if file.std and file.std.suffix.lower() not in TIFF:
@@ -129,25 +137,56 @@ class Stack:
 
     def _read_all(self) -> dict[np.dtype[Any], Contrast]:
         """Read every slice once, so that none stops the work later; return the contrast of each type."""
-        chosen: dict[np.dtype[Any], list[NDArray[np.float32]]] = {}
+        chosen: dict[np.dtype[Any], list[NDArray[Any]]] = {}
+        limits: dict[np.dtype[Any], tuple[float, float]] = {}
         sizes = (file.info.num_pages * file.info.height * file.info.width for file in self.files)
         step = math.ceil(math.sqrt(sum(sizes) / SAMPLE))
         for file in self.files:
-            for values in read_slices(file.source):
-                chosen.setdefault(file.info.dtype, []).append(to_unit(values[::step, ::step]))
-        return {dtype: self._contrast(dtype, parts) for dtype, parts in chosen.items()}
+            dtype = file.info.dtype
+            for page, values in enumerate(read_slices(file.source, is_image=False)):
+                low, high = _find_limits(values, f"page {page} of {file.source}")
+                before = limits.get(dtype, (math.inf, -math.inf))
+                limits[dtype] = min(before[0], low), max(before[1], high)
+                chosen.setdefault(dtype, []).append(values[::step, ::step])
+        return {dtype: self._contrast(dtype, parts, *limits[dtype]) for dtype, parts in chosen.items()}
 
-    def _contrast(self, dtype: np.dtype[Any], parts: list[NDArray[np.float32]]) -> Contrast:
-        wanted = self.options.grey_range or ("auto" if dtype == np.uint16 else "full")
+    def _contrast(
+        self, dtype: np.dtype[Any], parts: list[NDArray[Any]], lowest: float, highest: float
+    ) -> Contrast:
+        """Return the contrast of slices of a type, whose grey values lie between `lowest` and `highest`."""
+        if dtype.kind == "f":
+            within = (0.0 if lowest >= 0 else -math.inf, 1.0 if highest <= 1 + ROUNDING else math.inf)
+        else:
+            within = (float(np.iinfo(dtype).min), float(np.iinfo(dtype).max))
+        wanted = self.options.grey_range or ("full" if dtype == np.uint8 else "auto")
         if wanted == "full":
-            return Contrast()
+            full = (0.0, 1.0) if dtype.kind == "f" else within
+            if lowest < full[0] - ROUNDING or highest > full[1] + ROUNDING:
+                raise InputError(
+                    f"{self.source} holds values from {lowest:.9g} to {highest:.9g}, --range full means 0 to "
+                    "1 in floating point; leave it out, or give two grey values"
+                )
+            return Contrast(*full, *within)
         if wanted != "auto":
-            low, high = (float(value) / WHITE.get(dtype, 1.0) for value in wanted)
-            return Contrast(low, high)
-        low, high = np.percentile(np.concatenate([part.ravel() for part in parts]), PERCENTILES)
-        span = float(high - low) / (SEEN[1] - SEEN[0])
-        start = float(low) - SEEN[0] * span
-        return Contrast(start, start + span) if span else Contrast()
+            return Contrast(*wanted, *within)
+        values = np.concatenate([part.ravel() for part in parts])
+        known = values[np.isfinite(values)] if dtype.kind == "f" else values
+        low, high = map(float, np.percentile(known, PERCENTILES)) if known.size else (0.0, 1.0)
+        if low == high and lowest < highest:
+            low, high = lowest, highest
+        span = (high - low) / (SEEN[1] - SEEN[0])
+        start = low - SEEN[0] * span
+        return Contrast(start, start + (span or 1.0), *within)
+
+
+def _find_limits(values: NDArray[Any], name: str) -> tuple[float, float]:
+    """Return the lowest and highest grey value, where there is one; refuse infinite ones."""
+    if values.dtype.kind != "f":
+        return float(values.min()), float(values.max())
+    if np.isinf(values).any():
+        raise InputError(f"{name} holds infinite values; give finite ones, or NaN where there is no data")
+    known = values[~np.isnan(values)]
+    return (float(known.min()), float(known.max())) if known.size else (math.inf, -math.inf)
 
 
 def _check_method(method: Method, options: SliceOptions) -> None:

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from pellucid.apply.engine import Progress
 from pellucid.apply.options import SliceOptions
-from pellucid.apply.outputs import Done
+from pellucid.apply.outputs import Done, can_go_on
 from pellucid.apply.stack import Contrast, SliceFile, Stack
 from pellucid.data.batch import Batch
+from pellucid.data.claims import claim_files, claim_folders
 from pellucid.data.drawing import gray_to_rgb, save_picture, sheet
-from pellucid.data.resample import enlarge
-from pellucid.data.slice_file import WHITE, from_unit, read_slices, to_unit
+from pellucid.data.resample import enlarge, fill_gaps
+from pellucid.data.slice_file import read_slices
 from pellucid.data.slice_writer import write_slices
 from pellucid.data.tiles import TileGrid, reflect
 from pellucid.data.working_file import explain_write_error
@@ -69,9 +70,21 @@ def upscale(
     """
     start, options = time.monotonic(), options or SliceOptions()
     stack = Stack(Path(source), Path(out), Path(std) if std else None, method, options)
-    done = _find_done(stack)
+    preview = stack.preview if options.preview else None
+    claim = claim_folders if stack.is_folder else claim_files
+    with claim(stack.out, stack.std), claim_files(preview), can_go_on(is_kept=stack.is_folder):
+        pending = _enlarge_all(stack, preview, progress)
+    num_slices = sum(file.info.num_pages for file in pending)
+    counts = num_slices, stack.num_slices - num_slices
+    preview = preview if pending else None
+    return UpscaleReport(stack.out, stack.std, preview, *counts, seconds=time.monotonic() - start)
+
+
+def _enlarge_all(stack: Stack, preview: Path | None, progress: Progress | None) -> list[SliceFile]:
+    """Write the results that an earlier call has not finished, and return their files."""
+    note = stack.out / NOTE if stack.is_folder else None
+    done = Done(note, stack.key() if note else "", resume=stack.options.resume)
     pending = [file for file in stack.files if not done.holds(file.source, file.results)]
-    preview = stack.preview if options.preview and pending else None
     sampler = _Sampler(stack, pending, progress)
     for i, file in enumerate(pending):
         try:
@@ -82,9 +95,7 @@ def upscale(
         if picture and preview:
             save_picture(picture, preview)
     done.drop()
-    num_slices = sum(file.info.num_pages for file in pending)
-    counts = num_slices, stack.num_slices - num_slices
-    return UpscaleReport(stack.out, stack.std, preview, *counts, seconds=time.monotonic() - start)
+    return pending
 
 
 def check_upscale(
@@ -98,7 +109,7 @@ def check_upscale(
     """Return a line about what `upscale` with the same arguments would do, after all its checks."""
     stack = Stack(Path(source), Path(out), Path(std) if std else None, method, options or SliceOptions())
     seen = ", ".join(
-        f"{dtype} from {contrast.low * WHITE.get(dtype, 1):.5g} to {contrast.high * WHITE.get(dtype, 1):.5g}"
+        f"{dtype} from {contrast.low:.5g} to {contrast.high:.5g}"
         for dtype, contrast in stack.contrast.items()
     )
     num_tiles = sum(_num_tiles(file, stack) for file in stack.files) * stack.options.samples
@@ -115,7 +126,7 @@ def _enlarge_file(file: SliceFile, sampler: "_Sampler", *, wants_picture: bool) 
         write = open_files.enter_context(write_slices(file.out, info))
         spread = replace(info, dtype=np.dtype(np.float32))
         write_std = open_files.enter_context(write_slices(file.std, spread)) if file.std else None
-        for page, values in enumerate(read_slices(file.source)):
+        for page, values in enumerate(read_slices(file.source, is_image=False)):
             result, deviation = sampler.enlarge(values)
             write(result)
             if write_std and deviation is not None:
@@ -133,18 +144,33 @@ class _Sampler:
         self.done, self.total = 0, sum(_num_tiles(file, stack) for file in files)
 
     def enlarge(self, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-        """Return a slice (H, W) enlarged, in its own type, and the standard deviation in its grey values."""
+        """Return a slice (H, W) enlarged, in its own type, and the standard deviation in its grey values.
+
+        A slice of one grey value stays so, and where there is no data (NaN), the result has none.
+        """
         contrast, grid = self.stack.contrast[values.dtype], self.stack.grids[values.shape]
-        unit = WHITE.get(values.dtype, 1.0) * (contrast.high - contrast.low)
-        result = np.empty((grid.height, grid.width), values.dtype)
-        deviation = np.empty(result.shape, np.float32) if self.stack.options.samples > 1 else None
-        cut = partial(self._cut, contrast.to_model(to_unit(values)), grid)
-        for piece in self.stack.engine.run(grid, cut, progress=self._report):
-            rows, columns, drawn = piece.rows, piece.columns, piece.samples[:, 0]
-            result[rows, columns] = from_unit(contrast.from_model(np.mean(drawn, axis=0)), values.dtype)
-            if deviation is not None:
-                deviation[rows, columns] = np.std(drawn, axis=0, ddof=1) * unit
+        missing = np.isnan(values)
+        known = values[~missing] if missing.any() else values
+        result = np.full((grid.height, grid.width), known.flat[0] if known.size else 0, values.dtype)
+        deviation = np.zeros(result.shape, np.float32) if self.stack.options.samples > 1 else None
+        if known.size and known.min() < known.max():
+            seen = fill_gaps(contrast.to_model(values)[None], ~missing)[0]
+            pieces = self.stack.engine.run(grid, partial(self._cut, seen, grid), progress=self._report)
+            for piece in pieces:
+                rows, columns, drawn = piece.rows, piece.columns, piece.samples[:, 0]
+                result[rows, columns] = contrast.from_model(np.mean(drawn, axis=0), values.dtype)
+                if deviation is not None:
+                    spread = np.std(drawn, axis=0, ddof=1) * (contrast.high - contrast.low)
+                    deviation[rows, columns] = spread
+        elif self.progress:
+            self.progress(self.done + len(grid), self.total)
         self.done += len(grid)
+        if missing.any():
+            factor = self.stack.method.scale
+            hidden = missing.repeat(factor, 0).repeat(factor, 1)
+            result[hidden] = np.nan
+            if deviation is not None:
+                deviation[hidden] = np.nan
         return result, deviation
 
     def _cut(self, seen: NDArray[np.float32], grid: TileGrid, top: int, left: int) -> Batch:
@@ -165,15 +191,6 @@ class _Sampler:
             self.progress(self.done + done, self.total)
 
 
-def _find_done(stack: Stack) -> Done:
-    """Make the folders of the results, and return what of them is done; of a single file nothing is noted."""
-    if not stack.is_folder:
-        return Done(None, "", resume=False)
-    for folder in filter(None, (stack.out, stack.std)):
-        folder.mkdir(exist_ok=True)
-    return Done(stack.out / NOTE, stack.key(), resume=stack.options.resume)
-
-
 def _num_tiles(file: SliceFile, stack: Stack) -> int:
     return len(stack.grids[file.info.height, file.info.width]) * file.info.num_pages
 
@@ -182,10 +199,11 @@ def _draw(
     values: NDArray[Any], result: NDArray[Any], deviation: NDArray[np.float32] | None, contrast: Contrast
 ) -> Image.Image:
     """Return bicubic, result and deviation side by side: the whole slice, and its centre at 100 %."""
-    low, high = (torch.from_numpy(contrast.to_model(to_unit(x)))[None] for x in (values, result))
+    low, high = (torch.from_numpy(np.nan_to_num(contrast.to_model(x)))[None] for x in (values, result))
     images = [(enlarge(low[None], result.shape[0] // values.shape[0])[0], 1.0), (high, 1.0)]
     titles = ["bicubic", "result"]
     if deviation is not None:
+        deviation = np.nan_to_num(deviation)
         white = max(float(np.percentile(deviation, 99.9)), float(np.finfo(np.float32).tiny))
         images.append((torch.from_numpy(deviation)[None], white))
         titles = ["bicubic", "mean of the samples", f"standard deviation, white: {white:.4g}"]

@@ -1,9 +1,14 @@
-"""The same work on many files, in one process or several; a process that dies does not stop the rest."""
+"""The same work on many files, in one process or several; a process that dies does not stop the rest.
 
+The processes end with that which started them, even if it is killed.
+"""
+
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 from typing import TypeVar
 
 DIED = "its process died, perhaps for lack of memory; try fewer --workers"
@@ -36,13 +41,31 @@ def _run_until_broken(
     work: Callable[[Job], str | None], jobs: dict[int, Job], workers: int
 ) -> Iterator[tuple[int, str | None]]:
     """Yield what ends, and stop where a process dies."""
+    others = set(active_children())
     # Not fork: the threads of torch and OpenMP do not survive it.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
         try:
             numbers = {pool.submit(work, job): number for number, job in jobs.items()}
             for future in as_completed(numbers):
                 yield numbers[future], future.result()
         except BrokenProcessPool:
             return
+        except KeyboardInterrupt:
+            for process in set(active_children()) - others:
+                process.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as that which started it has ended."""
+    parent = parent_process()
+
+    def watch() -> None:
+        if parent:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -32,7 +32,7 @@ from pellucid.networks import text_encoder
 from pellucid.networks.autoencoder import Autoencoder
 from pellucid.networks.ground import GroundNet
 from pellucid.networks.text_encoder import TextEncoder
-from pellucid.schema import parse
+from pellucid.schema import nearest, parse
 
 Losses: TypeAlias = dict[str, tuple[float, Loss | None]]
 
@@ -47,13 +47,17 @@ def build_network(config: Config, spaces: Spaces | None = None, texts: Texts | N
     values = dict(config.network)
     name = values.pop("name", None)
     if name not in known_networks():
-        raise InputError(f"network.name is {name!r}, known networks are {', '.join(known_networks())}")
+        raise InputError(f"network.name is {name!r}{nearest(str(name), [*known_networks()])}")
     module = importlib.import_module(f"pellucid.networks.{name}")
     for key, (count, reason) in _channels(config.method, spaces, texts).items():
         if key in module.Config.__dataclass_fields__ and values.setdefault(key, count) != count:
             raise InputError(f"network.{key} is {values[key]}, but {reason}")
+        if key in ("optical_bands", "radar_bands") and values.get(key) == 0:
+            kind = key.partition("_")[0]
+            raise InputError(f"method.{kind} names no band, and the network {name} needs one; name some")
+    options = parse(module.Config, values, where="network")
     try:
-        return module.build(parse(module.Config, values, where="network"))
+        return module.build(options)
     except ValueError as error:
         raise InputError(f"network: {error}") from error
 

@@ -14,17 +14,18 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pellucid.build.fine_tuning import plain_state
 from pellucid.config import Config, load_config, save_config
+from pellucid.data.digests import check_tensors, save_tensors
 from pellucid.data.files import write_atomically, write_text
 from pellucid.data.ranges import PICTURE, ValueRange
 from pellucid.data.run_folder import CARD, CONFIG, METRICS, SHIPPED, WEIGHTS, shipped_runs
 from pellucid.data.tokenizer import TOKENIZER, Tokenizer, read_tokenizer
 from pellucid.errors import InputError
 from pellucid.methods.method import Method
+from pellucid.schema import parse
 
 # Prefix of the weights of the autoencoders of a network in latent space; what each encodes follows.
 AUTOENCODERS = "autoencoders."
@@ -89,9 +90,13 @@ def save_run(
 
 
 def read_run(folder: Path) -> tuple[Config, dict[str, Tensor], Metadata]:
-    """Return config, weights (see `part_of`; float32 where they are floating) and metadata of a run."""
+    """Return config, weights (see `part_of`; float32 where they are floating) and metadata of a run.
+
+    The weights are checked against the digest that was saved with them, if there is one.
+    """
     config, metadata = read_metadata(folder)
     with _open_weights(folder) as file:
+        check_tensors(folder / WEIGHTS)
         return config, {name: _single(file.get_tensor(name)) for name in file.keys()}, metadata  # noqa: SIM118
 
 
@@ -102,16 +107,10 @@ def read_metadata(folder: Path) -> tuple[Config, Metadata]:
     config = load_config(folder / CONFIG)
     with _open_weights(folder) as file:
         values = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
-        spectrum, colors = values["mean_spectrum"], values.get("mean_colors")
-        return config, Metadata(
-            optical=ValueRange.from_dict(values["optical"]),
-            radar=ValueRange.from_dict(values["radar"]),
-            mean_spectrum=None if spectrum is None else tuple(spectrum),
-            autoencoders=values.get("autoencoders", {}),
-            mean_colors=colors and {prompt: tuple(color) for prompt, color in colors.items()},
-            tokenizer=values.get("tokenizer"),
-            text=values.get("text"),
-        )
+        needed = {name: values[name] for name in ("optical", "radar", "mean_spectrum")}
+        optional = ("autoencoders", "mean_colors", "tokenizer", "text")
+        found = {**needed, **{name: values[name] for name in optional if name in values}}
+    return config, parse(Metadata, found, where=f"the metadata of {folder / WEIGHTS}")
 
 
 @contextmanager
@@ -121,7 +120,7 @@ def _open_weights(folder: Path) -> Iterator[Any]:
     try:
         with safe_open(weights, framework="pt") as file:
             yield file
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{weights} is damaged ({error}), save or download the run again") from error
     except KeyError as error:
         raise InputError(
@@ -206,11 +205,15 @@ def _save_weights(path: Path, method: Method, *, half: bool) -> None:
         for name, tensor in weights.items()
     }
     texts = {name: json.dumps(value) for name, value in metadata.items()}
-    write_atomically(path, lambda partial: save_file(state, partial, texts))
-    with safe_open(path, framework="pt") as file:
-        for name, tensor in state.items():
-            if not torch.equal(file.get_tensor(name), tensor):
-                raise OSError(f"{name} reads back differently from {path}")
+
+    def write(partial: Path) -> None:
+        save_tensors(state, partial, texts)
+        with safe_open(partial, framework="pt") as file:
+            for name, tensor in state.items():
+                if not torch.equal(file.get_tensor(name), tensor):
+                    raise OSError(f"{name} reads back differently from {path}")
+
+    write_atomically(path, write)
 
 
 def _entry(network: nn.Module) -> dict[str, Any]:

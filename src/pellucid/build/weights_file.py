@@ -1,15 +1,20 @@
 """Files of weights by path or URL, read without running any code in them, and matched with a network."""
 
 import argparse
+import logging
 import pickle
+import re
+import struct
 import sys
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from http.client import HTTPException
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -19,24 +24,42 @@ from pellucid.data.files import check_is_file
 from pellucid.errors import InputError
 from pellucid.networks._vgg import VGG16, VGG16_TAPS, VGG19, VGG19_TAPS, VGG_CHANNELS, Lpips, Vgg
 
-SUFFIXES = (".pth", ".pt", ".safetensors")
+SUFFIXES = (".pth", ".pt", ".ckpt", ".pth.tar", ".pt.tar", ".bin", ".safetensors")
 # Keys under which published training scripts save the weights; a checkpoint may also be the bare weights.
-HOLDERS = ("network", "model_state_dict", "state_dict")
-# What torch.nn.DataParallel puts before every key.
-WRAPPED = "module."
+# Averaged weights come first: they are what such scripts evaluate.
+HOLDERS = (
+    *("params_ema", "state_dict_ema", "ema_state_dict", "model_ema", "ema"),
+    *("network", "model_state_dict", "state_dict", "params", "model", "net", "generator"),
+)
+# What torch.nn.DataParallel and torch.compile put before every key.
+WRAPPED = ("module.", "_orig_mod.")
+# What is downloaded in place of a file, by how it begins, and what to do about it.
+_NO_CHECKPOINT = (
+    (rb"$", "is empty, download it again"),
+    (rb"version https://git-lfs", "is a Git LFS pointer, not the file itself; run git lfs pull"),
+    (rb"\s*<(!doctype|html|head|body|\?xml)", "is a web page, not a checkpoint; download the file itself"),
+    (rb"[\t\r\n -~]+$", "is a text, not a checkpoint; download the file itself"),
+    (rb"\x1f\x8b|7z|BZh|\xfd7zXZ|Rar!", "is a packed archive; unpack it and give the checkpoint in it"),
+)
+# What a damaged checkpoint makes torch raise, besides UnpicklingError; found by flipping and cutting bytes.
+_DAMAGED = (
+    *(SafetensorError, zipfile.BadZipFile, struct.error, RuntimeError, EOFError, ValueError, LookupError),
+    *(TypeError, AttributeError, ArithmeticError, AssertionError, MemoryError, ImportError),
+)
+log = logging.getLogger(__name__)
 
 
 def read_state_dict(source: Path | str) -> dict[str, Tensor]:
     """Return the tensors by name, without what training wrapped around them.
 
     Args:
-        source: .pth, .pt or .safetensors; as text also an http, https or file URL of one, which is fetched
-            once into the folder of torch.hub (`TORCH_HOME`).
+        source: .safetensors or what torch.save wrote (`SUFFIXES`); as text also an http, https or file URL
+            of one, which is fetched once into the folder of torch.hub (`TORCH_HOME`).
     """
     is_url = isinstance(source, str) and "://" in source
     path = Path(urlsplit(str(source)).path) if is_url else Path(source)
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"{source} is no checkpoint by its name, give a .pth, .pt or .safetensors file")
+    if not path.name.lower().endswith(SUFFIXES):
+        raise InputError(f"{source} is no checkpoint by its name, give a {', '.join(SUFFIXES)} file")
     return _read_fetched(str(source), path.name) if is_url else _tensors(_read(path), path)
 
 
@@ -63,10 +86,11 @@ def _read_fetched(url: str, name: str) -> dict[str, Tensor]:
 def _read(path: Path) -> Any:
     check_is_file(path)
     try:
-        if path.suffix == ".safetensors":
+        _check_content(path)
+        if path.suffix.lower() == ".safetensors":
             return load_file(path)
-        # Training checkpoints of GLF-CR hold their command line's options besides the weights.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_data_types()):
+            warnings.simplefilter("ignore", UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror or error}), check the path") from error
@@ -75,20 +99,65 @@ def _read(path: Path) -> Any:
             f"{path} holds more than tensors or is damaged, and code in it is never run; "
             "save its state dict alone, as .safetensors or .pth"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is damaged ({error}), download it again") from error
+    except InputError:
+        raise
+    except _DAMAGED as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise InputError(f"{path} is damaged ({reason}), download it again") from error
+
+
+def _check_content(path: Path) -> None:
+    """Refuse what is no checkpoint by its content, as downloads that went wrong."""
+    with path.open("rb") as file:
+        start = file.read(256)
+    for pattern, fault in _NO_CHECKPOINT:
+        if re.match(pattern, start, re.IGNORECASE):
+            raise InputError(f"{path} {fault}")
+    if path.suffix.lower() != ".safetensors" and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            names = [PurePosixPath(name).name for name in file.namelist()]
+        if "constants.pkl" in names:
+            raise InputError(f"{path} is TorchScript; save the state_dict() of its module in place of it")
+        if "data.pkl" not in names:
+            raise InputError(f"{path} is a zip archive; unpack it and give the checkpoint in it")
+
+
+def _data_types() -> list[Any]:
+    """Return what a checkpoint may hold beside tensors: numbers and arrays of numpy, and parsed options."""
+    core: Any = getattr(np, "_core", None) or np.core
+    makers = [getattr(core.multiarray, name) for name in ("scalar", "_reconstruct")]
+    older = [(maker, f"numpy.core.multiarray.{maker.__name__}") for maker in makers]
+    kinds = {type(np.dtype(code)) for code in np.typecodes["All"]}
+    return [argparse.Namespace, np.dtype, np.ndarray, *kinds, *makers, *older]
 
 
 def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
-    held = [content.get(holder) for holder in HOLDERS] if isinstance(content, Mapping) else []
-    found = next((each for each in held if isinstance(each, Mapping)), content)
-    if not isinstance(found, Mapping) or not found or not all(isinstance(v, Tensor) for v in found.values()):
-        raise InputError(f"{path} holds no state dict, neither bare nor under {', '.join(HOLDERS)}; save one")
-    broken = next((name for name, value in found.items() if not value.isfinite().all()), None)
-    if broken is not None:
-        raise InputError(f"{path} holds NaN or infinity in {broken}, take an earlier checkpoint")
-    prefix = WRAPPED if all(name.startswith(WRAPPED) for name in found) else ""
-    return {name.removeprefix(prefix): value for name, value in found.items()}
+    held = [key for key in HOLDERS if isinstance(content, Mapping) and _are_weights(content.get(key))]
+    if len(held) > 1:
+        log.warning("%s holds weights under %s; those under %s are taken", path, " and ".join(held), held[0])
+    found = content[held[0]] if held else content
+    if not _are_weights(found):
+        raise InputError(
+            f"{path} holds no state dict, neither bare nor under {', '.join(sorted(HOLDERS))}; save one"
+        )
+    for name, value in found.items():
+        if value.is_quantized or value.is_meta or value.is_complex() or value.layout != torch.strided:
+            raise InputError(f"{path} holds {name} in a form other than dense real numbers, save it as such")
+        # Eight bits of floating point have no `isfinite`.
+        if value.is_floating_point() and not value.float().isfinite().all():
+            raise InputError(f"{path} holds NaN or infinity in {name}, take an earlier checkpoint")
+    weights = dict(found)
+    while prefix := next((each for each in WRAPPED if all(name.startswith(each) for name in weights)), None):
+        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    return weights
+
+
+def _are_weights(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and len(value) > 0
+        and all(isinstance(name, str) and isinstance(each, Tensor) for name, each in value.items())
+    )
 
 
 def match(

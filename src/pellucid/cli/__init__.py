@@ -1,5 +1,8 @@
 """The command line: parse, build, call; what a user can mend ends in one sentence and exit code 2."""
 
+import io
+import sys
+
 import typer
 
 from pellucid.cli.data import data_app
@@ -9,6 +12,7 @@ from pellucid.cli.pictures import colorize_command
 from pellucid.cli.runs import import_command, models, train_command
 from pellucid.cli.scenes import clouds, demo, remove_clouds, simulate
 from pellucid.cli.slices import upscale_command
+from pellucid.cli.terminal import Command
 
 __all__ = ["app", "main"]
 
@@ -32,11 +36,17 @@ for name, command in (
     ("import", import_command),
     ("demo", demo),
 ):
-    app.command(name)(command)
+    app.command(name, cls=Command)(command)
 app.add_typer(data_app, name="data")
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line.
+
+    Characters that the terminal cannot show, and bytes in paths that are no text, are printed escaped.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     keep_freed_memory()
     app()

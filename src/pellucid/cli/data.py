@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pellucid.cli.terminal import out, progress_bar, report_errors, split_names
+from pellucid.cli.terminal import Command, out, progress_bar, report_errors, split_names
 
 data_app = typer.Typer(help="Look at folders of data.", no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -27,7 +27,7 @@ JsonPath = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write everything, every problem too.")
 ]
 Sheet = Annotated[Path | None, typer.Option(metavar="OUT.png", help="Draw 12 samples, spread over all.")]
-Pattern = Annotated[str, typer.Option(help="Clear scenes, slices: which files, such as '**/*_S2_*.tif'.")]
+Pattern = Annotated[str, typer.Option(help="Clear scenes, slices: which files, such as `**/*_S2_*.tif`.")]
 Radar = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Clear scenes: radar of the same names.")]
 Lr = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Slices: low resolution of the same names.")]
 Bands = Annotated[str, typer.Option(help="Bands that scenes must have, such as B02,B03,B04; else any.")]
@@ -38,7 +38,7 @@ Seed = Annotated[int, typer.Option(help="SAR-optical pairs: of the splits by reg
 Limit = Annotated[int, typer.Option(min=0, help="Read so many samples alone, spread over all; 0: all.")]
 
 
-@data_app.command("check")
+@data_app.command("check", cls=Command)
 @report_errors()
 def check_command(
     folder: Folder,
@@ -61,10 +61,9 @@ def check_command(
     """
     import json
 
-    from pellucid.data.files import check_is_folder, check_writable, write_text
+    from pellucid.data.claims import claim_files
+    from pellucid.data.files import check_is_folder, write_text
 
-    if json_path is not None:
-        check_writable(json_path)
     check_is_folder(folder)
     from pellucid.evaluation.check_folder import CheckOptions, check_folder
 
@@ -78,8 +77,10 @@ def check_command(
         seed=seed,
         limit=limit,
     )
-    with progress_bar("reading") as advance:
+    with claim_files(json_path, sheet), progress_bar("reading") as advance:
         report = check_folder(folder, options, sheet_path=sheet, progress=advance)
+        if json_path is not None:
+            write_text(json_path, json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n")
     read = f", {report.num_read} of them read" if report.num_read < report.num_samples else ""
     out.print(
         f"{report.folder}: {report.kind}, {report.num_samples} samples{read}, {report.num_places} places",
@@ -91,8 +92,6 @@ def check_command(
         out.print(line, soft_wrap=True, markup=False)
     for is_fatal, line in report.problem_lines():
         out.print(line, style="red" if is_fatal else "yellow", soft_wrap=True, markup=False)
-    if json_path is not None:
-        write_text(json_path, json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n")
     usable = report.num_samples - report.num_unusable
     out.print(f"{usable} of {report.num_samples} samples can be used", soft_wrap=True)
     if not report.is_usable:

@@ -12,8 +12,10 @@ from pellucid.apply.options import SceneOptions
 from pellucid.apply.remove_clouds import restore_scene
 from pellucid.build.method import load
 from pellucid.data.batch import Batch
+from pellucid.data.claims import claim_folders
 from pellucid.data.drawing import radar_to_rgb, save_picture, sheet, to_rgb
 from pellucid.data.files import write_text
+from pellucid.data.ownership import check_replaceable
 from pellucid.data.raster import read_cloud, read_optical, read_radar
 from pellucid.evaluation.figures import baseline_spectrum, score_image
 from pellucid.evaluation.table import Evaluation, summarise
@@ -53,24 +55,26 @@ def run_demo(
     scene, method = make_scene(size, seed), load(model)
     bands, generator = method.optical.bands, torch.Generator().manual_seed(seed)
     cloudy, cloud = add_clouds(scene.optical, bands, generator, options=SKY)
-    paths = write_pair(folder, "scene", scene, cloudy, cloud)
-    clear = folder / "clear.tif"
-    clear.unlink(missing_ok=True)
-    options = SceneOptions(preview=False)
-    restore_scene(paths.cloudy, clear, sar=paths.radar, method=method, options=options, progress=progress)
-    batch, restored = _read_back(paths, clear, bands)
-    evaluation = summarise([score_image(batch, restored, baseline_spectrum(method))], name=model)
-    files = {
-        "scene": paths.cloudy,
-        "result": clear,
-        "picture": folder / "before_after_truth.png",
-        "figures": folder / "figures.json",
-    }
-    before, after, truth = (to_rgb(x, bands) for x in (batch.degraded[0], restored[0], scene.optical))
-    panels = [before, radar_to_rgb(read_radar(paths.radar)) if paths.radar else after, after, truth]
-    save_picture(sheet([panels], ("before", "radar", "after", "truth"), side=PANEL), files["picture"])
-    write_text(files["figures"], json.dumps(evaluation.to_dict(), indent=2) + "\n")
-    return DemoResult(files, evaluation)
+    with claim_folders(folder):
+        clear, picture = folder / "clear.tif", folder / "before_after_truth.png"
+        for path in (clear, picture):
+            check_replaceable(path)
+        paths = write_pair(folder, "scene", scene, cloudy, cloud)
+        options = SceneOptions(preview=False)
+        restore_scene(paths.cloudy, clear, sar=paths.radar, method=method, options=options, progress=progress)
+        batch, restored = _read_back(paths, clear, bands)
+        evaluation = summarise([score_image(batch, restored, baseline_spectrum(method))], name=model)
+        files = {
+            "scene": paths.cloudy,
+            "result": clear,
+            "picture": picture,
+            "figures": folder / "figures.json",
+        }
+        before, after, truth = (to_rgb(x, bands) for x in (batch.degraded[0], restored[0], scene.optical))
+        panels = [before, radar_to_rgb(read_radar(paths.radar)) if paths.radar else after, after, truth]
+        save_picture(sheet([panels], ("before", "radar", "after", "truth"), side=PANEL), files["picture"])
+        write_text(files["figures"], json.dumps(evaluation.to_dict(), indent=2) + "\n")
+        return DemoResult(files, evaluation)
 
 
 def _read_back(paths: PairPaths, clear: Path, bands: tuple[str, ...]) -> tuple[Batch, torch.Tensor]:

@@ -9,7 +9,15 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from pellucid.cli.terminal import keyword, out, parse_numbers, report_errors, split_names, typed_command
+from pellucid.cli.terminal import (
+    STOPPED,
+    keyword,
+    out,
+    parse_numbers,
+    report_errors,
+    split_names,
+    typed_command,
+)
 from pellucid.data.files import check_is_file
 from pellucid.data.run_folder import SHIPPED, describe, shipped_runs
 from pellucid.published import check_format, known_formats
@@ -24,9 +32,7 @@ def train_command(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one key, dotted; repeatable."),
     ] = None,
-    run: Annotated[
-        Path | None, typer.Option(help="The run folder; default runs/<name of the config>.")
-    ] = None,
+    run: Annotated[Path | None, typer.Option(help="The run folder; default runs/NAME for NAME.yaml.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on exactly where the run stopped.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check config, data and one step.")] = False,
 ) -> None:
@@ -46,7 +52,7 @@ def train_command(
     if not dry_run:
         out.print(f"run folder  {folder}", soft_wrap=True)
     if report.status == "interrupted":
-        raise typer.Exit(130)
+        raise typer.Exit(STOPPED)
 
 
 @report_errors()
@@ -77,7 +83,7 @@ def import_command(
     format: Annotated[  # noqa: A002
         str, typer.Argument(help=f"Layout of the checkpoint: {', '.join(known_formats())}.")
     ],
-    checkpoint: Annotated[Path, typer.Argument(help="A published .pth, .pt or .safetensors file.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A published .pth, .pt, .ckpt or .safetensors file.")],
     run: Annotated[Path, typer.Argument(help="The run folder to write.")],
     optical: Annotated[
         str, typer.Option(help="Names of the optical bands; default by their number: 13, or B04,B03,B02.")

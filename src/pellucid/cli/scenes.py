@@ -8,12 +8,12 @@ import typer
 from pellucid.apply.options import CloudMapOptions, SceneOptions
 from pellucid.cli.terminal import (
     Model,
-    err,
     out,
     print_paths,
     progress_bar,
     progress_bars,
     report_errors,
+    say,
     takes,
 )
 
@@ -65,11 +65,13 @@ def remove_clouds(
 
     Example: `pellucid remove-clouds S2.tif --sar S1.tif -o clear.tif`
     """
-    from pellucid.apply.inputs import check_bands, check_rasters
+    from pellucid.apply.inputs import check_bands, check_rasters, check_scene_model
     from pellucid.apply.outputs import check_scene_outputs
 
     references = reference or []
-    check_scene_outputs(output, uncertainty, [path for path in (scene, sar, cloud, *references) if path])
+    check_scene_model(model, references=bool(references), bands=options.bands is not None)
+    inputs = [path for path in (scene, sar, cloud, *references) if path]
+    check_scene_outputs(output, uncertainty, inputs, preview=options.preview)
     check_rasters(scene, sar, cloud, references, align=options.align)
     named = {"bands": options.bands, "polarisations": options.polarisations}
     check_bands(scene, model, options.allow_missing, sar=sar, **named)
@@ -117,7 +119,7 @@ def clouds(
     print_paths(maps=report.out if report.num_done and not dry_run else None, preview=report.sheet)
     for failed in report.failures:
         reason = failed.reason if str(failed.path) in failed.reason else f"{failed.path}: {failed.reason}"
-        err.print(f"[red]failed:[/] {' '.join(reason.split())}", soft_wrap=True)
+        say("failed", reason)
     if report.failures:
         raise typer.Exit(1)
 

@@ -10,7 +10,11 @@ from pellucid.cli.terminal import out, print_paths, progress_bar, takes
 from pellucid.data.run_folder import find_run
 
 Source = Annotated[
-    Path, typer.Argument(metavar="IN", help="PNG, 8- or 16-bit TIFF, multi-page TIFF, or a folder of such.")
+    Path,
+    typer.Argument(
+        metavar="IN",
+        help="PNG, TIFF (8 or 16 bit, floating point) of one or more pages, or a folder of such.",
+    ),
 ]
 Output = Annotated[
     Path, typer.Option("--output", "-o", metavar="OUT", help="File or, for a folder, folder of results.")

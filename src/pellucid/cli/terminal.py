@@ -1,8 +1,11 @@
 """What every command shares: the terminal, errors in one sentence, progress, options from dataclasses."""
 
 import inspect
+import re
 import shlex
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -15,11 +18,15 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from typer.core import TyperCommand
 
 from pellucid.apply.options import Help
+from pellucid.data.files import WAYS_OUT, explain
 from pellucid.errors import InputError
+from pellucid.schema import nearest
 
-out = Console(highlight=False)
+# Paths may hold brackets, which are no markup.
+out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False)
 
 Model = Annotated[
@@ -27,19 +34,69 @@ Model = Annotated[
 ]
 
 
+# Exit code of what is stopped by Ctrl-C or a terminate signal.
+STOPPED = 130
+
+
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Print what the user can mend as one sentence, with exit code 2, and warnings in one line each."""
-    with warnings.catch_warnings():
+    """Print what the user can mend as one sentence, with exit code 2, and warnings in one line each.
+
+    Ctrl-C and a terminate signal end in one sentence too, which says how to go on, if that is possible.
+    """
+    with warnings.catch_warnings(), _terminate_as_interrupt():
         warnings.simplefilter("default", UserWarning)
-        warnings.showwarning = lambda message, *_, **__: err.print(
-            f"[yellow]warning:[/] {escape(str(message))}"
-        )
+        warnings.showwarning = lambda message, *_, **__: say("warning", message, "yellow")
         try:
             yield
         except InputError as error:
-            err.print(f"[red]error:[/] {escape(' '.join(str(error).split()))}", soft_wrap=True)
+            say("error", error)
             raise typer.Exit(2) from error
+        except OSError as error:
+            if error.errno not in WAYS_OUT:
+                raise
+            say("error", f"cannot read or write {error.filename or 'a file'}: {explain(error)}")
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt as error:
+            err.print(escape("; ".join(["stopped", *getattr(error, "__notes__", [])])), soft_wrap=True)
+            raise typer.Exit(STOPPED) from error
+
+
+def say(label: str, message: object, color: str = "red") -> None:
+    """Print a sentence on standard error, behind a label in colour."""
+    err.print(f"[{color}]{label}:[/] {escape(' '.join(str(message).split()))}", soft_wrap=True)
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Answer a terminate signal as Ctrl-C, in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class Command(TyperCommand):
+    """A command that names the nearest choice where a word is none of them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Return what is left of the arguments."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:  # of typer or click, by their versions
+            text = str(getattr(error, "message", ""))
+            if found := re.search(r"'([^']*)' is not one of (.*?)\.?$", text):
+                near = nearest(found[1], re.findall(r"'([^']*)'", found[2]))
+                error.message = text.rstrip(".") + near * ("mean" in near)  # type: ignore[attr-defined]
+            raise
 
 
 @contextmanager

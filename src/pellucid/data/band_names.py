@@ -5,15 +5,49 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rasterio.enums import ColorInterp
-
+from pellucid.data.geotiff import find_opacity
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.errors import InputError
 
 # Level 2A has no B10.
 LEVEL_2A = tuple(band for band in SENTINEL2.bands if band != "B10")
+# A polarisation as a word of its own; words for what is made of backscatter, and for parts of complex values.
+POLARISATION = re.compile(r"(?<![A-Z])(?:VV|VH|HV|HH)(?![A-Z])")
+DERIVED = re.compile(
+    r"(?<![A-Za-z])(std|std_?dev|stdev|var|variance|angle|ratio|coherence|coh|count|entropy|contrast|phase|"
+    r"[iq](?=_))(?![A-Za-z])",
+    re.IGNORECASE,
+)
 # Stands for a band that is not used, where a user names bands by position.
 SKIP = "-"
+# Names by colour: the common names of STAC's `eo` extension, and what else is usual for the same bands.
+COMMON = {
+    name: band
+    for band, names in {
+        "B01": "coastal coastalaerosol aerosol",
+        "B02": "blue",
+        "B03": "green",
+        "B04": "red",
+        "B05": "rededge1 rededge071",
+        "B06": "rededge2 rededge075",
+        "B07": "rededge3 rededge078",
+        "B08": "nir",
+        "B8A": "nir08",
+        "B09": "nir09",
+        "B10": "cirrus",
+        "B11": "swir16 swir1",
+        "B12": "swir22 swir2",
+    }.items()
+    for name in names.split()
+}
+# A band's id as a word of its own: in "B02_10m", "0_B2", "T33UUP_20200101T100000_B02", not in "B4B8".
+_ID = re.compile(r"(?<![A-Z0-9])B0?(\d{1,2})(A?)(?![A-Z0-9])", re.IGNORECASE)
+# Ids mean other bands where Landsat or MODIS is named beside them, and no reflectance beside these words.
+_OTHER = re.compile(
+    r"(?<![A-Z])(SR|ST|REFL)_B|(?<![A-Z0-9])(L[CEOT]0\d|L30|M[OY]D\d)"
+    r"|(?<![A-Z])(STD|STDDEV|VARIANCE|SIGMA|ERROR|UNCERTAINTY|MASK|COUNT|QA)(?![A-Z])",
+    re.IGNORECASE,
+)
 
 
 def find_bands(dataset: Any, path: Path, named: Bands | None = None) -> dict[str, int]:
@@ -25,12 +59,13 @@ def find_bands(dataset: Any, path: Path, named: Bands | None = None) -> dict[str
     if named is not None:
         return _by_position(dataset, path, named, "--bands")
     way = "say what they are with --bands, for instance --bands B02,B03,B04,B08"
-    if not any(dataset.descriptions):
-        for names in (SENTINEL2.bands, LEVEL_2A):
-            if len(names) == dataset.count:
-                return {name: i for i, name in enumerate(names, start=1)}
-        raise InputError(f"{path} has {dataset.count} bands without names, {way}")
-    names = tuple(band_name(text or "") for text in dataset.descriptions)
+    names = read_names(dataset)
+    if not names:
+        numbers = _numbers(dataset)
+        for usual in (SENTINEL2.bands, LEVEL_2A):
+            if len(usual) == len(numbers):
+                return dict(zip(usual, numbers, strict=True))
+        raise InputError(f"{path} has {len(numbers)} bands without names, {way}")
     found = [(name, i) for i, name in enumerate(names, start=1) if name in SENTINEL2.bands]
     if not found:
         raise InputError(f"{path} has no band named as one of Sentinel-2 ({name_bands(dataset)}), {way}")
@@ -40,11 +75,16 @@ def find_bands(dataset: Any, path: Path, named: Bands | None = None) -> dict[str
     return dict(found)
 
 
+def _numbers(dataset: Any) -> list[int]:
+    """Return the numbers of all bands but that of opacity, from 1."""
+    return [i for i in range(1, dataset.count + 1) if i != find_opacity(dataset)]
+
+
 def _by_position(dataset: Any, path: Path, named: Bands, option: str) -> dict[str, int]:
     """Return the names that a user gives to the bands, with their numbers from 1."""
     places = list(range(1, dataset.count + 1))
     if len(named) != len(places):
-        places = [i for i in places if dataset.colorinterp[i - 1] != ColorInterp.alpha]
+        places = _numbers(dataset)
     if len(named) != len(places):
         raise InputError(
             f"{path} has {dataset.count} bands, {option} names {len(named)}; name each, {SKIP} for one "
@@ -59,13 +99,15 @@ def _by_position(dataset: Any, path: Path, named: Bands, option: str) -> dict[st
 
 def match_bands(dataset: Any, bands: Bands, path: Path, allow_missing: Bands = ()) -> list[int | None]:
     """Return the number in the file, from 1, of each band; None for a missing one that may be missing."""
-    if not any(dataset.descriptions):
-        return _match_positions(dataset.count, bands, path, allow_missing)
-    names = [band_name(text or "") for text in dataset.descriptions]
-    numbers = _number(names, bands, path, allow_missing, found=name_bands(dataset))
+    names = read_names(dataset)
+    if not names:
+        numbers = _numbers(dataset)
+        found = _match_positions(len(numbers), bands, path, allow_missing)
+        return [at and numbers[at - 1] for at in found]
+    matched = _number(names, bands, path, allow_missing, found=name_bands(dataset))
     if twice := [band for band in bands if names.count(band) > 1]:
         raise InputError(f"{path} has more than one band named {twice[0]}, name each band once")
-    return numbers
+    return matched
 
 
 def _number(
@@ -98,13 +140,56 @@ def _match_positions(count: int, bands: Bands, path: Path, allow_missing: Bands)
     )
 
 
+def read_names(dataset: Any) -> Bands:
+    """Return what the bands are by their descriptions; () where these are missing, or only count the bands.
+
+    A description that names no band of Sentinel-2 for sure stays as it is. Where one is exactly a band's
+    name, others that hold the name besides more are left as they are: "B02" before "B02_old". Opacity is
+    named "", and does not count.
+    """
+    numbers = _numbers(dataset)
+    texts = tuple((dataset.descriptions[i - 1] or "").strip() for i in numbers)
+    are_ids = all(map(_ID.search, texts)) and {*map(band_name, texts)} <= {*SENTINEL2.bands}
+    if not any(texts) or (_are_counted(texts) and not are_ids):
+        return ()
+    are_numbers_ids = not _are_counted([text for text in texts if text.isdecimal()])
+    exact = {band_name(text) for text in texts if _is_id(text)}
+    names = list(texts)
+    for i, text in enumerate(texts):
+        name = band_name(text)
+        if (are_numbers_ids or not text.isdecimal()) and (_is_id(text) or name not in exact):
+            names[i] = name
+    found = dict(zip(numbers, names, strict=True))
+    return tuple(found.get(i, "") for i in range(1, dataset.count + 1))
+
+
+def _are_counted(texts: Sequence[str]) -> bool:
+    """Whether all texts are alike but for a number at their end, which counts from 0 or 1: "Band 1"."""
+    parts = [re.fullmatch(r"(.*?)(\d{1,5})", text) for text in texts]
+    found = [(part[1], int(part[2])) for part in parts if part]
+    if not found or found[0][1] > 1:
+        return False
+    start, first = found[0]
+    return found == [(start, first + i) for i in range(len(texts))]
+
+
+def _is_id(text: str) -> bool:
+    """Whether a text is a band's name, or begins with one: "B2, central wavelength 490 nm"."""
+    return re.fullmatch(r"0?\d{1,2}A?|B0?\d{1,2}A?(\W.*)?", text, re.IGNORECASE) is not None
+
+
 def band_name(text: str) -> str:
-    """Return "B02" for "B2", "b02" or "B2, central wavelength 490 nm"; other texts unchanged."""
-    match = re.match(r"B?0?(\d{1,2})(A?)\b", text.strip(), re.IGNORECASE)
-    if not match:
-        return text
-    number, letter = match.groups()
-    return f"B{number}A" if letter else f"B{int(number):02d}"
+    """Return "B02" for a text that names this band alone: "B2", "b02_10m", "0_B2", "blue"; others unchanged.
+
+    A bare number counts as a band's: "2", "8A".
+    """
+    text = text.strip()
+    ids = set(re.findall(r"^0?(\d{1,2})(A?)$", text, re.IGNORECASE))
+    if not _OTHER.search(text):
+        ids |= set(_ID.findall(text))
+    names = {f"B{number}A" if letter else f"B{int(number):02d}" for number, letter in ids}
+    plain = re.sub(r"[\W_]", "", re.sub(r"[\W_](10|20|60) ?m$", "", text.lower()))
+    return names.pop() if len(names) == 1 else COMMON.get(plain, text)
 
 
 def match_polarisations(
@@ -117,7 +202,9 @@ def match_polarisations(
             raise InputError(f"--polarisations has {wrong[0]}, must be VV, VH, or {SKIP} for another band")
         numbers = [at.get(band) for band in SENTINEL1.bands]
     else:
-        numbers = _described_polarisations(dataset)
+        numbers = find_polarisations(dataset, path, SENTINEL1.bands)
+        if not names_polarisations(dataset) and len(_numbers(dataset)) == len(SENTINEL1.bands):
+            numbers = [*_numbers(dataset)]
     if all(numbers) or (partial and any(numbers)):
         return numbers
     found = f"the radar scene {path} has {dataset.count} bands ({name_bands(dataset)})"
@@ -129,11 +216,36 @@ def match_polarisations(
     raise InputError(f"{found}, needed are VV and VH; give both")
 
 
-def _described_polarisations(dataset: Any) -> list[int | None]:
-    """Return the numbers of VV and VH by description; without any, the first of two bands is VV."""
-    names = [re.findall(r"(?<![A-Z])[VH]{2}(?![A-Z])", (text or "").upper()) for text in dataset.descriptions]
-    if not any(names) and dataset.count == len(SENTINEL1.bands):
-        return [1, 2]
-    return [
-        next((i for i, found in enumerate(names, start=1) if band in found), None) for band in SENTINEL1.bands
-    ]
+def find_polarisations(dataset: Any, path: Path, wanted: Bands) -> list[int | None]:
+    """Return the number of each polarisation by description, from 1; None for one that is not described.
+
+    A band that is described by two polarisations, a ratio for instance, or as something that is made of
+    backscatter, is none of them. Of several candidates, one that is described by the name alone counts.
+    """
+    texts = [text or "" for text in dataset.descriptions]
+    numbers: list[int | None] = []
+    for band in wanted:
+        candidates = [i for i, text in enumerate(texts, start=1) if _polarisations(text) == {band}]
+        exact = [i for i in candidates if texts[i - 1].strip().upper() == band]
+        if len(candidates) > 1 and len(exact) != 1:
+            found = ", ".join(texts[i - 1] for i in candidates)
+            raise InputError(
+                f"{path} has more than one band that may be {band} ({found}); name one of them {band}"
+            )
+        numbers.append(next(iter(exact or candidates), None))
+    return numbers
+
+
+def names_polarisations(dataset: Any) -> bool:
+    """Whether any band is described by a polarisation, of Sentinel-1 or not."""
+    return any(_polarisations(text or "") or _find_words(text or "") for text in dataset.descriptions)
+
+
+def _polarisations(text: str) -> set[str]:
+    """Return the polarisations whose backscatter a description may mean."""
+    return set() if DERIVED.search(text) else set(_find_words(text))
+
+
+def _find_words(text: str) -> list[str]:
+    """Return the names of polarisations in a description, such as Sigma0_VV_db or vh."""
+    return POLARISATION.findall(text) or POLARISATION.findall(text.upper())

@@ -1,6 +1,7 @@
 """Images as pictures, with fixed stretches so that pictures can be compared, and captioned sheets."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from pellucid.data.files import write_atomically
+from pellucid.data.ownership import save_image
 from pellucid.data.ranges import PICTURE, SENTINEL1, SLICE
 
 RGB = ("B04", "B03", "B02")
@@ -119,7 +121,7 @@ def spread(count: int, length: int) -> list[int]:
 def save_picture(picture: Image.Image | NDArray[np.uint8], path: Path) -> None:
     """Write a picture, whole or not at all; the suffix names the format."""
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    write_atomically(path, image.save)
+    write_atomically(path, partial(save_image, image))
 
 
 def _fit(picture: NDArray[np.uint8], side: int) -> Image.Image:

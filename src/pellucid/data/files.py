@@ -1,6 +1,10 @@
 """Output files and folders: checked before any work is done, and written whole or not at all."""
 
+import errno
+import hashlib
 import os
+import re
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,15 +14,40 @@ from pellucid.errors import InputError
 
 # Permissions of every file that is written: everyone may read, the owner may write.
 MODE = 0o644
+# What the name of a temporary file has after that of the file which it becomes, before random characters.
+TEMPORARY, NUM_RANDOM = ".pellucid-", 8
+# How a user mends what the system refuses, by the number of the error.
+WAYS_OUT = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free the disk or choose another folder"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "change its permissions or choose another"),
+    errno.EROFS: "choose another folder",
+    errno.EIO: "check the disk, and whether it is full",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "choose another name",
+    errno.EFBIG: "choose another disk",
+}
+# Bytes of the longest name that file systems take.
+LONGEST_NAME = 255
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a temporary path in the folder of `path`, flush, and rename the result to `path`."""
     with temporary_beside(path) as temporary:
-        write(temporary)
-        temporary.chmod(MODE)  # safetensors makes files that only their owner can read
-        flush(temporary)
-        temporary.replace(path)
+        try:
+            write(temporary)
+            temporary.chmod(MODE)  # safetensors makes files that only their owner can read
+            flush(temporary)
+            temporary.replace(path)
+        except OSError as error:
+            if error.errno in WAYS_OUT:
+                raise InputError(f"cannot write {path}: {explain(error)}") from error
+            raise
+
+
+def explain(error: OSError) -> str:
+    """Return what the system refused, and how to mend it, for the end of a sentence."""
+    way_out = WAYS_OUT.get(error.errno or 0, "free the disk or choose another folder")
+    return f"{error.strerror or error}; {way_out}"
 
 
 @contextmanager
@@ -26,7 +55,7 @@ def temporary_beside(path: Path) -> Iterator[Path]:
     """Yield an empty temporary file in the folder of `path`, deleted afterwards unless it was renamed."""
     check_writable(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=_temporary_prefix(path), suffix=path.suffix, dir=path.parent)
         os.close(handle)
         Path(name).chmod(MODE)
     except OSError as error:
@@ -35,6 +64,28 @@ def temporary_beside(path: Path) -> Iterator[Path]:
         yield Path(name)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def beside(path: Path, ending: str, *, room: int = 0) -> Path:
+    """Return the hidden path beside `path` that belongs to it: its name with an ending.
+
+    Where that would be too long, with `room` bytes to follow, a digest stands for the end of the name.
+    """
+    longest, name = LONGEST_NAME - len(os.fsencode(f".{ending}")) - room, os.fsencode(path.name)
+    if len(name) > longest:
+        digest = hashlib.sha256(name).hexdigest()[:NUM_RANDOM]
+        name = os.fsencode(name[: longest - NUM_RANDOM].decode(errors="ignore") + digest)
+    return path.with_name(f".{os.fsdecode(name)}{ending}")
+
+
+def orphans(path: Path) -> list[Path]:
+    """Return the temporary files of `path` that are there; if nobody writes it, a killed run left them."""
+    prefix = _temporary_prefix(path)
+    return [each for each in path.parent.iterdir() if each.name.startswith(prefix)]
+
+
+def _temporary_prefix(path: Path) -> str:
+    return beside(path, TEMPORARY, room=NUM_RANDOM + len(os.fsencode(path.suffix))).name
 
 
 def check_writable(path: Path) -> None:
@@ -47,11 +98,13 @@ def check_writable(path: Path) -> None:
         raise InputError(f"cannot write {path}: the folder {path.parent} is read-only; choose another")
 
 
-def flush(path: Path) -> None:
-    """Wait until the file's content is on the disk."""
+def flush(path: Path, *, forget: bool = False) -> None:
+    """Wait until the file's content is on the disk; with `forget`, it is next read from there, not memory."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+        if forget and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(handle)
 
@@ -85,13 +138,60 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
 
 
+def check_input(path: Path, what: str) -> None:
+    """Refuse an input that is not there, or that cannot be opened again and again, such as a pipe.
+
+    `what` it is to the user, "optical scene". A folder may be one.
+    """
+    _refuse_remote(path, f"the {what} ")
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise InputError(f"the {what} {path} does not exist, check the path") from error
+    except OSError as error:
+        raise InputError(f"cannot read the {what} {path}: {error.strerror}") from error
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise InputError(f"the {what} {path} is a pipe or device, no file; save it as one")
+
+
 def check_is_file(path: Path) -> None:
     """Refuse an input that is no file."""
+    _refuse_remote(path)
     if not path.is_file():
         raise InputError(f"{path} is no file, check the path")
 
 
 def check_is_folder(folder: Path) -> None:
     """Refuse an input that is no folder."""
+    _refuse_remote(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; name a folder of data")
+
+
+def glob_files(root: Path, pattern: str) -> list[Path]:
+    """Return the files below `root` that fit a pattern as of `Path.glob`, sorted.
+
+    The case of the suffix does not matter (".TIF"). Hidden files and folders, which systems leave behind
+    ("._a.tif"), are left out.
+    """
+    body, dot, suffix = pattern.rpartition(".")
+    if dot and suffix.isalnum():
+        pattern = body + dot + "".join(f"[{each.lower()}{each.upper()}]" for each in suffix)
+    try:
+        found = sorted(path for path in root.glob(pattern) if path.is_file())
+    except (ValueError, NotImplementedError) as error:
+        raise InputError(f"{pattern!r} is no pattern ({error}), use one such as '**/*.tif'") from error
+    return [path for path in found if not is_hidden(path, root)]
+
+
+def is_hidden(path: Path, root: Path) -> bool:
+    """Whether the file, or a folder between it and the root, has a name that begins with a dot."""
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _refuse_remote(path: Path, name: str = "") -> None:
+    """Refuse a URL, or a path into an archive as GDAL writes them."""
+    if re.match(r"/vsi|\w\w+:/", path.as_posix()):
+        raise InputError(
+            f"{name}{path} is no file on this machine, and only such are read; download or unpack it"
+        )

@@ -1,8 +1,11 @@
 """GeoTIFF files: the grid of their pixels, and reading with errors that name the file."""
 
 import logging
+import re
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,38 +13,49 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
+from pellucid.data.files import check_input
 from pellucid.errors import InputError
 
 # Pixels by which the corners of equal grids may differ.
 GRID_TOLERANCE = 0.01
 # Side in pixels of the decimated image whose values show the unit.
 SAMPLE = 256
+# Magnitude of numbers that mean no data, for instance 3.4e38.
+HUGE = 1e30
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the pixels of a raster lie; `transform` takes a pixel (column, row) to coordinates in `crs`."""
+    """Where the pixels of a raster lie; `transform` takes a pixel (column, row) to coordinates in `crs`.
+
+    `place` is the georeference for a new file of the same grid, as `georeference` returns it.
+    """
 
     crs: CRS | None
     transform: Affine
     width: int
     height: int
+    place: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, dataset: Any) -> Self:
         """Return the grid of an open dataset."""
-        return cls(dataset.crs, dataset.transform, dataset.width, dataset.height)
+        place = georeference(dataset)
+        return cls(dataset.crs, dataset.transform, dataset.width, dataset.height, place)
 
     def matches(self, other: "Grid") -> bool:
-        """Whether both have the same CRS, size and, to a hundredth of a pixel, corners."""
+        """Whether both have the same CRS, size, control points and, to a hundredth of a pixel, corners."""
         if (self.width, self.height, self.crs) != (other.width, other.height, other.crs):
+            return False
+        points, others = ([point.asdict() for point in each.place.get("gcps", ())] for each in (self, other))
+        if points and others and [_lies(p) for p in points] != [_lies(p) for p in others]:
             return False
         corners = np.array([[0, self.width, 0, self.width], [0, 0, self.height, self.height], [1, 1, 1, 1]])
         there, back = (np.reshape(tuple(each), (3, 3)) for each in (other.transform, ~self.transform))
@@ -57,22 +71,38 @@ class Grid:
 class Raster:
     """An open GeoTIFF whose read errors name the file, and `what` it is to the user, "optical scene".
 
-    `doubts` are sentences about what seems wrong with the file, though it can be read.
+    `doubts` are sentences about what seems wrong with the file, though it can be read. `fill` is the number
+    that marks missing data, declared or found; `alpha` the number of the band of opacity, from 1. A TIFF of
+    several pages, of which GDAL reads the first, is refused unless it may be a stack of slices (`is_stack`).
     """
 
-    def __init__(self, path: Path, what: str) -> None:
-        self.path, self.what = path, what
+    resampling = Resampling.bilinear  # where it is warped
+
+    def __init__(self, path: Path, what: str, *, is_stack: bool = False) -> None:
+        self.path, self.what, self.is_stack = path, what, is_stack
         self.doubts: list[str] = []
-        if not path.exists():
-            raise InputError(f"the {what} {path} does not exist, check the path")
+        check_input(path, what)
         try:
             self.dataset = open_raster(path)
         except RasterioError as error:
             raise InputError(
                 f"the {what} {path} is no readable raster ({first_line(error)}), give a GeoTIFF"
             ) from error
+        _refuse_container(self.dataset, f"the {what} {path}")
         self.source: Any = self.dataset
         self.grid = Grid.of(self.dataset)
+        self.alpha = find_opacity(self.dataset)
+        self.fill: float | None = self.dataset.nodata
+        try:
+            self._refuse_unreadable()
+        except InputError:
+            self.close()
+            raise
+
+    @property
+    def numbers(self) -> list[int]:
+        """Return the numbers of all bands but that of opacity, from 1."""
+        return [i for i in range(1, self.dataset.count + 1) if i != self.alpha]
 
     def __enter__(self) -> Self:
         return self
@@ -85,6 +115,13 @@ class Raster:
         if self.source is not self.dataset:
             self.source.close()
         self.dataset.close()
+
+    def mark_fills(self, values: Sequence[float]) -> None:
+        """Note numbers that mark missing data in all bands, though the file does not declare them."""
+        if values:
+            self.fill = values[0] if self.fill is None else self.fill
+            marks = " or ".join(f"{value:.7g}" for value in values)
+            self.doubts.append(f"{self.path}: pixels that are {marks} hold no data, though undeclared")
 
     def log_doubts(self) -> None:
         """Log each doubt as a warning."""
@@ -106,9 +143,12 @@ class Raster:
             raise InputError(f"{found}, and aligning needs a CRS in both; georeference them first")
         self.source = WarpedVRT(
             self.dataset,
-            **vars(grid),
-            resampling=Resampling.bilinear,
-            src_nodata=self.dataset.nodata if self.dataset.nodata is not None else np.nan,
+            crs=grid.crs,
+            transform=grid.transform,
+            width=grid.width,
+            height=grid.height,
+            resampling=self.resampling,
+            src_nodata=np.nan if self.fill is None else self.fill,
             nodata=np.nan,
             dtype="float32",
         )
@@ -120,23 +160,133 @@ class Raster:
         self, indices: list[int] | None = None, window: Window | None = None, size: int | None = None
     ) -> NDArray[Any]:
         """Return (C, H, W) as stored, of `window`; decimated to at most `size` pixels a side."""
-        height, width = (window.height, window.width) if window else (self.grid.height, self.grid.width)
         bands = indices or list(range(1, self.source.count + 1))
-        factor = max(1.0, max(height, width) / size) if size else 1.0
-        shape = (len(bands), max(1, round(height / factor)), max(1, round(width / factor)))
-        try:
+        shape = (len(bands), *self._shape(window, size))
+        with self._errors_named():
             return self.source.read(bands, window=window, out_shape=shape)
+
+    def read_mask(self, window: Window | None = None, size: int | None = None) -> NDArray[np.bool_]:
+        """Return (H, W), as `read_array` would: what the mask of the file, or its opacity, shows.
+
+        Values that mean no data are not looked at. What is warped has NaN in place of a mask.
+        """
+        if self.source is self.dataset and self.alpha:
+            return self.read_array([self.alpha], window, size)[0] > 0
+        if self.source is self.dataset and has_mask(self.dataset):
+            shape = self._shape(window, size)
+            with self._errors_named():
+                return self.dataset.read_masks(1, window=window, out_shape=shape) > 0
+        return np.ones(self._shape(window, size), np.bool_)
+
+    def _shape(self, window: Window | None, size: int | None) -> tuple[int, int]:
+        """Return the rows and columns of what is read, decimated to at most `size` a side."""
+        height, width = (window.height, window.width) if window else (self.grid.height, self.grid.width)
+        factor = max(1.0, max(height, width) / size) if size else 1.0
+        return max(1, round(height / factor)), max(1, round(width / factor))
+
+    @contextmanager
+    def _errors_named(self) -> Iterator[None]:
+        try:
+            yield
         except RasterioError as error:
             raise InputError(
                 f"the {self.what} {self.path} is damaged ({first_line(error)}), copy or download it again"
             ) from error
+
+    def _refuse_unreadable(self) -> None:
+        """Refuse complex values, whose real part alone means nothing, and files of several images."""
+        name = f"the {self.what} {self.path}"
+        if found := next((each for each in self.dataset.dtypes if "complex" in each), None):
+            raise InputError(
+                f"{name} holds {found} values, as a single-look complex product does; needed are real ones, "
+                "of radar dB or linear power: calibrate and detect it"
+            )
+        pages = len(self.dataset.subdatasets)
+        if self.dataset.driver == "GTiff" and pages > 1 and not self.is_stack:
+            raise InputError(
+                f"{name} has {pages} pages, of which only the first would be read; split it, or save its "
+                "bands in one page"
+            )
+
+
+def _lies(point: dict[str, Any]) -> tuple[float, ...]:
+    return tuple(round(float(point[name] or 0), 6) for name in ("row", "col", "x", "y", "z"))
+
+
+def georeference(dataset: Any) -> dict[str, Any]:
+    """Return where the pixels of an open dataset lie, as the arguments with which rasterio writes a file."""
+    points, points_crs = dataset.gcps
+    place: dict[str, Any] = {"crs": dataset.crs} if dataset.crs else {}
+    if not dataset.transform.is_identity:
+        place["transform"] = dataset.transform
+    elif points:
+        place = {"gcps": points, "crs": points_crs}
+    return place | ({"rpcs": dataset.rpcs} if dataset.rpcs else {})
+
+
+def copy_mask(source: Any, copy: Any) -> None:
+    """Give a new GeoTIFF, which is open for writing, the mask that another one has inside or beside it."""
+    if has_mask(source):
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+            for _, window in source.block_windows(1):
+                copy.write_mask(source.read_masks(1, window=window), window=window)
+
+
+def find_huge(stored: NDArray[Any]) -> list[float]:
+    """Return one of the finite numbers of a magnitude that means no data; none if there is none."""
+    if stored.dtype.kind != "f":
+        return []
+    return [float(value) for value in stored[np.isfinite(stored) & (np.abs(stored) > HUGE)][:1]]
+
+
+def find_opacity(dataset: Any) -> int | None:
+    """Return the number of the band of opacity, from 1; a band that is described as another is none."""
+    for i, (kind, text) in enumerate(zip(dataset.colorinterp, dataset.descriptions, strict=True), start=1):
+        if kind == ColorInterp.alpha and (not text or re.search("alpha|opacity|mask", text, re.IGNORECASE)):
+            return i
+    return None
+
+
+def has_mask(dataset: Any) -> bool:
+    """Whether the file has a mask of its own, which is no band of it."""
+    flags = dataset.mask_flag_enums[0] if dataset.count else ()
+    return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
 
 
 def open_raster(path: Path, mode: str = "r", **profile: Any) -> Any:
     """Return the dataset that rasterio opens, without its warning about files that are not georeferenced."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(path, mode, **profile)
+        try:
+            return rasterio.open(path, mode, **profile)
+        except UnicodeEncodeError as error:  # GDAL takes no other names
+            raise InputError(f"the name of {path} is not in UTF-8, which rasters need; rename it") from error
+
+
+def _refuse_container(dataset: Any, name: str) -> None:
+    """Refuse a file without bands of its own, and name the data sets in it."""
+    if dataset.count:
+        return
+    inside = [found.rpartition(":")[2].strip("/") for found in dataset.subdatasets]
+    dataset.close()
+    shown = ", ".join(inside[:4]) + ", ..." * (len(inside) > 4)
+    held = f"is a container of {len(inside)} data sets ({shown})" if inside else "has no bands"
+    raise InputError(f"{name} {held}, needed is one raster of all bands; convert it with gdal_translate")
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return a raster file and, of a VRT, all that it is made of."""
+    found, left = list[Path](), [path]
+    while left:
+        found.append(left.pop())
+        if found[-1].suffix.lower() != ".vrt":
+            continue
+        try:
+            with open_raster(found[-1]) as dataset:
+                left += [each for each in map(Path, dataset.files) if each not in (*found, *left)]
+        except RasterioError:  # whoever reads it says so
+            continue
+    return found
 
 
 def first_line(error: Exception) -> str:

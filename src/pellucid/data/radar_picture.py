@@ -1,7 +1,7 @@
 """Radar pictures and the colour pictures made from them: PNG, JPEG and TIFF, georeferenced or not."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,23 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 
+from pellucid.data.backscatter import (
+    describe_conversion,
+    drop_missing,
+    find_fills,
+    holds_power,
+    to_db,
+    usual_fills,
+)
+from pellucid.data.band_names import find_polarisations, name_bands, names_polarisations
+from pellucid.data.checked_raster import write_raster
 from pellucid.data.files import temporary_beside, write_atomically
-from pellucid.data.geotiff import Raster, first_line, open_raster
+from pellucid.data.geotiff import Raster
+from pellucid.data.ownership import save_image
 from pellucid.data.ranges import ValueRange
-from pellucid.data.raster import FAINTEST_DB
-from pellucid.data.slice_file import TIFF, errors_named, is_deep_color, to_unit
+from pellucid.data.slice_file import TIFF, errors_named, find_orientation, is_deep_color, to_unit
+from pellucid.data.tiff_stack import UPRIGHT, turn_upright
+from pellucid.data.tiff_stack import find_orientation as find_tiff_orientation
 from pellucid.data.working_file import explain_write_error, write_cog
 from pellucid.errors import InputError
 
@@ -32,34 +44,22 @@ OPAQUE = 255
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the pixels of a picture lie.
-
-    `profile` has the coordinate reference system and the transform, for rasterio; `points` are ground control
-    points and their reference system, empty if the transform suffices.
-    """
-
-    profile: dict[str, Any]
-    points: tuple[Sequence[Any], Any]
-
-
-@dataclass(frozen=True)
 class RadarPicture:
     """A radar image as the input of a model.
 
     Attributes:
         sar: (P, H, W) float32 in [0, 1]; pixels without data are filled from the nearest ones with data.
         valid: (H, W) bool, pixels that hold data.
-        place: where they lie; None if the file does not state it.
+        place: where they lie, as the arguments with which rasterio writes a file; empty if that is not known.
     """
 
     sar: NDArray[np.float32]
     valid: NDArray[np.bool_]
-    place: Place | None = None
+    place: dict[str, Any] = field(default_factory=dict)
 
 
 def read_radar_picture(path: Path, radar: ValueRange) -> RadarPicture:
-    """Return the radar image in a grey picture, or in a GeoTIFF of 8 bit or in dB.
+    """Return the radar image in a grey picture, or in a GeoTIFF of 8 bit, in dB or linear power.
 
     Values of 8 bit (in a PNG also 16) are scaled by the full scale of their type, dB by the range of `radar`,
     which are the polarisations of the model.
@@ -103,7 +103,7 @@ def write_color_picture(path: Path, picture: NDArray[np.uint8], like: RadarPictu
             _write_tiff(path, picture, like)
             return
         options: dict[str, Any] = {"quality": QUALITY} if path.suffix.lower() in JPEG else {}
-        write_atomically(path, lambda temporary: Image.fromarray(picture).save(temporary, **options))
+        write_atomically(path, partial(save_image, Image.fromarray(picture), **options))
     except (OSError, RasterioError) as error:
         raise explain_write_error(path, error) from error
 
@@ -146,91 +146,86 @@ def _read_tiff(path: Path, radar: ValueRange) -> RadarPicture:
         if values.dtype == np.uint8 and scaling == (1, 0):
             sar = to_unit(values)
         else:
-            found = _to_db(path, values, scaling, valid)
+            found = _to_db(raster, values, valid)
             valid = valid & np.isfinite(found).all(axis=0)
             sar = radar.to_unit(torch.from_numpy(found)).numpy()
         if not valid.any():
             raise InputError(f"the radar image {path} holds no data, give another")
-        return RadarPicture(fill_gaps(sar, valid), valid, _find_place(raster.dataset))
+        return RadarPicture(fill_gaps(sar, valid), valid, raster.grid.place)
 
 
 def _read_bands(raster: Raster) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Return every band except opacity, (C, H, W) as stored, and where they hold data, (H, W)."""
-    colors = raster.dataset.colorinterp
-    indices = [at for at, kind in enumerate(colors, start=1) if kind != ColorInterp.alpha]
-    if not indices:
+    if not raster.numbers:
         raise InputError(f"the {raster.what} {raster.path} has only a band of opacity, give another")
-    values = raster.read_array(indices)
-    try:
-        valid = raster.dataset.dataset_mask() > 0
-    except RasterioError as error:
-        raise InputError(
-            f"the {raster.what} {raster.path} is damaged ({first_line(error)}), copy or download it again"
-        ) from error
-    return values, valid & np.isfinite(values).all(axis=0)
+    values = raster.read_array(raster.numbers)
+    if raster.dataset.colorinterp[0] == ColorInterp.palette and values.dtype == np.uint8:
+        values = _look_up(values[0], raster.dataset.colormap(1))
+    valid = raster.read_mask() & np.isfinite(values).all(axis=0)
+    if (nodata := raster.dataset.nodata) is not None:
+        valid &= (values != nodata).any(axis=0)
+    if not raster.grid.place and (turn := find_tiff_orientation(raster.path)) != UPRIGHT:
+        values = np.stack([turn_upright(band, turn) for band in values])
+        valid = turn_upright(valid, turn)
+    return values, valid
+
+
+def _look_up(values: NDArray[np.uint8], palette: dict[int, tuple[int, ...]]) -> NDArray[np.uint8]:
+    """Return the colours that pixels number, grey (1, H, W) or (3, H, W); 0 as white is such a palette."""
+    colors = np.zeros((256, 3), np.uint8)
+    for number, color in palette.items():
+        colors[number] = color[:3]
+    is_grey = (colors == colors[:, :1]).all()
+    return colors[values, :1].transpose(2, 0, 1) if is_grey else colors[values].transpose(2, 0, 1)
 
 
 def _choose(raster: Raster, values: NDArray[Any], radar: ValueRange) -> NDArray[Any]:
     """Return the bands of the model's polarisations, (P, H, W): by their names, or by their number."""
-    names = [(name or "").upper() for name in raster.dataset.descriptions][: len(values)]
-    if set(radar.bands) <= set(names):
-        return values[[names.index(band) for band in radar.bands]]
-    if len(radar.bands) == 1 and len(values) == 3:
-        return as_gray(raster.path, np.nan_to_num(values))  # what is missing in one band is so in all
-    if len(values) == len(radar.bands):
-        return values
+    named = find_polarisations(raster.dataset, raster.path, radar.bands)
+    if all(named):
+        return values[[raster.numbers.index(number) for number in named if number]]
+    if not names_polarisations(raster.dataset):
+        if len(radar.bands) == 1 and len(values) == 3:
+            return as_gray(raster.path, np.nan_to_num(values))  # what is missing in one band is so in all
+        if len(values) == len(radar.bands):
+            return values
     raise InputError(
-        f"the radar image {raster.path} has {len(values)} bands, the model needs {', '.join(radar.bands)}; "
-        "give a file with these, or name its bands"
+        f"the radar image {raster.path} has {len(values)} bands ({name_bands(raster.dataset)}), the model "
+        f"needs {', '.join(radar.bands)}; give a file with these, or name its bands"
     )
 
 
-def _to_db(
-    path: Path, values: NDArray[Any], scaling: tuple[float, float], valid: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    """Return the values in dB, NaN where there is no data; refuse values in another unit."""
-    if values.dtype.kind != "f" and scaling == (1, 0):
-        raise InputError(
-            f"the radar image {path} holds {values.dtype} values, which may be linear; needed are dB "
-            "(float32) or a picture of 8 bit: calibrate it, and take 10 log10 of the power"
-        )
-    scale, offset = map(np.float32, scaling)
-    found = np.asarray(values * scale + offset, dtype=np.float32)
+def _to_db(raster: Raster, values: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the values in dB, NaN where there is no data; linear power is converted after saying so."""
+    scale, offset = raster.dataset.scales[0], raster.dataset.offsets[0]
+    nodata, fills = raster.dataset.nodata, usual_fills(scale, offset)
+    raster.mark_fills(find_fills(values, nodata, fills))
+    found = drop_missing(values.astype(np.float32), nodata, fills)
+    found = found * np.float32(scale) + np.float32(offset)
     found[:, ~valid] = np.nan
-    found[found < FAINTEST_DB] = np.nan
-    known = found[np.isfinite(found)]
-    if known.size and known.min() >= 0:
-        raise InputError(
-            f"the radar image {path} has values from {known.min():.4g} to {known.max():.4g}, linear power or "
-            "amplitude; needed are dB (10 log10 of the power) or a picture of 8 bit, convert it"
-        )
-    return found
-
-
-def _find_place(dataset: Any) -> Place | None:
-    points, crs = dataset.gcps
-    if dataset.crs is None and dataset.transform.is_identity and not points:
-        return None
-    return Place({"crs": dataset.crs, "transform": dataset.transform}, (points, crs))
+    dtype = values.dtype.name if (scale, offset) == (1, 0) else "float32"
+    is_linear = holds_power(found, dtype, f"the radar image {raster.path}")
+    if is_linear:
+        raster.doubts.append(f"{raster.path} {describe_conversion(found)}")
+    raster.log_doubts()
+    return to_db(found, is_linear=is_linear)
 
 
 def _write_tiff(path: Path, picture: NDArray[np.uint8], like: RadarPicture) -> None:
     height, width, count = picture.shape
     profile = {"height": height, "width": width, "count": count, "dtype": "uint8", "photometric": "RGB"}
     profile |= {"bigtiff": "IF_SAFER", "nodata": None if like.valid.all() else 0}
-    profile |= like.place.profile if like.place else {}
+    profile |= like.place
     with temporary_beside(path) as made:
-        with open_raster(made, "w", driver="GTiff", **profile) as dataset:
-            if like.place and like.place.points[0]:
-                dataset.gcps = like.place.points
-            dataset.write(np.moveaxis(picture, -1, 0))
+        with write_raster(made, **profile) as raster:
+            raster.write(np.moveaxis(picture, -1, 0))
         write_cog(made, path)
 
 
 def read_picture(path: Path) -> NDArray[Any]:
     """Return (C, H, W) as stored, uint8 or uint16; C is 1 for a grey picture and 3 for a colour picture."""
     with errors_named(path, "picture"), Image.open(path) as image:
-        values = np.asarray(_to_plain(path, image))
+        values = turn_upright(np.asarray(_to_plain(path, image)), find_orientation(image))
     values = values.astype(values.dtype.newbyteorder("="))
     return values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
 

@@ -1,4 +1,4 @@
-"""Sentinel-1 and Sentinel-2 scenes and cloud maps: files in, tensors in physical units out, by windows."""
+"""Sentinel-2 scenes: files in, reflectance out, by windows; and scenes, radar and cloud maps read whole."""
 
 import re
 from collections.abc import Sequence
@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from pellucid.data.band_names import band_name, match_bands, match_polarisations
-from pellucid.data.geotiff import SAMPLE, Raster
+from pellucid.data.band_names import match_bands, read_names
+from pellucid.data.cloud_raster import CloudRaster
+from pellucid.data.geotiff import HUGE, SAMPLE, Raster, find_huge
+from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.errors import InputError
 
@@ -26,25 +28,28 @@ BASELINE_OFFSET = -1000
 # Where the darkest band of a scene starts if its digital numbers carry the offset: dark water and B10
 # reflect less than 0.015.
 OFFSET_STARTS = (1000.0, 1150.0)
-# Reflectance above which floating-point values must be digital numbers.
-BRIGHTEST = 20.0
-# dB. Nothing on Earth scatters less; files mark missing data with such numbers, for instance -9999.
-FAINTEST_DB = -100.0
-# Median backscatter power of any land or sea is below this (10 dB); amplitudes of detected products are not.
-STRONGEST_MEDIAN = 10.0
+# Medians of floating-point values: from the first to the second they are reflectance, above the third digital
+# numbers, unless even the brightest, by percentile, are below the last.
+DARKEST_MEDIAN, BRIGHTEST_MEDIAN, DARKEST_DN, BRIGHT, DARKEST_BRIGHT_DN = 5e-4, 2.0, 20.0, 99, 100.0
+# Reflectance below which a band of Sentinel-2 holds no data; dark surfaces come out a little below 0.
+LOWEST = -0.5
+# Numbers that files put where they hold no data: in any band, and, as saturated pixels may too, in all bands.
+FILLS, FILLS_OF_ALL = (-9999.0, -32768.0, -99999.0), (65535.0, 32767.0, 6.5535)
+# A number of a tag.
+_NUMBER = r"[+-]?\d{1,6}(\.\d*)?"
 
 
 class OpticalRaster(Raster):
     """A Sentinel-2 scene whose bands and units are known.
 
-    Reflectance is (stored + `add`) / `quantification`. `indices` are the numbers of the bands in the file,
-    from 1, None for a missing one.
+    Reflectance is (stored + `add`) / `quantification`, both (C, 1, 1). `indices` are the numbers of the bands
+    in the file, from 1, None for a missing one.
 
     Args:
         path: GeoTIFF of digital numbers or reflectance.
         bands: to read, matched by band description, or by position if no band has one.
-        offset: DN to add before the division by 10000; "none" is 0; "auto" takes it from the metadata, or
-            else from the values.
+        offset: DN to add before the division by 10000; "none" is 0; "auto" takes it from the scale and offset
+            of the bands or the metadata, or else from the values.
         allow_missing: bands that may be missing; they are read as 0.
         numbers: in place of matching, the number of each band in the file, from 1.
         what: the file is to the user.
@@ -65,6 +70,9 @@ class OpticalRaster(Raster):
             self.dtype = np.dtype(self.dataset.dtypes[0])
             self.indices = list(numbers) or match_bands(self.dataset, bands, path, allow_missing)
             self.bands = bands
+            if self.alpha in self.indices:
+                self.alpha = None
+            self.lowest = np.full((len(self._present()), 1, 1), -np.inf)
             _check_depth(self.dtype, path)
             self._find_units(offset)
         except InputError:
@@ -73,17 +81,18 @@ class OpticalRaster(Raster):
 
     def read(self, window: Window | None = None, size: int | None = None) -> tuple["Tensor", "Tensor"]:
         """Return reflectance (C, H, W) float32, not clipped, 0 if invalid; and valid (1, H, W) bool."""
-        return self.to_reflectance(self.read_array(window=window, size=size))
+        return self.to_reflectance(self.read_array(window=window, size=size), self.read_mask(window, size))
 
-    def to_reflectance(self, stored: NDArray[Any]) -> tuple["Tensor", "Tensor"]:
-        """Return what `read` does, from all bands as stored, (bands of the file, H, W)."""
+    def to_reflectance(self, stored: NDArray[Any], shown: NDArray[np.bool_]) -> tuple["Tensor", "Tensor"]:
+        """Return what `read` does, from all bands as stored, (bands of the file, H, W), and `read_mask`."""
         import torch
 
-        valid = self.find_valid(stored)
+        valid = self.find_valid(stored) & shown
         values = np.zeros((len(self.bands), *stored.shape[1:]), dtype=np.float32)
+        add, quantification = (each.ravel().tolist() for each in (self.add, self.quantification))
         for i, index in enumerate(self.indices):
             if index is not None:
-                values[i] = (stored[index - 1].astype(np.float32) + self.add) / self.quantification
+                values[i] = (stored[index - 1].astype(np.float32) + add[i]) / quantification[i]
         values[:, ~valid] = 0
         return torch.from_numpy(values), torch.from_numpy(valid)[None]
 
@@ -91,41 +100,156 @@ class OpticalRaster(Raster):
         """Return reflectance as the file stores it, neither rounded nor clipped."""
         return reflectance * self.quantification - self.add
 
+    def fit(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return values in the file's units, rounded and clipped to its type; none of them means nodata."""
+        nodata = self.dataset.nodata
+        if self.dtype.kind == "f":
+            stored = values.astype(self.dtype)
+            if nodata is not None:
+                stored[stored == nodata] = np.nextafter(self.dtype.type(nodata), self.dtype.type(1))
+            return stored.astype(np.float64)
+        limits = np.iinfo(self.dtype)
+        values = np.rint(values).clip(limits.min, limits.max)
+        if nodata is not None:
+            values[values == nodata] = nodata + (1 if nodata < limits.max else -1)
+        return values
+
+    def keep_valid(self, stored: NDArray[Any], restored: NDArray[np.bool_]) -> NDArray[Any]:
+        """Return pixels as stored; restored ones that would mean no data, as 0 in all bands, gain one DN."""
+        lost = restored & ~self.find_valid(stored)
+        if lost.any():
+            step = max(self.quantification[self._at()[0], 0, 0] / QUANTIFICATION, self.dtype.kind != "f")
+            stored[self._present()[0]][lost] += np.asarray(step, stored.dtype)
+        return stored
+
     def find_valid(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
         """Return (H, W): where every wanted band holds data.
 
         Invalid are NaN, infinity, the declared nodata value, and 0 in all bands, declared or not (Sentinel-2
-        product specification); 0 in some bands is dark water.
+        product specification), as other numbers that files put there, and what no reflectance can be; 0 in
+        some bands is dark water.
         """
         wanted = stored[self._present()]
         valid: NDArray[np.bool_] = (wanted != 0).any(axis=0)
         if stored.dtype.kind == "f":
-            valid &= np.isfinite(wanted).all(axis=0)
+            valid &= (np.isfinite(wanted) & (np.abs(wanted) < HUGE)).all(axis=0)
+        for fill in self._fills(stored):
+            valid &= ~self._is_filled(stored, fill)
+        valid &= (wanted >= self.lowest).all(axis=0)
         nodata = self.dataset.nodata
         if nodata is not None and not np.isnan(nodata) and nodata != 0:
             valid &= (wanted != nodata).all(axis=0)
         return valid
 
+    def _at(self) -> list[int]:
+        """Return which of `bands` the file has."""
+        return [at for at, index in enumerate(self.indices) if index is not None]
+
     def _present(self) -> list[int]:
         """Return the wanted bands of the file, from 0."""
         return [index - 1 for index in self.indices if index is not None]
 
+    def _fills(self, stored: NDArray[Any]) -> tuple[float, ...]:
+        """Return the numbers that may mark missing data in a file of this type."""
+        if stored.dtype.kind == "f":
+            return (*FILLS, *FILLS_OF_ALL)
+        limits = np.iinfo(stored.dtype)
+        possible = {*FILLS, *FILLS_OF_ALL[:2], float(limits.max)}
+        return tuple(fill for fill in possible if limits.min <= fill <= limits.max)
+
+    def _is_filled(self, stored: NDArray[Any], fill: float) -> NDArray[np.bool_]:
+        """Return (H, W): where a number marks missing data; one that may be a bright pixel in all bands."""
+        number = np.asarray(fill, stored.dtype)
+        if fill in FILLS:
+            found: NDArray[np.bool_] = (stored[self._present()] == number).any(axis=0)
+            return found
+        return (stored[[i - 1 for i in self.numbers]] == number).all(axis=0)
+
     def _find_units(self, offset: Offset) -> None:
         """Set `quantification` and `add`, and check the order of unnamed bands."""
-        stored = self.read_array(size=SAMPLE)
-        valid = self.find_valid(stored)
+        stored, shown = self.read_array(size=SAMPLE), self.read_mask(size=SAMPLE)
+        found = [fill for fill in self._fills(stored) if self._is_filled(stored, fill).any()]
+        self.mark_fills([fill for fill in found + find_huge(stored) if fill != self.dataset.nodata])
+        self.fill = 0.0 if self.fill is None else self.fill
+        valid = self.find_valid(stored) & shown
         sample = stored[self._present()][:, valid]
-        first = self._present()[0]
-        scale, tag_offset = self.dataset.scales[first], self.dataset.offsets[first]
-        self.quantification, self.add = QUANTIFICATION, 0.0
-        if scale != 1 or tag_offset != 0:
-            self.quantification, self.add = round(1 / scale, 6), round(tag_offset / scale, 6)
-        elif self.dtype.kind == "f" and not (sample.size and np.median(sample) > BRIGHTEST):
-            self.quantification = 1.0
-        else:
-            self.add = float(self._find_offset(stored[self._sentinel2_bands()][:, valid], offset))
-        if sample.size and not any(self.dataset.descriptions):
-            self._check_order(np.median(sample, axis=1) + self.add)
+        scales, offsets = self._scaling()
+        self.quantification, self.add = np.full_like(scales, QUANTIFICATION), np.zeros_like(scales)
+        is_tagged = bool((scales != 1).any() or (offsets != 0).any()) and not self._is_leftover(sample)
+        is_reflectance = not is_tagged and self.dtype.kind == "f" and self._holds_reflectance(sample)
+        if is_tagged:
+            self.quantification, self.add = np.round(1 / scales, 6), np.round(offsets / scales, 6)
+        elif is_reflectance:
+            self.quantification = np.ones_like(scales)
+        is_dn = bool((self.quantification == QUANTIFICATION).all() and not self.add.any())
+        if is_dn and not (is_tagged and offset != "auto"):
+            self.add += self._find_offset(stored[self._sentinel2_bands()][:, valid], offset)
+        elif offset != "auto":
+            self._set_offset(0 if offset == "none" else offset)
+        if sample.size and not read_names(self.dataset):
+            self._check_order(np.median(sample, axis=1) + self.add[self._at(), 0, 0])
+        known = np.array([band in SENTINEL2.bands for band in self.bands])[:, None, None]
+        lowest = np.where(known, LOWEST * self.quantification - self.add, -np.inf)
+        self.lowest = lowest[self._at()]
+        if (sample < self.lowest[..., 0]).any():
+            self.doubts.append(f"{self.path}: pixels of a reflectance below {LOWEST:g} hold no data")
+
+    def _scaling(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return scale and offset of each band as the file declares them, (C, 1, 1), or 1 and 0."""
+        pairs = zip(self.dataset.scales, self.dataset.offsets, strict=True)
+        found = dict(enumerate(pairs, start=1))
+        both = np.array([found.get(index, (1.0, 0.0)) if index else (1.0, 0.0) for index in self.indices])
+        if not np.isfinite(both).all() or (both[:, 0] == 0).any():
+            raise InputError(f"{self.path} declares a scale of 0, or one that is no number; correct it")
+        return both[:, :1, None], both[:, 1:, None]
+
+    def _set_offset(self, offset: int) -> None:
+        """Take the offset of the user, in DN, in place of those that the file declares."""
+        declared = (self.add / self.quantification).ravel()
+        self.add = offset / QUANTIFICATION * self.quantification
+        if declared.any():
+            found = f"the offset {declared[0]:g} that the file declares"
+            self.doubts.append(f"{self.path}: {offset} DN are added in place of {found}")
+
+    def _known(self, sample: NDArray[Any]) -> NDArray[Any]:
+        """Return the values of the bands of Sentinel-2, which are reflectance if anything is."""
+        names = [self.bands[i] for i in self._at()]
+        return sample[[name in SENTINEL2.bands for name in names]].ravel()
+
+    def _is_leftover(self, sample: NDArray[Any]) -> bool:
+        """Whether the scale in the file has been applied already, by a program that left it; a doubt."""
+        scales, offsets = (each[self._at(), :, 0] for each in self._scaling())
+        known, scaled = self._known(sample), self._known(sample * scales + offsets)
+        if self.dtype.kind != "f" or not known.size:
+            return False
+        before, after = float(np.median(known)), float(np.median(scaled))
+        if DARKEST_MEDIAN <= after <= BRIGHTEST_MEDIAN or not DARKEST_MEDIAN <= before <= BRIGHTEST_MEDIAN:
+            return False
+        self.doubts.append(
+            f"{self.path}: its values are about {before:.2g}, reflectance already, so the scale that it "
+            f"declares, {scales[0, 0]:g}, is not applied"
+        )
+        return True
+
+    def _holds_reflectance(self, sample: NDArray[Any]) -> bool:
+        """Return whether floating-point values are reflectance, else they are digital numbers."""
+        known = self._known(sample)
+        if not known.size:
+            return not (sample.size and np.median(sample) > DARKEST_DN)
+        typical = float(np.median(known))
+        if typical <= BRIGHTEST_MEDIAN:
+            return True
+        if typical <= DARKEST_DN or np.percentile(known, BRIGHT) <= DARKEST_BRIGHT_DN:
+            raise InputError(
+                f"{self.path} has values about {typical:.3g}, neither reflectance (0 to 1) nor digital "
+                "numbers (0 to 10000), percent perhaps; divide them, or declare their scale in the file"
+            )
+        return False
+
+    @property
+    def offset_dn(self) -> float:
+        """What is added to the first band, in DN of 1 / 10000."""
+        return float((self.add / self.quantification).ravel()[0] * QUANTIFICATION)
 
     def _find_offset(self, sample: NDArray[Any], offset: Offset) -> int:
         """Return the DN to add; where the values contradict it, that is a doubt."""
@@ -147,9 +271,9 @@ class OpticalRaster(Raster):
 
     def _sentinel2_bands(self) -> list[int]:
         """Return every Sentinel-2 band of the file, from 0; without the dark ones, cloud seems an offset."""
-        names = [band_name(text or "") for text in self.dataset.descriptions]
-        if not any(names):
-            return list(range(self.dataset.count))
+        names = read_names(self.dataset)
+        if not names:
+            return [number - 1 for number in self.numbers]
         return [at for at, name in enumerate(names) if name in SENTINEL2.bands]
 
     def _check_order(self, medians: NDArray[np.float64]) -> None:
@@ -157,113 +281,11 @@ class OpticalRaster(Raster):
         if "B10" not in self.bands or None in self.indices:
             return
         at, darkest = self.bands.index("B10"), int(medians.argmin())
-        if medians[at] > 4 * max(medians[darkest], 0.005 * self.quantification):
+        if medians[at] > 4 * max(medians[darkest], 0.005 * float(self.quantification[at, 0, 0])):
             raise InputError(
                 f"{self.path} has bands without names in another order than {', '.join(self.bands)} "
                 f"(band {darkest + 1} is by far the darkest, which B10 should be), name its bands"
             )
-
-
-class RadarRaster(Raster):
-    """A Sentinel-1 scene: two bands, or bands described as VV and VH, in dB.
-
-    Linear power is converted, and noted in `doubts`. `indices` are the numbers of VV and VH in the file.
-
-    Args:
-        path: GeoTIFF.
-        named: polarisations of the bands, by position; none: their descriptions say it.
-        partial: take VV or VH alone; the other is read as missing.
-    """
-
-    def __init__(self, path: Path, *, named: Bands | None = None, partial: bool = False) -> None:
-        super().__init__(path, "radar scene")
-        try:
-            self.indices = match_polarisations(self.dataset, path, named, partial=partial)
-            self.is_linear = False
-            self.is_linear = self._holds_power(self._read_db(size=4 * SAMPLE))
-        except InputError:
-            self.close()
-            raise
-        if self.is_linear:
-            self.doubts.append(f"{path} holds linear power, not dB: it is converted")
-
-    def read_db(self, window: Window | None = None, size: int | None = None) -> "Tensor":
-        """Return backscatter (2, H, W) float32 in dB, VV and VH; NaN where there is none."""
-        import torch
-
-        return torch.from_numpy(self._read_db(window, size))
-
-    def _read_db(self, window: Window | None = None, size: int | None = None) -> NDArray[np.float32]:
-        there = [index for index in self.indices if index is not None]
-        values = self.read_array(there, window, size).astype(np.float32)
-        if (nodata := self.dataset.nodata) is not None:
-            values[values == nodata] = np.nan
-        values = values * np.float32(self.dataset.scales[0]) + np.float32(self.dataset.offsets[0])
-        if self.is_linear:
-            values = 10 * np.log10(np.where(values > 0, values, np.nan))
-        values[~np.isfinite(values) | (values < FAINTEST_DB)] = np.nan
-        if len(there) == len(self.indices):
-            return values
-        both = np.full((len(self.indices), *values.shape[1:]), np.nan, np.float32)
-        both[[at for at, index in enumerate(self.indices) if index is not None]] = values
-        return both
-
-    @property
-    def polarisations(self) -> Bands:
-        """Return which of VV and VH the file has."""
-        return tuple(n for n, index in zip(SENTINEL1.bands, self.indices, strict=True) if index is not None)
-
-    def _holds_power(self, sample: NDArray[np.float32]) -> bool:
-        found = sample[np.isfinite(sample)]
-        if not found.size or not found.any():
-            raise InputError(f"the radar scene {self.path} holds no data, give another")
-        if found.min() < 0:
-            return False
-        if np.median(found) > STRONGEST_MEDIAN:
-            raise InputError(
-                f"the radar scene {self.path} has values about {np.median(found):.0f}, neither dB nor linear "
-                "power; calibrate it to backscatter (sigma nought or gamma nought) first"
-            )
-        return True
-
-
-class CloudRaster(Raster):
-    """A cloud map of one band: a mask (0, 1 or 0, 255), probabilities (0 ... 1) or percent (0 ... 100)."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "cloud map")
-        try:
-            if self.dataset.count != 1:
-                raise InputError(f"the cloud map {path} has {self.dataset.count} bands, must have one")
-            self.high = self._find_high(self._read_known(size=4 * SAMPLE))
-        except InputError:
-            self.close()
-            raise
-
-    def read(self, window: Window | None = None, size: int | None = None) -> "Tensor":
-        """Return (1, H, W) float32 in [0, 1]; 0 where the map holds no data."""
-        import torch
-
-        return (torch.from_numpy(self._read_known(window, size)) / self.high).clamp(0, 1)
-
-    def _read_known(self, window: Window | None = None, size: int | None = None) -> NDArray[np.float32]:
-        """Return (1, H, W) as stored; 0 where the map holds no data."""
-        stored = self.read_array([1], window, size).astype(np.float32)
-        if nodata := self.dataset.nodata:
-            stored[stored == nodata] = 0
-        return np.nan_to_num(stored, copy=False, nan=0, posinf=0, neginf=0)
-
-    def _find_high(self, sample: NDArray[np.float32]) -> float:
-        """Return the value that means certainly cloud."""
-        lowest, highest = sample.min(), sample.max()
-        if lowest >= 0 and highest <= 1:
-            return 1.0
-        if lowest >= 0 and 10 < highest <= 255:
-            return 100.0 if highest <= 100 else 255.0
-        raise InputError(
-            f"the cloud map {self.path} has values from {lowest:g} to {highest:g}, "
-            "must hold 0 and 1, probabilities from 0 to 1, or percent; recode it"
-        )
 
 
 def read_optical(path: Path, bands: Bands, *, offset: Offset = "auto") -> tuple["Tensor", "Tensor"]:
@@ -282,8 +304,8 @@ def read_radar(path: Path) -> "Tensor":
 
 
 def read_cloud(path: Path) -> "Tensor":
-    """Return cloud probability, (1, H, W) float32 in [0, 1]; 0 where the map holds no data."""
-    with CloudRaster(path) as raster:
+    """Return cloud probability of a patch, (1, H, W) float32 in [0, 1]; 0 where the map holds no data."""
+    with CloudRaster(path, is_patch=True) as raster:
         return raster.read()
 
 
@@ -301,8 +323,8 @@ def _offset_in_metadata(dataset: Any, path: Path) -> int | None:
     """Return the offset by the tags or the product's name; None if neither states it."""
     tags = {key.upper(): value for key, value in dataset.tags().items()}
     for key in ("RADIO_ADD_OFFSET", "BOA_ADD_OFFSET"):
-        if key in tags:
-            return int(float(tags[key].split(",")[0]))
+        if key in tags and (stated := _one_number(tags[key])) is not None:
+            return stated
     baseline = tags.get("PROCESSING_BASELINE", "")
     for text in (tags.get("PRODUCT_URI", ""), path.name):
         if not baseline and (found := re.search(r"_N(\d\d)(\d\d)_", text)):
@@ -310,3 +332,9 @@ def _offset_in_metadata(dataset: Any, path: Path) -> int | None:
     if not re.fullmatch(r"\d+\.\d+", baseline):
         return None
     return BASELINE_OFFSET if float(baseline) >= 4 else 0
+
+
+def _one_number(text: str) -> int | None:
+    """Return the number of a tag, also where it is a list that repeats it; None for anything else."""
+    numbers = {part for part in re.split(r"[\s,;()\[\]]+", text) if part}
+    return int(float(numbers.pop())) if len(numbers) == 1 and re.fullmatch(_NUMBER, min(numbers)) else None

@@ -10,7 +10,7 @@ from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 from torch import Tensor
 
-from pellucid.data.band_names import find_bands
+from pellucid.data.band_names import find_bands, read_names
 from pellucid.data.cloud_score import NEEDED, REACH_PX
 from pellucid.data.geotiff import SAMPLE, Grid, Raster
 from pellucid.data.older import MARGIN, mask_clouds
@@ -63,10 +63,10 @@ class ReferenceRaster:
     def read(self, window: Window) -> Tensor:
         """Return (1, K, H, W) float32 in [0, 1]; NaN where there is cloud or no data."""
         wide, inner = widen(window, self.reach_px, self.raster.grid)
-        stored = self.raster.read_array(window=wide)
+        stored, shown = self.raster.read_array(window=wide), self.raster.read_mask(wide)
         if not isinstance(self.raster, OpticalRaster):
-            return torch.from_numpy(self._stretch(stored))[None]
-        values, valid = self.raster.to_reflectance(stored)
+            return torch.from_numpy(np.where(shown, self._stretch(stored), np.float32(np.nan)))[None]
+        values, valid = self.raster.to_reflectance(stored, shown)
         values = values.clamp(0, 1).where(valid, torch.nan)[None]
         if self.reach_px:
             values = mask_clouds(values, self.bands)
@@ -114,7 +114,7 @@ def _known_bands(raster: Raster, named: Bands | None) -> dict[str, int]:
     if np.dtype(dataset.dtypes[0]).itemsize == 1:  # a picture
         return {}
     try:
-        if named is not None and not any(dataset.descriptions) and dataset.count == len(named):
+        if named is not None and not read_names(dataset) and dataset.count == len(named):
             return find_bands(dataset, raster.path, named)
         return find_bands(dataset, raster.path)
     except InputError:

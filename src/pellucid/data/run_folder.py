@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pellucid.errors import InputError
+from pellucid.schema import nearest
 
 CONFIG, WEIGHTS, CARD, METRICS = "config.yaml", "weights.safetensors", "card.md", "metrics.json"
 SHIPPED = Path(__file__).parents[1] / "weights"
@@ -13,10 +14,19 @@ def find_run(name_or_path: str | Path) -> Path:
     for folder in (Path(name_or_path), SHIPPED / name_or_path):
         if (folder / WEIGHTS).is_file():
             return folder
-    known = ", ".join(shipped_runs()) or "none"
+    near = nearest(str(name_or_path), [*shipped_runs()])
     raise InputError(
-        f"{str(name_or_path)!r} is neither a run folder with {WEIGHTS} nor a model that ships ({known})"
+        f"{str(name_or_path)!r} is neither a run folder with {WEIGHTS} nor a model that ships{near}"
     )
+
+
+def check_no_run(folder: Path) -> None:
+    """Refuse a folder with weights, or other files of those names, which a new run would replace."""
+    for name in (WEIGHTS, CONFIG, CARD, METRICS):
+        if (folder / name).exists():
+            raise InputError(
+                f"{folder} already holds {name}, and a run never replaces another; choose another folder"
+            )
 
 
 def shipped_runs() -> tuple[str, ...]:

@@ -1,8 +1,9 @@
-"""Reading grey slices: PNG and TIFF, 8 or 16 bit or floating point, one page or a stack.
+"""Reading grey slices, upright: PNG and TIFF, 8 or 16 bit or floating point, one page or a stack.
 
 A TIFF is read page by page, so that a stack may be larger than the memory.
 """
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -17,28 +18,41 @@ from numpy.typing import DTypeLike, NDArray
 from PIL import Image
 from rasterio.errors import RasterioError
 
-from pellucid.data.geotiff import first_line, open_raster
+from pellucid.data.files import check_input, glob_files
+from pellucid.data.geotiff import first_line
+from pellucid.data.tiff_stack import (
+    ORIENTATION,
+    SIGNED,
+    UPRIGHT,
+    WHITE,
+    TiffStack,
+    is_lying,
+    to_grey,
+    turn_upright,
+)
 from pellucid.errors import InputError
 
 TIFF = (".tif", ".tiff")
 READABLE = (".png", *TIFF, ".jpg", ".jpeg", ".bmp")
 
-# The value of white by data type; in floating point it is 1.
-WHITE: dict[np.dtype[Any], float] = {np.dtype("uint8"): 255.0, np.dtype("uint16"): 65535.0}
+# Units of length in a centimetre, by their names in OME-XML, where micrometres are the default.
+PER_CENTIMETRE = {"nm": 1e7, "µm": 1e4, "um": 1e4, "mm": 10.0, "cm": 1.0, "m": 0.01}
+# What floating-point values may exceed [0, 1] by.
+ROUNDING = 1e-6
 # Pillow's names of grey pixels.
 _GREY = {"L": "uint8", "I;16": "uint16", "I;16B": "uint16"}
 # TIFF 6.0, tags 296 (ResolutionUnit) and 262 (PhotometricInterpretation).
 NO_UNIT, INCH, CENTIMETRE = 1, 2, 3
 # What the libraries raise for files that are damaged or in another format.
 _BROKEN: tuple[type[Exception], ...] = (
-    *(OSError, SyntaxError, ValueError, KeyError, EOFError, struct.error, zlib.error),
+    *(OSError, SyntaxError, ValueError, KeyError, EOFError, MemoryError, struct.error, zlib.error),
     *(tifffile.TiffFileError, RasterioError, Image.DecompressionBombError),
 )
 
 
 @dataclass(frozen=True)
 class SliceInfo:
-    """What a file of slices holds or will hold: uint8, uint16 or floating point.
+    """What a file of slices holds or will hold: uint8, uint16, int16 or floating point.
 
     Attributes:
         resolution: pixels per unit, along x and y; None if the file does not state it.
@@ -74,7 +88,8 @@ def read_slice(path: Path, page: int = 0) -> NDArray[Any]:
     """Return page `page`, counted from 0, (H, W) in the type of the file; larger is brighter.
 
     Raises:
-        InputError: if floating-point values lie outside [0, 1], or the page has another size than the first.
+        InputError: if values are signed or, in floating point, outside [0, 1] or NaN, or the page has another
+            size than the first.
         IndexError: if there is no such page.
     """
     (values,) = _read(path, [page])
@@ -84,7 +99,7 @@ def read_slice(path: Path, page: int = 0) -> NDArray[Any]:
 def read_slices(path: Path, *, is_image: bool = True) -> Iterator[NDArray[Any]]:
     """Yield every page as `read_slice` returns it, and open the file only once.
 
-    Floating-point values outside [0, 1] are refused in an image; other maps may hold them.
+    Values outside [0, 1] are refused in an image; otherwise all that a file holds is returned.
     """
     return _read(path, None, is_image=is_image)
 
@@ -106,18 +121,12 @@ def find_files(folder: Path, pattern: str = "*") -> list[Path]:
     """Return the slice files in a folder, sorted, without hidden files and folders."""
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; name a folder of slices")
-    paths = [path for path in sorted(folder.glob(pattern)) if path.suffix.lower() in READABLE]
-    found = [path for path in paths if not is_hidden(path, folder)]
+    found = [path for path in glob_files(folder, pattern) if path.suffix.lower() in READABLE]
     if not found:
         raise InputError(
             f"no slice ({', '.join(READABLE)}) in {folder} fits {pattern!r}; change the folder or the pattern"
         )
     return found
-
-
-def is_hidden(path: Path, root: Path) -> bool:
-    """Whether the file, or a folder between it and the root, has a name that begins with a dot."""
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _is_tiff(path: Path) -> bool:
@@ -130,12 +139,11 @@ def _is_tiff(path: Path) -> bool:
 @contextmanager
 def errors_named(path: Path, what: str = "slice") -> Iterator[None]:
     """Turn what the libraries raise into an error that names the file, which is a `what` to the user."""
+    check_input(path, what)
     try:
         yield
     except InputError:
         raise
-    except FileNotFoundError as error:
-        raise InputError(f"the {what} {path} does not exist, check the path") from error
     except _BROKEN as error:
         raise InputError(
             f"{path} is damaged or no {path.suffix[1:].upper()} file ({first_line(error)});"
@@ -147,9 +155,9 @@ def _read(path: Path, pages: list[int] | None, *, is_image: bool = True) -> Iter
     with errors_named(path):
         if _is_tiff(path):
             with tifffile.TiffFile(path) as file:
-                info = _describe_tiff(path, file)
-                for page in range(info.num_pages) if pages is None else pages:
-                    values = _read_page(path, file, info, page)
+                stack = TiffStack(path, file)
+                for page in range(stack.num_slices) if pages is None else pages:
+                    values = stack.read(page)
                     if is_image:
                         _check_values(path, page, values)
                     yield values
@@ -158,25 +166,33 @@ def _read(path: Path, pages: list[int] | None, *, is_image: bool = True) -> Iter
                 _describe_image(path, image)
                 if pages and pages != [0]:
                     raise IndexError(f"{path} has one page, there is no page {pages[0]}")
-                yield _to_grey(path, np.asarray(image))
+                yield turn_upright(to_grey(path, np.asarray(image)), find_orientation(image))
 
 
 def _describe_tiff(path: Path, file: tifffile.TiffFile) -> SliceInfo:
-    page = _first(file)
-    dtype = np.dtype(page.dtype or "void").newbyteorder("=")
-    _check_dtype(path, dtype, page.bitspersample)
-    _check_whole(path, file)
-    info = SliceInfo(_count_pages(path, file), page.imagelength, page.imagewidth, dtype)
-    text = "" if page.description[:1] in "{<" else page.description  # JSON and XML would state the old size
-    unit = int(page.resolutionunit)
-    return replace(info, resolution=_read_resolution(page), resolution_unit=unit, description=text)
+    stack = TiffStack(path, file)
+    info = SliceInfo(stack.num_slices, *stack.shape, stack.dtype)
+    text = stack.first.description
+    text = "" if text[:1] in "{<" else text  # JSON and XML would state the old size
+    resolution, unit = _read_resolution(stack.first), int(stack.first.resolutionunit)
+    if stack.first.description.startswith("<") and (found := _read_pixel_size(stack.first.description)):
+        resolution, unit = found, CENTIMETRE
+    if resolution and is_lying(stack.orientation):
+        resolution = (resolution[1], resolution[0])
+    return replace(info, resolution=resolution, resolution_unit=unit, description=text)
 
 
-def _first(file: tifffile.TiffFile) -> tifffile.TiffPage:
-    page = file.pages[0]
-    if not isinstance(page, tifffile.TiffPage):
-        raise tifffile.TiffFileError("it has no page")
-    return page
+def _read_pixel_size(description: str) -> tuple[float, float] | None:
+    """Return pixels per centimetre along x and y, as the OME-XML in a description states their size."""
+    sizes = []
+    for axis in "XY":
+        size = re.search(rf'\bPhysicalSize{axis}="([0-9.eE+-]+)"', description)
+        unit = re.search(rf'\bPhysicalSize{axis}Unit="([^"]+)"', description)
+        per_cm = PER_CENTIMETRE.get(unit[1] if unit else "µm")
+        if not size or not per_cm or not float(size[1]) > 0:
+            return None
+        sizes.append(per_cm / float(size[1]))
+    return sizes[0], sizes[1]
 
 
 def _read_resolution(page: tifffile.TiffPage) -> tuple[float, float] | None:
@@ -185,66 +201,6 @@ def _read_resolution(page: tifffile.TiffPage) -> tuple[float, float] | None:
         return None
     x, y = page.get_resolution()
     return (x, y) if x > 0 and y > 0 else None
-
-
-def _count_pages(path: Path, file: tifffile.TiffFile) -> int:
-    """Return the number of slices in the file; ImageJ's stacks above 4 GB describe only the first."""
-    first = _first(file)
-    images = int((file.imagej_metadata or {}).get("images", 1))
-    if len(file.pages) > 1 or images == 1 or first.compression != tifffile.COMPRESSION.NONE:
-        return len(file.pages)
-    if first.dataoffsets[0] + images * first.nbytes > file.filehandle.size:
-        raise InputError(f"{path} ends before the last of its {images} pages; copy it again, whole")
-    return images
-
-
-def _check_whole(path: Path, file: tifffile.TiffFile) -> None:
-    """Refuse a TIFF whose next page lies beyond the end of the file: it would look like a shorter stack."""
-    last = file.pages[len(file.pages) - 1]
-    kind, handle = file.tiff, file.filehandle
-    handle.seek(last.offset)
-    (num_tags,) = struct.unpack(kind.tagnoformat, handle.read(kind.tagnosize))
-    handle.seek(num_tags * kind.tagsize, 1)
-    (following,) = struct.unpack(kind.offsetformat, handle.read(kind.offsetsize))
-    if following:
-        raise InputError(f"{path} ends after page {len(file.pages)} of more; copy it again, whole")
-
-
-def _read_page(path: Path, file: tifffile.TiffFile, info: SliceInfo, page: int) -> NDArray[Any]:
-    first = _first(file)
-    if len(file.pages) <= page < info.num_pages:  # ImageJ: the pixels of all pages are stored in one block
-        size = info.height * info.width
-        start = first.dataoffsets[0] + page * first.nbytes
-        flat = file.filehandle.read_array(info.dtype.newbyteorder(file.byteorder), size, start)
-        return flat.reshape(info.height, info.width).astype(info.dtype)
-    chosen = file.pages[page]
-    if chosen.shape != first.shape or chosen.dtype != first.dtype:
-        raise InputError(
-            f"page {page} of {path} is {name_shape(chosen.shape)} of {chosen.dtype}, the first"
-            f" {name_shape(first.shape)} of {first.dtype}; a stack must be uniform, split it"
-        )
-    values = _to_grey(path, _decode(path, chosen, page)).astype(info.dtype)
-    if first.photometric != tifffile.PHOTOMETRIC.MINISWHITE:
-        return values
-    return (WHITE.get(info.dtype, 1.0) - values).astype(info.dtype)
-
-
-def name_shape(shape: tuple[int, ...]) -> str:
-    """Return the sides as text, `256 x 256`."""
-    return " x ".join(map(str, shape))
-
-
-def _decode(path: Path, chosen: tifffile.TiffPage | tifffile.TiffFrame, page: int) -> NDArray[Any]:
-    """Return (H, W) or (H, W, C); GDAL reads compressions (LZW, Zstandard) that tifffile alone does not."""
-    try:
-        values = chosen.asarray()
-    except (ValueError, KeyError, ImportError) as error:
-        if not isinstance(error, ImportError) and "imagecodecs" not in str(error):
-            raise
-        with open_raster(Path(f"GTIFF_DIR:{page + 1}:{path}")) as dataset:
-            bands: NDArray[Any] = dataset.read()
-        return bands[0] if len(bands) == 1 else np.moveaxis(bands, 0, -1)
-    return np.moveaxis(values, 0, -1) if values.ndim == 3 and chosen.axes.startswith("S") else values
 
 
 def _describe_image(path: Path, image: Image.Image) -> SliceInfo:
@@ -256,8 +212,16 @@ def _describe_image(path: Path, image: Image.Image) -> SliceInfo:
     if is_deep_color(image):
         raise InputError(f"{path} has 3 channels of 16 bit, a grey slice is needed; convert it")
     dpi = image.info.get("dpi")
-    info = SliceInfo(1, image.height, image.width, np.dtype(_GREY.get(image.mode, "uint8")))
+    height, width = image.height, image.width
+    if is_lying(find_orientation(image)):
+        height, width, dpi = width, height, dpi and dpi[::-1]
+    info = SliceInfo(1, height, width, np.dtype(_GREY.get(image.mode, "uint8")))
     return replace(info, resolution=(float(dpi[0]), float(dpi[1])), resolution_unit=INCH) if dpi else info
+
+
+def find_orientation(image: Image.Image) -> int:
+    """Return which way up a picture is stored, as in EXIF; Pillow turns a TIFF itself."""
+    return UPRIGHT if image.format == "TIFF" else int(image.getexif().get(ORIENTATION, UPRIGHT))
 
 
 def is_deep_color(image: Image.Image) -> bool:
@@ -265,26 +229,16 @@ def is_deep_color(image: Image.Image) -> bool:
     return image.mode == "RGB" and ";16" in str(getattr(image, "tile", ""))
 
 
-def _to_grey(path: Path, values: NDArray[Any]) -> NDArray[Any]:
-    """Return (H, W) from (H, W), or from (H, W, C) whose channels are all the same."""
-    if values.ndim == 2:
-        return values
-    if not (values == values[..., :1]).all():
-        raise InputError(f"{path} has {values.shape[-1]} channels, a grey slice is needed; convert it")
-    return np.ascontiguousarray(values[..., 0])
-
-
-def _check_dtype(path: Path, dtype: np.dtype[Any], bits: Any) -> None:
-    if dtype.kind != "f" and (dtype not in WHITE or bits != dtype.itemsize * 8):
-        raise InputError(
-            f"{path} holds {bits}-bit values ({dtype}), needed are unsigned 8 or 16 bit, or floating point in"
-            " [0, 1]; convert it"
-        )
-
-
 def _check_values(path: Path, page: int, values: NDArray[Any]) -> None:
-    if values.dtype.kind == "f" and not (values.min() >= 0 and values.max() <= 1):
+    found = f"page {page} of {path}"
+    if values.dtype == SIGNED:
+        raise InputError(f"{found} holds signed values ({SIGNED}), needed are unsigned ones; convert it")
+    if values.dtype.kind != "f":
+        return
+    if not np.isfinite(values).all():
+        raise InputError(f"{found} holds NaN or infinite values; fill them")
+    if values.min() < -ROUNDING or values.max() > 1 + ROUNDING:
         raise InputError(
-            f"page {page} of {path} holds values from {values.min():.6g} to {values.max():.6g}, floating"
-            " point must lie in [0, 1]; scale it, or save it as 8 or 16 bit"
+            f"{found} holds values from {values.min():.9g} to {values.max():.9g}, floating point must lie in"
+            " [0, 1]; scale it, or save it as 8 or 16 bit"
         )

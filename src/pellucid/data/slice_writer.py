@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pellucid.data.files import flush, temporary_beside
-from pellucid.data.slice_file import CENTIMETRE, INCH, TIFF, WHITE, SliceInfo, name_shape, read_slices
+from pellucid.data.ownership import SOFTWARE, save_image
+from pellucid.data.slice_file import CENTIMETRE, INCH, TIFF, SliceInfo, read_slices
+from pellucid.data.tiff_stack import WHITE, name_shape
 from pellucid.data.working_file import explain_write_error
 from pellucid.errors import InputError
 
@@ -78,7 +80,7 @@ def check_output(path: Path, info: SliceInfo) -> None:
 def _open_writer(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]], object]]:
     """Yield a function that appends a page, compressed without loss."""
     if path.suffix.lower() not in TIFF:
-        yield lambda values: Image.fromarray(values).save(path, dpi=_find_dpi(info))
+        yield lambda values: save_image(Image.fromarray(values), path, dpi=_find_dpi(info))
         return
     num_bytes = info.num_pages * info.height * info.width * info.dtype.itemsize
     with tifffile.TiffWriter(path, bigtiff=num_bytes > CLASSIC_TIFF) as writer:
@@ -90,7 +92,7 @@ def _open_writer(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]
             resolution=info.resolution,
             resolutionunit=info.resolution_unit,
             description=info.description.encode() or None,
-            software="pellucid",
+            software=SOFTWARE,
             metadata=None,
         )
 

@@ -1,9 +1,11 @@
 """Writing a scene: working files from which an interrupted call resumes, then a Cloud-Optimized GeoTIFF."""
 
+import errno
+import os
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,30 +17,38 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
-from pellucid.data.files import check_writable, flush, temporary_beside, write_atomically
-from pellucid.data.geotiff import first_line, open_raster
+from pellucid.data.checked_raster import NOT_READ_BACK, are_equal, checksum
+from pellucid.data.digests import check_archive, seal_archive
+from pellucid.data.files import beside, check_writable, explain, flush, temporary_beside, write_atomically
+from pellucid.data.geotiff import copy_mask, first_line, georeference, open_raster
+from pellucid.data.ownership import TAG
 from pellucid.errors import InputError
 
 # Side in pixels of the blocks of the working file, which is not compressed, so that they can be written again
 # in place, and of the result.
 WORKING_BLOCK, BLOCK = 256, 512
+# Endings of the working rasters beside the result, by what they hold.
+ENDINGS = {"result": ".partial.tif", "std": ".partial.std.tif", "weight": ".partial.weight.tif"}
 
 
 class WorkingFile:
     """A scene that is being written, beside its final path: uncompressed rasters and a note of what is done.
 
-    The rasters are the result, its standard deviation and the share of what is new in it, where wanted.
+    The rasters are the result, its standard deviation and the share of what is new in it, where wanted. The
+    note has a checksum of everything that was written, and a digest of its own. Whoever writes the scene has
+    claimed it, see `pellucid.data.claims`.
 
     Args:
         out: final path of the result.
         source: open dataset whose grid, type, nodata, band names, tags and scales are kept.
-        key: digest of what the rows are made of; a working file with another key is begun anew.
+        key: digest of what the rows are made of; a working file with another key is begun anew, and so is one
+            that was damaged, after a warning.
         resume: go on with a working file that is there.
         std: final path of a standard deviation, float32 in the bands of the source; None: none is written.
         with_weight: keep a share, one band of float32, until the end.
 
     Attributes:
-        num_done: rows of tiles that an earlier call has finished.
+        num_done: rows of tiles that are finished, and noted.
         state: arrays kept with them.
     """
 
@@ -57,36 +67,53 @@ class WorkingFile:
             check_writable(path)
         self.out, self.key = out, key
         names = [*self.outs, *(["weight"] if with_weight else [])]
-        suffixes = {name: "" if name == "result" else f".{name}" for name in names}
-        self.paths = {name: out.with_name(f".{out.name}.partial{end}.tif") for name, end in suffixes.items()}
-        self.note = out.with_name(f".{out.name}.partial.npz")
+        self.paths = {name: beside(out, ENDINGS[name]) for name in names}
+        self.note = beside(out, ".partial.npz")
         self.num_done, self.state = 0, dict[str, NDArray[Any]]()
+        # What was written, and is noted: raster by its number, row, column, height, width, checksum.
+        self.parts: list[list[int]] = []
+        self.num_noted = 0
         self.datasets: dict[str, Any] = {}
-        if not (resume and self._read_note()):
+        self.files: dict[str, os.stat_result] = {}
+        if resume and self._go_on():
+            return
+        self.discard()
+        check_room(self._needed(source))
+        try:
+            for name, path in self.paths.items():
+                _create(path, source, name)
+        except (OSError, RasterioError) as error:
             self.discard()
-            check_room(self._needed(source))
-            try:
-                for name, path in self.paths.items():
-                    _create(path, source, name)
-            except (OSError, RasterioError) as error:
-                self.discard()
-                raise explain_write_error(out, error) from error
+            raise explain_write_error(out, error) from error
         self._open()
 
     def write(self, layers: Mapping[str, NDArray[Any]], row: int, column: int) -> None:
         """Write part of each raster, (C, H, W), with its first pixel at the row and column."""
         for name, values in layers.items():
-            window = Window(column, row, values.shape[2], values.shape[1])
-            self.datasets[name].write(values, window=window)
+            height, width = values.shape[1:]
+            self.datasets[name].write(values, window=Window(column, row, width, height))
+            stored = values.astype(self.datasets[name].dtypes[0])
+            number = list(self.paths).index(name)
+            self.parts.append([number, row, column, height, width, checksum(stored)])
 
     def checkpoint(self, num_done: int, state: Mapping[str, NDArray[Any]]) -> None:
-        """Flush everything to the disk, then note how many rows of tiles are done."""
+        """Flush everything to the disk and read it back, then note how many rows of tiles are done."""
         self.close()
         for path in self.paths.values():
-            flush(path)
-        note = {"_key": np.array(self.key), "_num_done": np.array(num_done), **state}
-        write_atomically(self.note, lambda temporary: np.savez(temporary, allow_pickle=False, **note))
+            flush(path, forget=True)
         self._open()
+        if not self._holds(self.parts[self.num_noted :]):
+            raise OSError(errno.EIO, NOT_READ_BACK)
+        self.num_noted = len(self.parts)
+        note = {"_key": np.array(self.key), "_num_done": np.array(num_done), "_parts": np.array(self.parts)}
+
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as file:
+                np.savez(file, allow_pickle=False, **note, **state)
+            seal_archive(temporary)
+
+        write_atomically(self.note, write)
+        self.num_done = num_done
 
     def finish(self, revise: Callable[[Path, Path], None] | None = None) -> None:
         """Write the final files, compressed and with overviews, read them back, and drop the working file.
@@ -98,7 +125,7 @@ class WorkingFile:
         with ExitStack() as stack:
             made = dict(self.paths)
             if revise:
-                made["result"] = stack.enter_context(temporary_beside(self.paths["result"]))
+                made["result"] = stack.enter_context(temporary_beside(self.out))
                 shutil.copyfile(self.paths["result"], made["result"])
                 revise(made["result"], self.paths["weight"])
             staged = {out: stack.enter_context(stage_cog(made[name], out)) for name, out in self.outs.items()}
@@ -113,24 +140,47 @@ class WorkingFile:
 
     def discard(self) -> None:
         """Remove the working file and its note."""
-        self.note.unlink(missing_ok=True)
-        for path in self.paths.values():
+        for path in (self.note, *(beside(self.out, ending) for ending in ENDINGS.values())):
             path.unlink(missing_ok=True)
 
     def _open(self) -> None:
+        """Open the rasters, which must be the files that they were when they were opened before."""
+        for name, path in self.paths.items():
+            found = path.stat()
+            if not os.path.samestat(found, self.files.setdefault(name, found)):
+                raise OSError(errno.ESTALE, f"{path.name} was replaced while it was being written")
         self.datasets = {name: open_raster(path, "r+") for name, path in self.paths.items()}
 
-    def _read_note(self) -> bool:
-        """Load the state of an earlier call; return False if there is none that fits."""
+    def _go_on(self) -> bool:
+        """Open the working file of an earlier call; return False if there is none that fits and is whole."""
+        if not self.note.exists():
+            return False
         try:
+            check_archive(self.note, must_have=True)
             with np.load(self.note) as note:
                 state = dict(note)
-            usable = str(state.pop("_key")) == self.key and all(path.exists() for path in self.paths.values())
-            if usable:
-                self.num_done, self.state = int(state.pop("_num_done")), state
-        except (OSError, EOFError, ValueError, KeyError, BadZipFile):
-            return False
-        return usable
+            if str(state.pop("_key")) != self.key:
+                return False
+            self.num_done, self.parts = int(state.pop("_num_done")), state.pop("_parts").tolist()
+            self.state, self.num_noted = state, len(self.parts)
+            self._open()
+            if self._holds(self.parts):
+                return True
+            self.close()
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile, RasterioError):
+            pass  # as a part that does not read back
+        warnings.warn(f"what an interrupted call left of {self.out} is damaged; it begins anew", stacklevel=3)
+        self.num_done, self.state, self.parts, self.num_noted, self.files = 0, {}, [], 0, {}
+        return False
+
+    def _holds(self, parts: Sequence[Sequence[int]]) -> bool:
+        """Return whether parts of the rasters are as they were written."""
+        names = list(self.paths)
+        for number, row, column, height, width, wanted in parts:
+            window = Window(column, row, width, height)
+            if checksum(self.datasets[names[number]].read(window=window)) != wanted:
+                return False
+        return True
 
     def _needed(self, source: Any) -> Mapping[Path, int]:
         """Return the bytes that the working files and the results take, by folder."""
@@ -158,24 +208,24 @@ def check_room(needed: Mapping[Path, int]) -> None:
 
 def _create(path: Path, source: Any, name: str) -> None:
     """Make the empty raster of that name on the grid of the source."""
-    profile = {key: source.profile.get(key) for key in ("crs", "width", "height")}
+    profile = {"width": source.width, "height": source.height, **georeference(source)}
     profile |= {"tiled": True, "blockxsize": WORKING_BLOCK, "blockysize": WORKING_BLOCK}
-    if not source.transform.is_identity:
-        profile["transform"] = source.transform
     if name == "result":
         profile |= {"dtype": source.profile.get("dtype"), "count": source.count, "nodata": source.nodata}
     else:
         profile |= {"dtype": "float32", "count": source.count if name == "std" else 1}
         profile |= {"nodata": np.nan if name == "std" else None}
     with open_raster(path, "w", driver="GTiff", bigtiff="IF_SAFER", **profile) as copy:
+        copy.update_tags(**TAG)
         if name == "weight":
             return
         copy.descriptions, copy.units, copy.scales = source.descriptions, source.units, source.scales
         if name == "std":  # a difference has no offset, and the tags of the scene do not apply to it
             return
+        copy_mask(source, copy)
         copy.offsets = source.offsets
         copy.colorinterp = source.colorinterp
-        copy.update_tags(**source.tags())
+        copy.update_tags(**{**source.tags(), **TAG})
         for band in source.indexes:
             tags = source.tags(band)
             copy.update_tags(band, **{k: v for k, v in tags.items() if not k.startswith("STATISTICS_")})
@@ -198,26 +248,15 @@ def stage_cog(made: Path, out: Path, *, overviews: str = "average") -> Iterator[
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             rasterio.shutil.copy(made, temporary, driver="COG", overview_resampling=overviews, **options)
-        flush(temporary)
-        _verify(made, temporary, out)
+        flush(temporary, forget=True)
+        if not are_equal(made, temporary, rows=BLOCK):
+            raise InputError(f"{out} {NOT_READ_BACK.removeprefix('it ')}, check the disk")
         yield temporary
-
-
-def _verify(made: Path, written: Path, out: Path) -> None:
-    """Compare the first and the last block of the written file with what it was made of."""
-    with open_raster(made) as source, open_raster(written) as read:
-        height, width = (min(BLOCK, side) for side in source.shape)
-        is_same = (source.shape, source.dtypes) == (read.shape, read.dtypes)
-        for row, column in ((0, 0), (source.height - height, source.width - width)):
-            window = Window(column, row, width, height)
-            is_same = is_same and np.array_equal(
-                source.read(window=window), read.read(window=window), equal_nan=source.dtypes[0][0] == "f"
-            )
-    if not is_same:
-        raise InputError(f"{out} did not read back as written, check the disk")
 
 
 def explain_write_error(out: Path, error: Exception) -> InputError:
     """Return an error of the disk, or of the library that writes to it, as one for users."""
-    reason = first_line(error) if isinstance(error, RasterioError) else getattr(error, "strerror", str(error))
+    if isinstance(error, OSError) and not isinstance(error, RasterioError):
+        return InputError(f"cannot write {out}: {explain(error)}")
+    reason = first_line(error) if isinstance(error, RasterioError) else str(error)
     return InputError(f"cannot write {out}: {reason}; free the disk or choose another folder")

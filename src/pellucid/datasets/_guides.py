@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pellucid.data.backscatter import FAINTEST_DB, drop_missing
 from pellucid.data.geotiff import Raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
-from pellucid.data.raster import FAINTEST_DB, Offset, OpticalRaster
+from pellucid.data.raster import Offset, OpticalRaster
 from pellucid.errors import InputError
 
 
@@ -44,12 +45,9 @@ def read_polarisations(path: Path, names: Bands = ()) -> Tensor:
     """
     with Raster(path, "radar scene") as raster:
         texts = [(text or "").upper() for text in raster.dataset.descriptions]
-        values = raster.read_array().astype(np.float32)
-        nodata = raster.dataset.nodata
-    missing = ~np.isfinite(values) | (values <= FAINTEST_DB)
-    if nodata is not None:
-        missing |= values == nodata
-    values[missing] = np.nan
+        values = drop_missing(raster.read_array().astype(np.float32), raster.dataset.nodata)
+        values[:, ~raster.read_mask()] = np.nan
+    values[values <= FAINTEST_DB] = np.nan
     image = np.full((len(SENTINEL1.bands), *values.shape[1:]), np.nan, np.float32)
     at = [_find_band(texts, name) for name in names or SENTINEL1.bands]
     if not any(texts) and len(texts) <= len(SENTINEL1.bands):

@@ -3,16 +3,17 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from pellucid.data.batch import Batch
+from pellucid.data.files import glob_files
 from pellucid.data.geotiff import Raster
-from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
-from pellucid.data.slice_file import READABLE, is_hidden
+from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2, SLICE, Bands
+from pellucid.data.slice_file import READABLE
 from pellucid.datasets._augment import AugmentConfig, change_clouds, change_image
 from pellucid.errors import InputError
 
@@ -35,13 +36,18 @@ class Wanted:
 
     def of_scenes(self) -> dict[str, Bands]:
         """Return the `bands` and `radar` to be read of Sentinel-2 and Sentinel-1 scenes."""
-        names = ", ".join((*self.bands, *self.radar))
         if not {*self.bands} <= {*SENTINEL2.bands} or not {*self.radar} <= {*SENTINEL1.bands}:
-            raise InputError(
-                f"scenes have bands of Sentinel-2 and Sentinel-1, the method names {names}; change the bands,"
-                " or choose other data"
-            )
+            self.refuse("scenes of Sentinel-2 and Sentinel-1")
         return {"bands": self.bands or COMPANION, "radar": self.radar}
+
+    def refuse(self, found: str) -> NoReturn:
+        """Refuse data that are `found`, a kind of images, which the method is not for."""
+        names = ", ".join((*self.bands, *self.radar))
+        kind = {SLICE.bands: "slices", PICTURE.bands: "pictures"}.get(self.bands, "scenes")
+        raise InputError(
+            f"the data are {found}, but the method names {names}, which are bands of {kind}; choose other "
+            "data, or a model for these"
+        )
 
 
 class Patches(Dataset[Batch]):
@@ -202,13 +208,13 @@ class Listing:
 def first_image(root: Path) -> Path | None:
     """Return the first image file of a folder, or, where there is none, of the GeoTIFFs in its folders."""
     for pattern in ("*", "**/*.tif"):
-        for path in sorted(root.glob(pattern)):
-            if path.suffix.lower() in READABLE and not is_hidden(path, root):
+        for path in glob_files(root, pattern):
+            if path.suffix.lower() in READABLE:
                 return path
     return None
 
 
 def count_bands(path: Path) -> int:
     """Return the number of bands of a GeoTIFF."""
-    with Raster(path, "image") as raster:
+    with Raster(path, "image", is_stack=True) as raster:
         return int(raster.dataset.count)

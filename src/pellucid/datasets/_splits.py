@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from pellucid.errors import InputError
+from pellucid.text_file import read_text
 
 SPLITS = ("train", "val", "test")
 # Orders of the places that are tried, of which the one nearest to the wanted shares is taken.
@@ -45,10 +46,10 @@ def read_splits(path: Path, known: Iterable[str] | None = None) -> Splits:
     Those in the file must be some of the `known` places; None: any name is accepted.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read the splits {path}: {error.strerror}") from error
-    except ValueError as error:
+        values = json.loads(read_text(path, "the splits"))
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON: {error}") from error
     digest, lists = None, values
     if isinstance(values, dict) and "splits" in values:

@@ -10,9 +10,11 @@ from pydantic import Field
 from torch import Tensor
 
 from pellucid.data.batch import Batch
+from pellucid.data.files import glob_files
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.data.raster import read_optical, read_radar
-from pellucid.data.slice_file import TIFF, name_shape
+from pellucid.data.slice_file import TIFF
+from pellucid.data.tiff_stack import name_shape
 from pellucid.datasets._listing import (
     CheckedSample,
     ImageFile,
@@ -76,7 +78,7 @@ class ClearScenes(ScenePatches):
     ) -> None:
         if not config.root.is_dir():
             raise InputError(f"{config.root} is no folder; root must name a folder of clear scenes")
-        scenes = [_find_scene(path, config) for path in sorted(config.root.glob(config.pattern))]
+        scenes = [_find_scene(path, config) for path in glob_files(config.root, config.pattern)]
         if not scenes:
             raise InputError(
                 f"no file in {config.root} fits the pattern {config.pattern!r}; change root or pattern"
@@ -121,7 +123,7 @@ def recognise(root: Path) -> bool:
 
 
 def _check_uniform(root: Path) -> None:
-    firsts = {inner.name: next(iter(sorted(inner.glob("*.tif"))), None) for inner in root.iterdir()}
+    firsts = {inner.name: next(iter(glob_files(inner, "*.tif")), None) for inner in root.iterdir()}
     bands = {name: count_bands(path) for name, path in sorted(firsts.items()) if path is not None}
     if len(set(bands.values())) > 1:
         names = ", ".join(f"{name} ({number} bands)" for name, number in bands.items())

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import cloud_score
+from pellucid.data.files import glob_files
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.data.raster import read_cloud
-from pellucid.data.slice_file import name_shape
+from pellucid.data.tiff_stack import name_shape
 from pellucid.datasets._guides import mirror, read_bands, read_polarisations
 from pellucid.datasets._listing import ScenePatches, Wanted
 from pellucid.datasets._splits import check_patterns, is_named
@@ -154,8 +155,8 @@ def _find_scenes(config: Config, root: Path, pattern: str) -> list[SceneFiles]:
     """Return the scenes of a folder by name, with their guides."""
     if not root.is_dir():
         raise InputError(f"{root} is no folder; name a folder of clear scenes")
-    found = [path for path in root.glob(pattern) if path.is_file()]
-    scenes = [_find_scene(config, root, path) for path in sorted(found, key=_by_number)]
+    found = sorted(glob_files(root, pattern), key=_by_number)
+    scenes = [_find_scene(config, root, path) for path in found]
     if not scenes:
         raise InputError(f"no file in {root} fits the pattern {pattern!r}; change root or pattern")
     known = [scene.names() for scene in scenes]
@@ -180,7 +181,7 @@ def _find_cloudy(config: Config, root: Path, clear: list[SceneFiles]) -> list[Sc
     """Return the cloudy scenes of a folder with their clear ones."""
     named = {scene.key: scene for scene in clear}
     samples = []
-    for path in sorted(root.glob(config.pattern), key=_by_number):
+    for path in sorted(glob_files(root, config.pattern), key=_by_number):
         cloudy = _find_scene(config, root, path)
         target = named[cloudy.key].clear if cloudy.key in named else _other_date(cloudy, clear)
         if target is None:

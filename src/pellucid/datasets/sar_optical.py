@@ -4,12 +4,11 @@ The layout: lists `data_r_NNN.csv` with one pair a row, and folders `r_NNN/s1_NN
 (optical), one `r_NNN` per region.
 """
 
-import csv
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from string import Formatter
 from typing import Literal
 
@@ -19,14 +18,17 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from pellucid.data.batch import Batch
+from pellucid.data.files import glob_files
 from pellucid.data.radar_picture import read_color, read_gray
 from pellucid.data.ranges import PICTURE
-from pellucid.data.slice_file import READABLE, name_shape
+from pellucid.data.slice_file import READABLE
+from pellucid.data.tiff_stack import name_shape
 from pellucid.datasets._augment import AugmentConfig, change_pair
 from pellucid.datasets._listing import CheckedSample, ImageFile, Listing, Patches, Problem, Wanted
 from pellucid.datasets._splits import Splits, check_patterns, divide_places, is_named, read_splits
 from pellucid.errors import InputError
 from pellucid.schema import NotNegative, Strict
+from pellucid.text_file import read_rows
 
 log = logging.getLogger(__name__)
 
@@ -147,10 +149,7 @@ class SarOptical(Patches):
 def build(config: Config, wanted: Wanted) -> SarOptical:
     """Return the pairs."""
     if wanted.bands not in ((), PICTURE.bands) or len(wanted.radar) > 1:
-        raise InputError(
-            f"pictures have the bands {', '.join(PICTURE.bands)} and one polarisation, the method names "
-            f"{', '.join((*wanted.bands, *wanted.radar))}; change the bands, or choose other data"
-        )
+        wanted.refuse(f"pictures of the bands {', '.join(PICTURE.bands)} and one polarisation")
     return SarOptical(config)
 
 
@@ -170,7 +169,7 @@ def as_trained(config: Config, trained: Config) -> Config:
 
 def recognise(root: Path) -> bool:
     """Return whether a folder holds lists of pairs."""
-    return any(root.glob(LISTS))
+    return bool(glob_files(root, LISTS))
 
 
 def list_samples(config: Config) -> Listing:
@@ -209,7 +208,7 @@ def _find_unknown(samples: list[CheckedSample]) -> Iterator[Problem]:
 
 def _find_unlisted(root: Path, pairs: list[Pair]) -> Iterator[Problem]:
     listed = {path for pair in pairs for path in (pair.sar, pair.optical)}
-    for path in sorted(root.glob("r_*/s[12]_*/*")):
+    for path in glob_files(root, "r_*/s[12]_*/*"):
         if path.suffix.lower() in READABLE and path not in listed:
             yield Problem("not listed", f"{path} is in no list")
 
@@ -218,25 +217,17 @@ def find_lists(root: Path) -> list[Path]:
     """Return the lists of a folder, sorted."""
     if not root.is_dir():
         raise InputError(f"{root} is no folder; root must name a folder of {LISTS} and region folders")
-    if lists := sorted(root.glob(LISTS)):
+    if lists := glob_files(root, LISTS):
         return lists
     raise InputError(f"{root} holds no {LISTS}; name the folder with the lists of the pairs")
 
 
 def read_list(path: Path) -> list[Pair]:
     r"""Return the pairs of a list, whether or not their files exist; `\` in paths counts as `/`."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
-    except OSError as error:
-        raise InputError(f"cannot read the list {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is no text; a list of pairs in CSV is needed") from error
-    header = rows[0] if rows else []
+    (_, header), *rows = read_rows(path, "the list") or [(1, [])]
     if lacking := [column for column in (RADAR, OPTICAL) if column not in header]:
         raise InputError(f"{path} lacks the column {lacking[0]}; its first row must name the columns")
-    lines = enumerate(rows[1:], start=2)
-    return [_parse_row(path, header, row, f"{path}, line {line}") for line, row in lines if any(row)]
+    return [_parse_row(path, header, row, f"{path}, line {line}") for line, row in rows]
 
 
 def _parse_row(path: Path, header: list[str], row: list[str], where: str) -> Pair:
@@ -245,7 +236,7 @@ def _parse_row(path: Path, header: list[str], row: list[str], where: str) -> Pai
             f"{where} has {len(row)} columns, the first row {len(header)}; put entries with commas in quotes"
         )
     cells = dict(zip(header, row, strict=True))
-    files = [PurePosixPath(cells.pop(column).replace("\\", "/")) for column in (RADAR, OPTICAL)]
+    files = [_below(path.parent, cells.pop(column), where) for column in (RADAR, OPTICAL)]
     regions = {file.parts[0] if len(file.parts) > 1 else "" for file in files}
     if len(regions) > 1 or "" in regions:
         raise InputError(
@@ -255,6 +246,22 @@ def _parse_row(path: Path, header: list[str], row: list[str], where: str) -> Pai
     sar, optical = (path.parent / file for file in files)
     known = {column: words.pop(column, "") for column in WORDS}
     return Pair(str(files[0].with_suffix("")), regions.pop(), sar, optical, {**known, **words}, where)
+
+
+def _below(root: Path, text: str, where: str) -> PurePosixPath:
+    """Return a listed path relative to the root, also if it is absolute; one that leads outside is refused.
+
+    Its first folder is the place, so that others would all become one place.
+    """
+    found = PurePosixPath(text.replace("\\", "/"))
+    for base in (root.absolute(), root.resolve()):
+        if found.is_absolute() and found.is_relative_to(base.as_posix()):
+            found = found.relative_to(base.as_posix())
+    if found.is_absolute() or ".." in found.parts or PureWindowsPath(text).drive:
+        raise InputError(
+            f"{where} names {text}, which does not lie in {root}; name files there, as r_000/s1_000/a.png"
+        )
+    return found
 
 
 def check_prompt(template: str, columns: Iterable[str]) -> None:

@@ -6,7 +6,6 @@ Ebel, Meraner, Schmitt and Zhu 2020, doi:10.1109/TGRS.2020.3024744. Three layout
 there is one, s1/, paired by file name.
 """
 
-import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import NEEDED, cloud_score
+from pellucid.data.files import glob_files
 from pellucid.data.geotiff import Raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands, ValueRange
 from pellucid.data.raster import read_optical, read_radar
@@ -26,6 +26,7 @@ from pellucid.datasets._listing import CLOUDY_ROLE, CheckedSample, ImageFile, Li
 from pellucid.datasets._splits import check_patterns, is_named, read_splits
 from pellucid.errors import InputError
 from pellucid.schema import Strict
+from pellucid.text_file import read_rows
 
 # ROIs1158_spring_s2_cloudy_1_p30 and ROIs1158_spring_1_p30 are both patch 30 of ROI ROIs1158_spring_1.
 _NAME = re.compile(r"(?P<season>ROIs\d+_[a-z]+)(?:_s1|_s2|_s2_cloudy)?_(?P<number>\d+)_p(?P<patch>\d+)")
@@ -183,6 +184,7 @@ def find_patches(config: Config) -> list[Patch]:
     layout = _detect_layout(config) if config.layout == "auto" else config.layout
     if layout == "csv":
         if config.splits is not None:
+            read_splits(config.splits)  # what is no list of splits is refused as that
             raise InputError(
                 f"{config.csv} has its own split column, splits: {config.splits} cannot be used with it"
             )
@@ -210,25 +212,22 @@ def _detect_layout(config: Config) -> str:
 
 def _list_csv(root: Path, path: Path) -> list[Patch]:
     """Return the patches of a list without header, with 5 columns or 7 (separate file names)."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except OSError as error:
-        raise InputError(f"cannot read the list {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no text; a list of patches in CSV is needed") from error
     places = _read_places(root)
-    return [_parse_row(root, row, f"{path}, line {line}", places) for line, row in enumerate(rows, start=1)]
+    rows = read_rows(path, "the list")
+    return [_parse_row(root, row, f"{path}, line {line}", places) for line, row in rows]
 
 
 def _parse_row(root: Path, row: list[str], where: str, places: dict[str, str]) -> Patch:
-    cells = [cell.strip() for cell in row]
+    cells = [cell.replace("\\", "/") for cell in row]
+    while not cells[-1]:  # spreadsheets fill rows up
+        cells.pop()
     if len(cells) not in (5, 7):
         raise InputError(
             f"{where} has {len(cells)} columns; 5 (split, radar, clear and cloudy folder, file name) or 7"
             " (with clear, radar and cloudy file name) are needed"
         )
     number, radar_folder, clear_folder, cloudy_folder = cells[:4]
+    number = number.removesuffix(".0")
     if number not in _SPLIT_NUMBERS:
         raise InputError(
             f"{where} begins with {number!r}; 1 (train), 2 (validation) or 3 (test) is needed, no header"
@@ -241,7 +240,7 @@ def _parse_row(root: Path, row: list[str], where: str, places: dict[str, str]) -
 
 def _list_rois(root: Path) -> list[Patch]:
     patches = []
-    for cloudy in sorted(root.glob("ROIs*_s2_cloudy/s2_cloudy_*/*.tif")):
+    for cloudy in glob_files(root, "ROIs*_s2_cloudy/s2_cloudy_*/*.tif"):
         season = cloudy.parents[1].name.removesuffix("_s2_cloudy")
         number = cloudy.parent.name.removeprefix("s2_cloudy_")
         key, roi = name_patch(cloudy.stem)
@@ -251,7 +250,10 @@ def _list_rois(root: Path) -> list[Patch]:
             )
         patch = key.removeprefix(f"{roi}_")
         clear, radar = (
-            root / f"{season}_{kind}" / f"{kind}_{number}" / f"{season}_{kind}_{number}_{patch}.tif"
+            root
+            / f"{season}_{kind}"
+            / f"{kind}_{number}"
+            / f"{season}_{kind}_{number}_{patch}{cloudy.suffix}"
             for kind in ("s2", "s1")
         )
         has_radar = (root / f"{season}_s1").is_dir()
@@ -262,7 +264,7 @@ def _list_rois(root: Path) -> list[Patch]:
 def _list_folders(root: Path) -> list[Patch]:
     places, has_radar = _read_places(root), (root / "s1").is_dir()
     patches = []
-    for cloudy in sorted((root / "s2_cloudy").glob("*.tif")):
+    for cloudy in glob_files(root, "s2_cloudy/*.tif"):
         key, roi = name_patch(cloudy.stem)
         clear, radar = root / "s2_cloudfree" / cloudy.name, root / "s1" / cloudy.name
         patches.append(Patch(key, places.get(key, roi), cloudy, clear, radar if has_radar else None))
@@ -274,9 +276,9 @@ def _read_places(root: Path) -> dict[str, str]:
     path = root / "index.csv"
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return {row["name"]: row["split_group"] for row in rows if row.get("name") and row.get("split_group")}
+    (_, header), *rows = read_rows(path, "the list") or [(1, [])]
+    known = [dict(zip(header, row, strict=False)) for _, row in rows]
+    return {row["name"]: row["split_group"] for row in known if row.get("name") and row.get("split_group")}
 
 
 def _select_split(patches: list[Patch], config: Config) -> list[Patch]:

@@ -15,7 +15,8 @@ from pellucid.data.batch import Batch
 from pellucid.data.radar_picture import read_picture
 from pellucid.data.ranges import SLICE
 from pellucid.data.resample import reduce
-from pellucid.data.slice_file import TIFF, SliceInfo, find_files, name_shape, read_info, read_slice, to_unit
+from pellucid.data.slice_file import TIFF, SliceInfo, find_files, read_info, read_slice, to_unit
+from pellucid.data.tiff_stack import name_shape
 from pellucid.datasets._augment import AugmentConfig, change_low_resolution
 from pellucid.datasets._listing import (
     CheckedSample,
@@ -150,8 +151,7 @@ def build(config: Config, wanted: Wanted) -> Slices:
     if wanted.scale is None:
         raise InputError("slices are for a method that enlarges; use generative, with a scale")
     if wanted.bands != SLICE.bands or wanted.radar:
-        names = ", ".join((*wanted.bands, *wanted.radar))
-        raise InputError(f"slices have one band, {SLICE.bands[0]}, the method names {names}; change it")
+        wanted.refuse(f"slices of one band, {SLICE.bands[0]}")
     return Slices(config, scale=wanted.scale)
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from pellucid.data.drawing import NO_DATA, save_picture, sheet, spread
 from pellucid.data.files import check_writable
+from pellucid.data.ownership import check_replaceable
 from pellucid.datasets._listing import CheckedSample, ImageFile, Listing, Problem
 from pellucid.datasets._shelf import folder_layouts, recognise
 from pellucid.datasets._splits import SPLITS
@@ -66,6 +67,7 @@ def check_folder(
     options = options or CheckOptions()
     if sheet_path is not None:
         check_writable(sheet_path)
+        check_replaceable(sheet_path)
     kind, listing = _list_samples(folder, options)
     problems = [*listing.problems]
     chosen = _spread(listing.samples, options.limit)

@@ -16,8 +16,9 @@ from pellucid.data.cloud_score import NEEDED, cloud_score
 from pellucid.data.drawing import color_to_rgb, gray_to_rgb, radar_to_rgb, to_rgb
 from pellucid.data.geotiff import Grid, Raster
 from pellucid.data.radar_picture import as_color, as_gray, read_picture
+from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2, SLICE
-from pellucid.data.raster import OpticalRaster, RadarRaster
+from pellucid.data.raster import OpticalRaster
 from pellucid.data.slice_file import errors_named, read_slice, to_unit
 from pellucid.datasets._listing import CLOUDY_ROLE, ImageFile
 from pellucid.errors import InputError
@@ -154,7 +155,7 @@ def _read_optical(path: Path, wanted: tuple[str, ...], role: str) -> Facts:
         for window in _windows(raster.grid):
             stored = raster.read_array(window=window)
             tally.digest.update(f"{stored.dtype} {stored.shape}".encode() + stored.tobytes())
-            values, valid = raster.to_reflectance(stored)
+            values, valid = raster.to_reflectance(stored, raster.read_mask(window))
             if has_clouds:
                 tally.num_cloudy += int(((cloud_score(values.clamp(0, 1), bands) > CLOUDY) & valid).sum())
             tally.add(values.where(valid, torch.nan).numpy())

@@ -15,7 +15,6 @@ from torch import Tensor
 from pellucid.apply.options import ApplyOptions
 from pellucid.data.batch import Batch, Images
 from pellucid.data.drawing import spread
-from pellucid.data.files import make_folder
 from pellucid.errors import InputError
 from pellucid.evaluation.calibration import DeviationErrors
 from pellucid.evaluation.calibration_plot import draw_calibration
@@ -29,7 +28,7 @@ from pellucid.evaluation.figures import (
     score_reconstruction,
 )
 from pellucid.evaluation.score_sheet import ScoreSheet
-from pellucid.evaluation.table import Evaluation, summarise, write_evaluation
+from pellucid.evaluation.table import Evaluation, claim_evaluation, summarise, write_evaluation
 from pellucid.evaluation.trial import Restored, Setup, Trial
 from pellucid.methods.inference import check_samples
 from pellucid.methods.method import Method, result_range
@@ -95,26 +94,25 @@ def evaluate(
     _check(method, data, samples, extras, setup)
     trial = Trial(method, ApplyOptions(samples=samples, device=device, precision=precision), setup)
     distances = FeatureDistances(extras.fid, len(data)) if extras.fid else None
-    if out is not None:
-        make_folder(out)
     spectrum = mean_spectrum if mean_spectrum is not None else method.mean_spectrum
     drawn, errors = ScoreSheet(spread(pictures, len(data))), DeviationErrors()
     scores: list[ImageScore] = []
-    for i in range(len(data)):
-        restored = trial.restore(crop_centre(data[i], crop) if crop else data[i])
-        baseline = _pick_baseline(method, restored, spectrum)
-        scores.append(replace(_score(restored, baseline, extras), words=words[i] if words else {}))
-        drawn.add(i, restored, scores[-1])
-        errors.add(restored.batch, restored.estimate)
-        if distances:
-            distances.add(restored.batch.reference(), _images(restored, baseline))
-        if progress is not None:
-            progress(i + 1, len(data))
-    fid = distances.compute() if distances else None
-    result = summarise(scores, name=name, notes=notes, fid=fid, calibration=errors.compute())
-    if out is not None:
-        _write(result, drawn, out)
-    return result
+    with claim_evaluation(out):
+        for i in range(len(data)):
+            restored = trial.restore(crop_centre(data[i], crop) if crop else data[i])
+            baseline = _pick_baseline(method, restored, spectrum)
+            scores.append(replace(_score(restored, baseline, extras), words=words[i] if words else {}))
+            drawn.add(i, restored, scores[-1])
+            errors.add(restored.batch, restored.estimate)
+            if distances:
+                distances.add(restored.batch.reference(), _images(restored, baseline))
+            if progress is not None:
+                progress(i + 1, len(data))
+        fid = distances.compute() if distances else None
+        result = summarise(scores, name=name, notes=notes, fid=fid, calibration=errors.compute())
+        if out is not None:
+            _write(result, drawn, out)
+        return result
 
 
 def _write(result: Evaluation, drawn: ScoreSheet, out: Path) -> None:

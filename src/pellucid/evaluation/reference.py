@@ -58,7 +58,10 @@ def read_reference(
     like = next((source for source in trained if source.name == name), None)
     if like is not None and hasattr(layout, "as_trained"):
         config = layout.as_trained(config, like)
-    patches = layout.build(config, Wanted(method.optical.bands, method.radar.bands, method.scale))
+    try:
+        patches = layout.build(config, Wanted(method.optical.bands, method.radar.bands, method.scale))
+    except InputError as error:
+        raise InputError(f"{root}: {error}" if str(root) not in str(error) else str(error)) from error
     if method.task == "reconstruct":
         return SingleImages(patches, method.optical.bands)
     if patches.is_clear:

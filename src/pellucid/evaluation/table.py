@@ -4,7 +4,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,10 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
+from pellucid.data.claims import claim_folders
 from pellucid.data.files import write_text
+from pellucid.data.ownership import check_replaceable
+from pellucid.errors import InputError
 from pellucid.evaluation.calibration import Calibration
 from pellucid.evaluation.figures import BASELINES, MODEL, REGIONS, ImageScore
 from pellucid.evaluation.trial import ABLATED
@@ -269,6 +273,36 @@ def _figure(value: Mean, name: str, num_images: int) -> str:
 def _plain(value: Mean) -> dict[str, float | int | None]:
     mean, std = (None if math.isnan(number) else number for number in (value.mean, value.std))
     return {"mean": mean, "std": std, "num": value.num}
+
+
+@contextmanager
+def claim_evaluation(out: Path | None) -> Iterator[None]:
+    """Hold the folder of an evaluation, if there is one; refuse it if it has files of another origin."""
+    with claim_folders(out):
+        if out is not None:
+            _check_folder(out)
+        yield
+
+
+def _check_folder(out: Path) -> None:
+    starts = {"metrics.json": "{", "per_image.csv": "key,", EVALUATIONS: "timestamp,model,"}
+    for name, start in starts.items():
+        path = out / name
+        if path.exists() and not _begins(path, start, must_hold='"timestamp"' if start == "{" else ""):
+            raise InputError(
+                f"cannot write {path}: a file is there that no evaluation wrote; name another folder"
+            )
+    if not (out / "metrics.json").exists():  # pictures beside it are those of an evaluation
+        for name in ("sheet.png", "calibration.png"):
+            check_replaceable(out / name)
+
+
+def _begins(path: Path, start: str, *, must_hold: str) -> bool:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    return text.startswith(start) and must_hold in text
 
 
 def write_evaluation(result: Evaluation, out: Path) -> None:

@@ -12,8 +12,9 @@ from rich.table import Column, Table
 from torch import Tensor
 
 from pellucid.data.batch import Images
-from pellucid.data.files import make_folder, write_text
+from pellucid.data.files import write_text
 from pellucid.errors import InputError
+from pellucid.evaluation.table import claim_evaluation
 from pellucid.methods.contrastive import Contrastive, contrastive_loss, finds, group
 from pellucid.methods.inference import choose_device
 
@@ -85,24 +86,23 @@ def evaluate_texts(
     """
     if not len(data):
         raise InputError("there are no images to evaluate on, give data with at least one")
-    if out is not None:
-        make_folder(out)
     place = choose_device(device)
     method.network.to(place).eval()
-    images, texts = [], []
-    prompts: list[str] = []
-    for i in range(len(data)):
-        batch = data[i].to(place)
-        image, text, _ = method.features(batch)
-        images.append(image)
-        texts.append(text)
-        prompts += batch.prompt or ("",)
-        if progress is not None:
-            progress(i + 1, len(data))
-    result = _summarise(method, torch.cat(images), torch.cat(texts), prompts, name=name, notes=notes)
-    if out is not None:
-        write_text(out / "metrics.json", json.dumps(asdict(result), indent=1) + "\n")
-    return result
+    with claim_evaluation(out):
+        images, texts = [], []
+        prompts: list[str] = []
+        for i in range(len(data)):
+            batch = data[i].to(place)
+            image, text, _ = method.features(batch)
+            images.append(image)
+            texts.append(text)
+            prompts += batch.prompt or ("",)
+            if progress is not None:
+                progress(i + 1, len(data))
+        result = _summarise(method, torch.cat(images), torch.cat(texts), prompts, name=name, notes=notes)
+        if out is not None:
+            write_text(out / "metrics.json", json.dumps(asdict(result), indent=1) + "\n")
+        return result
 
 
 def _summarise(

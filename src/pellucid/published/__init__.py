@@ -3,6 +3,7 @@
 import pkgutil
 
 from pellucid.errors import InputError
+from pellucid.schema import nearest
 
 
 def known_formats() -> tuple[str, ...]:
@@ -14,4 +15,4 @@ def known_formats() -> tuple[str, ...]:
 def check_format(name: str) -> None:
     """Refuse a name that no file of the shelf has."""
     if name not in known_formats():
-        raise InputError(f"unknown checkpoint format {name!r}, choose one of {', '.join(known_formats())}")
+        raise InputError(f"unknown checkpoint format {name!r}{nearest(name, [*known_formats()])}")

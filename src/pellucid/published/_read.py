@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from torch import Tensor
 
@@ -13,12 +14,19 @@ from pellucid.build.parts import Parts
 from pellucid.build.run import AUTOENCODERS, TEXT, save_run
 from pellucid.build.weights_file import match, read_state_dict
 from pellucid.config import Config
+from pellucid.data.claims import claim_folders
+from pellucid.data.run_folder import check_no_run
 from pellucid.data.tokenizer import default_tokenizer, read_tokenizer
 from pellucid.errors import InputError
 from pellucid.published import check_format, known_formats
 from pellucid.published._format import Entry, Format, Layout
 from pellucid.published._hints import Hints
 from pellucid.schema import parse
+
+# A network's entry and weights, those of the parts by prefix, and tensors that are neither.
+Converted: TypeAlias = tuple[
+    Entry, dict[str, Tensor], dict[str, tuple[Entry, dict[str, Tensor]]], dict[str, Tensor]
+]
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class Published:
 
 
 def read_checkpoint(path: Path, format: str, hints: Hints | None = None) -> Published:  # noqa: A002
-    """Return network, method and weights of a .pth, .pt or .safetensors, without running any code in it.
+    """Return network, method and weights of a checkpoint file, without running any code in it.
 
     Hints for which the format, one of `known_formats`, has no use are refused.
     """
@@ -45,21 +53,55 @@ def read_checkpoint(path: Path, format: str, hints: Hints | None = None) -> Publ
     idle = [key for key, value in asdict(hints).items() if value is not None and key not in kind.hints]
     if idle:
         raise InputError(f"{format} checkpoints need no {' and no '.join(idle)}, leave it out")
-    tensors = {
-        name: tensor.float()
-        for name, tensor in read_state_dict(path).items()
-        if name.rpartition(".")[2] not in kind.computed and not name.startswith(kind.unused)
-    }
-    others = " or ".join(name for name in known_formats() if name != format)
+    weights = read_state_dict(path)
     try:
-        network, state = _network(tensors, kind, hints)
-        parts = {name: _network(tensors, part, hints) for name, part in kind.parts.items()}
+        network, state, parts, rest = _convert(weights, kind, hints)
     except ValueError as error:
-        raise InputError(f"{path} is no {format} checkpoint, {error}; is it {others}?") from error
+        others = [name for name in known_formats() if name != format and _fits(weights, find_format(name))]
+        way = f"it fits {' and '.join(others)}, name that" if others else "no other known format fits it"
+        raise InputError(f"{path} is no {format} checkpoint, {error}; {way}") from error
     try:
-        return Published(network, kind.method(network, tensors, hints), state, _join(parts, hints))
+        return Published(network, kind.method(network, rest, hints), state, _join(parts, hints))
     except ValueError as error:
         raise InputError(f"cannot import {path}: {error}") from error
+
+
+def _convert(weights: dict[str, Tensor], kind: Format, hints: Hints) -> Converted:
+    """Return the config's `network` entry, its weights, those of the parts by prefix, and other tensors.
+
+    A name that all keys begin with comes off if only that makes them fit: "model.", "net.". A ValueError says
+    why nothing fits.
+    """
+    try:
+        return _convert_named(weights, kind, hints)
+    except ValueError:
+        first = {name.partition(".")[0] for name in weights if "." in name}
+        if len(first) != 1 or not all("." in name for name in weights):
+            raise
+        return _convert({name.partition(".")[2]: value for name, value in weights.items()}, kind, hints)
+
+
+def _convert_named(weights: dict[str, Tensor], kind: Format, hints: Hints) -> Converted:
+    tensors = {
+        name: tensor.float()
+        for name, tensor in weights.items()
+        if name.rpartition(".")[2] not in kind.computed and not name.startswith(kind.unused)
+    }
+    network, state = _network(tensors, kind, hints)
+    return (
+        network,
+        state,
+        {name: _network(tensors, part, hints) for name, part in kind.parts.items()},
+        tensors,
+    )
+
+
+def _fits(weights: dict[str, Tensor], kind: Format) -> bool:
+    try:
+        _convert(weights, kind, Hints())
+    except ValueError:
+        return False
+    return True
 
 
 def find_format(name: str) -> Format:
@@ -112,18 +154,23 @@ def import_run(
     slices; none where an autoencoder has two bands or `radar` is given for it. `radar` names its radar bands;
     empty: VV, VH, or VV where there is one.
     """
-    found = read_checkpoint(checkpoint, format, hints)
-    named = {key: names for key, names in (("optical", optical), ("radar", radar)) if names}
-    method_values = {**found.method, **named}
-    if found.method["name"] == "autoencoding" and named:
-        method_values = {"name": "autoencoding", **named}  # of one kind of images, which is not to be guessed
-    values = {"network": found.network, "method": method_values, "data": {"train": ()}}
-    config = parse(Config, values, where=str(checkpoint))
-    method = build_method(config, parts=found.parts)
-    method.network.load_state_dict(found.weights)
-    card = (
-        f"# {run.name}\n\nImported from `{checkpoint.name}` (layout `{format}`), a published checkpoint. "
-        "pellucid does not know what it was trained on and has measured nothing; "
-        f"`pellucid evaluate {run.name} --data ...` does.\n"
-    )
-    save_run(run, config=config, method=method, card=card)
+    with claim_folders(run):
+        check_no_run(run)
+        found = read_checkpoint(checkpoint, format, hints)
+        named = {key: names for key, names in (("optical", optical), ("radar", radar)) if names}
+        method_values = {**found.method, **named}
+        if found.method["name"] == "autoencoding" and named:
+            method_values = {
+                "name": "autoencoding",
+                **named,
+            }  # of one kind of images, which is not to be guessed
+        values = {"network": found.network, "method": method_values, "data": {"train": ()}}
+        config = parse(Config, values, where=str(checkpoint))
+        method = build_method(config, parts=found.parts)
+        method.network.load_state_dict(found.weights)
+        card = (
+            f"# {run.name}\n\nImported from `{checkpoint.name}` (layout `{format}`), a published checkpoint. "
+            "pellucid does not know what it was trained on and has measured nothing; "
+            f"`pellucid evaluate {run.name} --data ...` does.\n"
+        )
+        save_run(run, config=config, method=method, card=card)

@@ -12,18 +12,24 @@ import torch
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 from rasterio.windows import transform as window_transform
 from torch import Tensor
 
-from pellucid.data.files import write_atomically
-from pellucid.data.geotiff import Grid, open_raster
+from pellucid.data.checked_raster import write_raster
+from pellucid.data.claims import claim_folders
+from pellucid.data.files import glob_files, write_atomically
+from pellucid.data.geotiff import Grid
+from pellucid.data.ownership import check_replaceable
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.raster import OpticalRaster
+from pellucid.data.working_file import explain_write_error
 from pellucid.errors import InputError
 from pellucid.simulate.clouds import SkyOptions, add_clouds
 from pellucid.simulate.landscape import Landscape, make_scene
 
+INDEX_COLUMNS, MADE_UP = ("name", "split_group"), "synthetic_"
 FOLDERS = ("s1", "s2_cloudy", "s2_cloudfree", "mask")
 # Where made-up scenes pretend to lie: a corner in UTM zone 33 north, 10 m pixels.
 CRS_NAME, LEFT_M, TOP_M, PIXEL_M = "EPSG:32633", 400_000.0, 5_800_000.0, 10.0
@@ -123,32 +129,34 @@ def simulate_pairs(
         options: of the sky.
         progress: called with the number of pairs written.
     """
-    patches = _landscapes(count, size, seed) if clear is None else _cut_scenes(clear, count, size, seed)
-    rows = []
-    for index, (name, place, scene, bands, grid) in enumerate(patches):
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
-        degraded, cloud = add_clouds(scene.optical, bands, generator, options)
-        valid = (scene.optical > 0).any(0, keepdim=True)
-        write_pair(out, name, scene, degraded * valid, cloud * valid, bands=bands, grid=grid)
-        rows.append((name, place))
-        if progress is not None:
-            progress(index + 1)
-    index_path = _write_rows(out / "index.csv", [("name", "split_group"), *rows])
-    if clear is not None:
-        return index_path
-    splits = zip(_split(len(rows)), rows, strict=True)
-    lines = [(split, "s1", "s2_cloudfree", "s2_cloudy", f"{name}.tif") for split, (name, _) in splits]
-    return _write_rows(out / "data.csv", lines)
+    with claim_folders(out):
+        _check_lists(out)
+        patches = _landscapes(count, size, seed) if clear is None else _cut_scenes(clear, count, size, seed)
+        rows = []
+        for index, (name, place, scene, bands, grid) in enumerate(patches):
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
+            degraded, cloud = add_clouds(scene.optical, bands, generator, options)
+            valid = (scene.optical > 0).any(0, keepdim=True)
+            write_pair(out, name, scene, degraded * valid, cloud * valid, bands=bands, grid=grid)
+            rows.append((name, place))
+            if progress is not None:
+                progress(index + 1)
+        index_path = _write_rows(out / "index.csv", [INDEX_COLUMNS, *rows])
+        if clear is not None:
+            return index_path
+        splits = zip(_split(len(rows)), rows, strict=True)
+        lines = [(split, "s1", "s2_cloudfree", "s2_cloudy", f"{name}.tif") for split, (name, _) in splits]
+        return _write_rows(out / "data.csv", lines)
 
 
 def _landscapes(count: int, size: int, seed: int) -> Iterator[ClearPatch]:
     for index in range(count):
-        name, scene = f"synthetic_{seed + index}", make_scene(size, seed + index)
+        name, scene = f"{MADE_UP}{seed + index}", make_scene(size, seed + index)
         yield ClearPatch(name, name, scene, SENTINEL2.bands, _place(size, size, index))
 
 
 def _cut_scenes(folder: Path, count: int, size: int, seed: int) -> Iterator[ClearPatch]:
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".tif", ".tiff"))
+    paths = [path for path in glob_files(folder, "**/*") if path.suffix.lower() in (".tif", ".tiff")]
     if not paths:
         raise InputError(f"{folder} holds no GeoTIFF (.tif); give the folder of your clear scenes")
     rng = np.random.default_rng(seed)
@@ -216,7 +224,6 @@ def _write(
     height, width = values.shape[-2:]
     place = grid or _place(height, width)
     profile = {
-        "driver": "GTiff",
         "width": width,
         "height": height,
         "count": len(bands),
@@ -231,11 +238,41 @@ def _write(
     }
 
     def write(temporary: Path) -> None:
-        with open_raster(temporary, "w", **profile) as file:
+        with write_raster(temporary, **profile) as file:
             file.write(values)
-            file.descriptions = bands
+            file.dataset.descriptions = bands
 
-    write_atomically(path, write)
+    check_replaceable(path)
+    try:
+        write_atomically(path, write)
+    except (OSError, RasterioError) as error:
+        raise explain_write_error(path, error) from error
+
+
+def _check_lists(folder: Path) -> None:
+    """Refuse a folder with lists of another dataset, which those of the pairs would replace."""
+    for name, is_own in (("index.csv", _is_index), ("data.csv", _is_data)):
+        path = folder / name
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.reader(file))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, csv.Error):
+            rows = []
+        if not is_own(rows):
+            raise InputError(
+                f"cannot write {path}: it lists another dataset; name another folder, or move it away"
+            )
+
+
+def _is_index(rows: Sequence[Sequence[str]]) -> bool:
+    return bool(rows) and tuple(rows[0]) == INDEX_COLUMNS
+
+
+def _is_data(rows: Sequence[Sequence[str]]) -> bool:
+    places = ["s1", "s2_cloudfree", "s2_cloudy"]
+    return bool(rows) and all(row[1:4] == places and "".join(row[4:]).startswith(MADE_UP) for row in rows)
 
 
 def _write_rows(path: Path, rows: Sequence[tuple[object, ...]]) -> Path:

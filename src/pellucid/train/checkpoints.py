@@ -6,9 +6,6 @@ The callbacks stand in the order in which `trainer` must list them, with weight 
 
 import csv
 import math
-import os
-import pickle
-import shutil
 import signal
 import threading
 import time
@@ -23,10 +20,21 @@ from torch import Tensor
 
 from pellucid.config import Config, TrainConfig
 from pellucid.data.files import write_atomically
+from pellucid.data.run_folder import check_no_run
 from pellucid.errors import InputError
 from pellucid.schema import parse
+from pellucid.train.checkpoint_files import (
+    BEST,
+    LAST,
+    copy,
+    find_newest,
+    is_there,
+    link,
+    make_last,
+    read_checkpoint,
+)
 
-CHECKPOINTS, LAST, BEST, HISTORY = "checkpoints", "last.ckpt", "best.ckpt", "history.csv"
+CHECKPOINTS, HISTORY = "checkpoints", "history.csv"
 
 HistoryRow: TypeAlias = dict[str, float]
 Status: TypeAlias = Literal["done", "stopped early", "interrupted", "was done", "dry run"]
@@ -163,11 +171,22 @@ class Checkpoints(Callback):
     """Saves the whole state: last.ckpt at every occasion, best.ckpt, and one every `checkpoint_every` steps.
 
     It stands after weight averaging in the list of callbacks, so that a step is complete when it is saved.
+    What was the last checkpoint becomes previous.ckpt, unless the run was resumed from another one, because
+    that was bad.
     """
 
-    def __init__(self, folder: Path, config: Config, best_weights: BestWeights, stop: StopRequest) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Config,
+        best_weights: BestWeights,
+        stop: StopRequest,
+        *,
+        resumed: Path | None = None,
+    ) -> None:
         self.folder, self.config = folder / CHECKPOINTS, config
         self.best_weights, self.stop = best_weights, stop
+        self.is_last_bad = resumed is not None and resumed.name != LAST
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -197,16 +216,17 @@ class Checkpoints(Callback):
         checkpoint["config"] = self.config.model_dump(mode="json")
 
     def _save(self, trainer: Trainer) -> None:
-        last, partial = self.folder / LAST, self.folder / f".{LAST}.partial"
-        trainer.save_checkpoint(partial)
+        last, new = self.folder / LAST, self.folder / f".{LAST}.new"
+        trainer.save_checkpoint(new)
         if not trainer.is_global_zero:
             return
-        partial.replace(last)
+        make_last(new, is_last_bad=self.is_last_bad)
+        self.is_last_bad = False
         step, best = trainer.global_step, self.best_weights.best()
         if step % self.config.train.checkpoint_every == 0:
             link(last, self.folder / f"step-{step:07d}.ckpt")
         if best is not None and best["step"] == step:
-            link(last, self.folder / BEST)
+            copy(last, self.folder / BEST)
 
 
 def best_row(history: Sequence[HistoryRow]) -> HistoryRow | None:
@@ -232,27 +252,22 @@ def write_history(path: Path, rows: list[HistoryRow]) -> None:
     write_atomically(path, write)
 
 
-def link(source: Path, name: Path) -> None:
-    """Give a file a second name without writing it again, where the file system can."""
-    partial = name.with_name(f".{name.name}.partial")
-    partial.unlink(missing_ok=True)
-    try:
-        os.link(source, partial)
-    except OSError:
-        shutil.copyfile(source, partial)
-    partial.replace(name)
-    partial.unlink(missing_ok=True)  # renaming a file onto itself leaves both names
+def check_new(folder: Path) -> None:
+    """Refuse a folder that holds a run, or weights, where a new run begins."""
+    if is_there(folder / CHECKPOINTS):
+        raise InputError(f"{folder} already holds a run, resume it (--resume) or choose another folder")
+    check_no_run(folder)
 
 
 def last_checkpoint(folder: Path, config: Config, *, resume: bool) -> Path | None:
     """Return the checkpoint to resume from; None to start."""
-    last = folder / CHECKPOINTS / LAST
+    saved_in = folder / CHECKPOINTS
     if not resume:
-        if last.exists():
-            raise InputError(f"{folder} already holds a run, resume it (--resume) or choose another folder")
+        check_new(folder)
         return None
-    if not last.exists():
+    if not is_there(saved_in):
         raise InputError(f"{folder} has no {CHECKPOINTS}/{LAST}, leave --resume away to start a run there")
+    last = find_newest(saved_in)
     saved = parse(Config, read_checkpoint(last)["config"], where=str(last))
     before, now = _fixed(saved), _fixed(config)
     for key in sorted(before.keys() | now.keys()):
@@ -272,11 +287,3 @@ def _fixed(config: Config) -> dict[str, Any]:
         kept |= {f"{part}.{key}": value for key, value in values[part].items()}
     data = ("tile", "augment", "hold_out", "num_cached")
     return kept | {f"data.{key}": values["data"][key] for key in data}
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the whole state of a run as it was saved."""
-    try:
-        return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path} is damaged ({error}), resume from another one copied to {LAST}") from error

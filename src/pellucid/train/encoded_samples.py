@@ -2,16 +2,16 @@
 
 import json
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch.utils.data import Dataset
 
 from pellucid.data.batch import Batch, Encoded
+from pellucid.data.digests import check_tensors, save_tensors
 from pellucid.data.files import write_atomically
 from pellucid.errors import InputError
 from pellucid.train.stream import TrainingStream
@@ -71,7 +71,7 @@ class EncodedSamples(Dataset[Encoded]):
         try:
             file = _open(path)
             values = {name: file.get_slice(name)[chosen % SHARD : chosen % SHARD + 1] for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, ValueError) as error:
             raise InputError(f"{path} is damaged ({error}), remove it and train again") from error
         prompts = _prompts(path)
         prompt = None if prompts is None else prompts[chosen % SHARD : chosen % SHARD + 1]
@@ -84,15 +84,22 @@ class EncodedSamples(Dataset[Encoded]):
 
 
 def _save(kept: Encoded, path: Path) -> None:
-    texts = None if kept.prompt is None else {PROMPTS: json.dumps(kept.prompt)}
-    save_file({name: value.contiguous() for name, value in kept.images().items()}, path, texts)
+    texts = {} if kept.prompt is None else {PROMPTS: json.dumps(kept.prompt)}
+    save_tensors({name: value.contiguous() for name, value in kept.images().items()}, path, texts)
 
 
 @lru_cache(maxsize=64)
 def _open(path: Path) -> Any:
     """Return the open file, whose tensors are read on demand."""
+    _check_once(path)
     file: Any = safe_open(path, framework="pt")
     return file.__enter__()
+
+
+@cache
+def _check_once(path: Path) -> None:
+    """Check all of a file, before it is first read."""
+    check_tensors(path)
 
 
 @lru_cache(maxsize=64)

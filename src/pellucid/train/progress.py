@@ -36,18 +36,20 @@ class Board(Callback):
     def __init__(self, folder: Path, best_weights: BestWeights, bands: tuple[str, ...]) -> None:
         self.folder, self.best_weights, self.bands = folder, best_weights, bands
         self.writer: Any = None
+        self.first_step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the events; those of steps that a resumed run takes again are hidden."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        if trainer.is_global_zero:
-            self.writer = SummaryWriter(str(self.folder), purge_step=trainer.global_step + 1)
+        """Note the first step, from which on a resumed run takes steps again."""
+        self.first_step = trainer.global_step + 1
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write the loss and the learning rate."""
+        """Write the loss and the learning rate; the first batch opens the events, so that none is no file."""
+        if self.writer is None and trainer.is_global_zero:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(self.folder), purge_step=self.first_step)
         if self.writer is not None and trainer.global_step % REPORT_EVERY == 0:
             self.writer.add_scalar("loss", outputs["loss"], trainer.global_step)
             rate = trainer.optimizers[0].param_groups[0]["lr"]

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import Dataset
 
 from pellucid.build.method import build_method
@@ -11,10 +12,11 @@ from pellucid.build.run import read_run, save_run
 from pellucid.build.starting import prepare_network
 from pellucid.config import Config
 from pellucid.data.batch import Batch
+from pellucid.data.claims import claim_folders
 from pellucid.data.run_folder import WEIGHTS
 from pellucid.methods.contrastive import ContrastiveConfig
 from pellucid.methods.method import Method
-from pellucid.train.checkpoints import TrainReport
+from pellucid.train.checkpoints import TrainReport, check_new
 from pellucid.train.data import build_training_data, choose_tokenizer, in_steps, keep_encoded
 from pellucid.train.trainer import train
 
@@ -50,18 +52,31 @@ def run_training(
         dry_run: check config, data and one step; nothing is written.
         command: what the user typed, for the card.
     """
-    config = in_steps(config)
-    method = start_method(config, folder if resume else None)
-    data = build_training_data(config)
-    method.mean_spectrum, method.mean_colors = data.mean_spectrum, data.mean_colors
-    samples: Dataset[Batch] = data.stream
-    if config.data.num_cached and not dry_run:
-        samples = keep_encoded(config, method, data.stream)
+    is_first = getattr(rank_zero_only, "rank", 0) == 0  # of several processes, which share the folder
+    with claim_folders(folder if is_first and not dry_run else None):
+        if is_first and not (resume or dry_run):
+            check_new(folder)
+        config = in_steps(config)
+        method = start_method(config, folder if resume else None)
+        data = build_training_data(config)
+        data.stream.check(method.stride)
+        method.mean_spectrum, method.mean_colors = data.mean_spectrum, data.mean_colors
+        samples: Dataset[Batch] = data.stream
+        if config.data.num_cached and not dry_run:
+            samples = keep_encoded(config, method, data.stream)
 
-    def save(*, card: str, metrics: dict[str, Any]) -> None:
-        method.measure(data.stream[i] for i in range(min(NUM_MEASURED, len(data.stream))))
-        save_run(folder, config=config, method=method, card=card, metrics=metrics)
+        def save(*, card: str, metrics: dict[str, Any]) -> None:
+            method.measure(data.stream[i] for i in range(min(NUM_MEASURED, len(data.stream))))
+            save_run(folder, config=config, method=method, card=card, metrics=metrics)
 
-    return train(
-        config, method, samples, data.val, folder, save=save, resume=resume, dry_run=dry_run, command=command
-    )
+        return train(
+            config,
+            method,
+            samples,
+            data.val,
+            folder,
+            save=save,
+            resume=resume,
+            dry_run=dry_run,
+            command=command,
+        )

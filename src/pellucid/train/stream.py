@@ -61,6 +61,16 @@ class TrainingStream(Dataset[Batch]):
     def __len__(self) -> int:
         return self.length
 
+    def check(self, stride: int) -> None:
+        """Refuse a tile that `stride` does not divide, or that the first patch of a source does not hold."""
+        if self.tile % stride:
+            better = max(1, round(self.tile / stride)) * stride
+            raise InputError(
+                f"data.tile is {self.tile}, must be a multiple of {stride} for this network; try {better}"
+            )
+        for patches in self.kept:
+            _check_tile(self.tile, patches[0])
+
     def __getitem__(self, index: int) -> Batch:
         """Return sample `index` of the run, B = 1, always the same."""
         generator = torch.Generator().manual_seed(self.seed * 2_147_483_647 + index)

@@ -32,8 +32,8 @@ from pellucid.methods.inference import choose_device
 from pellucid.methods.method import Method, result_range
 from pellucid.metrics import psnr
 from pellucid.train.card import write_card
+from pellucid.train.checkpoint_files import BEST, SealedCheckpoints, read_checkpoint
 from pellucid.train.checkpoints import (
-    BEST,
     CHECKPOINTS,
     BestWeights,
     Checkpoints,
@@ -44,7 +44,6 @@ from pellucid.train.checkpoints import (
     TrainReport,
     best_row,
     last_checkpoint,
-    read_checkpoint,
 )
 from pellucid.train.loaders import train_loader, val_loader
 from pellucid.train.progress import Board, ProgressBar
@@ -101,9 +100,7 @@ def train(
     _make_folder(folder / CHECKPOINTS)
     trainer, status = _fit(module, config, (train_data, val_data), best_weights, last)
     if trainer.is_global_zero:
-        if best_weights.history:
-            module.load_state_dict(read_checkpoint(folder / CHECKPOINTS / BEST)["state_dict"])
-        keep(best_weights.history)
+        _keep_best(module, folder / CHECKPOINTS / BEST, best_weights.history, keep)
     return best_weights.report(status, trainer.global_step)
 
 
@@ -215,6 +212,7 @@ def _make_trainer(options: TrainConfig, callbacks: list[Callback], **limits: Any
         check_val_every_n_epoch=None,
         max_epochs=-1,
         callbacks=callbacks,
+        plugins=[SealedCheckpoints()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -246,7 +244,7 @@ def _fit(
         stop,
         best_weights,
         *_averaging(options),
-        Checkpoints(folder, config, best_weights, stop),
+        Checkpoints(folder, config, best_weights, stop, resumed=checkpoint),
         Board(folder, best_weights, result_range(module.method).bands),
         ProgressBar(options, best_weights),
     ]
@@ -281,6 +279,19 @@ def _make_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise InputError(f"cannot write to {folder} ({error.strerror}), choose another run folder") from error
+
+
+def _keep_best(
+    module: Training, best: Path, history: list[HistoryRow], keep: Callable[[list[HistoryRow]], None]
+) -> None:
+    """Save the weights that validated best, or, without validation, the last."""
+    if history:
+        try:
+            module.load_state_dict(read_checkpoint(best)["state_dict"])
+        except InputError as error:
+            warnings.warn(f"{error}; the weights stay as they were saved when they were best", stacklevel=2)
+            return
+    keep(history)
 
 
 def _is_over(last: Path, best_weights: BestWeights) -> bool:

@@ -1,0 +1,150 @@
+"""Cloud maps: masks, probabilities, percent and scene classifications, told by the set of their values."""
+
+import re
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.windows import Window
+
+from pellucid.data.geotiff import SAMPLE, Raster
+from pellucid.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Classes of Sen2Cor's scene classification (SCL) that hide the ground: cloud shadow, medium and high
+# probability of cloud, thin cirrus (Sentinel-2 Level-2A algorithm theoretical basis document).
+SCL_CLOUD, SCL_LAST = (3, 8, 9, 10), 11
+# Numbers that mark missing data in masks, beside 1 or percent; and undeclared ones below 0.
+OUTSIDE, NEGATIVE_FILLS = 255.0, (-1.0, -99.0, -999.0, -9999.0, -32768.0, -99999.0)
+# So few different values are classes unless one is 100; so many up to 255 are probabilities.
+FEW_VALUES, MANY_VALUES = 6, 64
+# Side of the windows in which all values are looked at, in pixels; and how many are named in a sentence.
+WINDOW, NAMED = 2048, 12
+# What `pellucid clouds` calls the band of its masks and maps, which need no interpretation.
+OWN = ("cloud mask", "cloud probability")
+
+
+class CloudRaster(Raster):
+    """A cloud map of one band: a mask (0, 1 or 0, 255), probabilities (0 ... 1), percent (0 ... 100), or SCL.
+
+    Values that may be classes are refused, unless the name of the file or band says that they are those of a
+    scene classification. `high` is the value that means certainly cloud.
+
+    Args:
+        path: GeoTIFF.
+        is_patch: it is small, one of many of a dataset, so that few different values do not make classes.
+    """
+
+    def __init__(self, path: Path, *, is_patch: bool = False) -> None:
+        super().__init__(path, "cloud map")
+        self.is_patch = is_patch
+        try:
+            if len(self.numbers) != 1:
+                raise InputError(f"the cloud map {path} has {len(self.numbers)} bands, must have one")
+            self.number = self.numbers[0]
+            self.high, self.is_classes = 1.0, False
+            self.marks = [self.dataset.nodata or 0.0]  # what is missing is 0, as what is clear
+            self._interpret(self._find_values())
+        except InputError:
+            self.close()
+            raise
+
+    def read(self, window: Window | None = None, size: int | None = None) -> "Tensor":
+        """Return (1, H, W) float32 in [0, 1]; 0 where the map holds no data."""
+        import torch
+
+        values = self._read_stored(window, size)
+        missing = ~np.isfinite(values) | ~self.read_mask(window, size)
+        missing |= np.isin(values, self.marks)
+        cloud = np.isin(values, SCL_CLOUD).astype(np.float32) if self.is_classes else values / self.high
+        return torch.from_numpy(np.where(missing, np.float32(0), cloud)).clamp(0, 1)
+
+    def _read_stored(self, window: Window | None = None, size: int | None = None) -> NDArray[np.float32]:
+        return self.read_array([self.number], window, size).astype(np.float32)
+
+    def _find_values(self) -> NDArray[np.float64]:
+        """Return the different values of the map, sorted; of floating point those of a sample."""
+        dtype = np.dtype(self.dataset.dtypes[self.number - 1])
+        if dtype.kind == "f" or dtype.itemsize > 2:
+            values = self._read_stored(size=4 * SAMPLE)[0][self.read_mask(size=4 * SAMPLE)]
+            return np.unique(values[np.isfinite(values)]).astype(np.float64)
+        lowest, highest = np.iinfo(dtype).min, np.iinfo(dtype).max
+        counts = np.zeros(highest - lowest + 1, np.int64)
+        for top, left in product(range(0, self.grid.height, WINDOW), range(0, self.grid.width, WINDOW)):
+            height, width = min(WINDOW, self.grid.height - top), min(WINDOW, self.grid.width - left)
+            window = Window(left, top, width, height)
+            values = self.read_array([self.number], window)[0][self.read_mask(window)]
+            counts += np.bincount(values.astype(np.int64) - lowest, minlength=len(counts))
+        return (np.flatnonzero(counts) + lowest).astype(np.float64)
+
+    def _interpret(self, values: NDArray[np.float64]) -> None:
+        """Set what the values mean, or refuse them."""
+        is_own = self.dataset.descriptions[self.number - 1] in OWN
+        nodata, has_nodata = self.dataset.nodata, self.dataset.nodata in values
+        known = self._drop_fill(values[(values != nodata) | (values == 0)])
+        if not known.size:
+            raise InputError(f"the cloud map {self.path} holds no data, give another")
+        if known.min() < 0 or known.max() > OUTSIDE:
+            self._refuse(known)
+        if (known == 0).all() and nodata == OUTSIDE and has_nodata and not is_own:
+            self.doubts.append(
+                f"{self.path} holds 0 alone, beside 255, which it declares as no data: nothing is cloud; if "
+                "255 means cloud, take that declaration away"
+            )
+        is_whole = (known == np.rint(known)).all()
+        if known.max() <= 1:
+            if is_whole and known.max() == 1 and self.dataset.dtypes[0][0] != "f" and not is_own:
+                self.doubts.append(f"{self.path}: 0 and 1 are taken for clear and cloud, not for percent")
+        elif is_whole and known.max() <= SCL_LAST and self._is_named_scl():
+            self.is_classes, self.resampling = True, Resampling.nearest
+            found = ", ".join(map(str, SCL_CLOUD))
+            self.doubts.append(
+                f"{self.path} is taken for a scene classification, {found} for cloud and shadow"
+            )
+        else:
+            self.high = self._find_high(known, is_whole=bool(is_whole))
+
+    def _drop_fill(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the values without those that mark missing data, which becomes `fill`."""
+        fills = [value for value in values if value in NEGATIVE_FILLS]
+        rest = values[~np.isin(values, fills)]
+        within = rest[rest != OUTSIDE]
+        if OUTSIDE in rest and within.size and (within.max() == 1 or SCL_LAST < within.max() <= 100):
+            fills, rest = [*fills, OUTSIDE], within
+        if len(fills) > 1:
+            self._refuse(values)
+        self.mark_fills(fills)
+        self.marks += fills
+        return rest
+
+    def _find_high(self, known: NDArray[np.float64], *, is_whole: bool) -> float:
+        """Return the value that means certainly cloud; refuse what may be classes."""
+        is_mask, is_sure = set(known) == {0, OUTSIDE}, self.is_patch or not is_whole
+        if is_mask or (known.max() > 100 and (is_sure or known.size >= MANY_VALUES)):
+            return OUTSIDE
+        if SCL_LAST < known.max() <= 100 and (is_sure or known.size > FEW_VALUES or 100 in known):
+            return 100.0
+        self._refuse(known)
+        raise AssertionError
+
+    def _is_named_scl(self) -> bool:
+        text = f"{self.path.stem} {self.dataset.descriptions[self.number - 1]}"
+        return re.search(r"(?<![a-z])scl(?![a-z])", text, re.IGNORECASE) is not None
+
+    def _refuse(self, known: NDArray[np.float64]) -> None:
+        named = ", ".join(f"{value:g}" for value in known[:NAMED])
+        found = f"the values {named}" if known.size <= NAMED else f"values from {known[0]:g} to {known[-1]:g}"
+        scl = ""
+        if (known == np.rint(known)).all() and 1 < known.max() <= SCL_LAST and known.min() >= 0:
+            scl = (
+                " (in a scene classification, 3 is shadow, 8, 9, 10 are cloud: name such a file ..._SCL.tif)"
+            )
+        raise InputError(
+            f"the cloud map {self.path} holds {found}, classes perhaps{scl}; must hold 0 and 1, "
+            "probabilities from 0 to 1, or percent up to 100: recode it"
+        )

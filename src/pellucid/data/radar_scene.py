@@ -1,0 +1,121 @@
+"""Sentinel-1 scenes: files in, backscatter in dB out, by windows."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+from pellucid.data.backscatter import (
+    describe_conversion,
+    drop_missing,
+    find_fills,
+    holds_power,
+    to_db,
+    usual_fills,
+)
+from pellucid.data.band_names import match_polarisations, names_polarisations
+from pellucid.data.geotiff import SAMPLE, Raster
+from pellucid.data.ranges import SENTINEL1, Bands
+from pellucid.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# dB by which VH, the cross-polarised and weaker one, may exceed VV in the median of a scene.
+STRONGER_DB = 1.0
+
+
+class RadarRaster(Raster):
+    """A Sentinel-1 scene: two bands, or bands described as VV and VH, in dB.
+
+    Linear power is converted, and noted in `doubts`. `indices` are the numbers of VV and VH in the file.
+
+    Args:
+        path: GeoTIFF.
+        named: polarisations of the bands, by position; none: their descriptions say it.
+        partial: take VV or VH alone; the other is read as missing.
+    """
+
+    def __init__(self, path: Path, *, named: Bands | None = None, partial: bool = False) -> None:
+        super().__init__(path, "radar scene")
+        try:
+            self.indices = match_polarisations(self.dataset, path, named, partial=partial)
+            self.is_linear = False
+            self._find_unit()
+            is_said = named is not None or names_polarisations(self.dataset)
+            self._check_order(is_said=is_said)
+        except InputError:
+            self.close()
+            raise
+
+    def read_db(self, window: Window | None = None, size: int | None = None) -> "Tensor":
+        """Return backscatter (2, H, W) float32 in dB, VV and VH; NaN where there is none."""
+        import torch
+
+        return torch.from_numpy(self._read_db(window, size))
+
+    @property
+    def polarisations(self) -> Bands:
+        """Return which of VV and VH the file has."""
+        return tuple(n for n, index in zip(SENTINEL1.bands, self.indices, strict=True) if index is not None)
+
+    @property
+    def _there(self) -> list[int]:
+        return [index for index in self.indices if index is not None]
+
+    @property
+    def _scaling(self) -> list[tuple[float, float]]:
+        """Return scale and offset of each polarisation that is there."""
+        return [(self.dataset.scales[i - 1], self.dataset.offsets[i - 1]) for i in self._there]
+
+    @property
+    def _fills(self) -> tuple[float, ...]:
+        return usual_fills(*self._scaling[0])
+
+    def _read_db(self, window: Window | None = None, size: int | None = None) -> NDArray[np.float32]:
+        values = to_db(self._read_scaled(window, size), is_linear=self.is_linear)
+        both = np.full((len(self.indices), *values.shape[1:]), np.nan, np.float32)
+        both[[at for at, index in enumerate(self.indices) if index is not None]] = values
+        return both
+
+    def _read_scaled(self, window: Window | None = None, size: int | None = None) -> NDArray[np.float32]:
+        """Return the polarisations that are there, scaled as the file says, NaN where there is no data."""
+        stored = self.read_array(self._there, window, size).astype(np.float32)
+        values = drop_missing(stored, self.dataset.nodata, self._fills)
+        values[:, ~self.read_mask(window, size)] = np.nan
+        scale, offset = (
+            np.array(each, np.float32)[:, None, None] for each in zip(*self._scaling, strict=True)
+        )
+        return values * scale + offset
+
+    def _find_unit(self) -> None:
+        stored = self.read_array(self._there, size=4 * SAMPLE).astype(np.float32)
+        self.mark_fills(find_fills(stored, self.dataset.nodata, self._fills))
+        sample = self._read_scaled(size=4 * SAMPLE)
+        if not np.isfinite(sample).any():  # perhaps few pixels hold data, and none of the sample does
+            windows = (window for _, window in self.dataset.block_windows(1))
+            sample = next((x for x in map(self._read_scaled, windows) if np.isfinite(x).any()), sample)
+        is_scaled = self._scaling != [(1, 0)] * len(self._there)
+        dtype = "float32" if is_scaled else self.dataset.dtypes[self._there[0] - 1]
+        self.is_linear = holds_power(sample, dtype, f"the radar scene {self.path}")
+        if self.is_linear:
+            self.doubts.append(f"{self.path} {describe_conversion(sample)}")
+
+    def _check_order(self, *, is_said: bool) -> None:
+        """Doubt names by which VH is stronger than VV; without names, the stronger one is VV."""
+        values = self._read_db(size=SAMPLE)
+        known = np.isfinite(values).all(axis=0)
+        if not known.any():
+            return
+        vv, vh = np.median(values[:, known], axis=1)
+        if vh <= vv + STRONGER_DB:
+            return
+        found = f"{self.path}: {vv:.1f} dB is the median of the first band, {vh:.1f} dB that of the second"
+        if is_said:
+            found = f"{self.path}: the median of VV is {vv:.1f} dB, that of VH {vh:.1f} dB"
+            self.doubts.append(f"{found}; VH should be weaker, are they swapped?")
+        else:
+            self.indices.reverse()
+            self.doubts.append(f"{found}, so this is taken for VV; name them if it is not")

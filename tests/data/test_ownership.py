@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scenes import write
+
+from pellucid.data.checked_raster import write_raster
+from pellucid.data.drawing import save_picture
+from pellucid.data.ownership import check_replaceable, is_ours
+from pellucid.data.slice_file import SliceInfo
+from pellucid.data.slice_writer import write_slices
+from pellucid.errors import InputError
+
+PICTURE = np.full((8, 9, 3), 100, np.uint8)
+
+
+def ours(folder: Path, name: str) -> Path:
+    """Write a file as pellucid does."""
+    path = folder / name
+    if name.startswith("slice"):
+        with write_slices(path, SliceInfo(1, 8, 9, np.dtype(np.uint8))) as append:
+            append(PICTURE[..., 0])
+    elif path.suffix == ".tif":
+        with write_raster(path, width=9, height=8, count=1, dtype="uint8") as raster:
+            raster.write(PICTURE[None, ..., 0])
+    else:
+        save_picture(PICTURE, path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png", "a.jpg", "slice.png", "slice.tif"])
+def test_what_pellucid_wrote_may_be_replaced(tmp_path: Path, name: str) -> None:
+    assert is_ours(ours(tmp_path, name))
+    check_replaceable(tmp_path / name)
+
+
+def test_what_is_not_there_may_be_written(tmp_path: Path) -> None:
+    check_replaceable(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png", "a.jpg", "a.csv", "a", "damaged.tif", "damaged.png"])
+def test_files_of_others_are_never_replaced(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name == "a.tif":
+        write(path, PICTURE[None, ..., 0])
+    elif path.suffix in (".png", ".jpg") and name != "damaged.png":
+        Image.fromarray(PICTURE).save(path)
+    else:
+        path.write_bytes(b"II*\0 pellucid")
+    with pytest.raises(InputError, match="a file is there that pellucid did not write; name another"):
+        check_replaceable(path)
