@@ -94,9 +94,11 @@ def read_run(folder: Path) -> tuple[Config, dict[str, Tensor], Metadata]:
 
     The weights are checked against the digest that was saved with them, if there is one.
     """
+    if (folder / WEIGHTS).is_file():  # before anything in it is believed
+        with _open_weights(folder):
+            check_tensors(folder / WEIGHTS)
     config, metadata = read_metadata(folder)
     with _open_weights(folder) as file:
-        check_tensors(folder / WEIGHTS)
         return config, {name: _single(file.get_tensor(name)) for name in file.keys()}, metadata  # noqa: SIM118
 
 
