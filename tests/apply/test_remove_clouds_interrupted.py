@@ -182,6 +182,13 @@ def test_killed_runs_go_on_to_the_same_bytes_and_leave_nothing(folder: Path) -> 
     assert nothing_left(folder, {"s2.tif", "whole.tif", "out.tif"})
 
 
+def test_a_note_that_was_not_finished_is_removed(folder: Path) -> None:
+    orphan = folder / "..out.tif.partial.npz.pellucid-01234567.npz"
+    orphan.write_bytes(b"half of a note")
+    restore(folder)
+    assert nothing_left(folder, {"s2.tif", "out.tif"})
+
+
 def test_other_options_leave_nothing_of_an_earlier_call(folder: Path) -> None:
     options = {"method": constant(0.5), "options": EVERYTHING}
     with pytest.raises(KeyboardInterrupt):

@@ -19,7 +19,15 @@ from rasterio.windows import Window
 
 from pellucid.data.checked_raster import NOT_READ_BACK, are_equal, checksum
 from pellucid.data.digests import check_archive, seal_archive
-from pellucid.data.files import beside, check_writable, explain, flush, temporary_beside, write_atomically
+from pellucid.data.files import (
+    beside,
+    check_writable,
+    explain,
+    flush,
+    orphans,
+    temporary_beside,
+    write_atomically,
+)
 from pellucid.data.geotiff import copy_mask, first_line, georeference, open_raster
 from pellucid.data.ownership import TAG
 from pellucid.errors import InputError
@@ -69,6 +77,8 @@ class WorkingFile:
         names = [*self.outs, *(["weight"] if with_weight else [])]
         self.paths = {name: beside(out, ENDINGS[name]) for name in names}
         self.note = beside(out, ".partial.npz")
+        for orphan in orphans(self.note):  # of a run that was killed while it noted something
+            orphan.unlink(missing_ok=True)
         self.num_done, self.state = 0, dict[str, NDArray[Any]]()
         # What was written, and is noted: raster by its number, row, column, height, width, checksum.
         self.parts: list[list[int]] = []
