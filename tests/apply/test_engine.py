@@ -113,15 +113,16 @@ def test_the_key_depends_on_what_changes_a_pixel() -> None:
     assert key != Engine(identity(), ApplyOptions(tile=16, overlap=4, device="cpu", seed=1)).key("input")
 
 
+@pytest.mark.parametrize("batch", [3, 7])
 @pytest.mark.parametrize("most", [1, 2, 0])
-def test_fewer_tiles_go_through_the_network_where_memory_is_short(most: int) -> None:
+def test_fewer_tiles_go_through_the_network_where_memory_is_short(most: int, batch: int) -> None:
     class Short(RandomMethod):
         def restore(self, batch: Batch, *rest: Any) -> torch.Tensor:
             if len(batch) > most:
                 raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
             return super().restore(batch, *rest)
 
-    options = ApplyOptions(tile=16, overlap=4, device="cpu", batch=7, samples=3)
+    options = ApplyOptions(tile=16, overlap=4, device="cpu", batch=batch, samples=3)
     short, wide = Engine(Short(0.1), options), Engine(RandomMethod(0.1), options)
     if most:
         images = [join(list(engine.run(engine.grid(40, 56), cut))) for engine in (short, wide)]

@@ -159,7 +159,7 @@ def test_a_cloud_map_and_no_keep_clear_reach_the_method(tmp_path: Path) -> None:
         (4, ("B4", "B3", "B2", "B8"), None, ("B04", "B03", "B02", "B08")),
         (4, (), ("B02", "B03", "B04", "B08"), ("B02", "B03", "B04", "B08")),
         (3, ("B02", "SCL", "B04"), None, ("B02", "B04")),
-        (5, (), ("red", "nir", "-", "swir", "B02"), ("red", "nir", "swir", "B02")),
+        (5, (), ("red", "nir", "-", "pan", "B02"), ("B04", "B08", "pan", "B02")),
     ],
 )
 def test_any_bands_are_restored_and_others_pass_through(
@@ -183,7 +183,7 @@ def test_any_bands_are_restored_and_others_pass_through(
     ("count", "names", "given", "message"),
     [
         (4, (), None, "has 4 bands without names, say what they are with --bands"),
-        (2, ("red", "nir"), None, r"no band named as one of Sentinel-2 \(red, nir\), say what they are"),
+        (2, ("pan", "tir"), None, r"no band named as one of Sentinel-2 \(pan, tir\), say what they are"),
         (4, (), ("B02", "B03"), "has 4 bands, --bands names 2; name each, - for one"),
         (2, (), ("B02", "B02"), "must name at least one band, and each once"),
     ],

@@ -141,7 +141,7 @@ def test_prompts_may_be_told_by_the_published_vocabulary_or_a_file(run: Path, tm
         ("losses={l1: 1.0}", "losses.l1 compares images, of which a text encoder makes none; leave it out"),
         (
             "data.train=[{name: synthetic}]",
-            "scenes have bands of Sentinel-2 and Sentinel-1, the method",
+            "the data are scenes of Sentinel-2 and Sentinel-1, but the method names R, G, B",
         ),
     ],
 )

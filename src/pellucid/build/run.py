@@ -110,7 +110,12 @@ def read_metadata(folder: Path) -> tuple[Config, Metadata]:
         needed = {name: values[name] for name in ("optical", "radar", "mean_spectrum")}
         optional = ("autoencoders", "mean_colors", "tokenizer", "text")
         found = {**needed, **{name: values[name] for name in optional if name in values}}
-    return config, parse(Metadata, found, where=f"the metadata of {folder / WEIGHTS}")
+    try:
+        return config, parse(Metadata, found, where=f"the metadata of {folder / WEIGHTS}")
+    except InputError:
+        with _open_weights(folder):
+            check_tensors(folder / WEIGHTS)  # if a bit was flipped, this says so
+        raise
 
 
 @contextmanager
