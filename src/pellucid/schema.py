@@ -24,6 +24,8 @@ NotNegative = Annotated[float, Field(ge=0)]
 
 T = TypeVar("T")
 Precision: TypeAlias = Literal["fp32", "bf16"]
+# "auto" is bf16 where the model is as good in it and the device is faster.
+AnyPrecision: TypeAlias = Literal["auto", "fp32", "bf16"]
 
 
 class Strict(BaseModel):

@@ -113,6 +113,29 @@ def test_the_key_depends_on_what_changes_a_pixel() -> None:
     assert key != Engine(identity(), ApplyOptions(tile=16, overlap=4, device="cpu", seed=1)).key("input")
 
 
+@pytest.mark.parametrize("size", [(1024, 1024), (2048, 600), (10980, 10980), (300, 200)])
+def test_tiles_of_a_method_that_takes_any_have_the_size_that_costs_least(size: tuple[int, int]) -> None:
+    free, usual = identity(), Engine(identity(), ApplyOptions(tile=512)).grid(*size)
+    free.__class__ = type("Free", (type(free),), {"any_tile": True, "tile": 512})
+    grid = Engine(free, ApplyOptions()).grid(*size)
+    assert grid.area <= usual.area
+    assert 448 <= grid.tile <= 640
+    assert Engine(free, ApplyOptions(tile=512)).grid(*size) == usual
+
+
+def test_precision_is_chosen_where_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    eager = identity()
+    eager.__class__ = type("Eager", (type(eager),), {"prefers_bf16": True})
+    for fast, any_method, expected in (
+        (True, eager, "bf16"),
+        (True, identity(), "fp32"),
+        (False, eager, "fp32"),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda fast=fast: {"amx_bf16": fast})
+        assert Engine(any_method, ApplyOptions(device="cpu")).precision == expected
+        assert Engine(any_method, ApplyOptions(device="cpu", precision="fp32")).precision == "fp32"
+
+
 @pytest.mark.parametrize("batch", [3, 7])
 @pytest.mark.parametrize("most", [1, 2, 0])
 def test_fewer_tiles_go_through_the_network_where_memory_is_short(most: int, batch: int) -> None:

@@ -113,17 +113,3 @@ def test_what_lies_in_the_margin_of_a_tile_does_not_count() -> None:
 def test_the_overlap_must_hold_both_margins() -> None:
     with pytest.raises(ValueError, match="overlap is 4 px, must hold two margins of 3 px"):
         TileGrid(32, 32, 16, 4, 4, margin=3)
-
-
-@pytest.mark.parametrize(
-    ("size", "tile", "overlap", "stride"), [((75, 101), 32, 8, 4), ((9, 300), 64, 60, 2), ((5, 7), 32, 8, 4)]
-)
-def test_the_cores_of_all_tiles_part_the_scene(
-    size: tuple[int, int], tile: int, overlap: int, stride: int
-) -> None:
-    grid, count = TileGrid(*size, tile, overlap, stride), np.zeros(size, int)
-    for top, left in grid:
-        rows, columns = grid.core(top, left)
-        assert 0 <= rows.start < rows.stop <= grid.tile_height
-        count[top + rows.start : top + rows.stop, left + columns.start : left + columns.stop] += 1
-    assert (count == 1).all()

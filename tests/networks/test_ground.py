@@ -7,8 +7,13 @@ TINY = Config(features=6, widths=(8, 12), clear_widths=(8, 8), detail=4, refine=
 
 
 def network(seed: int = 0, config: Config = TINY) -> GroundNet:
+    """Return a network whose refinement is not zero, as when training starts: it would hide faults."""
     torch.manual_seed(seed)
-    return build(config).eval()
+    net = build(config).eval()
+    with torch.no_grad():
+        for weights in (*net.detail.parameters(), net.squeeze.weight) if config.refine else ():
+            weights.add_(0.02 * torch.randn_like(weights) * (weights == 0))
+    return net
 
 
 def seen(size: int = 32, *, extra: int = 0, **fields: Tensor | None) -> Seen:
@@ -71,6 +76,43 @@ def test_missing_guides_are_not_zero_and_not_a_fault() -> None:
     vv_alone = torch.rand(1, 2, 32, 32)
     vv_alone[:, 1] = torch.nan
     assert net(seen(sar=vv_alone, given=half()))[1].image.isfinite().all()
+
+
+@torch.inference_mode()
+def test_no_older_date_is_as_one_without_a_clear_pixel() -> None:
+    net, image = network(), seen(given=half())
+    nowhere = torch.full_like(image.values, torch.nan)
+    for one, two in zip(net(image)[1], net(image._replace(older=nowhere))[1], strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_images_of_which_nothing_is_said_are_judged_beside_others() -> None:
+    net, one = network(), seen()
+    both = Seen(*(None if x is None else x.repeat(2, *[1] * (x.ndim - 1)) for x in one))
+    given = torch.cat([half(), torch.full_like(half(), torch.nan)])
+    found = net(both._replace(given=given))[1]
+    for i, alone in enumerate((one._replace(given=half()), one)):
+        for a, b in zip(found, net(alone)[1], strict=True):
+            torch.testing.assert_close(a[i : i + 1], b, rtol=1e-3, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_pixel_unlike_what_the_scene_says_of_its_place_is_doubted() -> None:
+    net = network()
+    with torch.no_grad():
+        for weights in (net.squeeze.weight, net.squeeze.bias, net.detail.weight, net.detail.bias):
+            weights.zero_()
+        net.squeeze.weight[0, 2 * len(BANDS)] = 1  # what is seen of B01 less what is painted
+        net.detail.weight[-1, 0] = -1
+        for layer in net.mix:
+            layer.weight.zero_()
+            layer.bias.zero_()
+    image = seen()
+    image.values[:, 0, 8:16, 8:16] = 1
+    clear, painted = net(image)
+    change = (painted.confidence.logit() - clear.confidence.logit())[0, 0]
+    assert change[8:16, 8:16].mean() < change[20:, 20:].mean() - 0.3
 
 
 @torch.inference_mode()

@@ -19,7 +19,13 @@ from pellucid.data.tiles import Blender, TileGrid
 from pellucid.errors import InputError
 from pellucid.generative.noise import JoinedNoise, Noise, NoiseField, TileNoise
 from pellucid.methods.generative import Generative
-from pellucid.methods.inference import check_samples, choose_device, digest_method, is_out_of_memory
+from pellucid.methods.inference import (
+    check_samples,
+    choose_device,
+    choose_precision,
+    digest_method,
+    is_out_of_memory,
+)
 from pellucid.methods.method import Estimate, Method, result_range
 from pellucid.methods.sampling import with_sampling
 
@@ -28,7 +34,7 @@ GPU_BATCH = 8
 # Side in pixels of what joint tiles restore as one image; of a larger one memory could not hold all.
 WINDOW = 4096
 # Options on which no pixel depends, or only by what the key holds already.
-NOT_IN_KEY = ("batch", "device", "preview", "resume", "force", "factor", "tile")
+NOT_IN_KEY = ("batch", "device", "preview", "resume", "force", "factor", "tile", "precision")
 
 Progress = Callable[[float, int], None]
 
@@ -56,17 +62,26 @@ class Engine:
     """A method on its device, with the sampling, noise and tiles of the options.
 
     With `keep_samples` it gives back every sample, not their mean alone. With `joint`, tiles agree after
-    every step of sampling, where the method samples.
+    every step of sampling, where the method samples. Without `keep_deviation`, the standard deviation that
+    some methods give is left out.
     """
 
     def __init__(
-        self, method: Method, options: ApplyOptions, *, keep_samples: bool = False, joint: bool = False
+        self,
+        method: Method,
+        options: ApplyOptions,
+        *,
+        keep_samples: bool = False,
+        keep_deviation: bool = True,
+        joint: bool = False,
     ) -> None:
         check_samples(method, options.samples)
         self.method, self.options = choose_sampling(method, options), options
         self.tile = options.tile or method.tile
         self.device = choose_device(options.device)
+        self.precision = choose_precision(options.precision, method, self.device)
         self.num_kept = options.samples if keep_samples else 1
+        self.has_deviation = self.method.gives_deviation and keep_deviation
         self.noise = NoiseField(options.seed)
         self.batch = options.batch or (1 if self.device.type == "cpu" else GPU_BATCH)
         self.tiling, self._applied = None, self.method
@@ -94,6 +109,11 @@ class Engine:
             if self.tiling:
                 self.tiling.grid(tile, tile, stride=stride)  # refuses tiles that no window could hold
                 tile, overlap = max(WINDOW // stride * stride, 2 * tile), tile
+            if self.method.any_tile and self.options.tile is None and overlap < tile:
+                grids = [
+                    TileGrid(height, width, side, overlap, stride, margin) for side in _sides(tile, stride)
+                ]
+                return min(grids, key=lambda grid: grid.area)
             return TileGrid(height, width, tile, overlap, stride, margin)
         except ValueError as error:
             raise InputError(str(error)) from error
@@ -146,12 +166,9 @@ class Engine:
 
         The deviation and the cloud of an estimate follow as further channels.
         """
-        precision, size = self.options.precision, max(batch.valid.shape[-2:])
+        precision, size = self.precision, max(batch.valid.shape[-2:])
         try:
-            with (
-                torch.inference_mode(),
-                torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"),
-            ):
+            with torch.inference_mode(), self._autocast():
                 restored = self._apply(batch, noise, progress).float()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -171,7 +188,7 @@ class Engine:
         layers, bands = torch.from_numpy(self.restore(batch, noise)), len(result_range(self.method).bands)
         return Estimate(
             layers[:, :bands],
-            layers[:, bands : 2 * bands] if self.method.gives_deviation else None,
+            layers[:, bands : 2 * bands] if self.has_deviation else None,
             layers[:, -1:] if self.method.finds_clouds else None,
         )
 
@@ -179,14 +196,14 @@ class Engine:
         """Return a digest of everything on which a result depends: the method, the options and the inputs."""
         method, chosen = self.method, fields(self.options)
         settings = [(f.name, getattr(self.options, f.name)) for f in chosen if f.name not in NOT_IN_KEY]
-        settings.append(("tile", self.tile))
+        settings += [("tile", self.tile), ("precision", self.precision)]
         about = (type(method).__name__, method.scale, method.optical, method.radar)
         values = (settings, about, method.sampling, digest_method(method), inputs)
         return hashlib.sha256(repr(values).encode()).hexdigest()
 
     def collect(self, batch: Batch, share: torch.Tensor) -> Any:
-        """Return what a tile says about its scene, on the CPU or the engine's device; None: nothing."""
-        with torch.inference_mode():
+        """Return what a part says about its scene, on the CPU or the engine's device; None: nothing."""
+        with torch.inference_mode(), self._autocast():
             return self.method.collect(batch.to(self.device), share.to(self.device))
 
     def set_scene(self, collected: Any) -> None:
@@ -199,17 +216,20 @@ class Engine:
         """Whether the method looks at all of a scene before it restores."""
         return type(self.method).collect is not Method.collect
 
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
     def _num_layers(self) -> int:
         """Return how many channels are blended: of the image, its deviation and its cloud."""
         bands = len(result_range(self.method).bands)
-        return bands * (1 + self.method.gives_deviation) + self.method.finds_clouds
+        return bands * (1 + self.has_deviation) + self.method.finds_clouds
 
     def _apply(self, batch: Batch, noise: Noise, progress: Callable[[int, int], None] | None) -> torch.Tensor:
         """Return the channels that are blended, (B, layers, H, W)."""
         if not (self.method.gives_deviation or self.method.finds_clouds):
             return self._applied.restore(batch, noise, progress)
         image, deviation, cloud = self._applied.estimate(batch, noise, progress)
-        wanted = (deviation, self.method.gives_deviation), (cloud, self.method.finds_clouds)
+        wanted = (deviation, self.has_deviation), (cloud, self.method.finds_clouds)
         return torch.cat([image, *(x for x, is_wanted in wanted if is_wanted and x is not None)], dim=1)
 
     def _piece(
@@ -227,7 +247,7 @@ class Engine:
             columns,
             blended[:, :bands],
             None if tile is None else tile[:bands],
-            mean[bands : 2 * bands] if self.method.gives_deviation else None,
+            mean[bands : 2 * bands] if self.has_deviation else None,
             mean[-1] if self.method.finds_clouds else None,
         )
 
@@ -298,6 +318,11 @@ class Engine:
         if beyond.any():
             restored[:, : beyond.shape[1]] += enlarge(beyond, batch.scale).cpu().numpy()
         return restored
+
+
+def _sides(tile: int, stride: int) -> range:
+    """Return the sides of tiles up to a quarter larger than one that suits, and an eighth smaller."""
+    return range(tile - tile // 8 // stride * stride, tile + tile // 4 + 1, stride)
 
 
 def choose_sampling(method: Method, options: ApplyOptions) -> Method:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pellucid.errors import InputError
-from pellucid.schema import Precision
+from pellucid.schema import AnyPrecision
 
 if TYPE_CHECKING:
     from pellucid.data.raster import Offset
@@ -107,7 +107,12 @@ class ApplyOptions:
     batch: int = 0
     """Tiles that go through the network together; 0: 1 on a CPU, 8 on a GPU."""
     device: Annotated[str, Help("auto, cpu, cuda or cuda:N.")] = "auto"
-    precision: Annotated[Precision, Help("bf16 is faster on GPUs and on CPUs with AMX.")] = "fp32"
+    precision: Annotated[
+        AnyPrecision,
+        Help(
+            "bf16 is faster on GPUs and on CPUs with AMX; auto takes it there if the model is as good in it."
+        ),
+    ] = "auto"
 
 
 @dataclass(frozen=True)

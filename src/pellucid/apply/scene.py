@@ -16,26 +16,21 @@ from pellucid.apply.engine import Engine
 from pellucid.apply.options import SceneOptions
 from pellucid.apply.outputs import check_scene_outputs
 from pellucid.apply.references import References
-from pellucid.data.band_names import find_bands
+from pellucid.apply.scene_bands import GLANCE, find_range, open_optical
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_raster import CloudRaster
 from pellucid.data.cloud_score import NEEDED, REACH_PX, box_mean, cloud_score
-from pellucid.data.geotiff import Raster
+from pellucid.data.older import MARGIN, far_from_clouds
 from pellucid.data.radar_scene import RadarRaster
-from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
+from pellucid.data.ranges import SENTINEL1
 from pellucid.data.raster import OpticalRaster
-from pellucid.data.reference import CLOUDY, MARGIN_PX, widen
+from pellucid.data.reference import widen
 from pellucid.data.resample import fill_gaps
 from pellucid.data.tiles import reflect
 from pellucid.errors import InputError
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.contrastive import Contrastive
 from pellucid.methods.method import Method
-
-# Longer side in pixels of the decimated image in which valid pixels are looked for first.
-GLANCE = 1024
-# An unknown band whose brightest pixels, by percentile, exceed this holds no reflectance.
-BRIGHTEST, MAX_REFLECTANCE = 99.9, 1.5
 
 
 @dataclass(frozen=True)
@@ -85,7 +80,7 @@ class OpenScene:
             if method.any_bands:
                 method = method.with_bands(find_range(self.optical))
             spread = uncertainty is not None and not method.gives_deviation
-            self.engine = Engine(method, options, keep_samples=spread)
+            self.engine = Engine(method, options, keep_samples=spread, keep_deviation=uncertainty is not None)
             self.method = self.engine.method
             self.radar = self._open_radar(sar, stack)
             self.cloud = stack.enter_context(CloudRaster(cloud)) if cloud else None
@@ -127,11 +122,12 @@ class OpenScene:
         stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.files]
         return self.engine.key(stamps, self.uncertainty is not None)
 
-    def cut(self, top: int, left: int) -> Tile:
-        """Read one tile and weigh its pixels."""
+    def cut(self, top: int, left: int, size: tuple[int, int] | None = None) -> Tile:
+        """Read one tile, or as many rows and columns as `size` says, and weigh its pixels."""
         grid = self.tiles
-        rows = reflect(top, top + grid.tile_height, grid.height)
-        columns = reflect(left, left + grid.tile_width, grid.width)
+        num_rows, num_columns = size or (grid.tile_height, grid.tile_width)
+        rows = reflect(top, top + num_rows, grid.height)
+        columns = reflect(left, left + num_columns, grid.width)
         first_row, last_row = self._around(rows, grid.height)
         first_column, last_column = self._around(columns, grid.width)
         window = Window(first_column, first_row, last_column - first_column, last_row - first_row)
@@ -168,6 +164,14 @@ class OpenScene:
             prompt=None if self.options.prompt is None else (self.options.prompt,),
         )
         return Tile(top, left, stored[:, inner[0], inner[1]], weight, batch, ok, lacks_radar)
+
+    def glance_clear(self) -> NDArray[np.float64] | None:
+        """Return how clear a decimated image of the scene is, (h, w) from 0 to 1; None if nothing says so."""
+        if self._is_told or not NEEDED.issubset(self.optical.bands):
+            return None
+        reflectance, valid = self.optical.read(size=GLANCE // 2)
+        cloud = cloud_score(self.method.optical.to_unit(reflectance), self.optical.bands)
+        return ((1 - cloud) * valid)[0].double().numpy()
 
     def clear(self, tile: Tile) -> NDArray[np.float64]:
         """Return (H, W), from 0 to 1: how surely a pixel of the tile shows clear ground, and stays."""
@@ -289,13 +293,13 @@ class OpenScene:
     def _clear_window(self, window: Window) -> tuple[Tensor, Tensor]:
         """Return a window, (1, C, H, W) in [0, 1], and whether its pixels are clear, (1, 1, H, W)."""
         bands = self.optical.bands
-        reach = MARGIN_PX + (0 if self.cloud else REACH_PX)
+        reach = MARGIN + (0 if self.cloud else REACH_PX)
         wide, inner = widen(window, reach, self.optical.grid)
         reflectance, clear = self.optical.read(wide)
         unit = self.method.optical.to_unit(reflectance)
         if self.cloud or NEEDED.issubset(bands):
             cloud = self.cloud.read(wide) if self.cloud else cloud_score(unit, bands)
-            clear = clear & ~(box_mean((cloud > CLOUDY).double(), MARGIN_PX) > 0)
+            clear = clear & far_from_clouds(cloud)
         part = (..., *inner)
         return unit[part][None], clear[part][None].float()
 
@@ -307,34 +311,6 @@ class OpenScene:
         cloudy = (cloud > self.options.cloud_threshold) & valid
         near = box_mean(cloudy.double(), self.options.margin_px + radius) > 0
         return (box_mean(near.double(), radius) * valid)[0].numpy()
-
-
-def open_optical(path: Path, method: Method, options: SceneOptions) -> OpticalRaster:
-    """Return the open scene, with the bands of the method, or, where any will do, those that it has."""
-    if not method.any_bands:
-        if options.bands:
-            raise InputError(
-                "--bands says what a scene has, but this model needs its own bands, by name or in order; "
-                "leave it out or choose another --model"
-            )
-        missing = options.allow_missing
-        return OpticalRaster(path, method.optical.bands, offset=options.offset, allow_missing=missing)
-    with Raster(path, "optical scene") as raster:
-        found = find_bands(raster.dataset, path, options.bands)
-    return OpticalRaster(path, tuple(found), offset=options.offset, numbers=list(found.values()))
-
-
-def find_range(optical: OpticalRaster) -> ValueRange:
-    """Return what 0 and 1 mean in each band: of one unknown to Sentinel-2, perhaps all that it holds."""
-    values, valid = optical.read(size=GLANCE)
-    high = []
-    for band, found in zip(optical.bands, values.numpy()[:, valid[0].numpy()], strict=True):
-        brightest = float(np.percentile(found, BRIGHTEST)) if found.size else 1.0
-        is_known = band in SENTINEL2.bands or brightest <= MAX_REFLECTANCE
-        high.append(1.0 if is_known else float(f"{brightest:.2g}"))
-    return ValueRange(
-        optical.bands, (0.0,) * len(high), tuple(high), SENTINEL2.unit, "the scene; reflectance where known"
-    )
 
 
 def _check_method(method: Method, options: SceneOptions, *, wants_spread: bool) -> None:

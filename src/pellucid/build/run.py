@@ -94,9 +94,11 @@ def read_run(folder: Path) -> tuple[Config, dict[str, Tensor], Metadata]:
 
     The weights are checked against the digest that was saved with them, if there is one.
     """
+    if (folder / WEIGHTS).is_file():  # before anything in it is believed
+        with _open_weights(folder):
+            check_tensors(folder / WEIGHTS)
     config, metadata = read_metadata(folder)
     with _open_weights(folder) as file:
-        check_tensors(folder / WEIGHTS)
         return config, {name: _single(file.get_tensor(name)) for name in file.keys()}, metadata  # noqa: SIM118
 
 
@@ -110,12 +112,7 @@ def read_metadata(folder: Path) -> tuple[Config, Metadata]:
         needed = {name: values[name] for name in ("optical", "radar", "mean_spectrum")}
         optional = ("autoencoders", "mean_colors", "tokenizer", "text")
         found = {**needed, **{name: values[name] for name in optional if name in values}}
-    try:
-        return config, parse(Metadata, found, where=f"the metadata of {folder / WEIGHTS}")
-    except InputError:
-        with _open_weights(folder):
-            check_tensors(folder / WEIGHTS)  # if a bit was flipped, this says so
-        raise
+    return config, parse(Metadata, found, where=f"the metadata of {folder / WEIGHTS}")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import typer
 
 from pellucid.cli.data import data_app
 from pellucid.cli.evaluation import evaluate_command
+from pellucid.cli.memory import keep_freed_memory
 from pellucid.cli.pictures import colorize_command
 from pellucid.cli.runs import import_command, models, train_command
 from pellucid.cli.scenes import clouds, demo, remove_clouds, simulate
@@ -47,4 +48,5 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    keep_freed_memory()
     app()

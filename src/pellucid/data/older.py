@@ -20,9 +20,13 @@ def surely_clear(image: Tensor, bands: Sequence[str], limit: float = CLEAR) -> T
 
     `image` is (B, C, H, W) in [0, 1]; bands that are NaN are missing. Pixels without data are not clear.
     """
-    score = cloud_score(image, tuple(bands))
-    near = max_pool2d(score, 2 * MARGIN + 1, stride=1, padding=MARGIN)
-    return (near < limit) & (image.nan_to_num() != 0).any(1, keepdim=True)
+    is_clear = far_from_clouds(cloud_score(image, tuple(bands)), limit)
+    return is_clear & (image.nan_to_num() != 0).any(1, keepdim=True)
+
+
+def far_from_clouds(cloud: Tensor, limit: float = CLEAR) -> Tensor:
+    """Return where no pixel near has a cloud probability of `limit` or more, of (B, 1, H, W)."""
+    return max_pool2d(cloud, 2 * MARGIN + 1, stride=1, padding=MARGIN) < limit
 
 
 def mask_clouds(older: Tensor, bands: Sequence[str], limit: float = CLOUDY) -> Tensor:

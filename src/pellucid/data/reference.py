@@ -11,14 +11,13 @@ from rasterio.windows import Window
 from torch import Tensor
 
 from pellucid.data.band_names import find_bands, read_names
-from pellucid.data.cloud_score import NEEDED, REACH_PX, box_mean, cloud_score
+from pellucid.data.cloud_score import NEEDED, REACH_PX
 from pellucid.data.geotiff import SAMPLE, Grid, Raster
+from pellucid.data.older import MARGIN, mask_clouds
 from pellucid.data.ranges import Bands
 from pellucid.data.raster import OpticalRaster
 from pellucid.errors import InputError
 
-# Cloud score above which a pixel is not looked at, and pixels around such that are not either.
-CLOUDY, MARGIN_PX = 0.2, 8
 # Percentiles of a band of unknown unit that become 0 and 1.
 MIDDLE = (0.1, 99.9)
 
@@ -59,7 +58,7 @@ class ReferenceRaster:
     @property
     def reach_px(self) -> int:
         """How far around a pixel its own clouds are looked for."""
-        return REACH_PX + MARGIN_PX if NEEDED.issubset(self.bands) else 0
+        return REACH_PX + MARGIN if NEEDED.issubset(self.bands) else 0
 
     def read(self, window: Window) -> Tensor:
         """Return (1, K, H, W) float32 in [0, 1]; NaN where there is cloud or no data."""
@@ -68,11 +67,10 @@ class ReferenceRaster:
         if not isinstance(self.raster, OpticalRaster):
             return torch.from_numpy(np.where(shown, self._stretch(stored), np.float32(np.nan)))[None]
         values, valid = self.raster.to_reflectance(stored, shown)
-        values = values.clamp(0, 1)
+        values = values.clamp(0, 1).where(valid, torch.nan)[None]
         if self.reach_px:
-            near = box_mean((cloud_score(values, self.bands) > CLOUDY).double(), MARGIN_PX) > 0
-            valid = valid & ~near
-        return values.where(valid, torch.nan)[:, inner[0], inner[1]][None]
+            values = mask_clouds(values, self.bands)
+        return values[..., inner[0], inner[1]]
 
     def _find_limits(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         stored = self.raster.read_array(size=SAMPLE)

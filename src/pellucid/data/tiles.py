@@ -64,6 +64,11 @@ class TileGrid:
         """Columns of every tile."""
         return min(self.tile, _round_up(self.width, self.stride))
 
+    @property
+    def area(self) -> int:
+        """Pixels of all tiles together, in each of which its overlaps count again."""
+        return len(self) * self.tile_height * self.tile_width
+
     @cached_property
     def tops(self) -> tuple[int, ...]:
         """First row of each row of tiles."""
@@ -96,13 +101,6 @@ class TileGrid:
         weights[: len(rows), : len(columns)] /= np.outer(rows, columns)
         weights[len(rows) :], weights[:, len(columns) :] = 0, 0
         return weights
-
-    def core(self, top: int, left: int) -> tuple[slice, slice]:
-        """Return rows and columns of a tile that are its own: those of all tiles part the scene."""
-        return (
-            _own(self.tops, top, self.tile_height, self.height),
-            _own(self.lefts, left, self.tile_width, self.width),
-        )
 
     def __len__(self) -> int:
         return len(self.tops) * len(self.lefts)
@@ -162,14 +160,6 @@ def reflect(first: int, last: int, size: int) -> NDArray[np.intp]:
     period = max(1, 2 * (size - 1))
     at = np.arange(first, last) % period
     return np.minimum(at, period - at) if size > 1 else np.zeros_like(at)
-
-
-def _own(starts: tuple[int, ...], start: int, tile: int, size: int) -> slice:
-    """Return what of a tile reaches to the middle of its overlaps, from its own start."""
-    at = starts.index(start)
-    first = (start + starts[at - 1] + tile) // 2 if at else 0
-    last = (starts[at + 1] + start + tile) // 2 if at + 1 < len(starts) else size
-    return slice(first - start, last - start)
 
 
 def _round_up(value: int, stride: int) -> int:

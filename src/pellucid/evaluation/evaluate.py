@@ -32,7 +32,7 @@ from pellucid.evaluation.table import Evaluation, claim_evaluation, summarise, w
 from pellucid.evaluation.trial import Restored, Setup, Trial
 from pellucid.methods.inference import check_samples
 from pellucid.methods.method import Method, result_range
-from pellucid.schema import Precision
+from pellucid.schema import AnyPrecision
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def evaluate(
     samples: int = 1,
     words: Sequence[Mapping[str, str]] = (),
     device: str = "auto",
-    precision: Precision = "fp32",
+    precision: AnyPrecision = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Return how well a method restores, image by image, next to its baselines, which autoencoders lack.

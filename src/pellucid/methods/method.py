@@ -49,6 +49,8 @@ class Method(ABC):
     radar_optional: bool = True  # whether `sar` may be NaN or missing
     stride: int = 1  # sides of the result must divide by it, in pixels
     tile: int = 256  # side of the tiles that suit it, in pixels
+    any_tile: ClassVar[bool] = False  # whether somewhat larger or smaller ones suit it as well
+    prefers_bf16: ClassVar[bool] = False  # whether its results in bf16 are as good as in fp32
     scale: int = 1  # how many times larger the result is than the degraded image
     is_random: bool = False  # whether the result depends on noise
     any_bands: bool = False  # whether `with_bands` gives one for whatever bands a scene has
@@ -96,16 +98,16 @@ class Method(ABC):
         raise ValueError(f"this method is for {', '.join(self.optical.bands)} alone")
 
     def collect(self, batch: Batch, share: Tensor) -> Any:  # noqa: ARG002
-        """Return what the tiles of a larger scene say about all of it; such results add. None: nothing.
+        """Return what parts of a scene say about all of it: such results add, and have the `count` of pixels.
 
         Args:
             batch: with `at`.
-            share: (B, 1, H, W), how much each pixel counts, so that all tiles count each pixel once.
+            share: (B, 1, H, W), how much each pixel counts, so that no pixel counts twice.
         """
         return None
 
     def with_scene(self, collected: Any) -> Self:  # noqa: ARG002
-        """Return the method for the tiles of a scene, of which `collected` is the sum over its tiles."""
+        """Return the method for the tiles of a scene, of which `collected` is the sum over its parts."""
         return self
 
     def validate(self, batch: Batch) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, pad, silu, softplus
+from torch.nn.functional import avg_pool2d, interpolate, pad, silu, softplus, softsign
 
 from pellucid.data.cloud_score import rise
 from pellucid.data.ranges import SENTINEL2
@@ -65,7 +65,8 @@ class Seen(NamedTuple):
         valid: (B, 1, H, W), 1 where the image holds data.
         sar: (B, 2, H, W), NaN where there is none; or None.
         older: (B, 13 + E, H, W), NaN where there is none; or None.
-        given: (B, 1, H, W), how clear each pixel is said to be; or None.
+        given: (B, 1, H, W), how clear each pixel is said to be, NaN in an image of which nothing is said; or
+            None.
     """
 
     values: Tensor
@@ -77,10 +78,10 @@ class Seen(NamedTuple):
 
 
 class Clear(NamedTuple):
-    """What is clear.
+    """What is clear, judged by the looks of the image alone.
 
     Attributes:
-        confidence: (B, 1, H, W), share of `colours` in the result.
+        confidence: (B, 1, H, W), that the ground is seen.
         worth: (B, 1, H, W), what a pixel counts for in the regression.
         colours: (B, 13 + E, H, W), without haze and shadow.
     """
@@ -91,11 +92,19 @@ class Clear(NamedTuple):
 
 
 class Painted(NamedTuple):
-    """The ground: image, standard deviation and regression alone, all (B, 13 + E, H, W)."""
+    """The ground.
+
+    Attributes:
+        image: (B, 13 + E, H, W), with residual and refinement.
+        deviation: (B, 13 + E, H, W), its standard deviation.
+        solved: (B, 13 + E, H, W), of the regression alone.
+        confidence: (B, 1, H, W), that the ground is seen, judged by what it should look like too.
+    """
 
     image: Tensor
     deviation: Tensor
     solved: Tensor
+    confidence: Tensor
 
 
 class Clearness(nn.Module):
@@ -128,11 +137,13 @@ class Clearness(nn.Module):
         known = seen.known[:, :num]
         output = self.unet(torch.cat([y.clamp(max=1.2), score / 8], 1), self.of_bands(known)).float()
         confidence, worth = (output[:, :2] - score).sigmoid().split(1, 1)
-        thickness = softplus(output[:, 2:])[:, :, None]  # (B, K, 1, H, W)
-        hidden = 1 - (-thickness * self.log_rho.exp()[:, :, None, None]).exp()  # (B, K, 13, H, W)
+        # Haze is smooth: its sheets are computed at half the resolution.
+        thickness = softplus(avg_pool2d(output[:, 2:], 2))[:, :, None]  # (B, K, 1, H / 2, W / 2)
+        hidden = 1 - (-thickness * self.log_rho.exp()[:, :, None, None]).exp()  # (B, K, 13, H / 2, W / 2)
         total, light = hidden.sum(1), (hidden * self.colour[:, :, None, None]).sum(1)
         scale = (MOST_HIDDEN / total.clamp(min=1e-6)).clamp(max=1)
-        colours = ((y - light * scale) / (1 - total * scale)).clamp(0, 1)
+        light, left = _enlarge(torch.cat([light * scale, 1 - total * scale], 1)).chunk(2, 1)
+        colours = ((y - light) / left).clamp(0, 1)
         colours = torch.lerp(colours, y, rise(confidence, SURE))
         return Clear(confidence, worth, torch.cat([colours, seen.values[:, num:]], 1))
 
@@ -161,12 +172,12 @@ class GroundNet(nn.Module):
         self.log_spread = nn.Parameter(torch.full((2,), -3.0 / FAST))  # prior of the residual, in pixels
         width = config.refine
         if width:
-            inputs = 2 * num + config.features + 4
+            inputs = 3 * num + config.features + 4
             self.squeeze = nn.Conv2d(inputs, width, 1)
             self.mix = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(3))
-            self.detail = nn.Conv2d(width, 2 * num, 1)
+            self.detail = nn.Conv2d(width, 2 * num + 1, 1)
             with torch.no_grad():
-                for values in self.detail.parameters():
+                for values in (*self.detail.parameters(), self.squeeze.weight[:, 2 * num : 3 * num]):
                     values.zero_()
 
     def forward(self, seen: Seen) -> tuple[Clear, Painted]:
@@ -176,29 +187,41 @@ class GroundNet(nn.Module):
 
     def look(self, seen: Seen) -> tuple[Clear, Tensor]:
         """Return what is clear, and the features phi, (B, D', H, W)."""
+        return self.judge(seen), self.features(seen)[0]
+
+    def judge(self, seen: Seen) -> Clear:
+        """Return what is clear: what is said to be, and else what looks so."""
         if seen.given is None:
-            clear = self.clearness(seen)
-        else:
-            given = seen.given.float()
-            clear = Clear(given, rise(given, GIVEN), seen.values)
-        return clear, self.features(seen)[0]
+            return self.clearness(seen)
+        given = seen.given.float()
+        said, told = Clear(given, rise(given, GIVEN), seen.values), given.isfinite()
+        if told.all():
+            return said
+        return Clear(*(torch.where(told, a, b) for a, b in zip(said, self.clearness(seen), strict=True)))
 
     def features(self, seen: Seen) -> tuple[Tensor, Tensor]:
         """Return constants, the older date's bands and the features of the guides, (B, D', H, W).
 
-        The second tensor is a number: how far features are into saturation, 0 if none is.
+        Without older dates there is one constant and there are none of their bands: they would be 0.
+        The second tensor is a number: how far features are into saturation, 0 if none is; 0 in inference.
         """
         values = seen.values
         size = (len(values), 1, *values.shape[-2:])
         sar = values.new_full((len(values), 2, *size[2:]), torch.nan) if seen.sar is None else seen.sar
-        older = torch.full_like(values, torch.nan) if seen.older is None else seen.older
-        dated = older.isfinite().any(1, keepdim=True).to(values.dtype)
-        older = older.nan_to_num()
+        if seen.older is None:
+            dated, older = values.new_zeros(size), values.new_zeros(len(values), len(SEEN), *size[2:])
+        else:
+            dated = seen.older.isfinite().any(1, keepdim=True).to(values.dtype)
+            older = seen.older[:, [AT[b] for b in SEEN]].nan_to_num()
         has_sar = sar.isfinite().to(values.dtype)
-        inputs = [2 * sar.nan_to_num() - has_sar, has_sar, 3 * older[:, [AT[b] for b in SEEN]], dated]
+        inputs = [2 * sar.nan_to_num() - has_sar, has_sar, 3 * older, dated]
         raw = 4 * self.guides(torch.cat(inputs, 1)).float()
-        phi = torch.cat([1 - dated, dated, OLDER_SCALE * older, raw.tanh()], 1)
-        return phi, (raw.abs() - 1.5).clamp(min=0).square().mean()
+        if seen.older is None:
+            phi = torch.cat([1 - dated, raw.tanh()], 1)
+        else:
+            phi = torch.cat([1 - dated, dated, OLDER_SCALE * seen.older.nan_to_num(), raw.tanh()], 1)
+        over = (raw.abs() - 1.5).clamp(min=0).square().mean() if self.training else raw.new_zeros(())
+        return phi, over
 
     def sums(self, seen: Seen, clear: Clear, phi: Tensor, share: Tensor | None = None) -> tuple[Sums, Tensor]:
         """Return the sums of the regression, and each band's count, (B, C)."""
@@ -213,6 +236,9 @@ class GroundNet(nn.Module):
         sums = sums * (-FAST * self.log_alike).exp()
         extra = sums.cross.shape[-1] - len(BANDS)
         mean, precision = self.prior(extra)
+        if sums.gram.shape[-1] < len(mean):  # without older dates
+            own = [0, *range(len(mean) - self.config.features, len(mean))]
+            mean, precision = mean[own], precision[own]
         with torch.autocast(sums.gram.device.type, enabled=False):
             factor = torch.linalg.cholesky(torch.diag_embed(precision) + sums.gram)
             right = precision[:, None] * mean + sums.cross
@@ -246,32 +272,54 @@ class GroundNet(nn.Module):
         return torch.cat([log, log.mean().expand(extra)]).exp()
 
     def paint(self, seen: Seen, clear: Clear, phi: Tensor, solution: "Solution") -> Painted:
-        """Return the ground everywhere."""
+        """Return the ground everywhere, and where it is seen."""
         with torch.autocast(phi.device.type, enabled=False):
-            flat = phi.flatten(2)
-            solved = (solution.weights.mT @ flat).unflatten(2, phi.shape[-2:])
-            leverage = ((solution.covariance @ flat) * flat).sum(1, keepdim=True).unflatten(2, phi.shape[-2:])
+            solved = (solution.weights.mT @ phi.flatten(2)).unflatten(2, phi.shape[-2:])
+            half = avg_pool2d(phi, 2)
+            leverage = ((solution.covariance @ half.flatten(2)).unflatten(2, half.shape[-2:]) * half).sum(
+                1, True
+            )
+            leverage = _enlarge(leverage)
         weight = clear.worth * seen.valid
         carried, near = self.carry(clear.colours - solved, weight)
-        image = solved + carried
+        image, confidence = solved + carried, clear.confidence
         log_variance = (solution.noise[..., None, None] * (1 + leverage)).log()
         if self.config.refine:
-            judged = torch.cat([near, (leverage + 1e-4).log() / 4, clear.confidence], 1)
-            change, doubt = self._refine(image, carried, phi, judged)
+            missed = (seen.values - image) * (-0.5 * log_variance).exp() * seen.known[..., None, None]
+            judged = torch.cat([near, (leverage + 1e-4).log() / 4, confidence], 1)
+            told = (torch.full_like(seen.valid, torch.nan) if seen.given is None else seen.given).isfinite()
+            missed = missed.detach().masked_fill(told, 0)  # what is hidden may be anything
+            change, doubt, sees = self._refine(image, carried, phi, missed, judged)
             image = image + change * seen.known[..., None, None]
             log_variance = log_variance + doubt
-        return Painted(image.clamp(0, 1), (0.5 * log_variance).clamp(-8, 0).exp(), solved)
+            found = (confidence.clamp(1e-4, 1 - 1e-4).logit() + sees).sigmoid()
+            confidence = torch.where(told, confidence, found)
+        return Painted(image.clamp(0, 1), (0.5 * log_variance).clamp(-8, 0).exp(), solved, confidence)
 
-    def _refine(self, image: Tensor, carried: Tensor, phi: Tensor, judged: Tensor) -> tuple[Tensor, Tensor]:
-        """Return changes of the image and of the logarithm of its variance, both (B, 13 + E, H, W)."""
+    def _refine(
+        self, image: Tensor, carried: Tensor, phi: Tensor, missed: Tensor, judged: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return changes of the image, of its logarithmic variance, and of the logit of the confidence.
+
+        Args:
+            image: (B, 13 + E, H, W).
+            carried: (B, 13 + E, H, W), the residual in it.
+            phi: (B, D', H, W).
+            missed: (B, 13 + E, H, W), what is seen less `image`, in standard deviations.
+            judged: (B, 4, H, W), how near clear pixels are, leverage and confidence.
+        """
         num, extra = len(BANDS), image.shape[1] - len(BANDS)
-        x = torch.cat([3 * image[:, :num], 3 * carried[:, :num], phi[:, -self.config.features :], judged], 1)
-        x = self.squeeze(x)
+        parts = [3 * image[:, :num], 3 * carried[:, :num], softsign(missed[:, :num] / 2)]
+        parts += [phi[:, -self.config.features :], judged]
+        kind = image.device.type
+        if torch.is_autocast_enabled(kind):  # each part alone: less memory is moved
+            parts = [part.to(torch.get_autocast_dtype(kind)) for part in parts]
+        x = self.squeeze(torch.cat(parts, 1))
         for layer in self.mix:
             x = x + layer(silu(x))
-        change, doubt = self.detail(silu(x)).float().split(num, 1)
+        change, doubt, sees = self.detail(silu(x)).float().split([num, num, 1], 1)
         change = pad(REFINEMENT * change.tanh(), (0, 0, 0, 0, 0, extra))
-        return change, torch.cat([doubt, doubt.mean(1, keepdim=True).expand(-1, extra, -1, -1)], 1)
+        return change, torch.cat([doubt, doubt.mean(1, keepdim=True).expand(-1, extra, -1, -1)], 1), sees
 
     def carry(self, residual: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the regression misses at clear pixels, carried under the cloud; and how near those are.
@@ -310,6 +358,11 @@ def _usual_sheets() -> tuple[Tensor, Tensor]:
     skylight[AT["B10"]] = 0.98
     rho = torch.stack([(wave / 0.492) ** -1.3, ones, ones, -skylight.log()])
     return rho, torch.stack([0.5 * vapour, 0.8 * vapour, 0.6 * ice, air])
+
+
+def _enlarge(x: Tensor) -> Tensor:
+    """Return an image at twice its resolution, bilinear."""
+    return interpolate(x, scale_factor=2, mode="bilinear")
 
 
 def _pool(x: Tensor, cell: int) -> Tensor:
