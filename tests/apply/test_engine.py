@@ -136,15 +136,16 @@ def test_precision_is_chosen_where_nothing_is_said(monkeypatch: pytest.MonkeyPat
         assert Engine(any_method, ApplyOptions(device="cpu", precision="fp32")).precision == "fp32"
 
 
+@pytest.mark.parametrize("batch", [3, 7])
 @pytest.mark.parametrize("most", [1, 2, 0])
-def test_fewer_tiles_go_through_the_network_where_memory_is_short(most: int) -> None:
+def test_fewer_tiles_go_through_the_network_where_memory_is_short(most: int, batch: int) -> None:
     class Short(RandomMethod):
         def restore(self, batch: Batch, *rest: Any) -> torch.Tensor:
             if len(batch) > most:
                 raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
             return super().restore(batch, *rest)
 
-    options = ApplyOptions(tile=16, overlap=4, device="cpu", batch=7, samples=3)
+    options = ApplyOptions(tile=16, overlap=4, device="cpu", batch=batch, samples=3)
     short, wide = Engine(Short(0.1), options), Engine(RandomMethod(0.1), options)
     if most:
         images = [join(list(engine.run(engine.grid(40, 56), cut))) for engine in (short, wide)]

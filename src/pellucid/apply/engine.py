@@ -266,8 +266,9 @@ class Engine:
     ) -> Iterator[NDArray[np.float32] | None]:
         """Yield every sample of each tile of a row, (S, C, tile_height, tile_width), or None."""
         top = grid.tops[row]
-        for first in range(0, len(grid.lefts), self.batch):
-            lefts, done = grid.lefts[first : first + self.batch], row * len(grid.lefts) + first
+        step = self.batch  # which short memory may halve within the row
+        for first in range(0, len(grid.lefts), step):
+            lefts, done = grid.lefts[first : first + step], row * len(grid.lefts) + first
             batches = [cut(top, left) for left in lefts]
             tiles = [(left, batch) for left, batch in zip(lefts, batches, strict=True) if batch]
 
