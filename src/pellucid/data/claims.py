@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from pellucid.data.files import TEMPORARY, beside, check_writable, make_folder, orphans
+from pellucid.data.files import TEMPORARY, beside, check_writable, clear_orphans, make_folder
 from pellucid.errors import InputError
 
 LOCK = ".pellucid.lock"
@@ -36,8 +36,7 @@ def claim_files(*paths: Path | None) -> Iterator[None]:
     with ExitStack() as stack:
         for path in sorted(real):
             stack.enter_context(_locked(beside(path, ".lock"), path))
-            for orphan in orphans(path):
-                orphan.unlink(missing_ok=True)
+            clear_orphans(path)
         yield
 
 

@@ -78,10 +78,12 @@ def beside(path: Path, ending: str, *, room: int = 0) -> Path:
     return path.with_name(f".{os.fsdecode(name)}{ending}")
 
 
-def orphans(path: Path) -> list[Path]:
-    """Return the temporary files of `path` that are there; if nobody writes it, a killed run left them."""
+def clear_orphans(path: Path) -> None:
+    """Remove the temporary files of `path`, which nobody else writes: a killed run left them."""
     prefix = _temporary_prefix(path)
-    return [each for each in path.parent.iterdir() if each.name.startswith(prefix)]
+    for each in list(path.parent.iterdir()):
+        if each.name.startswith(prefix):
+            each.unlink(missing_ok=True)
 
 
 def _temporary_prefix(path: Path) -> str:

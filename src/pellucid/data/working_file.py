@@ -22,9 +22,9 @@ from pellucid.data.digests import check_archive, seal_archive
 from pellucid.data.files import (
     beside,
     check_writable,
+    clear_orphans,
     explain,
     flush,
-    orphans,
     temporary_beside,
     write_atomically,
 )
@@ -77,8 +77,7 @@ class WorkingFile:
         names = [*self.outs, *(["weight"] if with_weight else [])]
         self.paths = {name: beside(out, ENDINGS[name]) for name in names}
         self.note = beside(out, ".partial.npz")
-        for orphan in orphans(self.note):  # of a run that was killed while it noted something
-            orphan.unlink(missing_ok=True)
+        clear_orphans(self.note)
         self.num_done, self.state = 0, dict[str, NDArray[Any]]()
         # What was written, and is noted: raster by its number, row, column, height, width, checksum.
         self.parts: list[list[int]] = []
