@@ -2,23 +2,25 @@
 
 import io
 import sys
+from typing import Annotated
 
 import typer
 
+import pellucid
+from pellucid.cli.checks import doctor, models
 from pellucid.cli.data import data_app
 from pellucid.cli.evaluation import evaluate_command
 from pellucid.cli.memory import keep_freed_memory
 from pellucid.cli.pictures import colorize_command
-from pellucid.cli.runs import import_command, models, train_command
+from pellucid.cli.runs import import_command, train_command
 from pellucid.cli.scenes import clouds, demo, remove_clouds, simulate
 from pellucid.cli.slices import upscale_command
-from pellucid.cli.terminal import Command
+from pellucid.cli.terminal import Command, quietable
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="pellucid",
-    help="Restore what a sensor could not see: clouds off Sentinel-2, detail into CT, colour into radar.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -35,9 +37,25 @@ for name, command in (
     ("models", models),
     ("import", import_command),
     ("demo", demo),
+    ("doctor", doctor),
 ):
-    app.command(name, cls=Command)(command)
+    app.command(name, cls=Command)(quietable(command))
 app.add_typer(data_app, name="data")
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"pellucid {pellucid.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Restore what a sensor could not see: clouds off Sentinel-2, detail into CT, colour into radar."""
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pellucid.cli.terminal import Command, out, progress_bar, report_errors, split_names
+from pellucid.cli.terminal import Command, out, progress_bar, quietable, report_errors, split_names
 
 data_app = typer.Typer(help="Look at folders of data.", no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -39,6 +39,7 @@ Limit = Annotated[int, typer.Option(min=0, help="Read so many samples alone, spr
 
 
 @data_app.command("check", cls=Command)
+@quietable
 @report_errors()
 def check_command(
     folder: Folder,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from pellucid.cli.terminal import (
     STOPPED,
@@ -19,7 +18,6 @@ from pellucid.cli.terminal import (
     typed_command,
 )
 from pellucid.data.files import check_is_file
-from pellucid.data.run_folder import SHIPPED, describe, shipped_runs
 from pellucid.published import check_format, known_formats
 from pellucid.published._hints import Hints
 from pellucid.schema import read_yaml
@@ -53,15 +51,6 @@ def train_command(
         out.print(f"run folder  {folder}", soft_wrap=True)
     if report.status == "interrupted":
         raise typer.Exit(STOPPED)
-
-
-@report_errors()
-def models() -> None:
-    """List the models that ship, with what they reach."""
-    table = Table("name", "MB", "what it is")
-    for name in shipped_runs():
-        table.add_row(*describe(SHIPPED / name))
-    out.print(table)
 
 
 def _with_hints(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,6 +1,7 @@
 """What every command shares: the terminal, errors in one sentence, progress, options from dataclasses."""
 
 import inspect
+import json
 import re
 import shlex
 import signal
@@ -85,7 +86,14 @@ def _terminate_as_interrupt() -> Iterator[None]:
 
 
 class Command(TyperCommand):
-    """A command that names the nearest choice where a word is none of them."""
+    """A command whose help begins with its examples, and that names the nearest choice for a wrong word."""
+
+    def __init__(self, name: str | None, *, help: str | None = None, **settings: Any) -> None:  # noqa: A002
+        paragraphs = (help or "").split("\n\n")
+        examples = [each for each in paragraphs if each.startswith("Example: ")]
+        others = [each for each in paragraphs if each not in examples]
+        settings["short_help"] = settings.get("short_help") or others[0]
+        super().__init__(name, help="\n\n".join([*examples, *others]), **settings)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Return what is left of the arguments."""
@@ -99,6 +107,30 @@ class Command(TyperCommand):
             raise
 
 
+def quietable(command: Callable[..., None]) -> Callable[..., None]:
+    """Return the command with an option `--quiet`, under which it prints errors and warnings alone."""
+
+    @wraps(command)
+    def run(*, quiet: bool, **given: Any) -> None:
+        before, out.quiet = out.quiet, quiet
+        try:
+            command(**given)
+        finally:
+            out.quiet = before
+
+    own = inspect.signature(command)
+    option = typer.Option("--quiet", "-q", help="Print nothing but errors, warnings and JSON.")
+    added = keyword("quiet", Annotated[bool, option], False)
+    run.__signature__ = own.replace(parameters=[*own.parameters.values(), added])  # type: ignore[attr-defined]
+    run.__annotations__ = {**command.__annotations__, "quiet": added.annotation}
+    return run
+
+
+def print_json(value: Any) -> None:
+    """Print plain values as JSON, for scripts: on standard output, quiet or not."""
+    typer.echo(json.dumps(value, indent=1, allow_nan=False))
+
+
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[float, int], None]]:
     """Yield a function of (done, total) that moves a bar with the time left."""
@@ -110,7 +142,7 @@ def progress_bar(label: str) -> Iterator[Callable[[float, int], None]]:
 def progress_bars(*labels: str) -> Iterator[tuple[Callable[[float, int], None], ...]]:
     """Yield a function as of `progress_bar` for each label; all but the last show when they first move."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as bar:
+    with Progress(*columns, console=err, transient=True, disable=out.quiet) as bar:
         tasks = [bar.add_task(label, total=None, visible=label == labels[-1]) for label in labels]
 
         def advance(task: TaskID, done: float, total: int) -> None:

@@ -62,6 +62,14 @@ def check_tensors(path: Path) -> None:
             raise ValueError(DAMAGED)
 
 
+def read_digest(path: Path) -> str | None:
+    """Return the digest that a safetensors file says it has, in hexadecimal; None where it has none."""
+    with path.open("rb") as file:
+        at = _find_entry(file)
+        file.seek(max(at, 0))
+        return file.read(len(BLANK)).decode() if at >= 0 else None
+
+
 def seal_archive(path: Path) -> None:
     """Write the digest of a zip file into its comment, at its end, and read it back."""
     comment = len(MARK) + len(BLANK)

@@ -1,6 +1,7 @@
 """Run folders: their files, and where those of the models that ship lie."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from pellucid.errors import InputError
 from pellucid.schema import nearest
@@ -34,8 +35,20 @@ def shipped_runs() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in SHIPPED.glob(f"*/{WEIGHTS}")))
 
 
-def describe(folder: Path) -> tuple[str, str, str]:
-    """Return name, size in MB and the first sentence of the card of a run folder."""
-    lines = (folder / CARD).read_text(encoding="utf-8").splitlines() if (folder / CARD).is_file() else []
-    first = next((line for line in lines if line and not line.startswith("#")), "")
-    return folder.name, f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}", first
+class Description(NamedTuple):
+    """What a run says of itself in short."""
+
+    name: str
+    size_mb: float
+    about: str  # what it is and what it reaches: the first sentence of the card
+    licence: str  # of the weights, and of the data in them; "" where the card does not say
+
+
+def describe(folder: Path) -> Description:
+    """Return what the card of a run folder says in short."""
+    card = folder / CARD
+    lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
+    about = next((line for line in lines if line and not line.startswith("#")), "")
+    licence = next((line for line in reversed(lines) if line.startswith(("Licence:", "Contains "))), "")
+    size = (folder / WEIGHTS).stat().st_size / 1e6
+    return Description(folder.name, round(size, 1), about, licence.removeprefix("Licence:").strip())
