@@ -1,4 +1,6 @@
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -6,8 +8,9 @@ from typer.testing import CliRunner, Result
 import pellucid
 from pellucid.cli import app
 from pellucid.data.run_folder import SHIPPED, describe, shipped_runs
-from pellucid.evaluation import installation
+from pellucid.evaluation import installation, verify
 from pellucid.evaluation.installation import Finding
+from pellucid.evaluation.verify import Verdict
 
 
 def call(*words: str) -> Result:
@@ -44,3 +47,30 @@ def test_models_says_what_each_reaches_and_its_licence() -> None:
     listed = json.loads(call("models", "--json").output)
     assert [each["name"] for each in listed] == list(shipped_runs())
     assert all(len(each["sha256"]) == 64 for each in listed)
+
+
+def test_verify_says_pass_or_fail() -> None:
+    passed = call("verify", "cross_attention", "--device", "cpu")
+    assert passed.exit_code == 0, passed.output
+    assert passed.output.splitlines()[-1] == "PASS"
+    printed = json.loads(call("verify", "cross_attention", "--json").output)
+    assert printed["is_passed"]
+    assert printed["verdicts"][0]["check"] == "weights"
+
+
+def test_verify_fails_with_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [Verdict("ground", "weights", "", "its content changed", is_passed=False)]
+    monkeypatch.setattr(verify, "verify", lambda model, devices: found)
+    failed = call("verify", "ground")
+    assert (failed.exit_code, failed.output.splitlines()[-1]) == (1, "FAIL")
+    assert "its content changed" in failed.output
+
+
+def test_golden_values_are_made_anew(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(SHIPPED / "cross_attention", run)
+    golden = (run / "golden.json").read_text()
+    (run / "golden.json").unlink()
+    renewed = call("verify", str(run), "--renew")
+    assert renewed.exit_code == 0, renewed.output
+    assert json.loads((run / "golden.json").read_text())["sha256"] == json.loads(golden)["sha256"]

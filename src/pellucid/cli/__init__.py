@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import pellucid
-from pellucid.cli.checks import doctor, models
+from pellucid.cli.checks import doctor, models, verify_command
 from pellucid.cli.data import data_app
 from pellucid.cli.evaluation import evaluate_command
 from pellucid.cli.memory import keep_freed_memory
@@ -38,6 +38,7 @@ for name, command in (
     ("import", import_command),
     ("demo", demo),
     ("doctor", doctor),
+    ("verify", verify_command),
 ):
     app.command(name, cls=Command)(quietable(command))
 app.add_typer(data_app, name="data")

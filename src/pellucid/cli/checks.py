@@ -1,14 +1,19 @@
-"""Commands that say what there is and whether it is whole: doctor, models."""
+"""Commands that say what there is and whether it is right: doctor, models, verify."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from pellucid.cli.terminal import out, print_json, report_errors
+from pellucid.cli.terminal import out, print_json, print_paths, progress_bar, report_errors
 from pellucid.data.digests import read_digest
-from pellucid.data.run_folder import SHIPPED, WEIGHTS, describe, shipped_runs
+from pellucid.data.run_folder import SHIPPED, WEIGHTS, describe, find_run, shipped_runs
+
+if TYPE_CHECKING:
+    from pellucid.evaluation.verify import Verdict
 
 COLORS = {"ok": "green", "note": "yellow", "wrong": "red"}
 
@@ -59,3 +64,58 @@ def models(as_json: Json = False) -> None:
         table.add_row(name, f"{size:.1f}", Text.assemble(about, "\n", (licence, "dim")))
     out.print(table)
     out.print("pellucid verify NAME says whether a model gives the right values here", soft_wrap=True)
+
+
+@report_errors()
+def verify_command(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODEL]...", help="Models that ship, or runs; default: all that ship."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="auto (CPU, and GPU if there is one), cpu, cuda or cuda:N.")
+    ] = "auto",
+    renew: Annotated[
+        bool,
+        typer.Option("--renew", help="Make the golden values anew, after weights were replaced on purpose."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Say whether models give the right values on this machine: PASS or FAIL.
+
+    Weights must fit their SHA-256. On two small made-up places that ship, in fp32 and bf16, values must lie
+    near the golden ones, and the PSNR must be that of the card's model. The exit code is 1 if anything fails.
+
+    Example: `pellucid verify ground`
+    """
+    models = list(names or shipped_runs())
+    for name in models:
+        find_run(name)
+    from pellucid.evaluation.verify import devices_here, verify
+    from pellucid.evaluation.verify import renew as make_golden
+
+    if renew:
+        for name in models:
+            print_paths(golden=make_golden(name))
+        return
+    verdicts: list[Verdict] = []
+    with progress_bar("verifying") as advance:
+        for done, name in enumerate(models):
+            advance(done, len(models))
+            verdicts += verify(name, devices=devices_here(device))
+    is_passed = all(each.is_passed for each in verdicts)
+    if as_json:
+        print_json({"is_passed": is_passed, "verdicts": [asdict(each) for each in verdicts]})
+    else:
+        out.print(_verdict_table(verdicts))
+        out.print("PASS" if is_passed else "FAIL")
+    if not is_passed:
+        raise typer.Exit(1)
+
+
+def _verdict_table(verdicts: Sequence["Verdict"]) -> Table:
+    table = Table("", "model", "what", "where", "found", box=None)
+    for each in verdicts:
+        word = Text("PASS", "green") if each.is_passed else Text("FAIL", "red")
+        table.add_row(word, each.model, each.check, each.where, Text(each.found))
+    return table
