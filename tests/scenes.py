@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pellucid.apply.options import SceneOptions
 from pellucid.data.batch import Batch
-from pellucid.data.geotiff import open_raster
+from pellucid.data.gdal_open import open_raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.generative.noise import Noise
 from pellucid.methods.method import Method

@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from tests.painters import save_radar
 from tests.pairs import write_pairs
+from tests.products import write_product
 from tests.tiny import BANDS, TinyData
 from typer.testing import CliRunner
 
@@ -127,6 +128,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
             place = folder / "data" / "SEN12MSCR" / f"{roi}_{sensor}" / f"{sensor}_{number}"
             place.mkdir(parents=True, exist_ok=True)
             shutil.copy(made / source / patch, place / f"{roi}_{sensor}_{number}_p30.tif")
+    write_product(folder)
     shutil.copytree(REPOSITORY / "configs", folder / "configs")
     (folder / "benchmarks").mkdir()
     shutil.copy(REPOSITORY / "benchmarks" / "ground_places.yaml", folder / "benchmarks")

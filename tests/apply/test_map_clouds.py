@@ -17,7 +17,8 @@ from pellucid.apply.options import CloudMapOptions
 from pellucid.cli import app
 from pellucid.data.cloud_raster import CloudRaster
 from pellucid.data.cloud_score import cloud_score
-from pellucid.data.geotiff import Grid, open_raster
+from pellucid.data.gdal_open import open_raster
+from pellucid.data.geotiff import Grid
 from pellucid.data.ranges import SENTINEL2
 from pellucid.errors import InputError
 

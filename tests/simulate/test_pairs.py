@@ -7,7 +7,8 @@ import pytest
 import rasterio
 import torch
 
-from pellucid.data.geotiff import Grid, open_raster
+from pellucid.data.gdal_open import open_raster
+from pellucid.data.geotiff import Grid
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.raster import read_optical, read_radar
 from pellucid.errors import InputError

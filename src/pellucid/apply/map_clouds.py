@@ -28,7 +28,8 @@ from pellucid.data.claims import claim_folders
 from pellucid.data.drawing import NO_DATA as GREY
 from pellucid.data.drawing import gray_to_rgb, save_picture, sheet, to_rgb
 from pellucid.data.files import make_folder, temporary_beside
-from pellucid.data.geotiff import Grid, Raster, open_raster
+from pellucid.data.gdal_open import open_raster
+from pellucid.data.geotiff import Grid, Raster
 from pellucid.data.ranges import SENTINEL2
 from pellucid.data.raster import Offset, OpticalRaster
 from pellucid.data.reference import widen

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pellucid.data.files import check_writable, write_text
-from pellucid.data.geotiff import files_of
 from pellucid.data.ownership import check_replaceable
+from pellucid.data.raster_source import files_of
 from pellucid.data.working_file import check_room
 from pellucid.errors import InputError
 

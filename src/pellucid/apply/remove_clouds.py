@@ -23,7 +23,8 @@ from pellucid.apply.surroundings import Surroundings, enlarge_cells
 from pellucid.data.batch import Batch
 from pellucid.data.claims import claim_files
 from pellucid.data.drawing import save_picture, sheet, to_rgb
-from pellucid.data.geotiff import Raster, open_raster
+from pellucid.data.gdal_open import open_raster
+from pellucid.data.geotiff import Raster
 from pellucid.data.raster import OpticalRaster
 from pellucid.data.working_file import WorkingFile, explain_write_error
 from pellucid.errors import InputError

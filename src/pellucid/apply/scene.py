@@ -24,6 +24,7 @@ from pellucid.data.older import MARGIN, far_from_clouds
 from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.ranges import SENTINEL1
 from pellucid.data.raster import OpticalRaster
+from pellucid.data.raster_source import files_of
 from pellucid.data.reference import widen
 from pellucid.data.resample import fill_gaps
 from pellucid.data.tiles import reflect
@@ -119,7 +120,8 @@ class OpenScene:
 
     def key(self) -> str:
         """Return a digest of everything on which the result depends."""
-        stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.files]
+        files = [file for path in self.files for file in files_of(path)]
+        stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         return self.engine.key(stamps, self.uncertainty is not None)
 
     def cut(self, top: int, left: int, size: tuple[int, int] | None = None) -> Tile:

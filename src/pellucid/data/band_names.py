@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pellucid.data.geotiff import find_opacity
+from pellucid.data.gdal_open import find_opacity
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.errors import InputError
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from pellucid.data.files import flush
-from pellucid.data.geotiff import open_raster
+from pellucid.data.gdal_open import open_raster
 from pellucid.data.ownership import TAG
 
 NOT_READ_BACK = "it did not read back as written"

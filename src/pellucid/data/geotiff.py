@@ -1,8 +1,6 @@
 """GeoTIFF files: the grid of their pixels, and reading with errors that name the file."""
 
 import logging
-import re
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,13 +11,14 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, MaskFlags, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.enums import MaskFlags, Resampling
+from rasterio.errors import RasterioError
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from pellucid.data.files import check_input
+from pellucid.data.gdal_open import find_opacity, first_line, open_raster
+from pellucid.data.raster_source import find_source
 from pellucid.errors import InputError
 
 # Pixels by which the corners of equal grids may differ.
@@ -81,9 +80,9 @@ class Raster:
     def __init__(self, path: Path, what: str, *, is_stack: bool = False) -> None:
         self.path, self.what, self.is_stack = path, what, is_stack
         self.doubts: list[str] = []
-        check_input(path, what)
+        source = find_source(path, what)
         try:
-            self.dataset = open_raster(path)
+            self.dataset = open_raster(source)
         except RasterioError as error:
             raise InputError(
                 f"the {what} {path} is no readable raster ({first_line(error)}), give a GeoTIFF"
@@ -187,7 +186,9 @@ class Raster:
     @contextmanager
     def _errors_named(self) -> Iterator[None]:
         try:
-            yield
+            # With more threads, GDAL 3.10 reads a damaged JPEG 2000 file as other numbers without an error.
+            with rasterio.Env(GDAL_NUM_THREADS="1"):
+                yield
         except RasterioError as error:
             raise InputError(
                 f"the {self.what} {self.path} is damaged ({first_line(error)}), copy or download it again"
@@ -239,28 +240,10 @@ def find_huge(stored: NDArray[Any]) -> list[float]:
     return [float(value) for value in stored[np.isfinite(stored) & (np.abs(stored) > HUGE)][:1]]
 
 
-def find_opacity(dataset: Any) -> int | None:
-    """Return the number of the band of opacity, from 1; a band that is described as another is none."""
-    for i, (kind, text) in enumerate(zip(dataset.colorinterp, dataset.descriptions, strict=True), start=1):
-        if kind == ColorInterp.alpha and (not text or re.search("alpha|opacity|mask", text, re.IGNORECASE)):
-            return i
-    return None
-
-
 def has_mask(dataset: Any) -> bool:
     """Whether the file has a mask of its own, which is no band of it."""
     flags = dataset.mask_flag_enums[0] if dataset.count else ()
     return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
-
-
-def open_raster(path: Path, mode: str = "r", **profile: Any) -> Any:
-    """Return the dataset that rasterio opens, without its warning about files that are not georeferenced."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        try:
-            return rasterio.open(path, mode, **profile)
-        except UnicodeEncodeError as error:  # GDAL takes no other names
-            raise InputError(f"the name of {path} is not in UTF-8, which rasters need; rename it") from error
 
 
 def _refuse_container(dataset: Any, name: str) -> None:
@@ -272,23 +255,3 @@ def _refuse_container(dataset: Any, name: str) -> None:
     shown = ", ".join(inside[:4]) + ", ..." * (len(inside) > 4)
     held = f"is a container of {len(inside)} data sets ({shown})" if inside else "has no bands"
     raise InputError(f"{name} {held}, needed is one raster of all bands; convert it with gdal_translate")
-
-
-def files_of(path: Path) -> list[Path]:
-    """Return a raster file and, of a VRT, all that it is made of."""
-    found, left = list[Path](), [path]
-    while left:
-        found.append(left.pop())
-        if found[-1].suffix.lower() != ".vrt":
-            continue
-        try:
-            with open_raster(found[-1]) as dataset:
-                left += [each for each in map(Path, dataset.files) if each not in (*found, *left)]
-        except RasterioError:  # whoever reads it says so
-            continue
-    return found
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of a library's error, for a sentence."""
-    return str(error.__cause__ or error).strip().splitlines()[0].rstrip(".")

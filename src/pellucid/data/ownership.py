@@ -7,7 +7,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from rasterio.errors import RasterioError
 
-from pellucid.data.geotiff import open_raster
+from pellucid.data.gdal_open import open_raster
 from pellucid.errors import InputError
 
 # The tag of a GeoTIFF; what pictures, and slices in TIFF, name as their software.

@@ -68,6 +68,7 @@ class OpticalRaster(Raster):
         super().__init__(path, what)
         try:
             self.dtype = np.dtype(self.dataset.dtypes[0])
+            self.is_product = self.dataset.tags().get("SPECIAL_VALUE_NODATA") == "0"
             self.indices = list(numbers) or match_bands(self.dataset, bands, path, allow_missing)
             self.bands = bands
             if self.alpha in self.indices:
@@ -127,7 +128,7 @@ class OpticalRaster(Raster):
 
         Invalid are NaN, infinity, the declared nodata value, and 0 in all bands, declared or not (Sentinel-2
         product specification), as other numbers that files put there, and what no reflectance can be; 0 in
-        some bands is dark water.
+        some bands is dark water, unless the file has the metadata of a product, by which no value is 0.
         """
         wanted = stored[self._present()]
         valid: NDArray[np.bool_] = (wanted != 0).any(axis=0)
@@ -137,7 +138,7 @@ class OpticalRaster(Raster):
             valid &= ~self._is_filled(stored, fill)
         valid &= (wanted >= self.lowest).all(axis=0)
         nodata = self.dataset.nodata
-        if nodata is not None and not np.isnan(nodata) and nodata != 0:
+        if nodata is not None and not np.isnan(nodata) and (nodata != 0 or self.is_product):
             valid &= (wanted != nodata).all(axis=0)
         return valid
 

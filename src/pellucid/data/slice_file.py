@@ -19,7 +19,7 @@ from PIL import Image
 from rasterio.errors import RasterioError
 
 from pellucid.data.files import check_input, glob_files
-from pellucid.data.geotiff import first_line
+from pellucid.data.gdal_open import first_line
 from pellucid.data.tiff_stack import (
     ORIENTATION,
     SIGNED,

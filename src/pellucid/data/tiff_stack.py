@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from pellucid.data.geotiff import open_raster
+from pellucid.data.gdal_open import open_raster
 from pellucid.errors import InputError
 
 # The value of white by data type; in floating point it is 1.

@@ -28,7 +28,8 @@ from pellucid.data.files import (
     temporary_beside,
     write_atomically,
 )
-from pellucid.data.geotiff import copy_mask, first_line, georeference, open_raster
+from pellucid.data.gdal_open import first_line, open_raster
+from pellucid.data.geotiff import copy_mask, georeference
 from pellucid.data.ownership import TAG
 from pellucid.errors import InputError
 

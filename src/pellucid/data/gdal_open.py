@@ -1,0 +1,35 @@
+"""Opening rasters with GDAL, and what it says of a file that it cannot read."""
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning
+
+from pellucid.errors import InputError
+
+
+def open_raster(path: Path | str, mode: str = "r", **profile: Any) -> Any:
+    """Return the dataset that rasterio opens, without its warning about files that are not georeferenced."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            return rasterio.open(path, mode, **profile)
+        except UnicodeEncodeError as error:  # GDAL takes no other names
+            raise InputError(f"the name of {path} is not in UTF-8, which rasters need; rename it") from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a library's error, for a sentence."""
+    return str(error.__cause__ or error).strip().splitlines()[0].rstrip(".")
+
+
+def find_opacity(dataset: Any) -> int | None:
+    """Return the number of the band of opacity, from 1; a band that is described as another is none."""
+    for i, (kind, text) in enumerate(zip(dataset.colorinterp, dataset.descriptions, strict=True), start=1):
+        if kind == ColorInterp.alpha and (not text or re.search("alpha|opacity|mask", text, re.IGNORECASE)):
+            return i
+    return None

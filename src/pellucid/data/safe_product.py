@@ -1,0 +1,265 @@
+"""Sentinel-2 products as they are downloaded: a SAFE folder, its .zip, or the metadata file in it."""
+
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from xml.etree import ElementTree as ET
+
+import numpy as np
+
+from pellucid.data.band_names import LEVEL_2A
+from pellucid.data.band_stack import BandFile
+from pellucid.data.ranges import SENTINEL2, Bands
+from pellucid.errors import InputError
+
+# Bands of each level, by the metadata file that products of the level have.
+LEVELS = {"MTD_MSIL1C.xml": SENTINEL2.bands, "MTD_MSIL2A.xml": LEVEL_2A}
+# Metres of the native pixels of bands; 20 of those that are not named.
+NATIVE_M = dict.fromkeys(("B02", "B03", "B04", "B08"), 10) | dict.fromkeys(("B01", "B09", "B10"), 60)
+# Of a band's file, "T33UUP_20200101T100031_B02_10m"; of the scene classification and of cloud probability,
+# which older products call CLD.
+_BAND_FILE = re.compile(r"_(B\d[\dA])(?:_(\d\d)m)?$")
+_CLASSES, _PROBABILITY = re.compile(r"_SCL_(\d\d)m$"), re.compile(r"(?:MSK_CLDPRB|_CLD)_(\d\d)m$")
+# Tags of the metadata, of any baseline.
+_IMAGES = ("IMAGE_FILE", "IMAGE_FILE_2A", "IMAGE_ID", "IMAGE_ID_2A")
+_QUANTIFICATION = ("QUANTIFICATION_VALUE", "BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE")
+_OFFSETS = ("RADIO_ADD_OFFSET", "BOA_ADD_OFFSET")
+_URI = ("PRODUCT_URI", "PRODUCT_URI_1C", "PRODUCT_URI_2A")
+# Bytes of the largest metadata file that is read; real ones have some 100 kB.
+MAX_XML = 2**25
+# Reflectance is at least this exact in tags of files.
+DIGITS = 9
+
+
+class Container:
+    """The files of a product, in a folder or an archive; names are relative to the folder of the metadata."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.is_archive = path.is_file()
+        if self.is_archive:
+            with _open_archive(path) as archive:
+                members = archive.namelist()
+            found = [PurePosixPath(name) for name in members if PurePosixPath(name).name in LEVELS]
+            top = min((len(each.parts) for each in found), default=0)
+            found = [each for each in found if len(each.parts) == top]
+            if len(found) > 1:
+                raise InputError(
+                    f"{path} holds {len(found)} products ({', '.join(map(str, found[:3]))}), one is needed; "
+                    "unpack it and name one"
+                )
+            self.root = found[0].parent if found else PurePosixPath()
+            self.members = members
+        else:
+            found = [PurePosixPath(name) for name in LEVELS if (path / name).is_file()]
+        if not found:
+            raise InputError(
+                f"{path} has no {' or '.join(LEVELS)}, so it is no whole Sentinel-2 product; download it "
+                "again, or give a GeoTIFF"
+            )
+        self.metadata = found[0].name
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Return the names of all files, sorted."""
+        if not self.is_archive:
+            return sorted(each.relative_to(self.path).as_posix() for each in self.path.rglob("*.*"))
+        inside = (PurePosixPath(name) for name in self.members if not name.endswith("/"))
+        return sorted(str(each.relative_to(self.root)) for each in inside if self.root in each.parents)
+
+    def read(self, name: str) -> bytes:
+        """Return what a file of metadata holds."""
+        if not self.is_archive:
+            path = self.path / name
+            _check_size(path, path.stat().st_size)
+            return path.read_bytes()
+        with _open_archive(self.path) as archive:
+            member = str(self.root / name)
+            _check_size(self.path / name, archive.getinfo(member).file_size)
+            try:
+                return archive.read(member)
+            except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+                raise InputError(f"{self.path} is damaged ({error}), download it again") from error
+
+    def source(self, name: str) -> str:
+        """Return a file as GDAL opens it, without unpacking anything."""
+        if not self.is_archive:
+            return str(self.path.absolute() / name)
+        return f"/vsizip/{{{self.path.absolute()}}}/{self.root / name}"
+
+
+@dataclass(frozen=True)
+class Product:
+    """A Sentinel-2 product of one tile: its files, and what its metadata says of their values.
+
+    Attributes:
+        path: as the user named it.
+        files: on the disk, all that is read of it.
+        bands: one file per band of the level, the native resolution where there are several; in their order.
+        classes: the scene classification; None without.
+        probability: the cloud probability in percent; None without.
+        tags: what the metadata says, under the names of the product specification.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    bands: tuple[BandFile, ...]
+    classes: str | None
+    probability: str | None
+    tags: Mapping[str, str]
+
+
+def is_product(path: Path) -> bool:
+    """Whether a path looks like a Sentinel-2 product, whole or not."""
+    if path.is_dir():
+        return path.suffix.lower() == ".safe" or any((path / name).is_file() for name in LEVELS)
+    return path.is_file() and (path.suffix.lower() in (".zip", ".xml") or path.name == "manifest.safe")
+
+
+def read_product(path: Path) -> Product:
+    """Return what a product holds; its pixels are not read.
+
+    Raises:
+        InputError: if it is incomplete, damaged, of a format before December 2016, or no such product.
+    """
+    inside = path.is_file() and path.suffix.lower() != ".zip"
+    if inside and path.name not in (*LEVELS, "manifest.safe"):
+        raise InputError(
+            f"{path} is not the metadata of a Sentinel-2 product ({' or '.join(LEVELS)}), give this, or the "
+            "folder of the product"
+        )
+    container = Container(path.parent if inside else path)
+    name = container.metadata if path.name not in LEVELS else path.name
+    root = _parse(container.read(name), container.path / name)
+    bands, level = LEVELS[name], name.removeprefix("MTD_MSI").removesuffix(".xml")
+    found = _find_bands(root, container, bands)
+    tags = {"PRODUCT_URI": _text(root, *_URI) or container.path.name}
+    for key in ("PROCESSING_BASELINE", "PROCESSING_LEVEL", "PRODUCT_START_TIME"):
+        tags |= {key: text} if (text := _text(root, key)) else {}
+    quantification, offsets = _find_units(root, container.path / name)
+    kind = "RADIO" if level == "L1C" else "BOA"
+    tags |= {"SPECIAL_VALUE_NODATA": "0"}
+    if len(set(offsets.values())) == 1:
+        tags[f"{kind}_ADD_OFFSET"] = f"{next(iter(offsets.values())):g}"
+    scale = round(1 / quantification, DIGITS)
+    files = tuple(
+        BandFile(
+            band,
+            container.source(found[band]),
+            scale=scale,
+            offset=round(offsets[band] / quantification, DIGITS),
+            nodata=0.0,
+        )
+        for band in bands
+    )
+    classes, probability = (_find_mask(container, each) for each in (_CLASSES, _PROBABILITY))
+    if container.is_archive:
+        paths = [container.path]
+    else:
+        masks = [Path(each) for each in (classes, probability) if each]
+        paths = [container.path / name, *(Path(band.source) for band in files), *masks]
+    return Product(path, tuple(paths), files, classes, probability, tags)
+
+
+def _open_archive(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        raise InputError(f"{path} is no readable zip archive ({error}), download it again") from error
+
+
+def _check_size(path: Path, size: int) -> None:
+    if size > MAX_XML:
+        raise InputError(f"{path} has {size:,} bytes, metadata has less than {MAX_XML:,}; download it again")
+
+
+def _parse(data: bytes, path: Path) -> ET.Element:
+    """Return the root of metadata.
+
+    Entities can only be declared in a document type, which products do not have: one is refused, so none is
+    expanded. Text is decoded before it is searched, so that no other encoding hides one.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+        if "<!DOCTYPE" in text:
+            raise InputError(
+                f"{path} declares a document type, which metadata of Sentinel-2 does not; ask for it"
+            )
+        return ET.fromstring(re.sub(r"^\s*<\?xml[^>]*\?>", "", text))
+    except (UnicodeDecodeError, ET.ParseError) as error:
+        raise InputError(f"{path} is damaged ({error}), download it again") from error
+
+
+def _elements(root: ET.Element, *tags: str) -> list[ET.Element]:
+    """Return the elements of these names, without their namespaces."""
+    return [each for each in root.iter() if each.tag.rpartition("}")[2] in tags]
+
+
+def _text(root: ET.Element, *tags: str) -> str:
+    return next((each.text.strip() for each in _elements(root, *tags) if each.text), "")
+
+
+def _find_bands(root: ET.Element, container: Container, bands: Bands) -> dict[str, str]:
+    """Return the file of each band, in its native resolution if it is there, else in the finest."""
+    if len(_elements(root, "Granule", "Granules")) > 1:
+        raise InputError(
+            f"{container.path} has more than one granule, as products before December 2016 had; give a "
+            "product in the format since then, or stack the bands of one granule"
+        )
+    listed = [PurePosixPath(each.text.strip()).name for each in _elements(root, *_IMAGES) if each.text]
+    there = {PurePosixPath(name).stem: name for name in container.names if name.lower().endswith(".jp2")}
+    candidates: dict[str, list[tuple[bool, int, str]]] = {}
+    for stem in listed:
+        if match := _BAND_FILE.search(stem.removesuffix(".jp2")):
+            metres, native = int(match[2] or 0), NATIVE_M.get(match[1], 20)
+            candidates.setdefault(match[1], []).append((bool(metres) and metres != native, metres, stem))
+    found = {
+        band: next((there[stem] for *_, stem in sorted(named) if stem in there), "")
+        for band, named in candidates.items()
+    }
+    if missing := [band for band in bands if not found.get(band)]:
+        plural, have = (
+            "s" * (len(missing) > 1),
+            ", ".join(each for each in bands if found.get(each)) or "none",
+        )
+        raise InputError(
+            f"{container.path} lacks the file{plural} of {', '.join(missing)} (it has {have}); download "
+            "it again, or give the files that are there with --optical"
+        )
+    return {band: found[band] for band in bands}
+
+
+def _find_mask(container: Container, pattern: re.Pattern[str]) -> str | None:
+    """Return the finest file of a mask as GDAL opens it; None without."""
+    matches = [(pattern.search(PurePosixPath(name).stem), name) for name in container.names]
+    found = sorted((int(match[1]), name) for match, name in matches if match and name.endswith(".jp2"))
+    return container.source(found[0][1]) if found else None
+
+
+def _find_units(root: ET.Element, path: Path) -> tuple[float, dict[str, float]]:
+    """Return the quantification value, and what is added to the digital numbers of each band."""
+    quantification = _number(_text(root, *_QUANTIFICATION), path)
+    if quantification <= 0:
+        raise InputError(f"{path} has the quantification value {quantification:g}, must be positive")
+    offsets = dict.fromkeys(SENTINEL2.bands, 0.0)
+    for each in _elements(root, *_OFFSETS):
+        number = each.get("band_id", "")
+        if not number.isdecimal() or int(number) >= len(SENTINEL2.bands):
+            raise InputError(
+                f"{path} has an offset for the band {number!r}, must be 0 to 12; download it again"
+            )
+        offsets[SENTINEL2.bands[int(number)]] = _number((each.text or "").strip(), path)
+    return quantification, offsets
+
+
+def _number(text: str, path: Path) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not np.isfinite(value):
+        raise InputError(f"{path} has {text!r} where a number is needed, download it again")
+    return value

@@ -1,0 +1,163 @@
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from products import SIDE, ramps, write_product, zip_product
+
+from pellucid.data.band_names import LEVEL_2A
+from pellucid.data.ranges import SENTINEL2
+from pellucid.data.raster import OpticalRaster
+from pellucid.data.safe_product import is_product, read_product
+from pellucid.errors import InputError
+
+# Pixels of 60 m have no neighbour to be interpolated with at the edges.
+INSIDE = (..., slice(3, -3), slice(3, -3))
+
+
+@pytest.mark.parametrize("level", ["L1C", "L2A"])
+@pytest.mark.parametrize(("baseline", "offset"), [("02.04", None), ("04.00", -1000), ("05.10", -1000)])
+def test_reflectance_is_exact_in_every_band_and_baseline(
+    tmp_path: Path, level: str, baseline: str, offset: int | None
+) -> None:
+    offsets = None if offset is None else (offset,) * 13
+    product = write_product(tmp_path, level=level, baseline=baseline, offsets=offsets)
+    bands = SENTINEL2.bands if level == "L1C" else LEVEL_2A
+    expected = (ramps(len(bands)).astype(float) + (offset or 0)) / 10_000
+    archive, metadata = zip_product(product), product / f"MTD_MSI{level}.xml"
+    for path in (product, archive, metadata, product / "manifest.safe"):
+        with OpticalRaster(path, bands) as raster:
+            values, valid = raster.read()
+            assert not raster.doubts
+            assert raster.dataset.descriptions == bands
+        assert valid.all()
+        np.testing.assert_allclose(values.numpy()[INSIDE], expected[INSIDE], atol=1e-7)
+
+
+def test_the_metadata_decides_on_offsets_and_not_the_baseline(tmp_path: Path) -> None:
+    """A collection that was processed again may have any of them, whatever date and baseline say."""
+    early = write_product(tmp_path / "early", baseline="02.04", offsets=tuple(range(-1000, 300, 100)))
+    late = write_product(tmp_path / "late", baseline="05.10", offsets=None, quantification=20_000)
+    with OpticalRaster(early, ("B02", "B12")) as raster:
+        values, _ = raster.read()
+    expected = ramps(12)[[1, 11]].astype(float) + np.array([-900, 200])[:, None, None]
+    np.testing.assert_allclose(values.numpy()[INSIDE], expected[INSIDE] / 10_000, atol=1e-7)
+    with OpticalRaster(late, ("B02",)) as raster:
+        values, _ = raster.read()
+    np.testing.assert_allclose(values.numpy()[INSIDE], ramps(12)[1:2][INSIDE] / 20_000, atol=1e-7)
+
+
+def test_missing_pixels_are_missing_in_all_bands_and_bleed_into_none(tmp_path: Path) -> None:
+    values = ramps(12)
+    values[:, :, :60] = 0
+    values[3, 100, 100] = 0
+    with OpticalRaster(write_product(tmp_path, values=values), LEVEL_2A) as raster:
+        reflectance, valid = raster.read()
+    expected = np.ones((SIDE, SIDE), bool)
+    expected[:, :60] = False
+    expected[100, 100] = False
+    np.testing.assert_array_equal(valid[0], expected)
+    lowest = reflectance.numpy()[:, :, 60:].reshape(12, -1)
+    assert (np.sort(lowest, axis=1)[:, 1] > 0.1).all()
+
+
+def test_windows_agree_with_the_whole(tmp_path: Path) -> None:
+    from rasterio.windows import Window
+
+    values = np.random.default_rng(0).integers(1, 9000, (12, SIDE, SIDE)).astype(np.uint16)
+    with OpticalRaster(write_product(tmp_path, values=values), LEVEL_2A) as raster:
+        whole = raster.read_array()
+        for top, left, height, width in [(0, 0, 17, 31), (59, 61, 3, 1), (100, 7, 20, 113)]:
+            part = raster.read_array(window=Window(left, top, width, height))
+            np.testing.assert_array_equal(part, whole[:, top : top + height, left : left + width])
+
+
+def test_only_products_are_taken_for_such(tmp_path: Path) -> None:
+    product = write_product(tmp_path)
+    assert is_product(product)
+    assert not is_product(tmp_path)
+    assert not is_product(tmp_path / "scene.tif")
+    files = read_product(product).files
+    assert len(files) == 13
+    assert all(path.is_file() for path in files)
+
+
+def _drop(pattern: str) -> Callable[[Path], None]:
+    def change(product: Path) -> None:
+        for path in product.rglob(pattern):
+            path.unlink()
+
+    return change
+
+
+def _edit(pattern: str, new: str) -> Callable[[Path], None]:
+    def change(product: Path) -> None:
+        path = product / "MTD_MSIL2A.xml"
+        path.write_text(re.sub(pattern, new, path.read_text(), count=1))
+
+    return change
+
+
+BOMB = '<!DOCTYPE a [<!ENTITY x "y"><!ENTITY z "&x;&x;">]>\n<n1:Level'
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (_drop("*_B05_*.jp2"), r"lacks the file of B05 \(it has B01, .*\); download it again, or"),
+        (_drop("MTD_MSI*.xml"), r"has no MTD_MSIL1C.xml or MTD_MSIL2A.xml, so it is no whole"),
+        (_edit("<n1:Level", BOMB), "declares a document type"),
+        (_edit("</n1:General_Info>", ""), r"MTD_MSIL2A.xml is damaged \(mismatched tag"),
+        (_edit(">10000<", ">0<"), "quantification value 0, must be positive"),
+        (_edit(">10000<", ">many<"), "has 'many' where a number is needed"),
+        (_edit('band_id="3"', 'band_id="13"'), "offset for the band '13', must be 0 to 12"),
+        (_edit("</Granule>", "</Granule><Granule/>"), "has more than one granule"),
+    ],
+)
+def test_incomplete_products_are_refused(tmp_path: Path, change: Callable[[Path], None], found: str) -> None:
+    product = write_product(tmp_path)
+    change(product)
+    with pytest.raises(InputError, match=found):
+        OpticalRaster(product, LEVEL_2A)
+
+
+def test_a_document_type_is_refused_in_any_encoding(tmp_path: Path) -> None:
+    product = write_product(tmp_path)
+    path = product / "MTD_MSIL2A.xml"
+    path.write_bytes(
+        path.read_text().replace("UTF-8", "UTF-16").replace("<n1:Level", BOMB, 1).encode("utf-16")
+    )
+    with pytest.raises(InputError, match="is damaged"):
+        read_product(product)
+
+
+def test_archives_without_a_product_or_with_several_are_refused(tmp_path: Path) -> None:
+    import zipfile
+
+    path = tmp_path / "product.zip"
+    path.write_bytes(b"no archive")
+    with pytest.raises(InputError, match="is no readable zip archive"):
+        read_product(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "empty")
+    with pytest.raises(InputError, match=r"has no MTD_MSIL1C.xml or MTD_MSIL2A.xml"):
+        read_product(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.SAFE/MTD_MSIL2A.xml", "<a/>")
+        archive.writestr("b.SAFE/MTD_MSIL2A.xml", "<a/>")
+    with pytest.raises(InputError, match="holds 2 products"):
+        read_product(path)
+
+
+def test_a_damaged_image_is_refused_where_it_is_read(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(1, 9000, (12, SIDE, SIDE)).astype(np.uint16)
+    product = write_product(tmp_path, values=values)
+    path = next(product.rglob("*_B03_10m.jp2"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"B03_10m.jp2"):
+        OpticalRaster(product, LEVEL_2A)
+    path.write_bytes(b"<html>not found</html>")
+    with pytest.raises(InputError, match=r"has the file .*_B03_10m.jp2, which is no readable raster"):
+        OpticalRaster(product, LEVEL_2A)
