@@ -73,7 +73,7 @@ def run_fold(config: Config, place: str, folder: Path) -> list[dict[str, Any]]:
     rows = []
     for caution in CAUTIONS:
         method.caution = caution  # type: ignore[attr-defined]
-        result = evaluate(method, held, name=place, pictures=0)
+        result = evaluate(method, held, name=place)
         rows += [
             {
                 "place": place,

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -118,9 +119,12 @@ def test_training_leaves_a_run_that_evaluates(run: Path, pairs: Path, tmp_path: 
     assert result.exit_code == 0, result.output
     assert "spectrum" in result.output
     assert "…" not in result.output
-    for name in ("metrics.json", "per_image.csv", "sheet.png", "evaluations.csv"):
-        assert (tmp_path / name).stat().st_size > 0
-    assert "first" in (tmp_path / "evaluations.csv").read_text()
+    folder = tmp_path / f"{run.name}_{pairs.name}_all"
+    for path in (folder / "metrics.json", folder / "per_image.csv", folder / "sheet.png"):
+        assert path.stat().st_size > 0
+    (row,) = json.loads((tmp_path / "evaluations.json").read_text())
+    assert (row["model"], row["data"], row["split"]) == (str(run), str(pairs), "all")
+    assert (row["notes"], row["crop"], row["cloud_threshold"]) == ("first", 0, 0.5)
 
 
 def test_a_scene_is_restored_by_a_trained_run(run: Path, pairs: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -14,9 +15,9 @@ from pellucid.data.batch import Batch
 from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2
 from pellucid.datasets.sen12ms_cr import Config, Sen12MsCr
 from pellucid.errors import InputError
-from pellucid.evaluation.evaluate import Extras, crop_centre, evaluate
+from pellucid.evaluation.evaluate import Extras, Record, evaluate
 from pellucid.evaluation.figures import CLEAR_MEAN, GREY_RADAR, INPUT, MEAN_COLOR, MODEL, SPECTRUM
-from pellucid.evaluation.trial import NO_GUIDES, NO_OLDER, NO_RADAR, Setup
+from pellucid.evaluation.trial import NO_GUIDES, NO_OLDER, NO_RADAR, Setup, crop_centre
 from pellucid.methods.autoencoding import Autoencoding, AutoencodingConfig
 from pellucid.methods.regression import Regression, RegressionConfig
 from pellucid.networks import autoencoder
@@ -125,7 +126,7 @@ def test_the_published_loader_and_metrics_give_the_published_figures(data_folder
     data = Sen12MsCr(Config(**options), bands=SENTINEL2.bands)
     method = identity()
     method.optical = SENTINEL2
-    result = evaluate(method, data, name="input", extras=Extras(legacy=True), crop=128)
+    result = evaluate(method, data, name="input", extras=Extras(legacy=True), setup=Setup(crop=128))
     assert result.row(INPUT).metrics["legacy_psnr"].mean == pytest.approx(12.980359754757036, abs=1e-5)
     assert result.row(INPUT).metrics["legacy_ssim"].mean == pytest.approx(0.5508124828338623, abs=1e-6)
     assert result.row(MODEL).metrics == result.row(INPUT).metrics
@@ -137,15 +138,15 @@ def test_tables_files_and_pictures_are_written(tmp_path: Path) -> None:
         identity(),
         [make_item(seed) for seed in range(5)],
         name="identity",
-        notes="a note",
+        record=Record(notes="a note", sheet=3),
         mean_spectrum=(0.15, 0.15, 0.15),
-        out=tmp_path / "new" / "folder",
-        pictures=3,
+        out=tmp_path / "new",
         progress=lambda count, total: done.append((count, total)),
     )
-    files = sorted(path.name for path in (tmp_path / "new" / "folder").iterdir())
-    assert files == ["evaluations.csv", "metrics.json", "per_image.csv", "sheet.png"]
-    with Image.open(tmp_path / "new" / "folder" / "sheet.png") as picture:
+    assert result.folder == tmp_path / "new" / "identity"
+    files = sorted(path.name for path in result.folder.iterdir())
+    assert files == ["metrics.json", "per_image.csv", "sheet.png"]
+    with Image.open(result.folder / "sheet.png") as picture:
         assert picture.width > 5 * 256
         assert 3 * 256 < picture.height < 4 * 256
     assert done == [(count, 5) for count in range(1, 6)]
@@ -221,13 +222,14 @@ def test_colours_are_judged_against_the_radar_and_the_mean_colour_of_the_prompt(
     method = colorizer()
     method.mean_colors = {"": (0.4, 0.2, 0.4), "red": (0.7, 0.2, 0.2)}
     words = [{"region": "arctic"}, {"region": ""}]
-    result = evaluate(method, data, name="grey", words=words, out=tmp_path, mean_spectrum=(0.0, 0.0, 0.0))
+    record = Record(words=words)
+    result = evaluate(method, data, name="grey", record=record, out=tmp_path, mean_spectrum=(0.0, 0.0, 0.0))
     assert [row.source for row in result.rows[:3]] == [MODEL, GREY_RADAR, MEAN_COLOR]
     assert result.row(MODEL).metrics == result.row(GREY_RADAR).metrics
     # Red is off by 0.1 in one band of three, blue, for which the mean of all stands in, by 0.2 and 0.4.
     assert result.row(MEAN_COLOR, "region arctic").metrics["mae"].mean == pytest.approx(0.1 / 3)
     assert result.row(MEAN_COLOR, "region unknown").metrics["mae"].mean == pytest.approx(0.6 / 3)
-    with Image.open(tmp_path / "sheet.png") as picture:
+    with Image.open(tmp_path / "grey" / "sheet.png") as picture:
         assert 4 * 256 < picture.width < 5 * 256  # the radar once, not as input and as radar
 
 
@@ -279,10 +281,10 @@ def test_guides_calibration_and_thickness_are_in_tables_and_files(tmp_path: Path
     fall = result.guides[NO_RADAR]["cloudy"]
     first = result.images[0].values
     assert fall.mean == pytest.approx(first[MODEL, "cloudy", "psnr"] - first[NO_RADAR, "cloudy", "psnr"])
-    written = json.loads((tmp_path / "metrics.json").read_text())
+    written = json.loads((tmp_path / "guided" / "metrics.json").read_text())
     assert written["psnr_loss_db"][NO_RADAR]["cloudy"]["mean"] == pytest.approx(fall.mean)
     assert set(written["calibration"]) == {"all", "cloudy", "thin", "thick", "clear", "restored"}
-    assert (tmp_path / "calibration.png").exists()
+    assert (tmp_path / "guided" / "calibration.png").exists()
     text = io.StringIO()
     Console(file=text, width=140).print(result.table(), result.guide_table(), result.calibration_table())
     for word in ("model without guides", "clear mean", "within 1 std", "AUSE", "thick dB"):
@@ -308,3 +310,59 @@ def test_the_spread_of_samples_is_calibrated_too() -> None:
     method.is_random = True
     assert evaluate(method, [make_item(0)], name="m", samples=2).calibration["all"].unchanged == 1
     assert not evaluate(method, [make_item(0)], name="m").calibration
+
+
+def test_every_image_has_pictures_of_its_own_on_demand(tmp_path: Path) -> None:
+    items = [make_item(seed) for seed in range(3)]
+    items[2] = replace(items[2], key=("season/place 7",))
+    result = evaluate(identity(), items, name="m", out=tmp_path, record=Record(sheet=1, pictures=True))
+    folders = sorted((result.folder / "pictures").iterdir())
+    assert [folder.name for folder in folders] == ["0001_patch_0", "0002_patch_1", "0003_season_place_7"]
+    for folder in folders:
+        names = sorted(path.stem for path in folder.iterdir())
+        assert names == ["after", "before", "error", "radar", "truth"]
+        with Image.open(folder / "after.png") as after, Image.open(folder / "before.png") as before:
+            assert after.size == (32, 32)
+            assert (np.asarray(after) == np.asarray(before)).all()
+
+
+def test_a_batch_of_images_has_the_figures_of_each(tmp_path: Path) -> None:
+    patches = [replace(make_patch((32, 32)), key=(f"patch_{i}",)) for i in range(3)]
+    patches.insert(2, replace(make_patch((32, 40)), key=("wide",)))
+    patches.append(replace(patches[0], sar=None, key=("bare",)))
+    methods = Guided(), Guided()
+    one, more = (
+        evaluate(method, patches, name="m", setup=Setup(batch=batch))
+        for method, batch in zip(methods, (1, 4), strict=True)
+    )
+    assert [score.values for score in one.images] == [score.values for score in more.images]
+    assert [score.key for score in more.images] == ["patch_0", "patch_1", "wide", "patch_2", "bare"]
+    assert max(len(batch) for batch in methods[1].seen) == 2  # neighbours of one size
+
+
+def test_the_noise_of_an_image_does_not_depend_on_its_batch() -> None:
+    method = identity()
+    method.is_random = True
+    method.restore = lambda batch, noise, progress=None: batch.degraded + 0.01 * noise(0, 3)
+    items = [make_item(0), make_item(1)]
+    alone, together = (
+        evaluate(method, items, name="m", setup=Setup(batch=batch), samples=2) for batch in (1, 2)
+    )
+    assert [score.values for score in alone.images] == [score.values for score in together.images]
+
+
+def test_the_first_images_can_be_evaluated_alone() -> None:
+    assert len(evaluate(identity(), [make_item(seed) for seed in range(3)], name="m", limit=2).images) == 2
+
+
+def test_the_threshold_says_which_pixels_are_cloudy_and_which_are_clear_ground() -> None:
+    item = make_item(0)
+    item.cloud[:] = 0.15
+    item.cloud[..., :8, :] = 0.3
+    results = [evaluate(identity(), [item], name="m", cloud_threshold=at) for at in (0.1, 0.2, 0.5)]
+    assert [result.images[0].cover for result in results] == [1, 0.25, 0]
+    assert [result.settings["cloud_threshold"] for result in results] == [0.1, 0.2, 0.5]
+    assert CLEAR_MEAN not in {
+        row.source for row in results[0].rows
+    }  # nothing is clear, and no spectrum known
+    assert CLEAR_MEAN in {row.source for row in results[1].rows}

@@ -131,3 +131,26 @@ def test_clear_scenes_are_no_reference_but_for_autoencoders(tmp_path: Path) -> N
         read_reference(method, tmp_path)
     of_scenes = read_reference(autoencoding(optical=SENTINEL2, radar=SENTINEL1.select(())), tmp_path)
     assert of_scenes[0].target.mean() == pytest.approx(0.05)
+
+
+def test_one_list_is_evaluated_on_alone(pictures: Path) -> None:
+    images = read_reference(colorizer(), pictures / "data_r_002.csv", split="test")
+    assert set(images.groups) == {"r_002"}
+    assert len(images) == 2
+    renamed = (pictures / "data_r_002.csv").rename(pictures / "mine.csv")
+    assert read_reference(colorizer(), renamed).keys == images.keys
+
+
+def test_a_list_of_the_published_script_has_splits(tmp_path: Path) -> None:
+    for folder, kind, count in (("s1", "float32", 2), ("clear", "uint16", 13), ("cloudy", "uint16", 13)):
+        (tmp_path / folder).mkdir()
+        for name in ("a.tif", "b.tif"):
+            write_raster(tmp_path / folder / name, np.ones((count, 8, 8), kind), ("",) * count)
+    path = tmp_path / "mine.csv"
+    path.write_text("1,s1,clear,cloudy,a.tif\n3,s1,clear,cloudy,b.tif\n")
+    method = cast("Method", SimpleNamespace(task="restore", optical=SENTINEL2, radar=SENTINEL1, scale=1))
+    assert read_reference(method, path, split="test").keys == ("b",)
+    assert read_reference(method, path, split="all").keys == ("a", "b")
+    path.write_text("name,size\na,8\n")
+    with pytest.raises(InputError, match="is no list of images: its first row must begin"):
+        read_reference(method, path)

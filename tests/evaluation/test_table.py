@@ -1,15 +1,11 @@
-import csv
-import json
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from tests.evaluation.test_figures import score
 
-from pellucid.errors import InputError
 from pellucid.evaluation.figures import CLEAR_MEAN, INPUT, MODEL, SPECTRUM, ImageScore
-from pellucid.evaluation.table import EVALUATIONS, Mean, claim_evaluation, summarise, write_evaluation
+from pellucid.evaluation.table import Mean, summarise
 
 
 def test_returning_the_input_gains_nothing_over_it() -> None:
@@ -52,26 +48,6 @@ def test_mean_and_deviation_are_those_of_the_finite_values() -> None:
     assert math.isnan(Mean.of([1.0]).std)
 
 
-def test_files_tell_the_figures_and_the_history_grows(tmp_path: Path) -> None:
-    scores = [score(0.2, 0.4, 0.1), score(0.1, 0.4, 0.1, cover=1.0)]
-    write_evaluation(summarise(scores, name="first", notes='with "quotes", and a comma'), tmp_path)
-    write_evaluation(summarise(scores, name="second"), tmp_path)
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert metrics["name"] == "second"
-    assert metrics["num_images"] == 2
-    assert metrics["rows"][0]["psnr"] == {"mean": pytest.approx(20, abs=1e-3), "std": None, "num": 1}
-    with (tmp_path / "per_image.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["key"] for row in rows] == ["cover_0.5", "cover_1"]
-    assert float(rows[0]["model_all_psnr"]) == pytest.approx(20, abs=1e-3)
-    assert float(rows[0]["mean_spectrum_cloudy_mae"]) == pytest.approx(0.1)
-    with (tmp_path / EVALUATIONS).open() as file:
-        history = list(csv.DictReader(file))
-    assert [row["model"] for row in history] == ["first", "second"]
-    assert history[0]["notes"] == 'with "quotes", and a comma'
-    assert (history[0]["psnr"], history[0]["num_images"]) == ("20.0000", "2")
-
-
 def placed(model: float, region: str, season: str) -> ImageScore:
     return replace(score(model, 0.4, 0.1), words={"region": region, "season": season})
 
@@ -93,21 +69,3 @@ def test_the_distance_of_all_images_is_a_figure_of_all_of_them() -> None:
     assert result.row(INPUT).metrics["fid"].num == 2
     assert result.row(MODEL, "cloudy").metrics["fid"].num == 0
     assert "fid" not in summarise(scores, name="m").row().metrics
-
-
-def test_the_files_tell_what_is_known_of_places(tmp_path: Path) -> None:
-    write_evaluation(summarise([placed(0.2, "arctic", "")], name="m"), tmp_path)
-    with (tmp_path / "per_image.csv").open() as file:
-        (row,) = csv.DictReader(file)
-    assert (row["region"], row["season"]) == ("arctic", "")
-
-
-def test_a_folder_with_files_of_another_origin_is_refused(tmp_path: Path) -> None:
-    for name in ("metrics.json", "per_image.csv", "evaluations.csv", "sheet.png"):
-        (tmp_path / name).write_text('{"mine": 1}')
-        with pytest.raises(InputError, match=f"{name}: a file is there that"), claim_evaluation(tmp_path):
-            pass
-        assert [path.name for path in tmp_path.iterdir()] == [name]
-        (tmp_path / name).unlink()
-    with claim_evaluation(None):
-        pass

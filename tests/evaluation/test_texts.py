@@ -58,7 +58,7 @@ def test_each_text_is_found_by_a_share_of_its_images(tmp_path: Path) -> None:
         TextScore("Region: ice", 1, 1.0),
     )
     assert done == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert json.loads((tmp_path / "metrics.json").read_text())["texts"][1]["num_images"] == 1
+    assert json.loads((tmp_path / "m" / "metrics.json").read_text())["texts"][1]["num_images"] == 1
     text = io.StringIO()
     Console(file=text, width=140).print(result.table())
     said = " ".join(text.getvalue().split())

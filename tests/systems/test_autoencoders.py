@@ -85,7 +85,18 @@ def test_latents_of_training_images_are_centred_and_of_unit_spread(run: Path) ->
 def test_the_command_line_judges_reconstruction_band_by_band(
     run: Path, patches: Path, tmp_path: Path
 ) -> None:
-    words = ["evaluate", str(run), "--data", str(patches), "--split", "all", "-o", str(tmp_path)]
+    words = [
+        "evaluate",
+        str(run),
+        "--data",
+        str(patches),
+        "--split",
+        "all",
+        "-o",
+        str(tmp_path),
+        "--name",
+        "coded",
+    ]
     result = CliRunner().invoke(app, [*words, "--device", "cpu"])
     assert result.exit_code == 0, result.output
     is_optical = run.name == "optical"
@@ -94,18 +105,18 @@ def test_the_command_line_judges_reconstruction_band_by_band(
     assert ("SAM" in result.output) == is_optical
     assert "baseline" not in result.output
     assert "input" not in result.output
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "coded" / "metrics.json").read_text())
     (row,) = metrics["rows"]
     assert (row["source"], row["region"], ("sam" in row)) == ("model", "all", is_optical)
     assert list(metrics["band_psnr_db"]) == bands
-    with (tmp_path / "per_image.csv").open() as file:
+    with (tmp_path / "coded" / "per_image.csv").open() as file:
         rows = list(csv.DictReader(file))
     # All bands have as many pixels: the error of the image is the mean of theirs.
     for row in rows:
         errors = [10 ** (-float(row[f"model_{band}_psnr"]) / 10) for band in bands]
         whole = 10 ** (-float(row["model_all_psnr"]) / 10)
         assert sum(errors) / len(errors) == pytest.approx(whole, rel=1e-4)
-    with Image.open(tmp_path / "sheet.png") as sheet:
+    with Image.open(tmp_path / "coded" / "sheet.png") as sheet:
         assert sheet.width < 3 * 256 + 100  # image, reconstruction, error
 
 

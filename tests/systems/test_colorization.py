@@ -251,7 +251,7 @@ def test_a_colorizer_is_judged_against_the_mean_colour_of_each_prompt(
     assert colors[prompt("arctic")] == pytest.approx([value / 255 for value in COLORS["arctic"]], abs=0.02)
     done = judge(run, pictures, tmp_path)
     assert done.exit_code == 0, done.output
-    figures = json.loads((tmp_path / "metrics.json").read_text())
+    figures = json.loads((next(tmp_path.glob("*/metrics.json"))).read_text())
     sources = {row["source"]: row["psnr"]["mean"] for row in figures["rows"] if row["region"] == "all"}
     assert set(sources) == {"model", "grey radar", "mean colour"}
     assert sources["mean colour"] > sources["grey radar"]

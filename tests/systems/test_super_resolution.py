@@ -90,7 +90,7 @@ def test_the_judgement_stands_beside_bicubic(run: Path, slices: Path, tmp_path: 
     assert {"psnr", "ssim", "mae", "rmse", "gmsd", "consistency"} == set(model.metrics)
     assert bicubic.metrics["psnr"].mean > 15
     assert abs(model.metrics["psnr"].mean - bicubic.metrics["psnr"].mean) < 6
-    assert (tmp_path / "report" / "sheet.png").exists()
+    assert (tmp_path / "report" / "tiny" / "sheet.png").exists()
 
 
 def test_times_drawn_by_importance_survive_a_resumed_run(config: Config, tmp_path: Path) -> None:

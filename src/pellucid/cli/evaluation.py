@@ -22,7 +22,8 @@ Data = Annotated[
     Path,
     typer.Option(
         help="Folder of SEN12MS-CR patches in any layout, of pictures with lists data_r_NNN.csv, of "
-        "slices of high resolution, or a YAML file with a list `sources`, as in data.val of a config."
+        "slices of high resolution; one list in CSV (as data.csv or data_r_NNN.csv); or a YAML file with a "
+        "list `sources`, as in data.val of a config."
     ),
 ]
 Split = Annotated[Literal["train", "val", "test", "all"], typer.Option(help="Which patches or pictures.")]
@@ -35,13 +36,16 @@ Numbers = Annotated[
     str, typer.Option(metavar="FIRST,LAST", help="Only the slices whose last number lies here.")
 ]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Folder for tables and pictures; default: in the run.")
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Folder in which each evaluation gets one of its own, and all a line in evaluations.csv and "
+        ".json; default: evaluations/ in the run.",
+    ),
 ]
-Name = Annotated[str | None, typer.Option(help="Label in the run history.")]
-Notes = Annotated[str, typer.Option(help="Remark in the run history.")]
-Pictures = Annotated[int, typer.Option(min=0, help="Patches on the picture sheet.")]
-Crop = Annotated[
-    int, typer.Option(min=0, help="Evaluate the central square of this side; 0: the whole patch.")
+Name = Annotated[
+    str | None, typer.Option(help="Name of the evaluation and its folder; default: MODEL_DATA_SPLIT.")
 ]
 
 
@@ -49,6 +53,23 @@ Crop = Annotated[
 class EvaluationOptions(ApplyOptions):
     """How a method is applied in an evaluation, and what it gets of each patch."""
 
+    notes: Annotated[str, Help("Remark that is kept with the figures.")] = ""
+    sheet: Annotated[int, Help("Patches on the picture sheet.", min=0)] = 8
+    pictures: Annotated[
+        bool, Help("Also write input, result, truth and error of every image.", flags=("--pictures",))
+    ] = False
+    crop: Annotated[int, Help("Evaluate the central square of this side; 0: the whole patch.", min=0)] = 0
+    single_batch: Annotated[
+        bool,
+        Help("Evaluate the first --batch images alone, for a quick look.", flags=("--single-batch",)),
+    ] = False
+    batch: Annotated[
+        int, Help("Images that go through the network together, where neighbours have one size.", min=1)
+    ] = 1
+    cloud_threshold: Annotated[
+        float,
+        Help("Cloud probability above which a pixel counts as cloudy; the GLF-CR script has 0.2.", 0, 1),
+    ] = 0.5
     bands: Annotated[
         str, Help("Give a model for any bands these alone; default: all of them.", metavar="B02,B03,...")
     ] = ""
@@ -94,9 +115,6 @@ def evaluate_command(
     numbers: Numbers = "",
     output: Output = None,
     name: Name = None,
-    notes: Notes = "",
-    pictures: Pictures = 8,
-    crop: Crop = 0,
     *,
     options: EvaluationOptions,
 ) -> None:
@@ -106,7 +124,12 @@ def evaluate_command(
     prompt; figures are also given by region and season. An autoencoder has no baselines, but a PSNR per band.
     Of a text encoder: how many images find their own text.
 
+    Each call leaves a folder of its own, with figures, a table per image and pictures; `pellucid compare`
+    puts several side by side.
+
     Example: `pellucid evaluate cross_attention --data data/sen12mscr --split test --ablate-guides`
+
+    Example: `pellucid evaluate runs/glf_cr --data data/data.csv --crop 128 --cloud-threshold 0.2 --pictures`
 
     Example: `pellucid evaluate sr3_ct_x4 --data slices --numbers 310,345`
 
@@ -115,7 +138,6 @@ def evaluate_command(
     span = parse_numbers("--numbers", numbers, count="two", example="310,345")
     if not data.exists():
         raise InputError(f"{data} does not exist; name a folder of images, or a YAML file of sources")
-
     run = find_run(model)
     from pellucid.apply.engine import choose_sampling
     from pellucid.build.method import load
@@ -135,15 +157,20 @@ def evaluate_command(
         folders=split_names(folders),
         trained=load_config(run / CONFIG).data.train,
     )
+    which = "" if data.suffix in (".yaml", ".yml") else folders or split
     about: dict[str, Any] = {
-        "name": name or Path(model).name,
-        "notes": notes,
-        "out": output or _evaluation_folder(run),
+        "name": name or "_".join(filter(None, [Path(model).name, data.resolve().stem, which])),
+        "out": output or _evaluations_folder(run),
+        "settings": {"model": model, "data": str(data), "split": which, **_sampling_settings(method)},
     }
-    if isinstance(method, Contrastive):
-        _evaluate_texts(method, images, about, options)
-    else:
-        _evaluate_images(method, images, {**about, "pictures": pictures, "crop": crop}, options)
+    evaluate: Any = _evaluate_texts if isinstance(method, Contrastive) else _evaluate_images
+    evaluate(method, images, about, options)
+
+
+def _sampling_settings(method: "Method") -> dict[str, float]:
+    """Return how a generative method samples, for the record."""
+    sampling = method.sampling
+    return {} if sampling is None else {"steps": sampling.steps, "guidance": sampling.guidance}
 
 
 def _evaluate_images(
@@ -151,26 +178,31 @@ def _evaluate_images(
 ) -> None:
     """Evaluate a method that makes images, and print the tables."""
     from pellucid.build.weights_file import load_lpips
-    from pellucid.evaluation.evaluate import Extras, evaluate
+    from pellucid.evaluation.evaluate import Extras, Record, evaluate
     from pellucid.evaluation.fid import load_features
     from pellucid.evaluation.figures import baseline_spectrum
     from pellucid.evaluation.trial import Setup
 
+    settings = {**about["settings"], "bands": options.bands, "precision": options.precision}
+    bands = split_names(options.bands)
     with progress_bar("evaluating") as advance:
         result = evaluate(
             method,
             images,
-            **about,
-            device=options.device,
+            name=about["name"],
+            out=about["out"],
+            record=Record(options.notes, settings, options.sheet, options.pictures, images.words),
             extras=Extras(
                 options.legacy_metrics,
                 load_lpips(options.lpips) if options.lpips else None,
                 load_features(options.fid) if options.fid else None,
             ),
-            setup=Setup(split_names(options.bands), options.given_clouds, options.ablate_guides),
+            setup=Setup(bands, options.given_clouds, options.ablate_guides, options.crop, options.batch),
             mean_spectrum=baseline_spectrum(method),
+            cloud_threshold=options.cloud_threshold,
             samples=options.samples,
-            words=images.words,
+            limit=options.batch if options.single_batch else 0,
+            device=options.device,
             precision=options.precision,
             progress=advance,
         )
@@ -181,7 +213,7 @@ def _evaluate_images(
         out.print(result.guide_table())
     if result.calibration:
         out.print(result.calibration_table())
-    out.print(f"tables and pictures  {about['out']}", soft_wrap=True)
+    out.print(f"tables and pictures  {result.folder}", soft_wrap=True)
 
 
 def _evaluate_texts(
@@ -190,15 +222,17 @@ def _evaluate_texts(
     """Evaluate a text encoder and print its figures; those of images it has not."""
     from pellucid.evaluation.texts import evaluate_texts
 
-    names = ("legacy_metrics", "lpips", "fid", "bands", "given_clouds", "ablate_guides")
+    names = ("legacy_metrics", "lpips", "fid", "bands", "given_clouds", "ablate_guides", "pictures", "crop")
     if given := [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]:
         raise InputError(f"a text encoder makes no images to compare; leave out {' and '.join(given)}")
     with progress_bar("evaluating") as advance:
-        result = evaluate_texts(method, images, **about, device=options.device, progress=advance)
+        result = evaluate_texts(
+            method, images, **about, notes=options.notes, device=options.device, progress=advance
+        )
     out.print(result.table())
-    out.print(f"figures  {about['out']}", soft_wrap=True)
+    out.print(f"figures  {about['out'] / result.name}", soft_wrap=True)
 
 
-def _evaluation_folder(run: Path) -> Path:
-    """Return where an evaluation goes by default: in the run, unless that ships with the package."""
-    return Path("runs") / run.name / "evaluation" if SHIPPED in run.parents else run / "evaluation"
+def _evaluations_folder(run: Path) -> Path:
+    """Return where evaluations go by default: in the run, unless that ships with the package."""
+    return (Path("runs") / run.name if SHIPPED in run.parents else run) / "evaluations"

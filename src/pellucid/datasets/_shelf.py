@@ -3,7 +3,8 @@
 A layout has `Config`, a dataset (`Patches`) and `build(config, wanted)`. The layout of a folder, whose
 `Config` takes `root`, also has `recognise(root)` and `list_samples(config)`. It may have `SIGN`, which says
 how such a folder is recognised; `IS_GENERAL`, if it accepts any images and is asked last; and
-`as_trained(config, trained)`, which adapts the config of an evaluation to that of the training.
+`as_trained(config, trained)`, which adapts the config of an evaluation to that of the training; and
+`from_list(path)`, which returns the keys of a config for a list in CSV, None if it is none of the layout.
 """
 
 import importlib
@@ -52,3 +53,15 @@ def recognise(root: Path, first: Sequence[str] = ()) -> str:
             return name
     signs = [f"{name} ({getattr(layout, 'SIGN', 'its own files')})" for name, layout in layouts.items()]
     raise InputError(f"{root} holds none of the known layouts: {'; '.join(signs)}")
+
+
+def recognise_list(path: Path) -> tuple[str, dict[str, object]]:
+    """Return the name of the layout of a list in CSV, and the keys of its config."""
+    for name, layout in folder_layouts().items():
+        keys = layout.from_list(path) if hasattr(layout, "from_list") else None
+        if keys is not None:
+            return name, keys
+    raise InputError(
+        f"{path} is no list of images: its first row must begin with 1, 2 or 3 (SEN12MS-CR, no header), or "
+        "name the columns (pictures: s1_fileName, s2_fileName)"
+    )

@@ -60,6 +60,8 @@ class Config(Strict):
     """JSON with exact folder names per split, in place of `shares` and `seed`."""
     folders: tuple[str, ...] = ()
     """Region folders to take; none: all."""
+    lists: tuple[str, ...] = ()
+    """Names of the lists to take, whatever they are called; none: all `data_r_*.csv`."""
     exclude: tuple[str, ...] = ()
     """Pairs or region folders left out."""
     prompt: str = "Colorise image, Region: {region}, Season: {season}"
@@ -110,7 +112,8 @@ class SarOptical(Patches):
     baseline = "prompt"
 
     def __init__(self, config: Config) -> None:
-        pairs = [pair for path in find_lists(config.root) for pair in read_list(path)]
+        lists = [config.root / name for name in config.lists] or find_lists(config.root)
+        pairs = [pair for path in lists for pair in read_list(path)]
         listed = _select(pairs, config)
         self.pairs = tuple(pair for pair in listed if not pair.missing())
         self.missing = tuple(pair for pair in listed if pair.missing())
@@ -170,6 +173,13 @@ def as_trained(config: Config, trained: Config) -> Config:
 def recognise(root: Path) -> bool:
     """Return whether a folder holds lists of pairs."""
     return bool(glob_files(root, LISTS))
+
+
+def from_list(path: Path) -> dict[str, object] | None:
+    """Return the keys of a config for one list, all of whose pairs are taken; None: it is none of ours."""
+    (_, header), *_ = read_rows(path, "the list") or [(1, [])]
+    is_ours = {RADAR, OPTICAL} <= {*header}
+    return {"root": path.parent, "lists": (path.name,), "split": "all"} if is_ours else None
 
 
 def list_samples(config: Config) -> Listing:

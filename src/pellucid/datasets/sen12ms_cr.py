@@ -147,6 +147,13 @@ def recognise(root: Path) -> bool:
         return False
 
 
+def from_list(path: Path) -> dict[str, object] | None:
+    """Return the keys of a config for a list of the published GLF-CR code; None: it is none."""
+    rows = read_rows(path, "the list")
+    is_ours = bool(rows) and rows[0][1][0].removesuffix(".0") in _SPLIT_NUMBERS
+    return {"root": path.parent, "layout": "csv", "csv": path.name} if is_ours else None
+
+
 def list_samples(config: Config) -> Listing:
     """Return the images of every patch, whether or not it is excluded or of the config's split."""
     patches = find_patches(config.model_copy(update={"splits": None}))

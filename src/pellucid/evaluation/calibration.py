@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pellucid.data.batch import Batch
-from pellucid.evaluation.figures import find_regions
+from pellucid.evaluation.figures import CLOUDY, find_regions
 from pellucid.methods.method import Estimate
 
 # Nominal coverage of central intervals of a normal distribution: the calibration error is a mean over them.
@@ -149,9 +149,13 @@ class ErrorCounts:
 
 
 class DeviationErrors:
-    """What the errors of images with reported deviations sum up to, by region of their pixels."""
+    """What the errors of images with reported deviations sum up to, by region of their pixels.
 
-    def __init__(self) -> None:
+    Pixels whose cloud probability is above `cloudy` are cloudy ones.
+    """
+
+    def __init__(self, cloudy: float = CLOUDY) -> None:
+        self.cloudy = cloudy
         self.counts: dict[str, ErrorCounts] = {}
 
     def add(self, batch: Batch, estimate: Estimate) -> None:
@@ -159,7 +163,7 @@ class DeviationErrors:
         if estimate.deviation is None:
             return
         error, deviation = estimate.image - batch.reference(), estimate.deviation
-        masks = find_regions(batch)
+        masks = find_regions(batch, self.cloudy)
         masks[RESTORED] = batch.valid & (deviation > 0)
         for region, mask in masks.items():
             inside = mask.expand_as(error)

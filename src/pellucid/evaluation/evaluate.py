@@ -7,19 +7,21 @@ autoencoder has none: what it gets is what it is to give back.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
 
 from pellucid.apply.options import ApplyOptions
-from pellucid.data.batch import Batch, Images
+from pellucid.data.batch import Images
 from pellucid.data.drawing import spread
+from pellucid.datasets._listing import Patches
 from pellucid.errors import InputError
 from pellucid.evaluation.calibration import DeviationErrors
 from pellucid.evaluation.calibration_plot import draw_calibration
 from pellucid.evaluation.fid import FeatureDistances
 from pellucid.evaluation.figures import (
+    CLOUDY,
     MODEL,
     ImageScore,
     baselines,
@@ -27,8 +29,9 @@ from pellucid.evaluation.figures import (
     score_image,
     score_reconstruction,
 )
+from pellucid.evaluation.folder import CALIBRATION, PICTURES, SHEET, claim_evaluation, write_evaluation
 from pellucid.evaluation.score_sheet import ScoreSheet
-from pellucid.evaluation.table import Evaluation, claim_evaluation, summarise, write_evaluation
+from pellucid.evaluation.table import Evaluation, Setting, summarise
 from pellucid.evaluation.trial import Restored, Setup, Trial
 from pellucid.methods.inference import check_samples
 from pellucid.methods.method import Method, result_range
@@ -51,7 +54,26 @@ class Extras:
     fid: Callable[[Tensor], Tensor] | None = None
 
 
-NO_EXTRAS, USUAL = Extras(), Setup()
+@dataclass(frozen=True)
+class Record:
+    """What is kept of an evaluation beside its figures.
+
+    Attributes:
+        notes: a remark.
+        settings: how it is made, by name.
+        sheet: patches on the picture sheet, spread evenly over the data.
+        pictures: whether the panels of every image are written too, as files of their own.
+        words: what is known of each image's place, by which the figures are grouped; alike in their keys.
+    """
+
+    notes: str = ""
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    sheet: int = 8
+    pictures: bool = False
+    words: Sequence[Mapping[str, str]] = ()
+
+
+NO_EXTRAS, USUAL, PLAIN = Extras(), Setup(), Record()
 
 
 def evaluate(
@@ -59,15 +81,14 @@ def evaluate(
     data: Images,
     *,
     name: str,
-    notes: str = "",
     out: Path | None = None,
+    record: Record = PLAIN,
     extras: Extras = NO_EXTRAS,
     setup: Setup = USUAL,
     mean_spectrum: tuple[float, ...] | None = None,
-    pictures: int = 8,
-    crop: int = 0,
+    cloud_threshold: float = CLOUDY,
     samples: int = 1,
-    words: Sequence[Mapping[str, str]] = (),
+    limit: int = 0,
     device: str = "auto",
     precision: AnyPrecision = "auto",
     progress: Callable[[int, int], None] | None = None,
@@ -77,49 +98,90 @@ def evaluate(
     Args:
         method: restores patches of any size; those its stride does not divide are padded by reflection.
         data: patches with targets.
-        name: of the model, for the run history.
-        notes: a remark for it.
-        out: folder, if any, that gets metrics.json, per_image.csv, the pictures and a row in evaluations.csv.
+        name: of the evaluation, and of its folder; with a number behind it where that is taken.
+        out: folder, if any, for that of the evaluation, with metrics.json, per_image.csv and pictures, and
+            for the lists of all evaluations in it, evaluations.csv and evaluations.json.
+        record: what is kept beside the figures.
         extras: figures beside the usual ones.
-        setup: what the method gets of each patch.
+        setup: what the method gets of each patch, and how many at once.
         mean_spectrum: (C,) baseline in [0, 1] of a method without mean colours; None: the method's own.
-        pictures: patches on the picture sheet, spread evenly over the data.
-        crop: side in pixels of the centre that is cut out first, 128 in the published code; 0: no cut.
+        cloud_threshold: cloud probability above which a pixel counts as cloudy.
         samples: of a generative method, whose mean is evaluated; their noise follows from the image's key.
-        words: what is known of each image's place, by which the figures are grouped; alike in their keys.
+        limit: evaluate the first images alone, as many; 0: all.
         device: "auto" is the GPU where there is one.
         precision: of the network; the figures are always computed in fp32.
         progress: called with (images done, images).
     """
     _check(method, data, samples, extras, setup)
     trial = Trial(method, ApplyOptions(samples=samples, device=device, precision=precision), setup)
-    distances = FeatureDistances(extras.fid, len(data)) if extras.fid else None
+    num_images = min(limit or len(data), len(data))
     spectrum = mean_spectrum if mean_spectrum is not None else method.mean_spectrum
-    drawn, errors = ScoreSheet(spread(pictures, len(data))), DeviationErrors()
-    scores: list[ImageScore] = []
-    with claim_evaluation(out):
-        for i in range(len(data)):
-            restored = trial.restore(crop_centre(data[i], crop) if crop else data[i])
-            baseline = _pick_baseline(method, restored, spectrum)
-            scores.append(replace(_score(restored, baseline, extras), words=words[i] if words else {}))
-            drawn.add(i, restored, scores[-1])
-            errors.add(restored.batch, restored.estimate)
-            if distances:
-                distances.add(restored.batch.reference(), _images(restored, baseline))
+    settings = {"crop": setup.crop, "samples": samples, "cloud_threshold": cloud_threshold}
+    record = replace(record, settings={**record.settings, **settings})
+    with claim_evaluation(out, name) as folder:
+        tally = _Tally(method, spectrum, cloud_threshold, extras, record)
+        tally.start(folder, num_images)
+        for i, restored in enumerate(trial.run(data, num_images)):
+            tally.add(restored, place=data.groups[i] if isinstance(data, Patches) else "")
             if progress is not None:
-                progress(i + 1, len(data))
-        fid = distances.compute() if distances else None
-        result = summarise(scores, name=name, notes=notes, fid=fid, calibration=errors.compute())
-        if out is not None:
-            _write(result, drawn, out)
+                progress(i + 1, num_images)
+        return tally.finish(folder.name if folder else name)
+
+
+class _Tally:
+    """The figures and pictures of the images that are restored, one after the other."""
+
+    def __init__(
+        self,
+        method: Method,
+        spectrum: tuple[float, ...] | None,
+        cloudy: float,
+        extras: Extras,
+        record: Record,
+    ) -> None:
+        self.method, self.spectrum, self.cloudy = method, spectrum, cloudy
+        self.extras, self.record = extras, record
+        self.scores, self.errors = list[ImageScore](), DeviationErrors(cloudy)
+
+    def start(self, folder: Path | None, num_images: int) -> None:
+        """Begin with none of so many images, whose figures go into the folder, if there is one."""
+        self.folder = folder
+        self.distances = FeatureDistances(self.extras.fid, num_images) if self.extras.fid else None
+        pictures = folder / PICTURES if folder and self.record.pictures else None
+        self.drawn = ScoreSheet(spread(self.record.sheet, num_images), pictures)
+
+    def add(self, restored: Restored, *, place: str) -> None:
+        """Take in the next image, of a place."""
+        at, words = len(self.scores), self.record.words
+        baseline = _pick_baseline(self.method, restored, self.spectrum)
+        score = _score(restored, baseline, self.cloudy, self.extras)
+        self.scores.append(replace(score, words=words[at] if words else {}, place=place))
+        self.drawn.add(at, restored, self.scores[-1])
+        self.errors.add(restored.batch, restored.estimate)
+        if self.distances:
+            self.distances.add(restored.batch.reference(), _images(restored, baseline, self.cloudy))
+
+    def finish(self, name: str) -> Evaluation:
+        """Return the figures of all images, after writing them into the folder, if there is one."""
+        result = summarise(
+            self.scores,
+            name=name,
+            notes=self.record.notes,
+            fid=self.distances.compute() if self.distances else None,
+            calibration=self.errors.compute(),
+            settings=self.record.settings,
+            folder=self.folder,
+        )
+        if self.folder is not None:
+            _write(result, self.drawn, self.folder)
         return result
 
 
-def _write(result: Evaluation, drawn: ScoreSheet, out: Path) -> None:
-    write_evaluation(result, out)
-    drawn.save(out / "sheet.png")
+def _write(result: Evaluation, drawn: ScoreSheet, folder: Path) -> None:
+    drawn.save(folder / SHEET)
     if result.calibration:
-        draw_calibration(result.calibration, out / "calibration.png")
+        draw_calibration(result.calibration, folder / CALIBRATION)
+    write_evaluation(result, folder)
 
 
 def _pick_baseline(
@@ -132,21 +194,25 @@ def _pick_baseline(
     return tuple(color[i] for i in restored.positions)
 
 
-def _images(restored: Restored, spectrum: tuple[float, ...] | None) -> dict[str, Tensor]:
+def _images(restored: Restored, spectrum: tuple[float, ...] | None, cloudy: float) -> dict[str, Tensor]:
     """Return the images that are compared with the reference, by source."""
-    made = baselines(restored.batch, spectrum, is_colored=_is_colored(restored.method))
+    is_colored = _is_colored(restored.method)
+    made = baselines(restored.batch, spectrum, cloudy=cloudy, is_colored=is_colored)
     return {MODEL: restored.estimate.image, **restored.ablated, **made}
 
 
-def _score(restored: Restored, spectrum: tuple[float, ...] | None, extras: Extras) -> ImageScore:
+def _score(
+    restored: Restored, spectrum: tuple[float, ...] | None, cloudy: float, extras: Extras
+) -> ImageScore:
     method, batch, image = restored.method, restored.batch, restored.estimate.image
     if method.task == "reconstruct":
-        return score_reconstruction(batch, image, result_range(method))
+        return score_reconstruction(batch, image, result_range(method), cloudy=cloudy)
     return score_image(
         batch,
         image,
         spectrum,
         others=restored.ablated,
+        cloudy=cloudy,
         is_colored=_is_colored(method),
         legacy=extras.legacy,
         lpips=extras.lpips,
@@ -176,19 +242,3 @@ def _check(method: Method, data: Images, samples: int, extras: Extras, setup: Se
                 f"{option} compares grey images or three bands, the model restores {num_bands}; "
                 f"leave out {option}"
             )
-
-
-def crop_centre(batch: Batch, side: int) -> Batch:
-    """Return the central square of `side` pixels, which must divide by the scale."""
-    height, width = batch.valid.shape[-2:]
-    if side > min(height, width) or side % batch.scale:
-        raise InputError(
-            f"{batch.key[0]} has {height} x {width} pixels, the crop needs {side}; choose a smaller one"
-            + (f" that divides by {batch.scale}" if batch.scale > 1 else "")
-        )
-    cut = {}
-    for name, image in batch.images().items():
-        factor = batch.scale if name == "degraded" else 1
-        y, x = ((size - side) // 2 // batch.scale * batch.scale // factor for size in (height, width))
-        cut[name] = image[..., y : y + side // factor, x : x + side // factor]
-    return replace(batch, **cut)  # type: ignore[arg-type]

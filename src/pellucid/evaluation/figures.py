@@ -28,8 +28,9 @@ from pellucid.metrics import (
     ssim_map,
 )
 
-# Cloud probability above which a pixel counts as cloudy, and as under thick cloud. In simulated pairs the map
-# is one minus the share of the ground's light that comes through: thick cloud lets less than 5 % through.
+# Cloud probability above which a pixel counts as cloudy by default, and as under thick cloud. In simulated
+# pairs the map is one minus the share of the ground's light that comes through: thick cloud lets less than
+# 5 % through.
 CLOUDY, THICK = 0.5, 0.95
 # Cloud probability up to which a pixel shows clear ground, and the share of such pixels that a mean needs.
 CLEAR, ENOUGH_CLEAR = 0.2, 0.01
@@ -50,12 +51,14 @@ class ImageScore:
         cover: share of its valid pixels that are cloudy; NaN without a cloud map.
         values: by (source, region, metric); the region is one of `REGIONS`, or a band.
         words: what is known of its place, such as region and season; "" where it is not known.
+        place: where it was taken, by name; images of one place are alike.
     """
 
     key: str
     cover: float
     values: Mapping[tuple[str, str, str], float]
     words: Mapping[str, str] = field(default_factory=dict)
+    place: str = ""
 
     def gain(self, region: str = "all") -> float:
         """Return the model's PSNR minus that of the best baseline, in dB."""
@@ -75,6 +78,7 @@ def score_image(
     spectrum: tuple[float, ...] | None,
     *,
     others: Mapping[str, Tensor] = NO_IMAGES,
+    cloudy: float = CLOUDY,
     is_colored: bool = False,
     legacy: bool = False,
     lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
@@ -86,15 +90,17 @@ def score_image(
         restored: (1, C, H, W).
         spectrum: (C,) mean spectrum, or mean colour, if known.
         others: images by other models, such as the same one without its guides, by source.
+        cloudy: cloud probability above which a pixel counts as cloudy.
         is_colored: whether radar is given colours: no reflectance, so that there is no spectral angle, and
             the baselines are called `GREY_RADAR` and `MEAN_COLOR`.
         legacy: also PSNR and SSIM as the published GLF-CR code has them, over all pixels.
         lpips: perceptual distance of two images, over all pixels.
     """
     target, valid = batch.reference(), batch.valid
-    sources = {MODEL: restored, **others, **baselines(batch, spectrum, is_colored=is_colored)}
+    made = baselines(batch, spectrum, cloudy=cloudy, is_colored=is_colored)
+    sources = {MODEL: restored, **others, **made}
     has_angle = target.shape[1] > 1 and not is_colored
-    regions, values = find_regions(batch), {}
+    regions, values = find_regions(batch, cloudy), {}
     for source, image in sources.items():
         for place, value in _compare(image, target, regions, has_angle=has_angle).items():
             values[source, *place] = value
@@ -106,11 +112,11 @@ def score_image(
         if legacy:
             values[source, "all", "legacy_psnr"] = legacy_psnr(image, target).item()
             values[source, "all", "legacy_ssim"] = legacy_ssim(image, target).item()
-    return ImageScore(batch.key[0], _cover(batch), values)
+    return ImageScore(batch.key[0], _cover(batch, cloudy), values)
 
 
 def baselines(
-    batch: Batch, spectrum: tuple[float, ...] | None, *, is_colored: bool = False
+    batch: Batch, spectrum: tuple[float, ...] | None, *, cloudy: float = CLOUDY, is_colored: bool = False
 ) -> dict[str, Tensor]:
     """Return what a model has to beat, (1, C, H, W) each, by name; the arguments are as in `score_image`.
 
@@ -127,33 +133,40 @@ def baselines(
         flat = target.new_tensor(spectrum).view(1, -1, 1, 1).expand_as(target)
         images[MEAN_COLOR if is_colored else SPECTRUM] = flat
     if not is_colored and batch.scale == 1 and batch.cloud is not None:
-        mean = _clear_mean(batch, batch.cloud)
+        mean = _clear_mean(batch, batch.cloud, min(CLEAR, cloudy))
         mean = images.get(SPECTRUM) if mean is None else mean.expand_as(batch.degraded)
         if mean is not None:
             images[CLEAR_MEAN] = mean
     return images
 
 
-def _clear_mean(batch: Batch, cloud: Tensor) -> Tensor | None:
-    """Return the mean of the degraded image's clear pixels, (1, C, 1, 1); None if there are too few."""
-    is_clear = batch.valid & (cloud <= CLEAR)
+def _clear_mean(batch: Batch, cloud: Tensor, clear: float) -> Tensor | None:
+    """Return the mean of the degraded image where `cloud` is at most `clear`, (1, C, 1, 1).
+
+    None if there are too few such pixels.
+    """
+    is_clear = batch.valid & (cloud <= clear)
     if is_clear.sum() < max(1, ENOUGH_CLEAR * int(batch.valid.sum())):
         return None
     return batch.degraded.where(is_clear, 0).sum((2, 3), keepdim=True) / is_clear.sum()
 
 
-def score_reconstruction(batch: Batch, restored: Tensor, images: ValueRange) -> ImageScore:
+def score_reconstruction(
+    batch: Batch, restored: Tensor, images: ValueRange, *, cloudy: float = CLOUDY
+) -> ImageScore:
     """Return the figures of an autoencoder's image: no baselines, but also the PSNR of each band.
 
     The batch has B = 1 and a target, `restored` is (1, C, H, W). The spectral angle is of reflectance alone.
     """
     target = batch.reference()
     has_angle = images.kind == "sentinel2" and len(images.bands) > 1
-    found = _compare(restored, target, find_regions(batch), has_angle=has_angle)
+    found = _compare(restored, target, find_regions(batch, cloudy), has_angle=has_angle)
     for at, band in enumerate(images.bands):
         one = slice(at, at + 1)
         found[band, "psnr"] = psnr(restored[:, one], target[:, one], batch.valid).item()
-    return ImageScore(batch.key[0], _cover(batch), {(MODEL, *place): value for place, value in found.items()})
+    return ImageScore(
+        batch.key[0], _cover(batch, cloudy), {(MODEL, *place): value for place, value in found.items()}
+    )
 
 
 def _compare(
@@ -171,25 +184,25 @@ def _compare(
     return values
 
 
-def find_regions(batch: Batch) -> dict[str, Tensor]:
-    """Return the (1, 1, H, W) masks of all, and with a cloud map of cloudy and clear pixels.
+def find_regions(batch: Batch, cloudy: float = CLOUDY) -> dict[str, Tensor]:
+    """Return the (1, 1, H, W) masks of all, and with a cloud map of cloudy pixels, above `cloudy`, and clear.
 
     Of a cloud map that is not 0 and 1 alone, also of pixels under thin cloud and under thick.
     """
     if batch.cloud is None:
         return {"all": batch.valid}
-    is_cloudy, is_thick = batch.cloud > CLOUDY, batch.cloud > THICK
+    is_cloudy, is_thick = batch.cloud > cloudy, batch.cloud > THICK
     masks = {"cloudy": is_cloudy, "clear": ~is_cloudy}
     if (batch.valid & (batch.cloud > 0) & (batch.cloud < 1)).any():
         masks |= {"thin": is_cloudy & ~is_thick, "thick": is_thick}
     return {"all": batch.valid, **{region: batch.valid & mask for region, mask in masks.items()}}
 
 
-def _cover(batch: Batch) -> float:
+def _cover(batch: Batch, cloudy: float) -> float:
     num_valid = int(batch.valid.sum())
     if batch.cloud is None or not num_valid:
         return math.nan
-    return float(((batch.cloud > CLOUDY) & batch.valid).sum() / num_valid)
+    return float(((batch.cloud > cloudy) & batch.valid).sum() / num_valid)
 
 
 def pick_color(

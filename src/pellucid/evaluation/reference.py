@@ -6,7 +6,7 @@ from typing import Literal
 
 from pellucid.config import Source
 from pellucid.datasets._listing import Patches, SingleImages, Wanted
-from pellucid.datasets._shelf import find_layout, folder_layouts, recognise
+from pellucid.datasets._shelf import find_layout, folder_layouts, recognise, recognise_list
 from pellucid.errors import InputError
 from pellucid.evaluation.sources import read_sources
 from pellucid.methods.method import Method
@@ -31,7 +31,8 @@ def read_reference(
 
     Args:
         method: decides which bands are read.
-        root: the folder, or a YAML file for `read_sources`, to which nothing else applies.
+        root: the folder, or a list of images in CSV, or a YAML file for `read_sources`, to which nothing else
+            applies.
         split: of the images; all of them where `folders` are given.
         splits: JSON of places per split.
         legacy_fill: see `sen12ms_cr.Config`.
@@ -43,7 +44,7 @@ def read_reference(
     """
     if root.suffix.lower() in (".yaml", ".yml"):
         return read_sources(method, root)
-    name = _name_layout(root, [source.name for source in trained])
+    name, listed = _name_layout(root, [source.name for source in trained])
     layout = find_layout(name)
     given = {
         "split": "all" if folders else split,
@@ -54,7 +55,7 @@ def read_reference(
         "folders": folders,
     }
     keys = {key: value for key, value in given.items() if value and key in layout.Config.model_fields}
-    config = parse(layout.Config, {"root": root, **keys}, where=str(root))
+    config = parse(layout.Config, {**keys, **listed}, where=str(root))
     like = next((source for source in trained if source.name == name), None)
     if like is not None and hasattr(layout, "as_trained"):
         config = layout.as_trained(config, like)
@@ -69,12 +70,17 @@ def read_reference(
     return patches
 
 
-def _name_layout(root: Path, trained: Sequence[str]) -> str:
-    """Return the layout of a folder; else that of the training, whose error says what the folder lacks."""
+def _name_layout(root: Path, trained: Sequence[str]) -> tuple[str, dict[str, object]]:
+    """Return the layout of a folder or list and the keys of its config that say where it is.
+
+    Where no layout fits a folder, it is that of the training, whose error says what the folder lacks.
+    """
+    if root.suffix.lower() == ".csv":
+        return recognise_list(root)
     try:
-        return recognise(root, first=trained)
+        return recognise(root, first=trained), {"root": root}
     except InputError:
         for name in trained:
             if name in folder_layouts():
-                return name
+                return name, {"root": root}
         raise

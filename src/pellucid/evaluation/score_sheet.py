@@ -1,6 +1,7 @@
 """The sheet of pictures of an evaluation: inputs, result, truth, error and uncertainty."""
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from pellucid.data.batch import Batch
 from pellucid.data.drawing import gray_to_rgb, radar_to_rgb, save_picture, sheet, to_picture
+from pellucid.data.files import make_folder
 from pellucid.evaluation.figures import BASELINES, MODEL, ImageScore
 from pellucid.evaluation.trial import ABLATED, Restored
 from pellucid.methods.method import result_range
@@ -17,19 +19,42 @@ from pellucid.methods.method import result_range
 # Mean absolute error over bands, in [0, 1], that the sheet shows as white; of an autoencoder; of colours.
 ERROR_SHOWN, CODING_ERROR_SHOWN, COLOR_ERROR_SHOWN = 0.1, 0.05, 0.5
 
+# Characters of the name of an image that are kept in that of its folder.
+MAX_NAME = 120
+# What the file of a panel is called, by the first word of its title: as layers of a result are.
+KINDS = {
+    "input": "before",
+    "radar": "radar",
+    "older": "reference",
+    "result": "after",
+    "reconstruction": "after",
+    "truth": "truth",
+    "image": "truth",
+    "error": "error",
+    "uncertainty": "uncertainty",
+}
+
 
 class ScoreSheet:
-    """Pictures of the images at the positions `shown`."""
+    """Pictures of the images at the positions `shown`; those of all are files in `folder`, if there is one.
 
-    def __init__(self, shown: Sequence[int]) -> None:
-        self.shown = frozenset(shown)
+    Image number 1 has the files `0001_KEY/before.png`, `0001_KEY/after.png` and so on: see `KINDS`.
+    """
+
+    def __init__(self, shown: Sequence[int], folder: Path | None = None) -> None:
+        self.shown, self.folder = frozenset(shown), folder
         self.panels: list[dict[str, Any]] = []
         self.captions: list[str] = []
 
     def add(self, position: int, restored: Restored, score: ImageScore) -> None:
-        """Draw the image, if it is one of those."""
+        """Draw the image, if it is one of those, or write its pictures."""
+        if position not in self.shown and self.folder is None:
+            return
+        panels = _panels(restored)
+        if self.folder is not None:
+            _save_panels(panels, self.folder / f"{position + 1:04d}_{_as_name(score.key)}")
         if position in self.shown:
-            self.panels.append(_panels(restored))
+            self.panels.append(panels)
             self.captions.append(_caption(score, restored.batch.prompt))
 
     def save(self, path: Path) -> None:
@@ -37,6 +62,18 @@ class ScoreSheet:
         if self.panels:
             rows = [list(row.values()) for row in self.panels]
             save_picture(sheet(rows, list(self.panels[0]), self.captions), path)
+
+
+def _save_panels(panels: dict[str, Any], folder: Path) -> None:
+    make_folder(folder)
+    for title, picture in panels.items():
+        (word,) = re.findall(r"^\w+", title)
+        save_picture(picture, folder / f"{KINDS[word]}.png")
+
+
+def _as_name(key: str) -> str:
+    """Return the end of the name of an image, as a name of a folder."""
+    return re.sub(r"[^\w.-]+", "_", key)[-MAX_NAME:]
 
 
 def _panels(restored: Restored) -> dict[str, Any]:

@@ -1,11 +1,7 @@
-"""The figures of an evaluation: of each image, and their means by region and cloud cover."""
+"""The figures of an evaluation: means over images, by region and cloud cover."""
 
-import csv
-import io
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,10 +12,6 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
-from pellucid.data.claims import claim_folders
-from pellucid.data.files import write_text
-from pellucid.data.ownership import check_replaceable
-from pellucid.errors import InputError
 from pellucid.evaluation.calibration import Calibration
 from pellucid.evaluation.figures import BASELINES, MODEL, REGIONS, ImageScore
 from pellucid.evaluation.trial import ABLATED
@@ -43,10 +35,9 @@ COLUMNS = {
     "legacy_ssim": "legacy SSIM",
     "gain": "gain dB",
 }
+# A value of how an evaluation was made; None: not known, or not for this model.
+Setting = str | float | bool | None
 _DECIMALS = {"psnr": 2, "sam": 2, "legacy_psnr": 4, "consistency": 2, FID: 3}
-
-# Not history.csv, which a training run of the same folder writes.
-EVALUATIONS = "evaluations.csv"
 
 
 @dataclass(frozen=True)
@@ -91,6 +82,8 @@ class Evaluation:
 
     Attributes:
         timestamp: in UTC, ISO 8601.
+        settings: how it was made: model, data, split and the like, by name.
+        folder: what it was written to, if anything.
         rows: every source over every region.
         gains: the model's PSNR minus that of the best baseline, image by image, by region, in dB.
         bands: PSNR of each band, in dB, of an autoencoder.
@@ -107,6 +100,8 @@ class Evaluation:
     bands: Mapping[str, Mean] = field(default_factory=dict)
     guides: Mapping[str, Mapping[str, Mean]] = field(default_factory=dict)
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    folder: Path | None = None
 
     @property
     def gain(self) -> Mean:
@@ -176,6 +171,7 @@ class Evaluation:
             "name": self.name,
             "notes": self.notes,
             "timestamp": self.timestamp,
+            "settings": dict(self.settings),
             "num_images": len(self.images),
             "gain_db": {region: _plain(gain) for region, gain in self.gains.items()},
             "band_psnr_db": {band: _plain(value) for band, value in self.bands.items()},
@@ -206,13 +202,16 @@ def summarise(
     notes: str = "",
     fid: Mapping[str, float] | None = None,
     calibration: Mapping[str, Calibration] = MappingProxyType({}),
+    settings: Mapping[str, Setting] = MappingProxyType({}),
+    folder: Path | None = None,
 ) -> Evaluation:
     """Return the means over images, by region of the pixels, by cloud cover and by what is known of places.
 
-    `fid` is the Fréchet distance of all images, by source, `calibration` that of all pixels, by region.
+    `fid` is the Fréchet distance of all images, by source, `calibration` that of all pixels, by region;
+    `settings` and `folder` are kept as they are.
     """
-    found = {source for score in scores for source, _, _ in score.values}
-    sources = [source for source in (MODEL, *ABLATED, *BASELINES) if source in found]
+    known = {source for score in scores for source, _, _ in score.values}
+    sources = [source for source in (MODEL, *ABLATED, *BASELINES) if source in known]
     metrics = [name for name in COLUMNS if (MODEL, "all", name) in scores[0].values]
     rows, gains = [], {}
     for label, region, images in _groups(scores):
@@ -232,7 +231,8 @@ def summarise(
         for _, band, _ in scores[0].values
         if band not in REGIONS
     }
-    return Evaluation(name, notes, timestamp, tuple(rows), gains, tuple(scores), bands, guides, calibration)
+    found = (tuple(rows), gains, tuple(scores), bands, guides, calibration)
+    return Evaluation(name, notes, timestamp, *found, settings, folder)
 
 
 def _guide_losses(scores: Sequence[ImageScore], sources: Sequence[str]) -> dict[str, dict[str, Mean]]:
@@ -273,66 +273,3 @@ def _figure(value: Mean, name: str, num_images: int) -> str:
 def _plain(value: Mean) -> dict[str, float | int | None]:
     mean, std = (None if math.isnan(number) else number for number in (value.mean, value.std))
     return {"mean": mean, "std": std, "num": value.num}
-
-
-@contextmanager
-def claim_evaluation(out: Path | None) -> Iterator[None]:
-    """Hold the folder of an evaluation, if there is one; refuse it if it has files of another origin."""
-    with claim_folders(out):
-        if out is not None:
-            _check_folder(out)
-        yield
-
-
-def _check_folder(out: Path) -> None:
-    starts = {"metrics.json": "{", "per_image.csv": "key,", EVALUATIONS: "timestamp,model,"}
-    for name, start in starts.items():
-        path = out / name
-        if path.exists() and not _begins(path, start, must_hold='"timestamp"' if start == "{" else ""):
-            raise InputError(
-                f"cannot write {path}: a file is there that no evaluation wrote; name another folder"
-            )
-    if not (out / "metrics.json").exists():  # pictures beside it are those of an evaluation
-        for name in ("sheet.png", "calibration.png"):
-            check_replaceable(out / name)
-
-
-def _begins(path: Path, start: str, *, must_hold: str) -> bool:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return False
-    return text.startswith(start) and must_hold in text
-
-
-def write_evaluation(result: Evaluation, out: Path) -> None:
-    """Write metrics.json and per_image.csv into the folder `out`, and add a row to its evaluations.csv."""
-    write_text(out / "metrics.json", json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n")
-    write_text(out / "per_image.csv", _csv([_image_row(image) for image in result.images]))
-    best = result.row()
-    new = {
-        "timestamp": result.timestamp,
-        "model": result.name,
-        "psnr": f"{best.metrics['psnr'].mean:.4f}",
-        "ssim": f"{best.metrics['ssim'].mean:.4f}",
-        "num_images": best.num_images,
-        "notes": result.notes,
-    }
-    path, text = out / EVALUATIONS, _csv([new])
-    if path.is_file():
-        text = path.read_text(encoding="utf-8") + text.partition("\n")[2]
-    write_text(path, text)
-
-
-def _image_row(image: ImageScore) -> dict[str, object]:
-    figures = {"_".join(place).replace(" ", "_"): value for place, value in image.values.items()}
-    return {"key": image.key, **image.words, "cover": image.cover, "gain_db": image.gain(), **figures}
-
-
-def _csv(rows: list[dict[str, object]]) -> str:
-    text = io.StringIO()
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -1,10 +1,11 @@
 """Evaluation of a text encoder: whether images find their own texts among all that there are."""
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from rich.box import SIMPLE_HEAD
@@ -12,9 +13,9 @@ from rich.table import Column, Table
 from torch import Tensor
 
 from pellucid.data.batch import Images
-from pellucid.data.files import write_text
 from pellucid.errors import InputError
-from pellucid.evaluation.table import claim_evaluation
+from pellucid.evaluation.folder import claim_evaluation, write_metrics
+from pellucid.evaluation.table import Setting
 from pellucid.methods.contrastive import Contrastive, contrastive_loss, finds, group
 from pellucid.methods.inference import choose_device
 
@@ -33,6 +34,7 @@ class TextEvaluation:
     """What an evaluation of a text encoder found.
 
     Attributes:
+        settings: how it was made, by name.
         timestamp: in UTC, ISO 8601.
         contrast: the loss over all images at once.
         found: share of the images whose nearest text is their own, among all texts.
@@ -42,6 +44,7 @@ class TextEvaluation:
 
     name: str
     notes: str
+    settings: Mapping[str, Setting]
     timestamp: str
     contrast: float
     found: float
@@ -70,6 +73,7 @@ def evaluate_texts(
     name: str,
     notes: str = "",
     out: Path | None = None,
+    settings: Mapping[str, Setting] = MappingProxyType({}),
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> TextEvaluation:
@@ -78,9 +82,10 @@ def evaluate_texts(
     Args:
         method: the text encoder.
         data: images with prompts.
-        name: of the model.
-        notes: a remark.
-        out: folder that gets metrics.json, if any.
+        name: of the evaluation, and of its folder.
+        notes: a remark, kept with the figures.
+        out: folder, if any, for that of the evaluation, with metrics.json, and for the lists of all.
+        settings: how the evaluation is made, kept with the figures.
         device: "auto" is the GPU where there is one.
         progress: called with (images done, images).
     """
@@ -88,7 +93,7 @@ def evaluate_texts(
         raise InputError("there are no images to evaluate on, give data with at least one")
     place = choose_device(device)
     method.network.to(place).eval()
-    with claim_evaluation(out):
+    with claim_evaluation(out, name) as folder:
         images, texts = [], []
         prompts: list[str] = []
         for i in range(len(data)):
@@ -99,16 +104,17 @@ def evaluate_texts(
             prompts += batch.prompt or ("",)
             if progress is not None:
                 progress(i + 1, len(data))
-        result = _summarise(method, torch.cat(images), torch.cat(texts), prompts, name=name, notes=notes)
-        if out is not None:
-            write_text(out / "metrics.json", json.dumps(asdict(result), indent=1) + "\n")
+        about = {"name": folder.name if folder else name, "notes": notes, "settings": dict(settings)}
+        result = _summarise(method, torch.cat(images), torch.cat(texts), prompts, about)
+        if folder is not None:
+            write_metrics(asdict(result), folder)
         return result
 
 
 def _summarise(
-    method: Contrastive, images: Tensor, texts: Tensor, prompts: list[str], *, name: str, notes: str
+    method: Contrastive, images: Tensor, texts: Tensor, prompts: list[str], about: Mapping[str, Any]
 ) -> TextEvaluation:
-    """Return the figures of features, (N, D) each."""
+    """Return the figures of features, (N, D) each, with name, notes and settings as in `about`."""
     _, groups = group(method.tokenizer(prompts).to(images.device))
     counts = groups.bincount()
     if len(counts) == 1:
@@ -121,8 +127,9 @@ def _summarise(
         found = hits[groups == at].float().mean().item()
         scores.append(TextScore(prompts[groups.tolist().index(at)], int(counts[at]), found))
     return TextEvaluation(
-        name=name,
-        notes=notes,
+        name=about["name"],
+        notes=about["notes"],
+        settings=about["settings"],
         timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
         contrast=contrastive_loss(images, texts, groups, method.network.temperature).item(),
         found=hits.float().mean().item(),

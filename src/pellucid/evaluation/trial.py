@@ -1,7 +1,8 @@
 """A method on whole patches: in all of their bands or some, with its guides and without them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import NamedTuple, cast
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from pellucid.apply.engine import Engine
 from pellucid.apply.options import ApplyOptions
-from pellucid.data.batch import Batch
+from pellucid.data.batch import Batch, Images
 from pellucid.data.ranges import Bands
 from pellucid.errors import InputError
 from pellucid.generative.noise import keyed_noise
@@ -19,6 +20,7 @@ from pellucid.methods.method import Estimate, Method, result_range
 NO_RADAR, NO_OLDER = "model without radar", "model without older dates"
 NO_GUIDES = "model without guides"
 ABLATED = (NO_RADAR, NO_OLDER, NO_GUIDES)
+_WHOLE = "whole"
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,15 @@ class Setup:
         given_clouds: whether a method that finds clouds itself gets the cloud map nevertheless.
         ablate_guides: whether the method is also applied without radar, without older dates and without both,
             where it can do without and the patch has them; None: if it takes older dates.
+        crop: side in pixels of the centre of a patch that it gets, 128 in the published code; 0: all.
+        batch: patches that go through the network together, where neighbours have one size.
     """
 
     bands: Bands = ()
     given_clouds: bool = False
     ablate_guides: bool | None = None
+    crop: int = 0
+    batch: int = 1
 
 
 class Restored(NamedTuple):
@@ -55,6 +61,20 @@ class Restored(NamedTuple):
     ablated: Mapping[str, Tensor]
 
 
+class _View(NamedTuple):
+    """What a method gets of a patch: as a whole, and without some of its guides, by what is missing."""
+
+    batch: Batch
+    positions: tuple[int, ...]
+    engine: Engine
+    seen: Mapping[str, Batch]
+
+    def shape(self) -> object:
+        """Return what is the same for patches that go through a network together."""
+        images = [(name, image.shape) for name, image in self.seen[_WHOLE].images().items()]
+        return self.positions, tuple(self.seen), images, self.batch.prompt is None
+
+
 class Trial:
     """A method that is tried on whole patches of any size, each a single tile.
 
@@ -69,17 +89,39 @@ class Trial:
         is_wanted = setup.ablate_guides
         self.ablates = method.takes_older if is_wanted is None else is_wanted
 
+    def run(self, data: Images, num_images: int) -> Iterator[Restored]:
+        """Yield what the method makes of the first patches, in their order."""
+        size = self.setup.batch
+        for first in range(0, num_images, size):
+            yield from self.restore_all([data[i] for i in range(first, min(first + size, num_images))])
+
     def restore(self, patch: Batch) -> Restored:
         """Return what the method makes of a patch with a target, B = 1."""
+        (restored,) = self.restore_all([patch])
+        return restored
+
+    def restore_all(self, patches: Sequence[Batch]) -> list[Restored]:
+        """Return what the method makes of patches with targets, B = 1 each.
+
+        Neighbours of one size with the same bands and guides go through the network together.
+        """
+        views = [self._see(patch) for patch in patches]
+        return [
+            restored
+            for _, alike in groupby(views, key=lambda view: view.shape())
+            for restored in _restore(list(alike))
+        ]
+
+    def _see(self, patch: Batch) -> "_View":
+        """Return what the method gets of a patch."""
+        patch = crop_centre(patch, self.setup.crop) if self.setup.crop else patch
         _check_patch(self.method, patch)
         positions = self._find_bands(patch)
         engine, batch = self._engine(positions), _select(patch, positions)
-        method = engine.method
-        is_blind = method.finds_clouds and not self.setup.given_clouds
+        is_blind = engine.method.finds_clouds and not self.setup.given_clouds
         seen = replace(batch, cloud=None) if is_blind else batch
-        without = ablate(method, seen) if self.ablates else {}
-        ablated = {source: _estimate(engine, less).image for source, less in without.items()}
-        return Restored(batch, method, positions, _estimate(engine, seen), ablated)
+        without = ablate(engine.method, seen) if self.ablates else {}
+        return _View(batch, positions, engine, {_WHOLE: seen, **without})
 
     def _find_bands(self, patch: Batch) -> tuple[int, ...]:
         """Return the positions of the bands to be restored: without those that the patch lacks, all NaN."""
@@ -152,8 +194,23 @@ def _select(patch: Batch, positions: tuple[int, ...]) -> Batch:
     )
 
 
+def _restore(views: Sequence[_View]) -> list[Restored]:
+    """Return what a method makes of patches that are alike, all at once."""
+    engine = views[0].engine
+    found = {
+        name: _estimate(engine, Batch.cat([view.seen[name] for view in views])) for name in views[0].seen
+    }
+    whole = found.pop(_WHOLE)
+    restored = []
+    for i, view in enumerate(views):
+        estimate = Estimate(*(None if part is None else part[i : i + 1] for part in whole))  # type: ignore[arg-type]
+        ablated = {name: each.image[i : i + 1] for name, each in found.items()}
+        restored.append(Restored(view.batch, engine.method, view.positions, estimate, ablated))
+    return restored
+
+
 def _estimate(engine: Engine, batch: Batch) -> Estimate:
-    """Return what the method says of a patch, on the CPU: the mean of its samples, and their deviation."""
+    """Return what the method says of patches, on the CPU: the mean of its samples, and their deviation."""
     height, width = batch.valid.shape[-2:]
     padded = batch.pad(engine.method.stride).to(engine.device)
     size = (int(padded.valid.shape[-2]), int(padded.valid.shape[-1]))
@@ -205,3 +262,19 @@ def _check_patch(method: Method, patch: Batch) -> None:
             f"{patch.key[0]} has pixels without radar and this model needs it everywhere;"
             " choose data with radar, or a model that can do without"
         )
+
+
+def crop_centre(batch: Batch, side: int) -> Batch:
+    """Return the central square of `side` pixels, which must divide by the scale."""
+    height, width = batch.valid.shape[-2:]
+    if side > min(height, width) or side % batch.scale:
+        raise InputError(
+            f"{batch.key[0]} has {height} x {width} pixels, the crop needs {side}; choose a smaller one"
+            + (f" that divides by {batch.scale}" if batch.scale > 1 else "")
+        )
+    cut = {}
+    for name, image in batch.images().items():
+        factor = batch.scale if name == "degraded" else 1
+        y, x = ((size - side) // 2 // batch.scale * batch.scale // factor for size in (height, width))
+        cut[name] = image[..., y : y + side // factor, x : x + side // factor]
+    return replace(batch, **cut)  # type: ignore[arg-type]

@@ -1,0 +1,131 @@
+"""The folder of an evaluation, a new one for each, and the list of all evaluations beside them."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from pellucid.data.claims import claim_folders
+from pellucid.data.files import write_text
+from pellucid.errors import InputError
+from pellucid.evaluation.figures import ImageScore
+from pellucid.evaluation.table import Evaluation
+
+# What lies in the folder of an evaluation.
+METRICS, PER_IMAGE, SHEET, CALIBRATION, PICTURES = (
+    *("metrics.json", "per_image.csv", "sheet.png", "calibration.png"),
+    "pictures",
+)
+# Name of both lists of evaluations; not history.csv, which a training writes into its run.
+EVALUATIONS = "evaluations"
+# Columns of the lists that come first; the settings of all evaluations follow.
+FIRST = ("name", "date", "model", "data", "split", "num_images", "psnr", "ssim", "gain_db", "found")
+
+
+@contextmanager
+def claim_evaluation(root: Path | None, name: str) -> Iterator[Path | None]:
+    """Make and hold `root/name`, with a number behind the name if that is taken; None without a root.
+
+    Raises:
+        InputError: if the name is none of a folder, or a list in `root` is of another origin.
+    """
+    if root is None:
+        yield None
+        return
+    if not name or name != Path(name).name or name.startswith("."):
+        raise InputError(f"the evaluation is named {name!r}, which no folder can be called; use letters")
+    _check_lists(root)
+    numbered = (root / (name if number == 1 else f"{name}_{number}") for number in count(1))
+    folder = next(path for path in numbered if not path.exists())
+    with claim_folders(folder):
+        yield folder
+
+
+def write_evaluation(result: Evaluation, folder: Path) -> None:
+    """Write metrics.json and per_image.csv into the folder of an evaluation, and list it beside."""
+    write_text(folder / PER_IMAGE, _csv([_image_row(image) for image in result.images]))
+    write_metrics(result.to_dict(), folder)
+
+
+def write_metrics(metrics: Mapping[str, Any], folder: Path) -> None:
+    """Write metrics.json, and the lists of all evaluations beside the folder."""
+    write_text(folder / METRICS, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
+    root = folder.parent
+    found = [_list_row(path.parent.name, read_metrics(path)) for path in root.glob(f"*/{METRICS}")]
+    rows = sorted(found, key=lambda row: (str(row["date"]), str(row["name"])))
+    columns = list(dict.fromkeys([*FIRST, *(column for row in rows for column in row)]))
+    full = [{column: row.get(column) for column in columns} for row in rows]
+    write_text(root / f"{EVALUATIONS}.json", json.dumps(full, indent=1) + "\n")
+    write_text(root / f"{EVALUATIONS}.csv", _csv(full))
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """Return the figures in a metrics.json; refuse a file that no evaluation wrote."""
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}; evaluate again") from error
+    if not isinstance(metrics, dict) or "timestamp" not in metrics:
+        raise InputError(f"{path} is no file of an evaluation; name the folder of one")
+    return metrics
+
+
+def _list_row(name: str, metrics: Mapping[str, Any]) -> dict[str, object]:
+    """Return an evaluation as a row of the lists: its settings, and its means over all images."""
+    rows = metrics.get("rows") or [{}]
+    gain = metrics.get("gain_db", {}).get("all", {}).get("mean")
+    texts = metrics.get("texts")
+    return {
+        **dict.fromkeys(FIRST),
+        **metrics.get("settings", {}),
+        "name": name,
+        "date": metrics["timestamp"],
+        "num_images": sum(text["num_images"] for text in texts) if texts else metrics.get("num_images"),
+        "psnr": _mean(rows[0], "psnr"),
+        "ssim": _mean(rows[0], "ssim"),
+        "gain_db": None if gain is None else round(gain, 4),
+        "found": metrics.get("found"),
+        "notes": metrics.get("notes", ""),
+    }
+
+
+def _mean(row: Mapping[str, Any], metric: str) -> float | None:
+    value = row.get(metric, {}).get("mean")
+    return None if value is None else round(value, 4)
+
+
+def _check_lists(root: Path) -> None:
+    """Refuse a folder in which lists of another origin have our names."""
+    for suffix, start in ((".csv", "name,date,"), (".json", "[")):
+        path = root / f"{EVALUATIONS}{suffix}"
+        if path.exists() and not _begins(path, start):
+            raise InputError(
+                f"cannot write {path}: a file is there that no evaluation of this version wrote; move it "
+                "away, or name another folder"
+            )
+
+
+def _begins(path: Path, start: str) -> bool:
+    try:
+        return path.read_text(encoding="utf-8").startswith(start)
+    except (OSError, ValueError):
+        return False
+
+
+def _image_row(image: ImageScore) -> dict[str, object]:
+    figures = {"_".join(place).replace(" ", "_"): value for place, value in image.values.items()}
+    known = {"key": image.key, "place": image.place, **image.words}
+    return {**known, "cover": image.cover, "gain_db": image.gain(), **figures}
+
+
+def _csv(rows: list[dict[str, object]]) -> str:
+    text = io.StringIO()
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
