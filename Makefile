@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint clean browser
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -14,8 +14,12 @@ demo: $(READY)
 	$(BIN)/pellucid demo
 
 # A thread per worker: more of them than cores wait for each other.
-test: $(READY)
+test: $(READY) browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2
+
+# The tests look at the HTML pages in a headless browser.
+browser:
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
 
 lint: $(READY)
 	$(BIN)/ruff format --check

@@ -374,3 +374,16 @@ def test_real_scenes_come_out_with_clear_pixels_unchanged(tmp_path: Path, data_f
     assert (after[:, cloud] == 1000).all()
     changed = (before != after).any(axis=0)
     assert changed.sum() <= report.num_restored < 0.5 * report.num_pixels
+
+
+def test_a_page_lies_beside_the_result_unless_it_is_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "s2.tif", ground(), BANDS)
+    options = replace(OPTIONS, html=True)
+    report = restore_scene(path, tmp_path / "out.tif", method=constant(0.5), options=options)
+    assert report.page == tmp_path / "out.html"
+    assert "pellucid" in report.page.read_text()
+    report.page.write_text("notes of mine")
+    with pytest.raises(InputError, match=r"out\.html: a file is there that pellucid did not write"):
+        restore_scene(path, tmp_path / "out.tif", method=constant(0.5), options=options)
+    assert report.page.read_text() == "notes of mine"
+    assert restore_scene(path, tmp_path / "out.tif", method=constant(0.5), options=OPTIONS).page is None

@@ -153,6 +153,9 @@ class SceneOptions(ApplyOptions):
     allow_missing: tuple[str, ...] = ()
     """Bands that the scene may lack; the network then sees 0."""
     preview: Annotated[bool, Help("Write a before / after PNG beside the result.")] = True
+    html: Annotated[bool, Help("Write a page beside the result, CLEAR.html, to look at it in a browser.")] = (
+        True
+    )
     resume: Annotated[bool, Help("Go on where an interrupted call stopped.")] = True
 
 

@@ -12,6 +12,7 @@ from pellucid.data.ownership import check_replaceable
 from pellucid.data.raster_source import files_of
 from pellucid.data.working_file import check_room
 from pellucid.errors import InputError
+from pellucid.page.write_page import page_of
 
 # What to do after an interruption.
 GO_ON = "what is finished was kept, and the same command goes on there"
@@ -81,14 +82,20 @@ def check_outputs(
 
 
 def check_scene_outputs(
-    out: Path, uncertainty: Path | None, inputs: Sequence[Path], *, preview: bool = False
+    out: Path,
+    uncertainty: Path | None,
+    inputs: Sequence[Path],
+    *,
+    preview: bool = False,
+    html: bool = False,
 ) -> None:
-    """Refuse results of a scene, its preview too, that are no GeoTIFF by their name, or cannot be written."""
+    """Refuse results of a scene, its preview and page too, that cannot be written or are misnamed."""
     outs = [path for path in (out, uncertainty) if path]
     for path in outs:
         if path.suffix.lower() not in (".tif", ".tiff"):
             raise InputError(f"cannot write {path}: the result is a GeoTIFF; let its name end in .tif")
     outs += [preview_of(out)] if preview else []
+    outs += [page_of(out)] if html else []
     check_outputs([Output(path, inputs[0]) for path in outs], inputs)
 
 

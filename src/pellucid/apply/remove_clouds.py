@@ -18,6 +18,7 @@ from pellucid.apply.engine import Piece, Progress
 from pellucid.apply.options import SceneOptions
 from pellucid.apply.outputs import GO_ON, preview_of
 from pellucid.apply.scene import OpenScene, Tile
+from pellucid.apply.scene_page import write_scene_page
 from pellucid.apply.scene_pass import read_scene
 from pellucid.apply.surroundings import Surroundings, enlarge_cells
 from pellucid.data.batch import Batch
@@ -29,6 +30,7 @@ from pellucid.data.raster import OpticalRaster
 from pellucid.data.working_file import WorkingFile, explain_write_error
 from pellucid.errors import InputError
 from pellucid.methods.method import Method
+from pellucid.page.write_page import page_of
 
 # Longer side in pixels of each half of the preview.
 PREVIEW = 1024
@@ -50,6 +52,7 @@ class SceneReport:
     num_without_radar: int  # cloudy ones left as they were: the model needs radar, and there is none
     seconds: float
     guides: str = ""  # what guided the restoration, in words
+    page: Path | None = None  # to look at in a browser
 
 
 def restore_scene(
@@ -74,7 +77,8 @@ def restore_scene(
 
     Args:
         optical: Sentinel-2 scene, bands by name or, without names, by position; see the option `bands`.
-        out: where the result goes, a Cloud-Optimized GeoTIFF; the preview is beside it, as PNG.
+        out: where the result goes, a Cloud-Optimized GeoTIFF; beside it are the preview, as PNG, and the
+            page to look at, as HTML.
         sar: Sentinel-1 scene on the same grid; VV or VH alone for a model that takes any bands.
         method: what restores.
         references: other dates of the place on the same grid, of any sensor, cloudy in part.
@@ -88,9 +92,9 @@ def restore_scene(
     start, options = time.monotonic(), options or SceneOptions()
     optical, out = Path(optical), Path(out)
     sar, cloud, uncertainty = (None if path is None else Path(path) for path in (sar, cloud, uncertainty))
-    preview = preview_of(out) if options.preview else None
+    preview, page = preview_of(out) if options.preview else None, page_of(out) if options.html else None
     with (
-        claim_files(out, uncertainty, preview),
+        claim_files(out, uncertainty, preview, page),
         rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),
         OpenScene(
             optical,
@@ -106,12 +110,11 @@ def restore_scene(
         key, guides = scene.key(), scene.guides
         read_scene(scene, reading)
         num_valid, num_restored, num_without_radar = _write_scene(scene, out, key, progress)
-        if preview:
-            _write_preview(scene.optical, out, preview)
+        _show(scene, out, uncertainty, counts=(num_valid, num_restored), preview=preview, page=page)
     if num_without_radar:
         log.warning("%s: %d cloudy pixels have no radar and stay as they were", out, num_without_radar)
     counts = (scene.tiles.height * scene.tiles.width, num_valid, num_restored, num_without_radar)
-    return SceneReport(out, uncertainty, preview, *counts, time.monotonic() - start, guides)
+    return SceneReport(out, uncertainty, preview, *counts, time.monotonic() - start, guides, page)
 
 
 def check_scene(
@@ -247,6 +250,22 @@ def _explain(out: Path, error: Exception, *, kept: bool) -> InputError:
     elif not isinstance(error, InputError):
         error = explain_write_error(out, error)
     return InputError(f"{error}; {GO_ON}" if kept else str(error))
+
+
+def _show(
+    scene: OpenScene,
+    out: Path,
+    uncertainty: Path | None,
+    *,
+    counts: tuple[int, int],
+    preview: Path | None,
+    page: Path | None,
+) -> None:
+    """Write what one looks at, where it is wanted; `counts` are those of valid and restored pixels."""
+    if preview:
+        _write_preview(scene.optical, out, preview)
+    if page:
+        write_scene_page(page, scene, out, uncertainty, counts)
 
 
 def _write_preview(before: OpticalRaster, after: Path, path: Path) -> None:

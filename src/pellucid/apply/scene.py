@@ -75,7 +75,7 @@ class OpenScene:
             )
         self.options, self.uncertainty = options, uncertainty
         self.files = tuple(path for path in (optical, sar, cloud, *references) if path)
-        check_scene_outputs(out, uncertainty, self.files, preview=options.preview)
+        check_scene_outputs(out, uncertainty, self.files, preview=options.preview, html=options.html)
         with ExitStack() as stack:
             self.optical = stack.enter_context(open_optical(optical, method, options))
             if method.any_bands:

@@ -13,6 +13,8 @@ from pellucid.errors import InputError
 # The tag of a GeoTIFF; what pictures, and slices in TIFF, name as their software.
 TAG, SOFTWARE = {"PELLUCID": "result"}, "pellucid"
 TIFF, JPEG = (".tif", ".tiff"), (".jpg", ".jpeg")
+# What a page says near its beginning.
+GENERATOR, NUM_FIRST = b'<meta name="generator" content="pellucid">', 4096
 
 
 def check_replaceable(path: Path) -> None:
@@ -24,7 +26,7 @@ def check_replaceable(path: Path) -> None:
 
 
 def is_ours(path: Path) -> bool:
-    """Return whether a raster or a picture says that pellucid wrote it."""
+    """Return whether a raster, a picture or a page says that pellucid wrote it."""
     suffix = path.suffix.lower()
     try:
         if suffix in TIFF:
@@ -35,6 +37,9 @@ def is_ours(path: Path) -> bool:
             with Image.open(path) as image:
                 said = image.info.get("comment" if suffix in JPEG else "Software")
             return said in (SOFTWARE, SOFTWARE.encode())
+        if suffix == ".html":
+            with path.open("rb") as page:
+                return GENERATOR in page.read(NUM_FIRST)
     except (OSError, RasterioError, UnidentifiedImageError, ValueError, SyntaxError):
         return False
     return False

@@ -1,0 +1,56 @@
+"""The page beside a scene: before, guides, result and uncertainty, to look at in a browser."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from pellucid.apply.scene import OpenScene
+from pellucid.data.geotiff import Raster
+from pellucid.data.ownership import SOFTWARE
+from pellucid.data.radar_scene import RadarRaster
+from pellucid.data.raster import OpticalRaster
+from pellucid.page.layers import Band, Layer, optical_bands, plain_bands
+from pellucid.page.write_page import write_page
+
+
+def write_scene_page(
+    path: Path, scene: OpenScene, out: Path, uncertainty: Path | None, counts: tuple[int, int]
+) -> None:
+    """Write the page of a restored scene, whose inputs are open; `counts` are valid and restored pixels."""
+    bands = optical_bands(scene.optical)
+    layers = [Layer("Before", "before", scene.optical, bands, "reflectance")]
+    if scene.radar:
+        unit = "linear power" if scene.radar.is_linear else "dB"
+        layers.append(Layer("Radar", "radar", scene.radar, _radar_bands(scene.radar), unit))
+    for i, date in enumerate(scene.references.dates, start=1):
+        name = f"Reference {i}" if len(scene.references) > 1 else "Reference"
+        layers.append(_reference(name, date.raster))
+    with ExitStack() as stack:
+        result = stack.enter_context(Raster(out, "result"))
+        layers.append(Layer("After", "after", result, bands, "reflectance"))
+        if uncertainty:
+            deviation = stack.enter_context(Raster(uncertainty, "uncertainty"))
+            spread = tuple(Band(band.name, band.number, 0, band.divide) for band in bands)
+            layers.append(Layer("Uncertainty", "uncertainty", deviation, spread, "reflectance"))
+        write_page(path, layers, _provenance(result, scene, counts), title=out.name)
+
+
+def _radar_bands(radar: RadarRaster) -> tuple[Band, ...]:
+    present = zip(("VV", "VH"), radar.indices, strict=True)
+    return tuple(Band(name, number) for name, number in present if number is not None)
+
+
+def _reference(name: str, raster: Raster) -> Layer:
+    if isinstance(raster, OpticalRaster):
+        return Layer(name, "reference", raster, optical_bands(raster), "reflectance")
+    return Layer(name, "reference", raster, plain_bands(raster))
+
+
+def _provenance(result: Raster, scene: OpenScene, counts: tuple[int, int]) -> dict[str, str]:
+    """Return how the result was made: its own tags, and what was counted."""
+    num_valid, num_restored = counts
+    restored = f"{num_restored:,} of {num_valid:,} pixels ({num_restored / max(num_valid, 1):.1%})"
+    made = {"Restored": restored, "Guides": scene.guides}
+    for key, value in sorted(result.dataset.tags().items()):
+        if key.startswith(f"{SOFTWARE.upper()}_"):
+            made[key.removeprefix(f"{SOFTWARE.upper()}_").replace("_", " ").capitalize()] = value
+    return made

@@ -1,0 +1,216 @@
+"use strict";
+
+/* The page of a scene: reads its layers, and connects controls, keys and map. */
+
+document.addEventListener("DOMContentLoaded", () => {
+  const data = readData();
+  showFacts(data);
+  readLayers(data)
+    .then((layers) => start(data, layers))
+    .catch((error) => {
+      find("loading").textContent = `This browser cannot show the data: ${error.message}`;
+    });
+});
+
+/** Show size, place, files and how the result was made. */
+function showFacts(data) {
+  const { width, height, crs, transform } = data.grid;
+  const pixel = transform ? `, pixels of ${format(Math.abs(transform[1]))} ${data.grid.units}` : "";
+  find("subtitle").textContent = `${width} × ${height} pixels${pixel}${crs ? `, ${crs}` : ""}`;
+  describe(find("provenance"), data.provenance);
+  const items = data.layers.map(({ name, file, link }) => {
+    const text = link ? make("a", { href: link }, file) : file;
+    return make("li", {}, `${name}: `, text);
+  });
+  find("files").replaceChildren(...items);
+  if (data.step === 1) return;
+  find("decimated").hidden = false;
+  find("decimated").textContent =
+    `This page holds every ${ordinal(data.fine)} row and column of the scene, of most bands every ` +
+    `${ordinal(data.step)}, with the values of the file. The files above hold all of them.`;
+}
+
+function ordinal(number) {
+  const endings = { 1: "st", 2: "nd", 3: "rd" };
+  const isTeen = number % 100 > 10 && number % 100 < 14;
+  return number === 1 ? "" : `${number}${isTeen ? "th" : (endings[number % 10] ?? "th")}`;
+}
+
+function start(data, layers) {
+  const place = placeOf(data.grid);
+  const after = layers.find((layer) => layer.kind === "after") ?? layers.at(-1);
+  const shown = { left: layers[0], right: after };
+  const view = { bands: [], low: [0, 0, 0], high: [1, 1, 1], gamma: 1 };
+  const edges = outline(layers);
+  const made = makeMap(find("map"), place, edges ?? []);
+  window.map = made.map; // for the console
+  const swipe = divide(made, find("swipe"));
+  const refresh = () => {
+    made.left.show(compose(shown.left, view));
+    made.right.show(compose(shown.right, view));
+    showLegend(Object.values(shown), view);
+    made.map.render();
+  };
+  const painted = connectPainted(made.painted, edges !== null);
+  const colours = connectColours(after, view, refresh);
+  const sides = connectSides(layers, shown, refresh);
+  const read = connectPixels(data, layers, place, made.map);
+  connectKeys({ layers, sides, swipe, colours, painted, read, fit: made.fit, map: made.map });
+  switchTheme(find("theme"));
+  refresh();
+  find("loading").hidden = true;
+  made.map.once("rendercomplete", () => document.body.setAttribute("data-ready", ""));
+  made.map.render();
+}
+
+/** Connect the selects that say which layer is on which side. */
+function connectSides(layers, shown, refresh) {
+  const set = (side, layer) => {
+    if (!layer) return;
+    shown[side] = layer;
+    find(side).value = String(layers.indexOf(layer));
+    refresh();
+    say(`${side}: ${layer.name}`);
+  };
+  for (const side of ["left", "right"]) {
+    offer(find(side), layers.map((layer, i) => [String(i), layer.name]));
+    find(side).value = String(layers.indexOf(shown[side]));
+    find(side).addEventListener("change", (event) => set(side, layers[Number(event.target.value)]));
+  }
+  const exchange = () => {
+    const { left, right } = shown;
+    set("left", right);
+    set("right", left);
+  };
+  return { set, exchange };
+}
+
+/** Connect bands, stretch and gamma; returns a function that goes to the next bands. */
+function connectColours(after, view, refresh) {
+  const names = after.bands.map(({ name }) => name);
+  const presets = presetsOf(names);
+  const channels = ["red", "green", "blue"].map(find);
+  const [low, high, gamma, stretch, preset] = ["low", "high", "gamma", "stretch", "preset"].map(find);
+  const setBands = (bands) => {
+    view.bands = bands;
+    channels.forEach((select, c) => (select.value = bands[c]));
+    const at = presets.findIndex(([, ...each]) => each.join() === bands.join());
+    preset.value = String(at);
+    setStretch(stretch.value);
+  };
+  const setStretch = (kind) => {
+    stretch.value = kind;
+    if (kind === "auto") {
+      const middles = channelsOf(after, view.bands).map((band) => middleOf(after, band) ?? [0, 1]);
+      view.low = middles.map(([from]) => from);
+      view.high = middles.map(([, to]) => to);
+    } else if (kind === "fixed") {
+      view.low = FIXED.low;
+      view.high = FIXED.high;
+    } else {
+      view.low = Array(3).fill(Number(low.value));
+      view.high = Array(3).fill(Number(high.value));
+    }
+    if (kind !== "own") {
+      low.value = format(Math.min(...view.low));
+      high.value = format(Math.max(...view.high));
+    }
+    refresh();
+  };
+  channels.forEach((select) => {
+    offer(select, names.map((name) => [name, name]));
+    select.addEventListener("change", () => setBands(channels.map(({ value }) => value)));
+  });
+  const own = presets.map(([text, ...bands], i) => [String(i), `${text} (${[...new Set(bands)].join(", ")})`]);
+  offer(preset, [...own, ["-1", "Own choice"]]);
+  preset.addEventListener("change", () => preset.value !== "-1" && setBands(presets[preset.value].slice(1)));
+  stretch.addEventListener("change", () => setStretch(stretch.value));
+  for (const input of [low, high]) input.addEventListener("change", () => setStretch("own"));
+  gamma.addEventListener("change", () => {
+    view.gamma = Math.max(0.2, Number(gamma.value) || 1);
+    refresh();
+  });
+  gamma.value = view.gamma = 1.4;
+  setBands(presets[0].slice(1));
+  return () => {
+    const next = presets[(Number(preset.value) + 1) % presets.length];
+    setBands(next.slice(1));
+    say(next[0]);
+  };
+}
+
+/** Connect the outline of what was painted; returns a function that shows or hides it. */
+function connectPainted(layer, isKnown) {
+  const box = find("painted");
+  find("painted-field").hidden = !isKnown;
+  box.addEventListener("change", () => layer.setVisible(box.checked));
+  return () => {
+    box.checked = !box.checked;
+    layer.setVisible(box.checked);
+    say(box.checked ? "Outline on" : "Outline off");
+  };
+}
+
+/** Connect clicks with spectrum and table; returns a function that reads a place. */
+function connectPixels(data, layers, place, map) {
+  const mark = new ol.Overlay({ element: make("div", { class: "mark" }), positioning: "center-center", stopEvent: false });
+  map.addOverlay(mark);
+  const read = (coordinate) => {
+    const [column, row] = place.toPixel(coordinate).map(Math.floor);
+    if (column < 0 || row < 0 || column >= data.grid.width || row >= data.grid.height) return;
+    const pixel = nearestHeld(data, column, row);
+    const centre = place.toPlace(pixel.map((at) => at + 0.5));
+    mark.setPosition(centre);
+    const found = readPixel(layers, pixel);
+    drawSpectra(find("chart"), found);
+    find("values").replaceChildren(tableOf(found));
+    const where = data.grid.crs ? `; ${centre.map((at) => format2(at, data.grid.units)).join(", ")} in ${data.grid.crs}` : "";
+    find("where").textContent = `Column ${pixel[0]}, row ${pixel[1]}, counted from 0${where}`;
+    say(`Pixel in column ${pixel[0]}, row ${pixel[1]} read`);
+  };
+  map.on("singleclick", (event) => read(event.coordinate));
+  return read;
+}
+
+function format2(number, units) {
+  return number.toFixed(units === "degrees" ? 5 : 0);
+}
+
+/** Say what the colours of the ramp mean where a layer shows it. */
+function showLegend(shown, view) {
+  const layer = shown.find(({ kind }) => kind === "uncertainty" || kind === "painted");
+  const legend = find("legend");
+  legend.hidden = !layer;
+  if (!layer) return;
+  const [text, top] =
+    layer.kind === "painted"
+      ? ["Weight of the restored image", "1"]
+      : ["Standard deviation, mean of the bands shown", format(rampTop(layer, view))];
+  legend.replaceChildren(
+    make("p", { class: "note" }, text),
+    make("div", { class: "ramp", role: "img", "aria-label": `Colours from 0 to ${top}` }),
+    make("div", { class: "ends" }, make("span", {}, "0"), make("span", {}, top)),
+  );
+}
+
+/** Connect the keys. */
+function connectKeys({ layers, sides, swipe, colours, painted, read, fit, map }) {
+  document.addEventListener("keydown", (event) => {
+    const target = event.target;
+    if (event.ctrlKey || event.metaKey || event.altKey || target.matches("input, select")) return;
+    const digit = /^Digit([1-9])$/.exec(event.code);
+    const actions = {
+      "[": () => swipe.by(-1),
+      "]": () => swipe.by(1),
+      x: sides.exchange,
+      p: painted,
+      c: colours,
+      0: fit,
+    };
+    if (digit) sides.set(event.shiftKey ? "left" : "right", layers[Number(digit[1]) - 1]);
+    else if (event.key === "Enter" && target.id === "map") read(map.getView().getCenter());
+    else if (event.key.toLowerCase() in actions) actions[event.key.toLowerCase()]();
+    else return;
+    event.preventDefault();
+  });
+}

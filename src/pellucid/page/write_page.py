@@ -1,0 +1,182 @@
+"""One HTML file that holds a viewer, its data and what made them, and needs nothing else."""
+
+import base64
+import hashlib
+import html
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from pellucid.data.files import write_text
+from pellucid.data.geotiff import Grid
+from pellucid.page.layers import Layer, Part, Steps, cut_parts
+
+# Bytes of the largest page.
+MAX_BYTES = 15_000_000
+# Bytes that a page of data in base64 may take more than the data, and that the rest of it needs.
+BASE64, REST = 4 / 3, 100_000
+# Share of their size to which the pixels of scenes shrink, roughly.
+PACKED = 0.6
+ASSETS = Path(__file__).parent / "assets"
+LIBRARIES = ("vendor/ol.js", "vendor/geotiff.js")
+LICENCES = {"OpenLayers": "vendor/ol.LICENSE.md", "geotiff.js": "vendor/geotiff.LICENSE"}
+
+
+def page_of(out: Path) -> Path:
+    """Return where the page of a result lies."""
+    return out.with_suffix(".html")
+
+
+def write_page(path: Path, layers: Sequence[Layer], provenance: Mapping[str, str], *, title: str) -> None:
+    """Write the page of a scene, at most `MAX_BYTES` long.
+
+    A larger scene is decimated: the page holds every n-th pixel, with the values of the file. The caller has
+    checked and claimed `path`.
+
+    Args:
+        path: of the page.
+        layers: in the order in which they are listed; the first is on the left, the result on the right.
+        provenance: what the page says about how the result was made, label by label.
+        title: of the page.
+    """
+    grid = layers[0].raster.grid
+    room = (MAX_BYTES - REST - sum(len(_asset(name)) for name in LIBRARIES)) / BASE64
+    steps = _first_steps(layers, room)
+    while (taken := _size(parts := cut_parts(layers, steps))) > room:
+        steps = _coarser(steps, taken / room)
+    data = {
+        "title": title,
+        "grid": _describe_grid(grid),
+        "start": steps.start,
+        "fine": steps.fine,
+        "step": steps.coarse,
+        "layers": [
+            _describe(layer, f"{i}", of_layer, path.parent)
+            for i, (layer, of_layer) in enumerate(zip(layers, parts, strict=True))
+        ],
+        "provenance": list(provenance.items()),
+    }
+    files = {f"{i}-{j}": part.geotiff for i, each in enumerate(parts) for j, part in enumerate(each)}
+    write_text(path, render("scene", title, data, files))
+
+
+def render(kind: str, title: str, data: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
+    """Return a page of a kind, "scene", with its data, and files that its scripts find by name."""
+    scripts = [_asset(name) for name in (*LIBRARIES, *_scripts(kind))]
+    styles = [_asset("vendor/ol.css"), _asset("page.css")]
+    policy = (
+        f"default-src 'none'; script-src {_digests(scripts)}; style-src {_digests(styles)}; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+    blocks = [
+        _block("json", "data", _json(data)),
+        *(
+            _block("octet-stream", f"file-{name}", base64.b64encode(each).decode())
+            for name, each in files.items()
+        ),
+    ]
+    filled = {
+        "title": html.escape(title),
+        "policy": html.escape(policy),
+        "styles": "\n".join(f"<style>{each}</style>" for each in styles),
+        "licences": "\n\n".join(html.escape(f"{n}\n\n{_asset(file)}") for n, file in LICENCES.items()),
+        "data": "\n".join(blocks),
+        "scripts": "\n".join(f"<script>{each}</script>" for each in scripts),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: filled[found[1]], _asset(f"{kind}.html"))
+
+
+def _first_steps(layers: Sequence[Layer], room: float) -> Steps:
+    """Return the finest steps with which the layers fit, as far as their sizes show."""
+    steps = Steps(1, 1)
+    while sum(_estimate(layer, steps) for layer in layers) > room:
+        steps = _coarser(steps)
+    return steps
+
+
+def _estimate(layer: Layer, steps: Steps) -> float:
+    grid = layer.raster.grid
+    pixels = sum(grid.height * grid.width / steps.of(layer, band) ** 2 for band in layer.bands)
+    return pixels * PACKED * (1 if layer.kind == "painted" else 2)
+
+
+def _coarser(steps: Steps, factor: float = 1.0) -> Steps:
+    """Return the next steps, or later ones if the data must shrink by a larger factor."""
+    if steps.coarse == 1:
+        return Steps(1, 2)
+    fine = max(steps.fine + 1, int(steps.fine * factor**0.5))
+    return Steps(fine, 2 * fine)
+
+
+def _size(parts: Sequence[Sequence[Part]]) -> int:
+    return sum(len(part.geotiff) for each in parts for part in each)
+
+
+def _describe_grid(grid: Grid) -> dict[str, Any]:
+    """Return size, CRS and, where rows run east, the place of the grid."""
+    found: dict[str, Any] = {"width": grid.width, "height": grid.height}
+    flat = grid.transform.b == 0 and grid.transform.d == 0
+    if grid.crs and flat and "transform" in grid.place:
+        found["crs"] = grid.crs.to_string()
+        found["units"] = "degrees" if grid.crs.is_geographic else "m"
+        found["transform"] = [grid.transform.c, grid.transform.a, grid.transform.f, grid.transform.e]
+    return found
+
+
+def _describe(layer: Layer, name: str, parts: Sequence[Part], folder: Path) -> dict[str, Any]:
+    """Return what the scripts must know about a layer."""
+    return {
+        "name": layer.name,
+        "kind": layer.kind,
+        "unit": layer.unit,
+        "file": layer.raster.path.name,
+        "link": _link(layer.raster.path, folder),
+        "bands": [{"name": band.name, "add": band.add, "divide": band.divide} for band in layer.bands],
+        "parts": [
+            {"file": f"{name}-{i}", "bands": part.bands, "step": part.step} for i, part in enumerate(parts)
+        ],
+    }
+
+
+def _link(path: Path, folder: Path) -> str:
+    """Return the address of a file, seen from the page in `folder`; none where there is no way."""
+    try:
+        return quote(Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix(), errors="replace")
+    except ValueError:  # another drive
+        return ""
+
+
+def _block(kind: str, name: str, text: str) -> str:
+    """Return data that scripts find by name, and that no browser runs."""
+    return f'<script type="application/{kind}" id="{name}">{text}</script>'
+
+
+def _json(data: Mapping[str, Any]) -> str:
+    """Return JSON that ends no element of HTML, whatever it holds."""
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _digests(texts: Sequence[str]) -> str:
+    """Return what a security policy allows: these texts, and nothing else."""
+    digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts)
+    return " ".join(f"'sha256-{digest}'" for digest in digests)
+
+
+def _scripts(kind: str) -> list[str]:
+    """Return the scripts of a page of a kind: the shared ones, then its own."""
+    return [
+        f"{folder}/{path.name}"
+        for folder in ("shared", kind)
+        for path in sorted((ASSETS / folder).glob("*.js"))
+    ]
+
+
+@cache
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
