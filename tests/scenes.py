@@ -19,7 +19,7 @@ from pellucid.generative.noise import Noise
 from pellucid.methods.method import Method
 
 BANDS = SENTINEL2.bands
-OPTIONS = SceneOptions(tile=32, overlap=8, device="cpu", preview=False, html=False)
+OPTIONS = SceneOptions(tile=32, overlap=8, device="cpu", preview=False, html=False, painted=False)
 EVERYTHING = replace(OPTIONS, keep_clear=False)
 
 

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 from scenes import BANDS, ground, write
 
-from pellucid.apply.outputs import Done, Output, check_outputs, check_scene_outputs
+from pellucid.apply.options import SceneOptions
+from pellucid.apply.outputs import Done, Output, SceneOutputs, check_outputs
 from pellucid.errors import InputError
 
 
@@ -94,12 +95,23 @@ def test_a_preview_is_a_result_like_the_others(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"out\.png: a file is there that pellucid did not write; name another"
     ):
-        check_scene_outputs(tmp_path / "out.tif", None, [scene], preview=True)
-    check_scene_outputs(tmp_path / "out.tif", None, [scene])
+        SceneOutputs.of(tmp_path / "out.tif", None, SceneOptions()).check([scene])
+    SceneOutputs.of(tmp_path / "out.tif", None, SceneOptions(preview=False)).check([scene])
     (tmp_path / "out.png").unlink()
     (tmp_path / "out.png").symlink_to(scene)
     with pytest.raises(InputError, match=r"out\.png: it is an input"):
-        check_scene_outputs(tmp_path / "out.tif", None, [scene], preview=True)
+        SceneOutputs.of(tmp_path / "out.tif", None, SceneOptions()).check([scene])
+
+
+def test_what_was_painted_never_replaces_a_file_of_others(tmp_path: Path) -> None:
+    scene = write(tmp_path / "s2.tif", ground(8, 8), BANDS)
+    write(tmp_path / "out_painted.tif", ground(8, 8), BANDS)
+    with pytest.raises(InputError, match=r"out_painted\.tif: a file is there that pellucid did not write"):
+        SceneOutputs.of(tmp_path / "out.tif", None, SceneOptions()).check([scene])
+    SceneOutputs.of(tmp_path / "out.tif", None, SceneOptions(painted=False)).check([scene])
+    std = tmp_path / "b_painted.tif"
+    with pytest.raises(InputError, match=r"b_painted\.tif: it is the result itself"):
+        SceneOutputs.of(tmp_path / "b.tif", std, SceneOptions()).check([scene])
 
 
 def test_results_that_a_list_names_stay_in_their_folder(tmp_path: Path) -> None:

@@ -7,7 +7,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from pellucid.data.digests import BLANK, check_archive, check_tensors, save_tensors, seal_archive
+from pellucid.data.digests import (
+    BLANK,
+    check_archive,
+    check_tensors,
+    digest_weights_file,
+    save_tensors,
+    seal_archive,
+)
 from pellucid.data.run_folder import SHIPPED
 
 
@@ -82,3 +89,12 @@ def test_models_that_ship_have_digests(path: Path) -> None:
     check_tensors(path)
     with safe_open(path, framework="pt") as file:
         assert "sha256" in file.metadata()
+
+
+def test_a_weights_file_has_the_digest_that_was_saved_in_it_or_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_tensors({"a": torch.ones(3)}, path, {})
+    saved = digest_weights_file(path)
+    assert saved.encode() in path.read_bytes()
+    path.write_bytes(b"weights of an earlier version")
+    assert digest_weights_file(path) == hashlib.sha256(path.read_bytes()).hexdigest() != saved

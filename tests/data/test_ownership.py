@@ -7,7 +7,7 @@ from scenes import write
 
 from pellucid.data.checked_raster import write_raster
 from pellucid.data.drawing import save_picture
-from pellucid.data.ownership import check_replaceable, is_ours
+from pellucid.data.ownership import check_replaceable, is_ours, read_tags, save_image
 from pellucid.data.slice_file import SliceInfo
 from pellucid.data.slice_writer import write_slices
 from pellucid.errors import InputError
@@ -50,3 +50,31 @@ def test_files_of_others_are_never_replaced(tmp_path: Path, name: str) -> None:
         path.write_bytes(b"II*\0 pellucid")
     with pytest.raises(InputError, match="a file is there that pellucid did not write; name another"):
         check_replaceable(path)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_a_picture_says_what_made_it(tmp_path: Path, name: str) -> None:
+    tags = {"PELLUCID_MODEL": "größer", "PELLUCID_INPUTS": '{"radar": "a.png"}'}
+    save_image(Image.fromarray(PICTURE), tmp_path / name, tags)
+    assert read_tags(tmp_path / name) == {"PELLUCID": "result", **tags}
+    save_image(Image.fromarray(PICTURE), tmp_path / name)
+    assert read_tags(tmp_path / name) == {"PELLUCID": "result"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "is_own"),
+    [
+        ("a.qml", "<qgis>\n<!-- written by pellucid -->\n</qgis>", True),
+        ("a.qml", "<qgis>\n</qgis>", False),
+        ("a.json", '{"properties": {"processing:software": {"pellucid": "0.1.0"}}}', True),
+        ("a.json", '{"properties": {"processing:software": {"other": "1"}}}', False),
+        ("a.json", '{"properties": ["pellucid"]}', False),
+        ("a.json", '["pellucid"]', False),
+        ("a.json", "pellucid", False),
+    ],
+)
+def test_styles_and_catalogue_entries_of_others_are_not_ours(
+    tmp_path: Path, name: str, text: str, is_own: bool
+) -> None:
+    (tmp_path / name).write_text(text)
+    assert is_ours(tmp_path / name) == is_own

@@ -156,6 +156,9 @@ class SceneOptions(ApplyOptions):
     html: Annotated[bool, Help("Write a page beside the result, CLEAR.html, to look at it in a browser.")] = (
         True
     )
+    painted: Annotated[
+        bool, Help("Write where and how much was painted, 0 to 255, beside the result: OUT_painted.tif.")
+    ] = True
     resume: Annotated[bool, Help("Go on where an interrupted call stopped.")] = True
 
 

@@ -4,11 +4,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Self
 
+from pellucid.apply.options import SceneOptions
 from pellucid.data.files import check_writable, write_text
-from pellucid.data.ownership import check_replaceable
+from pellucid.data.ownership import TIFF, check_replaceable
 from pellucid.data.raster_source import files_of
 from pellucid.data.working_file import check_room
 from pellucid.errors import InputError
@@ -81,27 +83,38 @@ def check_outputs(
     check_room(needed)
 
 
-def check_scene_outputs(
-    out: Path,
-    uncertainty: Path | None,
-    inputs: Sequence[Path],
-    *,
-    preview: bool = False,
-    html: bool = False,
-) -> None:
-    """Refuse results of a scene, its preview and page too, that cannot be written or are misnamed."""
-    outs = [path for path in (out, uncertainty) if path]
-    for path in outs:
-        if path.suffix.lower() not in (".tif", ".tiff"):
-            raise InputError(f"cannot write {path}: the result is a GeoTIFF; let its name end in .tif")
-    outs += [preview_of(out)] if preview else []
-    outs += [page_of(out)] if html else []
-    check_outputs([Output(path, inputs[0]) for path in outs], inputs)
+@dataclass(frozen=True)
+class SceneOutputs:
+    """The files that are written of a scene; None: not wanted."""
 
+    result: Path
+    std: Path | None = None
+    painted: Path | None = None
+    preview: Path | None = None
+    page: Path | None = None
 
-def preview_of(out: Path) -> Path:
-    """Return where the preview of a scene lies."""
-    return out.with_suffix(".png")
+    @classmethod
+    def of(cls, out: Path, std: Path | None, options: SceneOptions) -> Self:
+        """Return what is written with these options: the result, its deviation, and what lies beside it."""
+        return cls(
+            out,
+            std,
+            painted=out.with_name(f"{out.stem}_painted.tif") if options.painted else None,
+            preview=out.with_suffix(".png") if options.preview else None,
+            page=page_of(out) if options.html else None,
+        )
+
+    @property
+    def all(self) -> list[Path]:
+        """All of them, the result first."""
+        return [path for path in (getattr(self, each.name) for each in fields(self)) if path]
+
+    def check(self, inputs: Sequence[Path]) -> None:
+        """Refuse results that are no GeoTIFF by their name, or cannot be written."""
+        for path in filter(None, (self.result, self.std)):
+            if path.suffix.lower() not in TIFF:
+                raise InputError(f"cannot write {path}: the result is a GeoTIFF; let its name end in .tif")
+        check_outputs([Output(path, inputs[0]) for path in self.all], inputs)
 
 
 class Done:

@@ -16,7 +16,7 @@ from rasterio.errors import RasterioError
 
 from pellucid.apply.engine import Piece, Progress
 from pellucid.apply.options import SceneOptions
-from pellucid.apply.outputs import GO_ON, preview_of
+from pellucid.apply.outputs import GO_ON, SceneOutputs
 from pellucid.apply.scene import OpenScene, Tile
 from pellucid.apply.scene_page import write_scene_page
 from pellucid.apply.scene_pass import read_scene
@@ -30,7 +30,6 @@ from pellucid.data.raster import OpticalRaster
 from pellucid.data.working_file import WorkingFile, explain_write_error
 from pellucid.errors import InputError
 from pellucid.methods.method import Method
-from pellucid.page.write_page import page_of
 
 # Longer side in pixels of each half of the preview.
 PREVIEW = 1024
@@ -45,14 +44,15 @@ class SceneReport:
 
     out: Path
     uncertainty: Path | None
+    painted: Path | None
     preview: Path | None
+    page: Path | None  # to look at in a browser
     num_pixels: int  # of the scene
     num_valid: int  # those that hold data
     num_restored: int  # valid ones that were changed, fully or, at a feathered edge, in part
     num_without_radar: int  # cloudy ones left as they were: the model needs radar, and there is none
     seconds: float
     guides: str = ""  # what guided the restoration, in words
-    page: Path | None = None  # to look at in a browser
 
 
 def restore_scene(
@@ -70,15 +70,15 @@ def restore_scene(
 ) -> SceneReport:
     """Write the scene without its clouds, with everything else as it was.
 
-    Grid, band names, data type, nodata, scales and tags are kept. A tile without clouds costs no network.
-    Memory holds one row of tiles, not the scene, and with `uncertainty` that of every sample. An interrupted
-    call leaves `.OUT.partial.tif` and its note beside `out`, and the same call goes on there; refused input
-    leaves nothing.
+    Grid, band names, data type, nodata, scales and tags are kept; further tags say what made the result.
+    A tile without clouds costs no network. Memory holds one row of tiles, not the scene, and with
+    `uncertainty` that of every sample. An interrupted call leaves `.OUT.partial.tif` and its note beside
+    `out`, and the same call goes on there; refused input leaves nothing.
 
     Args:
         optical: Sentinel-2 scene, bands by name or, without names, by position; see the option `bands`.
-        out: where the result goes, a Cloud-Optimized GeoTIFF; beside it are the preview, as PNG, and the
-            page to look at, as HTML.
+        out: where the result goes, a Cloud-Optimized GeoTIFF; beside it, a preview as PNG, a page to look at
+            as HTML, and, as OUT_painted.tif, how much of each pixel was painted: 0 as given, to 255.
         sar: Sentinel-1 scene on the same grid; VV or VH alone for a model that takes any bands.
         method: what restores.
         references: other dates of the place on the same grid, of any sensor, cloudy in part.
@@ -92,9 +92,9 @@ def restore_scene(
     start, options = time.monotonic(), options or SceneOptions()
     optical, out = Path(optical), Path(out)
     sar, cloud, uncertainty = (None if path is None else Path(path) for path in (sar, cloud, uncertainty))
-    preview, page = preview_of(out) if options.preview else None, page_of(out) if options.html else None
+    outputs = SceneOutputs.of(out, uncertainty, options)
     with (
-        claim_files(out, uncertainty, preview, page),
+        claim_files(*outputs.all),
         rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),
         OpenScene(
             optical,
@@ -109,12 +109,30 @@ def restore_scene(
     ):
         key, guides = scene.key(), scene.guides
         read_scene(scene, reading)
-        num_valid, num_restored, num_without_radar = _write_scene(scene, out, key, progress)
-        _show(scene, out, uncertainty, counts=(num_valid, num_restored), preview=preview, page=page)
+        counts = _write_scene(scene, out, key, progress)
+        _show(scene, counts)
+    return _report(scene, counts, seconds=time.monotonic() - start, guides=guides)
+
+
+def _report(scene: OpenScene, counts: Sequence[int], *, seconds: float, guides: str) -> SceneReport:
+    """Return what was done, and warn of clouds that had to stay."""
+    files, (num_valid, num_restored, num_without_radar) = scene.outputs, counts
     if num_without_radar:
-        log.warning("%s: %d cloudy pixels have no radar and stay as they were", out, num_without_radar)
-    counts = (scene.tiles.height * scene.tiles.width, num_valid, num_restored, num_without_radar)
-    return SceneReport(out, uncertainty, preview, *counts, time.monotonic() - start, guides, page)
+        stay = "%s: %d cloudy pixels have no radar and stay as they were"
+        log.warning(stay, files.result, num_without_radar)
+    return SceneReport(
+        files.result,
+        files.std,
+        files.painted,
+        files.preview,
+        files.page,
+        num_pixels=scene.tiles.height * scene.tiles.width,
+        num_valid=num_valid,
+        num_restored=num_restored,
+        num_without_radar=num_without_radar,
+        seconds=seconds,
+        guides=guides,
+    )
 
 
 def check_scene(
@@ -187,12 +205,19 @@ class _Mosaic:
         height, width = mixed.shape[1:]
         masks = (tile.valid, tile.weight > 0, tile.lacks_radar)
         self.counts = self.counts + [np.count_nonzero(mask[:height, :width]) for mask in masks]
-        layers = {"result": mixed, "weight": tile.weight[None, :height, :width].astype(np.float32)}
+        weight = tile.weight[None, :height, :width]
+        layers = {"result": mixed, "weight": weight.astype(np.float32)}
+        layers["painted"] = _to_painted(weight if piece.cloud is None else piece.cloud * (weight > 0))
         if self.scene.uncertainty:
             found = piece.deviation
             deviation = piece.samples.std(axis=0, ddof=1) if found is None else found
             layers["std"] = self.scene.spread(tile, deviation)
         return layers
+
+
+def _to_painted(share: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return how much of each pixel is painted, from 1 to 255, and 0 where it passes through."""
+    return np.ceil(share * 255).clip(0, 255).astype(np.uint8)
 
 
 def _match(scene: OpenScene, surroundings: Surroundings, result: Path, weights: Path) -> None:
@@ -218,6 +243,8 @@ def _working_file(scene: OpenScene, out: Path, key: str) -> Iterator[WorkingFile
             key=key,
             resume=scene.options.resume,
             std=scene.uncertainty,
+            painted=scene.outputs.painted,
+            labels=scene.labels,
             with_weight=scene.options.match_surroundings,
         )
         yield working
@@ -252,20 +279,13 @@ def _explain(out: Path, error: Exception, *, kept: bool) -> InputError:
     return InputError(f"{error}; {GO_ON}" if kept else str(error))
 
 
-def _show(
-    scene: OpenScene,
-    out: Path,
-    uncertainty: Path | None,
-    *,
-    counts: tuple[int, int],
-    preview: Path | None,
-    page: Path | None,
-) -> None:
-    """Write what one looks at, where it is wanted; `counts` are those of valid and restored pixels."""
-    if preview:
-        _write_preview(scene.optical, out, preview)
-    if page:
-        write_scene_page(page, scene, out, uncertainty, counts)
+def _show(scene: OpenScene, counts: Sequence[int]) -> None:
+    """Write what one looks at, where it is wanted; `counts` begin with valid and restored pixels."""
+    files = scene.outputs
+    if files.preview:
+        _write_preview(scene.optical, files.result, files.preview)
+    if files.page:
+        write_scene_page(files.page, scene, files.result, files.std, (counts[0], counts[1]))
 
 
 def _write_preview(before: OpticalRaster, after: Path, path: Path) -> None:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from pellucid.apply.engine import Engine
 from pellucid.apply.options import SceneOptions
-from pellucid.apply.outputs import check_scene_outputs
+from pellucid.apply.outputs import SceneOutputs
+from pellucid.apply.provenance import Inputs, tag_of_engine
 from pellucid.apply.references import References
 from pellucid.apply.scene_bands import GLANCE, find_range, open_optical
 from pellucid.data.batch import Batch
@@ -27,6 +28,7 @@ from pellucid.data.raster import OpticalRaster
 from pellucid.data.raster_source import files_of
 from pellucid.data.reference import widen
 from pellucid.data.resample import fill_gaps
+from pellucid.data.scene_layers import Labels
 from pellucid.data.tiles import reflect
 from pellucid.errors import InputError
 from pellucid.methods.autoencoding import Autoencoding
@@ -74,8 +76,10 @@ class OpenScene:
                 "--model"
             )
         self.options, self.uncertainty = options, uncertainty
+        self.inputs: Inputs = {"optical": optical, "sar": sar, "references": references, "cloud": cloud}
         self.files = tuple(path for path in (optical, sar, cloud, *references) if path)
-        check_scene_outputs(out, uncertainty, self.files, preview=options.preview, html=options.html)
+        self.outputs = SceneOutputs.of(out, uncertainty, options)
+        self.outputs.check(self.files)
         with ExitStack() as stack:
             self.optical = stack.enter_context(open_optical(optical, method, options))
             if method.any_bands:
@@ -113,6 +117,13 @@ class OpenScene:
         count = len(self.references)
         return radar + (f", with {count} other date{'s' * (count > 1)}" if count else "")
 
+    @property
+    def labels(self) -> Labels:
+        """Return what the results say of themselves."""
+        at = zip(self.optical.indices, self.optical.bands, strict=True)
+        bands = {index: band for index, band in at if index is not None}
+        return Labels(tag_of_engine("remove-clouds", self.engine, self.inputs), bands)
+
     def use(self, collected: Any) -> None:
         """Restore with what the tiles say about all of the scene; see `Method.with_scene`."""
         self.engine.set_scene(collected)
@@ -122,7 +133,7 @@ class OpenScene:
         """Return a digest of everything on which the result depends."""
         files = [file for path in self.files for file in files_of(path)]
         stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        return self.engine.key(stamps, self.uncertainty is not None)
+        return self.engine.key(stamps, self.uncertainty is not None, self.labels)
 
     def cut(self, top: int, left: int, size: tuple[int, int] | None = None) -> Tile:
         """Read one tile, or as many rows and columns as `size` says, and weigh its pixels."""

@@ -15,8 +15,9 @@ from pellucid.build.run import Metadata, part_of, read_run
 from pellucid.build.starting import load_weights
 from pellucid.build.weights_file import load_vgg19
 from pellucid.config import Config, MethodConfig
+from pellucid.data.digests import digest_weights_file
 from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2, SLICE, ValueRange
-from pellucid.data.run_folder import find_run
+from pellucid.data.run_folder import WEIGHTS, find_run
 from pellucid.data.tokenizer import Tokenizer
 from pellucid.errors import InputError
 from pellucid.losses._shelf import Loss, Needs, build_term
@@ -181,6 +182,7 @@ def load(run_or_name: str | Path, *, device: str = "auto") -> Method:
     config, state, metadata = read_run(folder)
     method = build_method(config, metadata, read_parts(folder, state, metadata))
     load_weights(method.network, part_of(state), run_or_name)
+    method.origin = folder.resolve().name, digest_weights_file(folder / WEIGHTS)
     method.network.to(choose_device(device)).eval()
     return method
 

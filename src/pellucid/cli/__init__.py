@@ -10,6 +10,7 @@ import pellucid
 from pellucid.cli.checks import doctor, models, verify_command
 from pellucid.cli.data import data_app
 from pellucid.cli.evaluation import evaluate_command
+from pellucid.cli.info import info
 from pellucid.cli.memory import keep_freed_memory
 from pellucid.cli.pictures import colorize_command
 from pellucid.cli.runs import import_command, train_command
@@ -39,6 +40,7 @@ for name, command in (
     ("demo", demo),
     ("doctor", doctor),
     ("verify", verify_command),
+    ("info", info),
 ):
     app.command(name, cls=Command)(quietable(command))
 app.add_typer(data_app, name="data")

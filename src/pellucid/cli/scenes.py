@@ -66,12 +66,12 @@ def remove_clouds(
     Example: `pellucid remove-clouds S2.tif --sar S1.tif -o clear.tif`
     """
     from pellucid.apply.inputs import check_bands, check_rasters, check_scene_model
-    from pellucid.apply.outputs import check_scene_outputs
+    from pellucid.apply.outputs import SceneOutputs
 
     references = reference or []
     check_scene_model(model, references=bool(references), bands=options.bands is not None)
     inputs = [path for path in (scene, sar, cloud, *references) if path]
-    check_scene_outputs(output, uncertainty, inputs, preview=options.preview, html=options.html)
+    SceneOutputs.of(output, uncertainty, options).check(inputs)
     check_rasters(scene, sar, cloud, references, align=options.align)
     named = {"bands": options.bands, "polarisations": options.polarisations}
     check_bands(scene, model, options.allow_missing, sar=sar, **named)
@@ -90,7 +90,8 @@ def remove_clouds(
         )
     share = report.num_restored / max(report.num_valid, 1)
     out.print(f"{report.num_restored:,} of {report.num_valid:,} pixels restored ({share:.1%})")
-    print_paths(result=report.out, spread=report.uncertainty, preview=report.preview, page=report.page)
+    shown = {"painted": report.painted, "preview": report.preview, "page": report.page}
+    print_paths(result=report.out, spread=report.uncertainty, **shown)
 
 
 @takes(CloudMapOptions)

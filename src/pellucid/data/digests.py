@@ -70,6 +70,12 @@ def read_digest(path: Path) -> str | None:
         return file.read(len(BLANK)).decode() if at >= 0 else None
 
 
+def digest_weights_file(path: Path) -> str:
+    """Return the digest that a safetensors file says it has, or, of one without, that of the file."""
+    with path.open("rb") as file:
+        return read_digest(path) or _digest(file).decode()
+
+
 def seal_archive(path: Path) -> None:
     """Write the digest of a zip file into its comment, at its end, and read it back."""
     comment = len(MARK) + len(BLANK)

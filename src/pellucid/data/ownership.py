@@ -1,6 +1,12 @@
-"""Which files pellucid wrote: only those are replaced. A raster or picture says so in its own metadata."""
+"""Which files pellucid wrote, and what made them: only those are replaced.
 
+A raster, picture, page, style or catalogue entry says so in its own metadata, by the names of tags.
+"""
+
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from PIL import Image, UnidentifiedImageError
@@ -10,47 +16,92 @@ from rasterio.errors import RasterioError
 from pellucid.data.gdal_open import open_raster
 from pellucid.errors import InputError
 
-# The tag of a GeoTIFF; what pictures, and slices in TIFF, name as their software.
+# The tag of a GeoTIFF; what pictures, and slices in TIFF, name as their software. What made a file is said in
+# further tags that begin like the first.
 TAG, SOFTWARE = {"PELLUCID": "result"}, "pellucid"
+PREFIX = "PELLUCID_"
 TIFF, JPEG = (".tif", ".tiff"), (".jpg", ".jpeg")
 # What a page says near its beginning.
 GENERATOR, NUM_FIRST = b'<meta name="generator" content="pellucid">', 4096
+# The line of a style that says that pellucid wrote it; QGIS drops it when the user saves another there.
+STYLE_MARK = f"<!-- written by {SOFTWARE} -->"
+# Characters of a style or catalogue entry in which the mark lies.
+LONGEST_TEXT = 2**20
+_NO_TAGS: Mapping[str, str] = MappingProxyType({})
 
 
-def check_replaceable(path: Path) -> None:
-    """Refuse to replace a file that pellucid did not write; one that is not there may be written."""
+def check_replaceable(path: Path, way_out: str = "") -> None:
+    """Refuse to replace a file that pellucid did not write; one that is not there may be written.
+
+    `way_out` is one besides those that every file has.
+    """
     if path.exists() and not path.is_dir() and not is_ours(path):
         raise InputError(
             f"cannot write {path}: a file is there that pellucid did not write; name another, or move it away"
+            f"{way_out and f', or {way_out}'}"
         )
 
 
 def is_ours(path: Path) -> bool:
-    """Return whether a raster, a picture or a page says that pellucid wrote it."""
+    """Return whether a file says that pellucid wrote it."""
+    return bool(read_tags(path))
+
+
+def read_tags(path: Path) -> dict[str, str]:
+    """Return what a file says of what made it, by tag; {} if pellucid did not write it."""
     suffix = path.suffix.lower()
     try:
         if suffix in TIFF:
-            with open_raster(path) as file:
-                tags = file.tags()
-            return bool(tags.keys() & TAG.keys()) or tags.get("TIFFTAG_SOFTWARE") == SOFTWARE
-        if suffix == ".png" or suffix in JPEG:
-            with Image.open(path) as image:
-                said = image.info.get("comment" if suffix in JPEG else "Software")
-            return said in (SOFTWARE, SOFTWARE.encode())
-        if suffix == ".html":
-            with path.open("rb") as page:
-                return GENERATOR in page.read(NUM_FIRST)
+            tags = _read_raster(path)
+        elif suffix == ".png" or suffix in JPEG:
+            tags = _read_picture(path, is_jpeg=suffix in JPEG)
+        else:
+            tags = _read_text(path) if suffix in (".json", ".qml", ".html") else {}
     except (OSError, RasterioError, UnidentifiedImageError, ValueError, SyntaxError):
-        return False
-    return False
+        return {}
+    return {name: text for name, text in tags.items() if name in TAG or name.startswith(PREFIX)}
 
 
-def save_image(image: Image.Image, path: Path, **options: Any) -> None:
-    """Save a picture that says that pellucid wrote it; the suffix names the format."""
+def _read_raster(path: Path) -> dict[str, str]:
+    with open_raster(path) as file:
+        tags = dict(file.tags())
+    return tags | TAG if tags.get("TIFFTAG_SOFTWARE") == SOFTWARE else tags
+
+
+def _read_picture(path: Path, *, is_jpeg: bool) -> dict[str, str]:
+    with Image.open(path) as image:
+        found = dict(image.info)
+    if not is_jpeg:
+        texts = {
+            name: text for name, text in found.items() if isinstance(name, str) and isinstance(text, str)
+        }
+        return texts | TAG if texts.get("Software") == SOFTWARE else {}
+    comment = found.get("comment", b"")
+    said, _, rest = (comment if isinstance(comment, bytes) else comment.encode()).decode().partition("\n")
+    return {**(json.loads(rest) if rest else {}), **TAG} if said == SOFTWARE else {}
+
+
+def _read_text(path: Path) -> dict[str, str]:
+    if path.suffix.lower() == ".html":
+        with path.open("rb") as page:
+            return TAG if GENERATOR in page.read(NUM_FIRST) else {}
+    with path.open(encoding="utf-8") as file:
+        text = file.read(LONGEST_TEXT)
+    if path.suffix.lower() == ".qml":
+        return TAG if STYLE_MARK in text else {}
+    found = json.loads(text)
+    properties = found.get("properties") if isinstance(found, dict) else None
+    software = properties.get("processing:software") if isinstance(properties, dict) else None
+    return TAG if isinstance(software, dict) and SOFTWARE in software else {}
+
+
+def save_image(image: Image.Image, path: Path, tags: Mapping[str, str] = _NO_TAGS, **options: Any) -> None:
+    """Save a picture that says that pellucid wrote it, and with `tags` how; the suffix names the format."""
     suffix = path.suffix.lower()
     if suffix == ".png":
         options["pnginfo"] = PngInfo()
-        options["pnginfo"].add_text("Software", SOFTWARE)
+        for name, text in {"Software": SOFTWARE, **tags}.items():
+            options["pnginfo"].add_text(name, text)
     elif suffix in JPEG:
-        options["comment"] = SOFTWARE
+        options["comment"] = f"{SOFTWARE}\n{json.dumps(dict(tags))}" if tags else SOFTWARE
     image.save(path, **options)

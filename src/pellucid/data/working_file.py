@@ -29,23 +29,27 @@ from pellucid.data.files import (
     write_atomically,
 )
 from pellucid.data.gdal_open import first_line, open_raster
-from pellucid.data.geotiff import copy_mask, georeference
-from pellucid.data.ownership import TAG
+from pellucid.data.scene_layers import Labels, create_layer
 from pellucid.errors import InputError
 
 # Side in pixels of the blocks of the working file, which is not compressed, so that they can be written again
 # in place, and of the result.
 WORKING_BLOCK, BLOCK = 256, 512
 # Endings of the working rasters beside the result, by what they hold.
-ENDINGS = {"result": ".partial.tif", "std": ".partial.std.tif", "weight": ".partial.weight.tif"}
+ENDINGS = {
+    "result": ".partial.tif",
+    "std": ".partial.std.tif",
+    "painted": ".partial.painted.tif",
+    "weight": ".partial.weight.tif",
+}
 
 
 class WorkingFile:
     """A scene that is being written, beside its final path: uncompressed rasters and a note of what is done.
 
-    The rasters are the result, its standard deviation and the share of what is new in it, where wanted. The
-    note has a checksum of everything that was written, and a digest of its own. Whoever writes the scene has
-    claimed it, see `pellucid.data.claims`.
+    The rasters are the result, its standard deviation, what was painted in it and, until the end, the share
+    of what is new in it, where wanted. The note has a checksum of everything that was written, and a digest
+    of its own. Whoever writes the scene has claimed it, see `pellucid.data.claims`.
 
     Args:
         out: final path of the result.
@@ -54,7 +58,9 @@ class WorkingFile:
             that was damaged, after a warning.
         resume: go on with a working file that is there.
         std: final path of a standard deviation, float32 in the bands of the source; None: none is written.
+        painted: final path of where and how much was painted, one band of uint8; None: none is written.
         with_weight: keep a share, one band of float32, until the end.
+        labels: what the rasters say of themselves.
 
     Attributes:
         num_done: rows of tiles that are finished, and noted.
@@ -69,9 +75,12 @@ class WorkingFile:
         key: str,
         resume: bool,
         std: Path | None = None,
+        painted: Path | None = None,
         with_weight: bool = False,
+        labels: Labels | None = None,
     ) -> None:
-        self.outs = {"result": out} | ({"std": std} if std else {})
+        wanted = {"result": out, "std": std, "painted": painted}
+        self.outs = {name: path for name, path in wanted.items() if path}
         for path in self.outs.values():
             check_writable(path)
         self.out, self.key = out, key
@@ -91,7 +100,7 @@ class WorkingFile:
         check_room(self._needed(source))
         try:
             for name, path in self.paths.items():
-                _create(path, source, name)
+                create_layer(path, source, name, block=WORKING_BLOCK, labels=labels or Labels())
         except (OSError, RasterioError) as error:
             self.discard()
             raise explain_write_error(out, error) from error
@@ -195,8 +204,8 @@ class WorkingFile:
     def _needed(self, source: Any) -> Mapping[Path, int]:
         """Return the bytes that the working files and the results take, by folder."""
         pixels = source.width * source.height
-        size = {"result": pixels * source.count * np.dtype(source.dtypes[0]).itemsize, "weight": 4 * pixels}
-        size["std"] = 4 * pixels * source.count
+        size = {"result": pixels * source.count * np.dtype(source.dtypes[0]).itemsize, "painted": pixels}
+        size |= {"std": 4 * pixels * source.count, "weight": 4 * pixels}
         needed = Counter({self.out.parent: sum(size[name] for name in self.paths)})
         if "weight" in self.paths:  # a copy of the result, to be changed
             needed[self.out.parent] += size["result"]
@@ -216,31 +225,6 @@ def check_room(needed: Mapping[Path, int]) -> None:
             )
 
 
-def _create(path: Path, source: Any, name: str) -> None:
-    """Make the empty raster of that name on the grid of the source."""
-    profile = {"width": source.width, "height": source.height, **georeference(source)}
-    profile |= {"tiled": True, "blockxsize": WORKING_BLOCK, "blockysize": WORKING_BLOCK}
-    if name == "result":
-        profile |= {"dtype": source.profile.get("dtype"), "count": source.count, "nodata": source.nodata}
-    else:
-        profile |= {"dtype": "float32", "count": source.count if name == "std" else 1}
-        profile |= {"nodata": np.nan if name == "std" else None}
-    with open_raster(path, "w", driver="GTiff", bigtiff="IF_SAFER", **profile) as copy:
-        copy.update_tags(**TAG)
-        if name == "weight":
-            return
-        copy.descriptions, copy.units, copy.scales = source.descriptions, source.units, source.scales
-        if name == "std":  # a difference has no offset, and the tags of the scene do not apply to it
-            return
-        copy_mask(source, copy)
-        copy.offsets = source.offsets
-        copy.colorinterp = source.colorinterp
-        copy.update_tags(**{**source.tags(), **TAG})
-        for band in source.indexes:
-            tags = source.tags(band)
-            copy.update_tags(band, **{k: v for k, v in tags.items() if not k.startswith("STATISTICS_")})
-
-
 def write_cog(made: Path, out: Path, *, overviews: str = "average") -> None:
     """Write a finished GeoTIFF to `out`, whole or not at all, compressed, with overviews, and read it back.
 
@@ -252,8 +236,12 @@ def write_cog(made: Path, out: Path, *, overviews: str = "average") -> None:
 
 @contextmanager
 def stage_cog(made: Path, out: Path, *, overviews: str = "average") -> Iterator[Path]:
-    """Yield a temporary file beside `out`, as `write_cog` writes it; it is deleted unless it was renamed."""
-    options = {"compress": "DEFLATE", "predictor": "YES", "blocksize": BLOCK, "bigtiff": "IF_SAFER"}
+    """Yield a temporary file beside `out`, as `write_cog` writes it; it is deleted unless it was renamed.
+
+    It holds the statistics of its bands, so that a GIS need not look at all pixels to show them.
+    """
+    options = {"statistics": "YES", "compress": "DEFLATE", "predictor": "YES", "blocksize": BLOCK}
+    options |= {"bigtiff": "IF_SAFER"}
     with temporary_beside(out) as temporary:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)

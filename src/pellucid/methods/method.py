@@ -58,6 +58,8 @@ class Method(ABC):
     finds_clouds: bool = False  # whether it judges itself which pixels are clear, and passes them through
     gives_deviation: bool = False  # whether it says how sure it is, without samples
     takes_text: bool = False  # whether the result is conditioned on the prompts of a batch
+    # Name of the run that it was loaded from, and SHA-256 of the weights there; None: it was not.
+    origin: tuple[str, str] | None = None
     # The training set's mean per optical band in [0, 1], where known: a baseline.
     mean_spectrum: tuple[float, ...] | None = None
     # The same per prompt, and under "" of all images, where radar is given colours.

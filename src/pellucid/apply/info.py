@@ -1,0 +1,77 @@
+"""What made a result, and what a run folder holds, for people and for scripts."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pellucid.data.digests import check_tensors, digest_weights_file
+from pellucid.data.files import check_input
+from pellucid.data.ownership import PREFIX, read_tags
+from pellucid.data.run_folder import CONFIG, WEIGHTS, describe, find_run, shipped_runs
+from pellucid.errors import InputError
+from pellucid.schema import read_yaml
+
+# What a result says, in the order in which it is shown.
+SHOWN = ("command", "layer", "model", "weights", "version", "seed", "options", "inputs")
+
+
+def inform(path: Path) -> dict[str, Any]:
+    """Return what made a result, or what a run folder holds; also of a model that ships, by its name.
+
+    Raises:
+        InputError: if it is neither, or a result of a version that did not say what made it.
+    """
+    if path.is_dir() or (not path.exists() and str(path) in shipped_runs()):
+        return _inform_of_run(find_run(str(path)))
+    check_input(path, "result")
+    tags = read_tags(path)
+    found = {
+        name.removeprefix(PREFIX).lower(): text for name, text in tags.items() if name.startswith(PREFIX)
+    }
+    if not found:
+        said = "was written by pellucid, but does not say how" if tags else "was not written by pellucid"
+        raise InputError(
+            f"{path} {said}; name a result of remove-clouds, clouds, upscale or colorize, or a run folder"
+        )
+    for name in ("options", "inputs"):
+        with suppress(KeyError, ValueError):  # not there, or changed by others
+            found[name] = json.loads(found[name])
+    return {"file": str(path), **{name: found[name] for name in SHOWN if name in found}, **found}
+
+
+def in_lines(found: Mapping[str, Any]) -> list[str]:
+    """Return what `inform` found as lines of text, what is nested in its own lines."""
+    lines = list[str]()
+    for name, value in found.items():
+        if isinstance(value, dict):
+            lines += [f"{name}:", *(f"  {key:<16} {_in_words(each)}" for key, each in value.items())]
+        else:
+            lines.append(f"{name:<9} {_in_words(value)}")
+    return lines
+
+
+def _in_words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _inform_of_run(folder: Path) -> dict[str, Any]:
+    """Return the name of a run, the digest of its weights, and what its config says of the method."""
+    said = describe(folder.resolve())
+    try:
+        check_tensors(folder / WEIGHTS)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"{folder / WEIGHTS} is damaged ({reason}), save or download the run again"
+        ) from error
+    config = read_yaml(folder / CONFIG)
+    parts = (config.get(key) for key in ("method", "network"))
+    method, network = (part if isinstance(part, dict) else {} for part in parts)
+    found: dict[str, Any] = {"folder": str(folder), "model": said.name, "about": said.about}
+    found |= {"megabytes": said.size_mb, "licence": said.licence}
+    found |= {"weights": digest_weights_file(folder / WEIGHTS)}
+    found |= {"method": method.get("name"), "network": network.get("name")}
+    found |= {"optical": method.get("optical"), "radar": method.get("radar"), "steps": method.get("steps")}
+    return {key: value for key, value in found.items() if value}

@@ -1,0 +1,29 @@
+"""The command that says what made a file."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pellucid.cli.terminal import out, report_errors
+
+Result = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", help="A result of pellucid, a run folder, or the name of a model."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+@report_errors()
+def info(path: Result, as_json: AsJson = False) -> None:
+    """Print what made a result: command, model, digest of its weights, version, seed, options, inputs.
+
+    Example: `pellucid info clear.tif`
+    """
+    from pellucid.apply.info import in_lines, inform
+
+    found = inform(path)
+    lines = [json.dumps(found, indent=2)] if as_json else in_lines(found)
+    for line in lines:
+        out.print(line, soft_wrap=True)
