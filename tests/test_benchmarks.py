@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import golden
@@ -76,3 +78,10 @@ def test_more_steps_and_more_samples_are_measured_beside_the_baselines(tmp_path:
     generative.plot(results, tmp_path / "steps.png")
     assert len((tmp_path / "steps.csv").read_text().splitlines()) == 6
     assert (tmp_path / "steps.png").stat().st_size > 5000
+
+
+def test_failures_are_provoked_and_counted() -> None:
+    words = [sys.executable, "-m", "benchmarks.failures", "kills", "--tries", "1", "--commands", "upscale"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
+    assert "| kills | upscale | 1 | 1 equal |" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0

@@ -3,6 +3,19 @@
 Whatever reads files, options or configs raises it; docstrings name it only where the reason is not obvious.
 """
 
+import errno
+
+# How a user mends what the system refuses, by the number of the error.
+WAYS_OUT = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free the disk or choose another folder"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "change its permissions or choose another"),
+    errno.EROFS: "choose another folder",
+    errno.EIO: "check the disk, and whether it is full",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "choose another name",
+    errno.EFBIG: "choose another disk",
+}
+
 
 class InputError(ValueError):
     """Bad input from outside: a file, a config, an option.
@@ -10,3 +23,8 @@ class InputError(ValueError):
     The message is one sentence: what was found, what was needed, the way out.
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+def explain(error: OSError, other: str = "free the disk or choose another folder") -> str:
+    """Return what the system refused, and how to mend it, for the end of a sentence; `other` is how else."""
+    return f"{error.strerror or error}; {WAYS_OUT.get(error.errno or 0, other)}"

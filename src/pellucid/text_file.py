@@ -6,7 +6,7 @@ import re
 import stat
 from pathlib import Path
 
-from pellucid.errors import InputError
+from pellucid.errors import InputError, explain
 
 # Bytes. A list of 200,000 pairs has 30 million.
 MAX_BYTES = 64 << 20
@@ -31,7 +31,7 @@ def read_text(path: Path, what: str, *, max_bytes: int = MAX_BYTES, save_as: str
             )
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise InputError(f"cannot read {what} {path}: {error.strerror}") from error
+        raise InputError(f"cannot read {what} {path}: {explain(error, 'check the path')}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{what} {path} is not in UTF-8; save it as {save_as}") from error
 

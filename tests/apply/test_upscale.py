@@ -252,6 +252,20 @@ def test_a_folder_goes_on_where_it_stopped(interrupted: Path) -> None:
     assert read(interrupted / "out" / "2.png").shape == (32, 32)
 
 
+def test_the_preview_is_that_of_a_call_that_was_not_interrupted(tmp_path: Path) -> None:
+    for i in range(4):
+        save(tmp_path / "in" / f"{i}.png", pattern(8, 8, seed=i))
+    options = replace(SMALL, preview=True)
+    upscale(tmp_path / "in", tmp_path / "whole", method=Fake(), options=options)
+    for stop_after in (1, 3):
+        out = tmp_path / f"stopped{stop_after}"
+        with pytest.raises(KeyboardInterrupt):
+            upscale(tmp_path / "in", out, method=Fake(stop_after=stop_after), options=options)
+        report = upscale(tmp_path / "in", out, method=Fake(), options=options)
+        assert report.preview
+        assert report.preview.read_bytes() == (tmp_path / "whole_preview.png").read_bytes()
+
+
 def test_results_may_go_to_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "in" / "a.png", pattern(8, 8))
     (tmp_path / "here").mkdir()

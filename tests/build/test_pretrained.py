@@ -1,6 +1,7 @@
 """Folders of diffusers and transformers, made as these libraries save them."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -179,4 +180,10 @@ def test_incomplete_text_encoder_is_refused(tmp_path: Path) -> None:
         read_text_encoder(tmp_path)
     change_config(tmp_path, num_hidden_layers=2, num_attention_heads=5)
     with pytest.raises(InputError, match=r"no CLIP that is known \(num_heads is 5"):
+        read_text_encoder(tmp_path)
+
+
+def test_a_config_from_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(InputError, match="it is no regular file; name a file"):
         read_text_encoder(tmp_path)

@@ -1,4 +1,5 @@
 import errno
+import logging
 import os
 import signal
 import subprocess
@@ -70,6 +71,22 @@ def end(error: BaseException) -> tuple[int, str]:
 
     result = CliRunner().invoke(app, [])
     return result.exit_code, " ".join(result.output.split())
+
+
+def test_a_doubt_is_said_once_and_what_libraries_log_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    @report_errors()
+    def command() -> None:
+        for _ in range(2):
+            logging.getLogger("pellucid.data").warning("%s is %s", "a[b].tif", "odd")
+        logging.getLogger("rasterio._env").error("TIFFReadDirectory: line of a library")
+        logging.getLogger("tifffile").error("line of another")
+
+    result = CliRunner().invoke(app, [])
+    assert " ".join(result.output.split()) == "warning: a[b].tif is odd"
+    assert not logging.getLogger("pellucid").handlers
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,45 @@ def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+def try_both(folder: Path, answers: "multiprocessing.Queue[str]") -> None:
+    """Claim a folder, and a file in it or below, and say what came of it."""
+    for claim in (
+        claim_folders(folder),
+        claim_files(folder / "a.tif"),
+        claim_files(folder / "sub" / "b.tif"),
+    ):
+        try:
+            with claim:
+                answers.put("claimed")
+        except InputError as error:
+            answers.put(str(error))
+
+
+def test_a_folder_and_a_file_in_it_have_one_owner(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    (tmp_path / "sub").mkdir()
+
+    def ask_another() -> list[str]:
+        answers = context.Queue()
+        process = context.Process(target=try_both, args=(tmp_path, answers))
+        process.start()
+        found = [answers.get(timeout=60) for _ in range(3)]
+        process.join()
+        return found
+
+    with claim_folders(tmp_path), claim_files(tmp_path / "a.tif"):  # by one process, both
+        whole, inside, below = ask_another()
+        assert "another run is writing it (process" in whole
+        assert "a.tif: another run is writing it (process" in inside
+        assert f"b.tif: another run is writing into {tmp_path} (process" in below
+    with claim_files(tmp_path / "sub" / "b.tif"):
+        whole, inside, below = ask_another()
+        assert f"cannot write {tmp_path}: another run is writing a file in it (process" in whole
+        assert inside == "claimed"
+        assert "b.tif: another run is writing it" in below
+    assert ask_another() == ["claimed"] * 3
+
+
 def race(folder: Path, number: int) -> None:
     """Claim a file many times; as its one owner, write and read back."""
     for _ in range(200):

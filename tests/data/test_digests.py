@@ -1,4 +1,5 @@
 import hashlib
+import os
 import zipfile
 from pathlib import Path
 
@@ -98,3 +99,10 @@ def test_a_weights_file_has_the_digest_that_was_saved_in_it_or_its_own(tmp_path:
     assert saved.encode() in path.read_bytes()
     path.write_bytes(b"weights of an earlier version")
     assert digest_weights_file(path) == hashlib.sha256(path.read_bytes()).hexdigest() != saved
+
+
+def test_a_pipe_has_no_digest(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for check in (check_tensors, check_archive):
+        with pytest.raises(OSError, match="no such file"):
+            check(tmp_path / "pipe")

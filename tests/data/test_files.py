@@ -54,7 +54,9 @@ def test_files_are_found_whatever_the_case_of_their_suffix_and_without_what_syst
 @pytest.mark.parametrize("path", ["/vsizip/a.zip/s2.tif", "https://example.org/s2.tif", "s3://bucket/s2.tif"])
 def test_what_is_not_on_this_machine_is_refused_as_that(path: str) -> None:
     for check in (check_is_file, check_is_folder, lambda path: check_input(path, "scene")):
-        with pytest.raises(InputError, match=r"is no file on this machine, .*; download or unpack it"):
+        with pytest.raises(
+            InputError, match=rf"{path} is no file on this machine, .*; download or unpack it"
+        ):
             check(Path(path))
 
 
@@ -64,8 +66,8 @@ def test_pipes_and_names_that_cannot_be_are_no_input(tmp_path: Path) -> None:
     for name, message in (
         ("pipe", "is a pipe or device, no file"),
         ("none", "the scene .* does not exist, check the path"),
-        ("x" * 300, "cannot read the scene .*: File name too long"),
-        ("loop", "cannot read the scene .*: Too many levels of symbolic links"),
+        ("x" * 300, "cannot read the scene .*: File name too long; choose a shorter name"),
+        ("loop", "cannot read the scene .*: Too many levels of symbolic links; choose another name"),
     ):
         with pytest.raises(InputError, match=message):
             check_input(tmp_path / name, "scene")

@@ -8,6 +8,7 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from pellucid.data.files import check_writable, temporary_beside, write_atomically
+from pellucid.data.gdal_open import find_opacity, open_raster
 from pellucid.data.geotiff import Grid, Raster
 from pellucid.data.radar_scene import RadarRaster
 from pellucid.errors import InputError
@@ -135,3 +136,15 @@ def test_a_container_without_bands_is_refused_with_what_it_holds(tmp_path: Path)
         InputError, match=r"is a container of 2 data sets \(first, second\), .*gdal_translate"
     ):
         Raster(path, "scene")
+
+
+def test_what_was_odd_about_another_file_is_not_held_against_this_one(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((2, 48, 64))
+    names = ("good.tif", "bad.tif")
+    good, bad = (write_radar(tmp_path / name, HERE, values, compress="deflate") for name in names)
+    content = bad.read_bytes()
+    bad.write_bytes(content[:4000] + bytes(4000) + content[8000:])
+    with open_raster(good) as dataset:
+        with Raster(bad, "scene") as raster, pytest.raises(InputError, match="is damaged"):
+            raster.read_array()
+        assert find_opacity(dataset) is None

@@ -259,3 +259,16 @@ def test_real_slices_are_read(data_folder: Path) -> None:
     np.testing.assert_array_equal(read_slice(data_folder / "rock_ct/dpm_35_1_uint16.tif"), pillow)
     assert read_slice(data_folder / "soil_ct_sr3xct/lr_32.png").shape == (32, 32)  # stored as RGB
     assert read_slice(data_folder / "soil_ct/slice_0000.png").shape == (500, 500)
+
+
+def test_a_tag_that_the_library_stumbles_over_means_a_damaged_file(tmp_path: Path) -> None:
+    path = tmp_path / "bands.tif"
+    with rasterio.open(path, "w", driver="GTiff", count=3, height=4, width=5, dtype="uint8") as file:
+        file.write(np.ones((3, 4, 5), np.uint8))
+    with tifffile.TiffFile(path) as tiff:
+        at = tiff.series[0].pages[0].tags["SampleFormat"].valueoffset
+    content = bytearray(path.read_bytes())
+    content[at : at + 6] = struct.pack("<3H", 1, 2, 3)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is damaged or no TIF file"):
+        read_info(path)

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -200,3 +201,9 @@ def test_a_word_that_stands_twice_has_its_second_place() -> None:
     tokenizer = default_tokenizer(length=4)
     assert tokenizer(["her", "[TOKEN_999]"]).tolist() == [[2, 97, 3, 0], [2, 113, 1, 114]]
     assert tokenizer.size == 1000
+
+
+def test_a_pipe_is_no_tokenizer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "tokenizer.json")
+    with pytest.raises(InputError, match="it is no regular file; name a file"):
+        read_tokenizer(tmp_path / "tokenizer.json")

@@ -1,5 +1,6 @@
 import csv
 import itertools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -162,3 +163,9 @@ def test_a_pair_never_replaces_a_file_of_others(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"synthetic_0\.tif: a file is there that pellucid did not write"):
         simulate_pairs(tmp_path, count=1, size=16, seed=0)
     assert (tmp_path / "s2_cloudy" / "synthetic_0.tif").read_bytes() == b"mine"
+
+
+def test_a_pipe_in_place_of_the_list_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "data.csv")
+    with pytest.raises(InputError, match="it lists another dataset"):
+        simulate_pairs(tmp_path, count=1, size=32, seed=0)

@@ -15,6 +15,7 @@ from pellucid.data.raster_source import files_of
 from pellucid.data.working_file import check_room
 from pellucid.errors import InputError
 from pellucid.page.write_page import page_of
+from pellucid.text_file import read_text
 
 # What to do after an interruption.
 GO_ON = "what is finished was kept, and the same command goes on there"
@@ -150,8 +151,8 @@ class Done:
             self.note.unlink(missing_ok=True)
 
     def _read(self, note: Path) -> None:
-        with suppress(OSError, ValueError, KeyError, TypeError):  # no note, or one of no use: begin anew
-            found = json.loads(note.read_text(encoding="utf-8"))
+        with suppress(ValueError, KeyError, TypeError):  # no note, or one of no use: begin anew
+            found = json.loads(read_text(note, "the note"))
             if found["key"] == self.key:
                 self.stamps = dict(found["done"])
 

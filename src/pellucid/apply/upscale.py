@@ -84,16 +84,20 @@ def _enlarge_all(stack: Stack, preview: Path | None, progress: Progress | None) 
     """Write the results that an earlier call has not finished, and return their files."""
     note = stack.out / NOTE if stack.is_folder else None
     done = Done(note, stack.key() if note else "", resume=stack.options.resume)
-    pending = [file for file in stack.files if not done.holds(file.source, file.results)]
+    shown = stack.files[len(stack.files) // 2]
+    results = {
+        file: (*file.results, *([preview] if preview and file is shown else [])) for file in stack.files
+    }
+    pending = [file for file in stack.files if not done.holds(file.source, results[file])]
     sampler = _Sampler(stack, pending, progress)
-    for i, file in enumerate(pending):
+    for file in pending:
         try:
-            picture = _enlarge_file(file, sampler, wants_picture=bool(preview) and i == len(pending) // 2)
+            picture = _enlarge_file(file, sampler, wants_picture=bool(preview) and file is shown)
         except OSError as error:
             raise explain_write_error(file.out, error) from error
-        done.add(file.source, file.results)
         if picture and preview:
             save_picture(picture, preview)
+        done.add(file.source, results[file])
     done.drop()
     return pending
 

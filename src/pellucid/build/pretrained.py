@@ -15,6 +15,7 @@ from pellucid.build.weights_file import match, read_state_dict
 from pellucid.errors import InputError
 from pellucid.networks import autoencoder, text_encoder, text_unet
 from pellucid.networks.autoencoder import LATENT_SCALE
+from pellucid.text_file import read_text
 
 T = TypeVar("T")
 
@@ -155,12 +156,14 @@ def _part(folder: Path, name: str) -> Path:
 def _read_config(folder: Path, *kinds: str) -> dict[str, Any]:
     """Return the content of config.json, of a model of one of these kinds."""
     path = folder / CONFIG
+    if not path.exists():
+        raise InputError(f"{folder} holds no {CONFIG}, name the folder of a downloaded model")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_text(path, "the config"))
         found = {values.get("_class_name"), *(values.get("architectures") or ())}
-    except FileNotFoundError as error:
-        raise InputError(f"{folder} holds no {CONFIG}, name the folder of a downloaded model") from error
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except InputError:
+        raise
+    except (ValueError, AttributeError, TypeError) as error:
         raise InputError(f"cannot read {path} ({error}), download the model again") from error
     if not found & set(kinds):
         named = " and ".join(sorted(filter(None, found))) or "nothing that is named"
@@ -170,7 +173,7 @@ def _read_config(folder: Path, *kinds: str) -> dict[str, Any]:
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
     """Return the weights of a folder, float32; half precision where there is no other."""
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(path for path in folder.glob("*.safetensors") if path.is_file())
     # A second suffix names another version: fp16, non_ema.
     chosen = [path for path in files if len(path.suffixes) == 1] or [p for p in files if ".fp16" in p.name]
     if not chosen:

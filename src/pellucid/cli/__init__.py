@@ -2,7 +2,7 @@
 
 import io
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -69,5 +69,12 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    sys.unraisablehook = _report_unraisable
     keep_freed_memory()
     app()
+
+
+def _report_unraisable(found: Any) -> None:
+    """Report what cannot be raised, except that a library's message about a damaged file is no text."""
+    if not isinstance(found.exc_value, UnicodeDecodeError):
+        sys.__unraisablehook__(found)

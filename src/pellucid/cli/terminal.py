@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import logging
 import re
 import shlex
 import signal
@@ -22,8 +23,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from typer.core import TyperCommand
 
 from pellucid.apply.options import Help
-from pellucid.data.files import WAYS_OUT, explain
-from pellucid.errors import InputError
+from pellucid.errors import WAYS_OUT, InputError, explain
 from pellucid.schema import nearest
 
 # Paths may hold brackets, which are no markup.
@@ -45,7 +45,7 @@ def report_errors() -> Iterator[None]:
 
     Ctrl-C and a terminate signal end in one sentence too, which says how to go on, if that is possible.
     """
-    with warnings.catch_warnings(), _terminate_as_interrupt():
+    with warnings.catch_warnings(), _terminate_as_interrupt(), _log_as_sentences():
         warnings.simplefilter("default", UserWarning)
         warnings.showwarning = lambda message, *_, **__: say("warning", message, "yellow")
         try:
@@ -66,6 +66,35 @@ def report_errors() -> Iterator[None]:
 def say(label: str, message: object, color: str = "red") -> None:
     """Print a sentence on standard error, behind a label in colour."""
     err.print(f"[{color}]{label}:[/] {escape(' '.join(str(message).split()))}", soft_wrap=True)
+
+
+class _Sentences(logging.Handler):
+    """Prints each warning of ours that is logged, once."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the warning, if it is new."""
+        text = record.getMessage()
+        if text not in self.said:
+            say("warning", text, "yellow")
+        self.said.add(text)
+
+
+@contextmanager
+def _log_as_sentences() -> Iterator[None]:
+    """Print what we log, and not what libraries log: what matters of it, they raise."""
+    ours, silent = _Sentences(), logging.NullHandler()
+    handlers = [("pellucid", ours), ("rasterio", silent), ("tifffile", silent)]
+    for name, handler in handlers:
+        logging.getLogger(name).addHandler(handler)
+    try:
+        yield
+    finally:
+        for name, handler in handlers:
+            logging.getLogger(name).removeHandler(handler)
 
 
 @contextmanager

@@ -77,7 +77,8 @@ def find_bands(dataset: Any, path: Path, named: Bands | None = None) -> dict[str
 
 def _numbers(dataset: Any) -> list[int]:
     """Return the numbers of all bands but that of opacity, from 1."""
-    return [i for i in range(1, dataset.count + 1) if i != find_opacity(dataset)]
+    alpha = find_opacity(dataset)
+    return [i for i in range(1, dataset.count + 1) if i != alpha]
 
 
 def _by_position(dataset: Any, path: Path, named: Bands, option: str) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """One owner per output: a file or a folder is claimed by an advisory lock before any work on it.
 
 The lock is a hidden file, `.NAME.lock` beside a file and `.pellucid.lock` in a folder, which goes with the
-claim. That of a killed run stays, but holds nobody up.
+claim. That of a killed run stays, but holds nobody up. A folder is not claimed while another process holds a
+file in it, nor such a file while it holds the folder.
 """
 
 import errno
@@ -36,6 +37,8 @@ def claim_files(*paths: Path | None) -> Iterator[None]:
     with ExitStack() as stack:
         for path in sorted(real):
             stack.enter_context(_locked(beside(path, ".lock"), path))
+            for folder in path.parents:
+                _refuse_held(folder / LOCK, path, f"into {folder}")
             clear_orphans(path)
         yield
 
@@ -70,12 +73,18 @@ def _made(folder: Path) -> Iterator[None]:
 
 
 def _clear(folder: Path) -> None:
-    """Remove temporary files in a folder and those below it, except where another run is at work."""
+    """Remove temporary files in a folder and those below it, except in folders where another run is at work.
+
+    Raises:
+        InputError: if another run holds one of the files.
+    """
     for place, folders, names in os.walk(folder):
         if Path(place) != folder and LOCK in names:
             folders.clear()
             continue
         for name in names:
+            if name.startswith(".") and name.endswith(".lock") and name != LOCK:
+                _refuse_held(Path(place, name), folder, "a file in it")
             final, is_temporary, _ = name.partition(TEMPORARY)
             if is_temporary and name.startswith(".") and f"{final}.lock" not in names:
                 Path(place, name).unlink(missing_ok=True)
@@ -91,7 +100,7 @@ def _locked(lock: Path, output: Path) -> Iterator[None]:
     with file:
         with suppress(OSError):
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%H:%M:%S')}")
+            file.write(f"{_this_process()}, since {time.strftime('%H:%M:%S')}")
             file.flush()
         try:
             yield
@@ -109,12 +118,35 @@ def _open(lock: Path, output: Path) -> IO[str]:
     if _lock(file, output):
         return file
     with file:
-        file.seek(0)
-        owner = file.read(200)
-    raise InputError(
-        f"cannot write {output}: another run is writing it"
+        raise _is_taken(output, "it", _owner(file))
+
+
+def _refuse_held(lock: Path, output: Path, what: str) -> None:
+    """Refuse an output while another process than this holds a lock, by which it writes `what`."""
+    try:
+        file = lock.open("r+", encoding="utf-8")
+    except OSError:  # nobody has it
+        return
+    with file:
+        if not _lock(file, output) and not (owner := _owner(file)).startswith(_this_process()):
+            raise _is_taken(output, what, owner)
+
+
+def _is_taken(output: Path, what: str, owner: str) -> InputError:
+    return InputError(
+        f"cannot write {output}: another run is writing {what}"
         f"{f' ({owner})' if owner else ''}; wait for its end, or choose another output"
     )
+
+
+def _this_process() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _owner(file: IO[str]) -> str:
+    """Return what the holder of a lock has written into it."""
+    file.seek(0)
+    return file.read(200)
 
 
 def _is_at(file: IO[str], lock: Path) -> bool:

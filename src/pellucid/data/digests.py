@@ -52,7 +52,7 @@ def check_tensors(path: Path) -> None:
     Raises:
         ValueError: if it was damaged.
     """
-    with path.open("rb") as file:
+    with _open(path) as file:
         at = _find_entry(file)
         if at < 0:
             return
@@ -64,7 +64,7 @@ def check_tensors(path: Path) -> None:
 
 def read_digest(path: Path) -> str | None:
     """Return the digest that a safetensors file says it has, in hexadecimal; None where it has none."""
-    with path.open("rb") as file:
+    with _open(path) as file:
         at = _find_entry(file)
         file.seek(max(at, 0))
         return file.read(len(BLANK)).decode() if at >= 0 else None
@@ -99,7 +99,7 @@ def check_archive(path: Path, *, must_have: bool = False) -> None:
         ValueError: if it was damaged.
     """
     comment = len(MARK) + len(BLANK)
-    with path.open("rb") as file:
+    with _open(path) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - comment))
         found = file.read()
@@ -108,6 +108,13 @@ def check_archive(path: Path, *, must_have: bool = False) -> None:
             raise ValueError("its SHA-256 is missing")
         if is_sealed and _digest(file, stop=size - comment) != found.removeprefix(MARK):
             raise ValueError(DAMAGED)
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open a file to read it; a pipe, which would block, is none."""
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
+    return path.open("rb")
 
 
 def _find_entry(file: BinaryIO) -> int:

@@ -1,6 +1,5 @@
 """Output files and folders: checked before any work is done, and written whole or not at all."""
 
-import errno
 import hashlib
 import os
 import re
@@ -10,22 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pellucid.errors import InputError
+from pellucid.errors import WAYS_OUT, InputError, explain
 
 # Permissions of every file that is written: everyone may read, the owner may write.
 MODE = 0o644
 # What the name of a temporary file has after that of the file which it becomes, before random characters.
 TEMPORARY, NUM_RANDOM = ".pellucid-", 8
-# How a user mends what the system refuses, by the number of the error.
-WAYS_OUT = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free the disk or choose another folder"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM), "change its permissions or choose another"),
-    errno.EROFS: "choose another folder",
-    errno.EIO: "check the disk, and whether it is full",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.ELOOP: "choose another name",
-    errno.EFBIG: "choose another disk",
-}
 # Bytes of the longest name that file systems take.
 LONGEST_NAME = 255
 
@@ -42,12 +31,6 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             if error.errno in WAYS_OUT:
                 raise InputError(f"cannot write {path}: {explain(error)}") from error
             raise
-
-
-def explain(error: OSError) -> str:
-    """Return what the system refused, and how to mend it, for the end of a sentence."""
-    way_out = WAYS_OUT.get(error.errno or 0, "free the disk or choose another folder")
-    return f"{error.strerror or error}; {way_out}"
 
 
 @contextmanager
@@ -151,7 +134,7 @@ def check_input(path: Path, what: str) -> None:
     except FileNotFoundError as error:
         raise InputError(f"the {what} {path} does not exist, check the path") from error
     except OSError as error:
-        raise InputError(f"cannot read the {what} {path}: {error.strerror}") from error
+        raise InputError(f"cannot read the {what} {path}: {explain(error, 'check the path')}") from error
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise InputError(f"the {what} {path} is a pipe or device, no file; save it as one")
 
@@ -194,6 +177,7 @@ def is_hidden(path: Path, root: Path) -> bool:
 def _refuse_remote(path: Path, name: str = "") -> None:
     """Refuse a URL, or a path into an archive as GDAL writes them."""
     if re.match(r"/vsi|\w\w+:/", path.as_posix()):
+        typed = re.sub(r"^(\w\w+):/(?!/)", r"\1://", path.as_posix())  # what a path has lost of a URL
         raise InputError(
-            f"{name}{path} is no file on this machine, and only such are read; download or unpack it"
+            f"{name}{typed} is no file on this machine, and only such are read; download or unpack it"
         )

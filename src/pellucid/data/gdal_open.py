@@ -2,10 +2,12 @@
 
 import re
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
@@ -27,9 +29,16 @@ def first_line(error: Exception) -> str:
     return str(error.__cause__ or error).strip().splitlines()[0].rstrip(".")
 
 
+def colors_of(dataset: Any) -> tuple[ColorInterp, ...]:
+    """Return rasterio's `colorinterp`; what GDAL last found odd, in this or another file, is not raised."""
+    with suppress(CPLE_BaseError):
+        return tuple(dataset.colorinterp)
+    return tuple(dataset.colorinterp)
+
+
 def find_opacity(dataset: Any) -> int | None:
     """Return the number of the band of opacity, from 1; a band that is described as another is none."""
-    for i, (kind, text) in enumerate(zip(dataset.colorinterp, dataset.descriptions, strict=True), start=1):
+    for i, (kind, text) in enumerate(zip(colors_of(dataset), dataset.descriptions, strict=True), start=1):
         if kind == ColorInterp.alpha and (not text or re.search("alpha|opacity|mask", text, re.IGNORECASE)):
             return i
     return None

@@ -22,6 +22,7 @@ from pellucid.data.backscatter import (
 from pellucid.data.band_names import find_polarisations, name_bands, names_polarisations
 from pellucid.data.checked_raster import write_raster
 from pellucid.data.files import temporary_beside, write_atomically
+from pellucid.data.gdal_open import colors_of
 from pellucid.data.geotiff import Raster
 from pellucid.data.ownership import save_image
 from pellucid.data.ranges import ValueRange
@@ -159,7 +160,7 @@ def _read_bands(raster: Raster) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     if not raster.numbers:
         raise InputError(f"the {raster.what} {raster.path} has only a band of opacity, give another")
     values = raster.read_array(raster.numbers)
-    if raster.dataset.colorinterp[0] == ColorInterp.palette and values.dtype == np.uint8:
+    if colors_of(raster.dataset)[0] == ColorInterp.palette and values.dtype == np.uint8:
         values = _look_up(values[0], raster.dataset.colormap(1))
     valid = raster.read_mask() & np.isfinite(values).all(axis=0)
     if (nodata := raster.dataset.nodata) is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from rasterio.enums import ColorInterp
 
-from pellucid.data.gdal_open import open_raster
+from pellucid.data.gdal_open import colors_of, open_raster
 from pellucid.data.geotiff import copy_mask, georeference
 from pellucid.data.ownership import PREFIX, TAG
 from pellucid.data.spectrum import SPECTRA
@@ -61,7 +61,7 @@ def create_layer(path: Path, source: Any, name: str, *, block: int, labels: Labe
 def _describe_as(source: Any, copy: Any) -> None:
     """Give the result the mask, offsets, colours and tags of its source, but for statistics."""
     copy_mask(source, copy)
-    copy.offsets, copy.colorinterp = source.offsets, source.colorinterp
+    copy.offsets, copy.colorinterp = source.offsets, colors_of(source)
     copy.update_tags(**{name: text for name, text in source.tags().items() if not name.startswith(PREFIX)})
     for band in source.indexes:
         tags = source.tags(band)

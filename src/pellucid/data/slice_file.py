@@ -46,6 +46,7 @@ NO_UNIT, INCH, CENTIMETRE = 1, 2, 3
 # What the libraries raise for files that are damaged or in another format.
 _BROKEN: tuple[type[Exception], ...] = (
     *(OSError, SyntaxError, ValueError, KeyError, EOFError, MemoryError, struct.error, zlib.error),
+    *(TypeError, AttributeError, ArithmeticError, NotImplementedError),
     *(tifffile.TiffFileError, RasterioError, Image.DecompressionBombError),
 )
 

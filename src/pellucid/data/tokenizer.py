@@ -16,6 +16,7 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 
 from pellucid.errors import InputError
+from pellucid.text_file import read_text
 
 # Name of the file in a run folder and in a folder of transformers; its folder in a published model.
 TOKENIZER, SUBFOLDER = "tokenizer.json", "tokenizer"
@@ -173,11 +174,13 @@ def _splitter() -> pre_tokenizers.PreTokenizer:
 
 def _read_json(path: Path) -> dict[str, int]:
     """Return the content of a file; its values are ids if it is a vocabulary."""
+    if not path.exists():
+        raise InputError(f"the tokenizer {path} does not exist, take that of the training run")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"the tokenizer {path} does not exist, take that of the training run") from error
-    except (OSError, ValueError) as error:
+        content = json.loads(read_text(path, "the tokenizer"))
+    except InputError:
+        raise
+    except ValueError as error:
         raise InputError(f"cannot read the tokenizer {path} ({error}), take it again") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no tokenizer, take that of the training run")

@@ -23,14 +23,13 @@ from pellucid.data.files import (
     beside,
     check_writable,
     clear_orphans,
-    explain,
     flush,
     temporary_beside,
     write_atomically,
 )
 from pellucid.data.gdal_open import first_line, open_raster
 from pellucid.data.scene_layers import Labels, create_layer
-from pellucid.errors import InputError
+from pellucid.errors import InputError, explain
 
 # Side in pixels of the blocks of the working file, which is not compressed, so that they can be written again
 # in place, and of the result.

@@ -28,6 +28,7 @@ from pellucid.data.working_file import explain_write_error
 from pellucid.errors import InputError
 from pellucid.simulate.clouds import SkyOptions, add_clouds
 from pellucid.simulate.landscape import Landscape, make_scene
+from pellucid.text_file import read_rows
 
 INDEX_COLUMNS, MADE_UP = ("name", "split_group"), "synthetic_"
 FOLDERS = ("s1", "s2_cloudy", "s2_cloudfree", "mask")
@@ -253,12 +254,11 @@ def _check_lists(folder: Path) -> None:
     """Refuse a folder with lists of another dataset, which those of the pairs would replace."""
     for name, is_own in (("index.csv", _is_index), ("data.csv", _is_data)):
         path = folder / name
-        try:
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.reader(file))
-        except FileNotFoundError:
+        if not path.exists():
             continue
-        except (OSError, ValueError, csv.Error):
+        try:
+            rows = [row for _, row in read_rows(path, "the list")]
+        except InputError:
             rows = []
         if not is_own(rows):
             raise InputError(
