@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pellucid.data.band_names import find_bands, read_names
 from pellucid.data.cloud_score import NEEDED, REACH_PX
+from pellucid.data.gdal_open import colors_of
 from pellucid.data.geotiff import SAMPLE, Grid, Raster
 from pellucid.data.older import MARGIN, mask_clouds
 from pellucid.data.ranges import Bands
@@ -44,7 +45,7 @@ class ReferenceRaster:
                 plain.close()
                 self.bands: Bands = names
                 return
-            colors = enumerate(plain.dataset.colorinterp, start=1)
+            colors = enumerate(colors_of(plain.dataset), start=1)
             self.numbers = [i for i, kind in colors if kind != ColorInterp.alpha]
             self.raster, self.bands = plain, ("",) * len(self.numbers)
             self.low, self.high = self._find_limits()
