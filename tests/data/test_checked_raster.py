@@ -45,10 +45,10 @@ def test_a_raster_that_was_not_written_whole_is_refused(
 def test_rasters_are_compared_in_every_pixel_and_in_type(tmp_path: Path) -> None:
     values = fill(tmp_path / "a.tif")
     write(tmp_path / "same.tif", values, tiled=True, blockxsize=16, blockysize=16)
-    assert are_equal(tmp_path / "a.tif", tmp_path / "same.tif", rows=7)
+    assert are_equal(tmp_path / "a.tif", tmp_path / "same.tif", side=7)
     values[1, 14, 20] += 1
     write(tmp_path / "other.tif", values)
-    assert not are_equal(tmp_path / "a.tif", tmp_path / "other.tif", rows=7)
+    assert not are_equal(tmp_path / "a.tif", tmp_path / "other.tif", side=7)
     for name, other in (("small", values[:, 1:]), ("wide", values.astype(np.float64)), ("one", values[:1])):
         write(tmp_path / f"{name}.tif", other)
-        assert not are_equal(tmp_path / "a.tif", tmp_path / f"{name}.tif", rows=7)
+        assert not are_equal(tmp_path / "a.tif", tmp_path / f"{name}.tif", side=7)

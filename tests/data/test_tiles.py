@@ -17,18 +17,15 @@ GRIDS = st.builds(
 )
 
 
-def blend(grid: TileGrid, image: np.ndarray, order: int = 1) -> np.ndarray:
-    """Cut the image into tiles and blend them, each row's tiles in the order or its reverse."""
+def blend(grid: TileGrid, image: np.ndarray, first_row: int = 0) -> np.ndarray:
+    """Cut the image into tiles and blend them; rows of tiles before the first are left out."""
     rows, columns = (reflect(0, size + grid.tile, size) for size in image.shape[1:])
     padded = image[:, rows][:, :, columns]
-    blender, out = Blender(grid, len(image)), np.zeros(image.shape)
-    for i, top in enumerate(grid.tops):
-        blender.start_row(top)
-        for left in grid.lefts[::order]:
+    blender, out = Blender(grid, len(image)), np.full(image.shape, np.nan)
+    for i, top in list(enumerate(grid.tops))[first_row:]:
+        for j, left in enumerate(grid.lefts):
             tile = padded[:, top : top + grid.tile_height, left : left + grid.tile_width]
-            blender.add(left, tile)
-        end = grid.tops[i + 1] if i + 1 < len(grid.tops) else grid.height
-        out[:, top:end] = blender.blend(slice(top, end), slice(0, grid.width))
+            out[(slice(None), *grid.finished(i, j))] = blender.add(i, j, tile)
     return out
 
 
@@ -57,25 +54,52 @@ def test_tiles_that_agree_blend_to_the_image_bit_by_bit(grid: TileGrid, seed: in
     assert (blend(grid, image) == image).all()
 
 
-def test_the_order_of_the_tiles_does_not_matter() -> None:
-    generator = np.random.default_rng(0)
-    grid = TileGrid(height=8, width=40, tile=8, overlap=4)
-    tiles = {left: generator.random((1, 8, 8), dtype=np.float32) for left in grid.lefts}
-    results = []
-    for order in (1, -1):
-        blender = Blender(grid, 1)
-        for left in grid.lefts[::order]:
-            blender.add(left, tiles[left])
-        results.append(blender.blend(slice(0, 8), slice(0, 40)))
-    assert (results[0] == results[1]).all()
+@given(GRIDS, st.integers(0, 2**31))
+@settings(deadline=None, max_examples=60)
+def test_tiles_that_differ_blend_to_their_weighted_mean(grid: TileGrid, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    tiles = {at: random.random((1, grid.tile_height, grid.tile_width), np.float32) for at in grid}
+    sums = np.zeros((2, 1, grid.tops[-1] + grid.tile_height, grid.lefts[-1] + grid.tile_width))
+    blender, out = Blender(grid, 1), np.full((1, grid.height, grid.width), np.nan)
+    for i, top in enumerate(grid.tops):
+        for j, left in enumerate(grid.lefts):
+            rows, columns = slice(top, top + grid.tile_height), slice(left, left + grid.tile_width)
+            weights = grid.weights(top, left)
+            sums[0, :, rows, columns] += weights * tiles[top, left]
+            sums[1, :, rows, columns] += weights
+            out[(slice(None), *grid.finished(i, j))] = blender.add(i, j, tiles[top, left])
+    expected = (sums[0] / sums[1])[:, : grid.height, : grid.width]
+    assert (out == expected).all()
+
+
+def test_rows_of_tiles_can_be_left_out_at_the_beginning() -> None:
+    grid = TileGrid(height=24, width=12, tile=8, overlap=4)
+    image = np.random.default_rng(0).random((1, 24, 12), dtype=np.float32)
+    assert grid.tops == (0, 4, 8, 12, 16)
+    assert (blend(grid, image, first_row=2)[:, 12:] == image[:, 12:]).all()
+
+
+def test_a_tile_that_adds_nothing_leaves_what_its_neighbours_add() -> None:
+    grid = TileGrid(height=1, width=12, tile=8, overlap=4)
+    blender = Blender(grid, 1)
+    parts = [blender.add(0, 0, np.ones((1, 1, 8), np.float32)), blender.add(0, 1, None)]
+    blended = np.concatenate(parts, axis=2)[0, 0]
+    np.testing.assert_allclose(blended, [1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2, 0, 0, 0, 0])
+
+
+def test_memory_holds_of_a_row_of_tiles_what_the_next_one_overlaps() -> None:
+    blender = Blender(TileGrid(height=4096, width=8192, tile=512, overlap=64), 14)
+    for j in range(3):
+        blender.add(0, j, np.zeros((14, 512, 512), np.float32))
+    held = sum(value.nbytes for value in vars(blender).values() if isinstance(value, np.ndarray))
+    assert held < 100 * 2**20  # a whole row would take 460 MB
 
 
 def test_the_blend_passes_from_one_tile_to_the_next_in_equal_steps() -> None:
     grid = TileGrid(height=1, width=12, tile=8, overlap=4)
     blender = Blender(grid, 1)
-    blender.add(0, np.zeros((1, 1, 8), dtype=np.float32))
-    blender.add(4, np.ones((1, 1, 8), dtype=np.float32))
-    blended = blender.blend(slice(0, 1), slice(0, 12))[0, 0]
+    parts = [blender.add(0, j, np.full((1, 1, 8), j, np.float32)) for j in range(2)]
+    blended = np.concatenate(parts, axis=2)[0, 0]
     np.testing.assert_allclose(blended, [0, 0, 0, 0, 0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1])
 
 
@@ -101,13 +125,13 @@ def test_a_tile_that_the_network_cannot_divide_is_refused(tile: int, overlap: in
 def test_what_lies_in_the_margin_of_a_tile_does_not_count() -> None:
     grid = TileGrid(height=6, width=18, tile=8, overlap=4, stride=2, margin=1)
     image = np.random.default_rng(0).random((1, 6, 18), dtype=np.float32)
-    blender, last = Blender(grid, 1), grid.lefts[-1]
-    for left in grid.lefts:
+    blender, last, out = Blender(grid, 1), grid.lefts[-1], np.zeros(image.shape)
+    for j, left in enumerate(grid.lefts):
         tile = image[:, :, left : left + 8].copy()
         tile[:, :, : 1 if left else 0] = 7
         tile[:, :, 8 if left == last else 7 :] = 7
-        blender.add(left, tile)
-    assert (blender.blend(slice(0, 6), slice(0, 18)) == image).all()
+        out[(slice(None), *grid.finished(0, j))] = blender.add(0, j, tile)
+    assert (out == image).all()
 
 
 def test_the_overlap_must_hold_both_margins() -> None:

@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -150,10 +151,10 @@ class Colorizer:
         grid = self.grids[job.source]
         result = np.empty((grid.height, grid.width, 3), np.uint8)
         cut = partial(self._cut, radar, guess, job)
-        pieces = self.engine.run(grid, cut, progress=lambda done, total: report(done / total))
-        for piece in pieces:
-            picture = from_unit(piece.samples.mean(axis=0), np.uint8)
-            result[piece.rows, piece.columns] = np.moveaxis(picture, 0, -1)
+        with closing(self.engine.run(grid, cut, progress=lambda done, all_: report(done / all_))) as pieces:
+            for piece in pieces:
+                picture = from_unit(piece.samples.mean(axis=0), np.uint8)
+                result[piece.rows, piece.columns] = np.moveaxis(picture, 0, -1)
         return result
 
     def draw_sheet(self) -> Image.Image:

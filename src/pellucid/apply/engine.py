@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import fields, replace
 from itertools import product
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pellucid.apply.ahead import run_ahead
 from pellucid.apply.joint_tiles import Tiling, tiled
 from pellucid.apply.options import SAMPLERS, ApplyOptions
 from pellucid.data.batch import Batch
@@ -132,8 +134,10 @@ class Engine:
         *,
         first_row: int = 0,
         progress: Progress | None = None,
-    ) -> Iterator[Piece]:
+    ) -> Generator[Piece]:
         """Yield the restored image, tile by tile, as soon as no later tile reaches a part of it.
+
+        Tiles are cut in one thread and restored in another; close the generator to end both.
 
         Args:
             grid: from `grid`.
@@ -143,21 +147,16 @@ class Engine:
                 as later rows overlap them.
             progress: called with what is done and all there is to do, in tiles of the grid.
         """
-        ends, rights = (*grid.tops[1:], grid.height), (*grid.lefts[1:], grid.width)
         blenders = [Blender(grid, self._num_layers()) for _ in range(self.num_kept)]
-        for i, (top, end) in enumerate(zip(grid.tops, ends, strict=True)):
-            is_done = i < first_row
-            if is_done and min(top + grid.tile_height, grid.height) <= ends[first_row - 1]:
-                continue  # reaches no row that is still to be written
-            for blender in blenders:
-                blender.start_row(top)
-            row = self._restore_row(grid, i, cut, None if is_done else progress)
-            for left, right, samples in zip(grid.lefts, rights, row, strict=True):
-                tile = None if samples is None else self._blend(blenders, left, samples)
-                if not is_done:
-                    rows, columns = slice(top, end), slice(left, right)
-                    blended = np.stack([b.blend(rows, columns) for b in blenders])
-                    yield self._piece(rows, columns, blended, tile)
+        rows = [i for i in range(len(grid.tops)) if i >= first_row or _reaches(grid, i, first_row)]
+        tiles = [(i, j) for i in rows for j in range(len(grid.lefts))]
+        seen = run_ahead(_cut_all(grid, tiles, cut), self.batch)
+        restored = run_ahead(self._restore_all(grid, tiles, seen, first_row, progress), self.batch)
+        with closing(restored):
+            for (row, column), samples in zip(tiles, restored, strict=True):
+                blended, mean = self._blend(blenders, row, column, samples)
+                if row >= first_row:
+                    yield self._piece(*grid.finished(row, column), blended, mean)
 
     def restore(
         self, batch: Batch, noise: Noise, progress: Callable[[int, int], None] | None = None
@@ -252,34 +251,41 @@ class Engine:
         )
 
     def _blend(
-        self, blenders: Sequence[Blender], left: int, samples: NDArray[np.float32]
-    ) -> NDArray[np.floating]:
-        """Blend in the samples of a tile; return their mean."""
+        self, blenders: Sequence[Blender], row: int, column: int, samples: NDArray[np.float32] | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.floating] | None]:
+        """Blend in the samples of a tile; return what is finished, (S, C, rows, columns), and their mean."""
+        if samples is None:
+            return np.stack([blender.add(row, column, None) for blender in blenders]), None
         # The mean of blended samples is the blended mean; only their spread needs each of them.
         mean = samples[0] if len(samples) == 1 else samples.mean(axis=0, dtype=np.float64)
-        for blender, image in zip(blenders, samples if self.num_kept > 1 else [mean], strict=True):
-            blender.add(left, image)
-        return mean
+        each = zip(blenders, samples if self.num_kept > 1 else [mean], strict=True)
+        return np.stack([blender.add(row, column, image) for blender, image in each]), mean
 
-    def _restore_row(
-        self, grid: TileGrid, row: int, cut: Callable[[int, int], Batch | None], progress: Progress | None
+    def _restore_all(
+        self,
+        grid: TileGrid,
+        tiles: Sequence[tuple[int, int]],
+        seen: Generator[Batch | None],
+        first_row: int,
+        progress: Progress | None,
     ) -> Iterator[NDArray[np.float32] | None]:
-        """Yield every sample of each tile of a row, (S, C, tile_height, tile_width), or None."""
-        top = grid.tops[row]
-        step = self.batch  # which short memory may halve within the row
-        for first in range(0, len(grid.lefts), step):
-            lefts, done = grid.lefts[first : first + step], row * len(grid.lefts) + first
-            batches = [cut(top, left) for left in lefts]
-            tiles = [(left, batch) for left, batch in zip(lefts, batches, strict=True) if batch]
+        """Yield every sample of each tile, (S, C, tile_height, tile_width), or None."""
+        step = self.batch  # which short memory may halve
+        with closing(seen):
+            for first in sorted({i - j % step for i, (_, j) in enumerate(tiles)}):
+                row, column = tiles[first]
+                lefts, done = grid.lefts[column : column + step], row * len(grid.lefts) + column
+                batches = [next(seen) for _ in lefts]
+                work = [(left, batch) for left, batch in zip(lefts, batches, strict=True) if batch]
 
-            def report(share: float, done: int = done, num: int = len(lefts)) -> None:
-                if progress:
-                    progress(done + share * num, len(grid))
+                def report(share: float, done: int = done, num: int = len(lefts), row: int = row) -> None:
+                    if progress and row >= first_row:
+                        progress(done + share * num, len(grid))
 
-            restored = iter(self._restore_tiles(grid, top, tiles, report) if tiles else ())
-            for batch in batches:
-                yield next(restored) if batch else None
-            report(1)
+                restored = iter(self._restore_tiles(grid, grid.tops[row], work, report) if work else ())
+                for batch in batches:
+                    yield next(restored) if batch else None
+                report(1)
 
     def _restore_tiles(
         self, grid: TileGrid, top: int, tiles: Sequence[tuple[int, Batch]], report: Callable[[float], None]
@@ -318,6 +324,20 @@ class Engine:
         if beyond.any():
             restored[:, : beyond.shape[1]] += enlarge(beyond, batch.scale).cpu().numpy()
         return restored
+
+
+def _reaches(grid: TileGrid, row: int, first_row: int) -> bool:
+    """Whether a row of tiles overlaps those from `first_row` on, which is not the first."""
+    ends = (*grid.tops[1:], grid.height)
+    return min(grid.tops[row] + grid.tile_height, grid.height) > ends[first_row - 1]
+
+
+def _cut_all(
+    grid: TileGrid, tiles: Sequence[tuple[int, int]], cut: Callable[[int, int], Batch | None]
+) -> Iterator[Batch | None]:
+    """Yield what the method sees of each tile."""
+    for row, column in tiles:
+        yield cut(grid.tops[row], grid.lefts[column])
 
 
 def _sides(tile: int, stride: int) -> range:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -158,22 +158,25 @@ def check_scene(
 def _write_scene(scene: OpenScene, out: Path, key: str, progress: Progress | None) -> list[int]:
     """Restore row after row of tiles into a working file, finish it, and return what was counted."""
     with _working_file(scene, out, key) as working:
-        mosaic = _Mosaic(scene, working.state)
-        pieces = scene.engine.run(scene.tiles, mosaic.cut, first_row=working.num_done, progress=progress)
-        for piece in pieces:
-            layers, row = mosaic.finish(piece), piece.rows.start
-            working.write({name: layers[name] for name in working.paths}, row, piece.columns.start)
-            if piece.columns.stop == scene.tiles.width:
-                working.checkpoint(scene.tiles.tops.index(row) + 1, mosaic.state)
+        mosaic, first_row = _Mosaic(scene, working.state, working.num_done), working.num_done
+        with closing(
+            scene.engine.run(scene.tiles, mosaic.cut, first_row=first_row, progress=progress)
+        ) as run:
+            for piece in run:
+                layers, row = mosaic.finish(piece), piece.rows.start
+                working.write({name: layers[name] for name in working.paths}, row, piece.columns.start)
+                if piece.columns.stop == scene.tiles.width:
+                    working.checkpoint(scene.tiles.tops.index(row) + 1, mosaic.state)
         working.finish(partial(_match, scene, mosaic.surroundings) if mosaic.surroundings else None)
     return mosaic.counts.tolist()
 
 
 class _Mosaic:
-    """The tiles of a row of a scene, from cutting to writing; goes on with the counts of an earlier call."""
+    """The tiles of a scene, from cutting to writing; goes on with the counts of an earlier call."""
 
-    def __init__(self, scene: OpenScene, state: Mapping[str, NDArray[Any]]) -> None:
+    def __init__(self, scene: OpenScene, state: Mapping[str, NDArray[Any]], first_row: int) -> None:
         self.scene, grid = scene, scene.tiles
+        self.top = grid.tops[first_row] if first_row < len(grid.tops) else grid.height
         self.tiles: dict[tuple[int, int], Tile] = {}
         self.counts = state.get("counts", np.zeros(3, np.int64))
         self.surroundings = None
@@ -189,9 +192,9 @@ class _Mosaic:
 
     def cut(self, top: int, left: int) -> Batch | None:
         """Return what the method sees of a tile; None where nothing is to be restored."""
-        if left == 0:
-            self.tiles.clear()  # of a row that is only there for its overlap, none was finished
-        tile = self.tiles[top, left] = self.scene.cut(top, left)
+        tile = self.scene.cut(top, left)
+        if top >= self.top:  # the others are only there for their overlap
+            self.tiles[top, left] = tile
         return tile.batch if tile.weight.any() else None
 
     def finish(self, piece: Piece) -> dict[str, NDArray[Any]]:

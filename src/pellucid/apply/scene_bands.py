@@ -6,7 +6,7 @@ import numpy as np
 
 from pellucid.apply.options import SceneOptions
 from pellucid.data.band_names import find_bands
-from pellucid.data.geotiff import Raster
+from pellucid.data.geotiff import SAMPLE, Raster
 from pellucid.data.ranges import SENTINEL2, ValueRange
 from pellucid.data.raster import OpticalRaster
 from pellucid.errors import InputError
@@ -18,6 +18,12 @@ GLANCE = 1024
 BRIGHTEST, MAX_REFLECTANCE = 99.9, 1.5
 
 
+class SceneRaster(OpticalRaster):
+    """A scene that is glanced at for its units, its clear parts, its range, and a preview."""
+
+    glances = (SAMPLE, GLANCE // 2, GLANCE)
+
+
 def open_optical(path: Path, method: Method, options: SceneOptions) -> OpticalRaster:
     """Return the open scene, with the bands of the method, or, where any will do, those that it has."""
     if not method.any_bands:
@@ -27,10 +33,10 @@ def open_optical(path: Path, method: Method, options: SceneOptions) -> OpticalRa
                 "leave it out or choose another --model"
             )
         missing = options.allow_missing
-        return OpticalRaster(path, method.optical.bands, offset=options.offset, allow_missing=missing)
+        return SceneRaster(path, method.optical.bands, offset=options.offset, allow_missing=missing)
     with Raster(path, "optical scene") as raster:
         found = find_bands(raster.dataset, path, options.bands)
-    return OpticalRaster(path, tuple(found), offset=options.offset, numbers=list(found.values()))
+    return SceneRaster(path, tuple(found), offset=options.offset, numbers=list(found.values()))
 
 
 def find_range(optical: OpticalRaster) -> ValueRange:

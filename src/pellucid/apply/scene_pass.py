@@ -1,16 +1,19 @@
 """A pass over a scene before it is restored, in which a method collects what the scene tells it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pellucid.apply.ahead import run_ahead
 from pellucid.apply.engine import Progress
 from pellucid.apply.scene import OpenScene
+from pellucid.data.batch import Batch
 
 # Side in pixels of a block, of each of the four parts of one, and of what is read around a part.
 BLOCK, PART, AROUND = 512, 256, 32
@@ -23,6 +26,13 @@ LEAST = 0.01
 Part = tuple[slice, slice]
 
 
+class Seen(NamedTuple):
+    """What a method sees of a part of a scene."""
+
+    batch: Batch
+    share: torch.Tensor  # (1, 1, H, W), how much each pixel counts
+
+
 def read_scene(scene: OpenScene, progress: Progress | None = None) -> None:
     """Let the method collect from the scene, and take what it found for the tiles that it restores.
 
@@ -32,28 +42,41 @@ def read_scene(scene: OpenScene, progress: Progress | None = None) -> None:
     """
     if not scene.engine.collects:
         return
-    total, glance, blocks = None, scene.glance_clear(), list(_blocks(scene))
-    enough = ENOUGH if len(blocks) > FEW else math.inf
-    for done, parts in enumerate(blocks, start=1):
-        count = 0.0
-        for part in _clearest_first(parts, glance, (scene.tiles.height, scene.tiles.width)):
-            found = _collect(scene, part)
-            if found is None:
-                continue
-            total = found if total is None else total + found
-            count += found.count
-            if count >= enough:
-                break
-        if progress:
-            progress(done, len(blocks))
+    glance, blocks = scene.glance_clear(), list(_blocks(scene))
+    ordered = [_clearest_first(parts, glance, (scene.tiles.height, scene.tiles.width)) for parts in blocks]
+    total = _collect(scene, ordered, ENOUGH if len(blocks) > FEW else math.inf, progress)
     if total is None:  # all is cloud, which one part with data can say
-        found_in = (_collect(scene, part) for parts in blocks for part in parts)
-        total = next(found for found in found_in if found is not None)
+        total = _collect(scene, [[part for parts in blocks for part in parts]], 0, None)
     scene.use(total)
 
 
-def _collect(scene: OpenScene, part: Part) -> Any:
-    """Return what the method collects from a part, whose surroundings it sees too; None: no data."""
+def _collect(
+    scene: OpenScene, blocks: Sequence[Sequence[Part]], enough: float, progress: Progress | None
+) -> Any:
+    """Return what the method collects from the parts of each block until they tell enough; None: no data."""
+    total, counts = None, [0.0] * len(blocks)
+    told = set[int]()  # blocks of which no more is wanted
+
+    def cut() -> Iterator[tuple[int, Seen | None]]:
+        for i, parts in enumerate(blocks):
+            yield from ((i, _cut(scene, part)) for part in parts if i not in told)
+            yield i, None
+
+    with closing(run_ahead(cut(), 1)) as parts:
+        for i, seen in parts:
+            if seen and i not in told:
+                found = scene.engine.collect(*seen)
+                total = found if total is None else total + found
+                counts[i] += found.count
+                if counts[i] >= enough:
+                    told.add(i)
+            elif progress and not seen:
+                progress(i + 1, len(blocks))
+    return total
+
+
+def _cut(scene: OpenScene, part: Part) -> Seen | None:
+    """Return a part with its surroundings, and which of its pixels count; None: it holds no data."""
     stride = scene.method.stride
     sizes = [-(-(along.stop - along.start + 2 * AROUND) // stride) * stride for along in part]
     tile = scene.cut(part[0].start - AROUND, part[1].start - AROUND, (sizes[0], sizes[1]))
@@ -61,7 +84,7 @@ def _collect(scene: OpenScene, part: Part) -> Any:
     inner = [slice(AROUND, AROUND + along.stop - along.start) for along in part]
     share[..., inner[0], inner[1]] = 1
     share *= tile.batch.valid
-    return scene.engine.collect(tile.batch, share) if share.any() else None
+    return Seen(tile.batch, share) if share.any() else None
 
 
 def _blocks(scene: OpenScene) -> Iterator[list[Part]]:

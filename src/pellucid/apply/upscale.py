@@ -1,7 +1,7 @@
 """Slices in, larger slices out: tiles without seams, the same noise for a whole stack, mean and spread."""
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -159,13 +159,14 @@ class _Sampler:
         deviation = np.zeros(result.shape, np.float32) if self.stack.options.samples > 1 else None
         if known.size and known.min() < known.max():
             seen = fill_gaps(contrast.to_model(values)[None], ~missing)[0]
-            pieces = self.stack.engine.run(grid, partial(self._cut, seen, grid), progress=self._report)
-            for piece in pieces:
-                rows, columns, drawn = piece.rows, piece.columns, piece.samples[:, 0]
-                result[rows, columns] = contrast.from_model(np.mean(drawn, axis=0), values.dtype)
-                if deviation is not None:
-                    spread = np.std(drawn, axis=0, ddof=1) * (contrast.high - contrast.low)
-                    deviation[rows, columns] = spread
+            cut = partial(self._cut, seen, grid)
+            with closing(self.stack.engine.run(grid, cut, progress=self._report)) as pieces:
+                for piece in pieces:
+                    rows, columns, drawn = piece.rows, piece.columns, piece.samples[:, 0]
+                    result[rows, columns] = contrast.from_model(np.mean(drawn, axis=0), values.dtype)
+                    if deviation is not None:
+                        spread = np.std(drawn, axis=0, ddof=1) * (contrast.high - contrast.low)
+                        deviation[rows, columns] = spread
         elif self.progress:
             self.progress(self.done + len(grid), self.total)
         self.done += len(grid)

@@ -2,8 +2,9 @@
 
 import errno
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +57,15 @@ def checksum(values: NDArray[Any]) -> int:
     return zlib.crc32(np.ascontiguousarray(values).data)
 
 
-def are_equal(first: Path, second: Path, *, rows: int) -> bool:
-    """Return whether two rasters hold the same pixels in the same type, compared so many rows at a time."""
+def are_equal(first: Path, second: Path, *, side: int) -> bool:
+    """Return whether two rasters hold the same pixels in the same type, by windows of that side."""
     with open_raster(first) as one, open_raster(second) as two:
         if (one.shape, one.dtypes) != (two.shape, two.dtypes):
             return False
-        windows: Sequence[Window] = [
-            Window(0, top, one.width, min(rows, one.height - top)) for top in range(0, one.height, rows)
-        ]
+        windows = (
+            Window(left, top, min(side, one.width - left), min(side, one.height - top))
+            for top, left in product(range(0, one.height, side), range(0, one.width, side))
+        )
         return all(
             np.array_equal(one.read(window=w), two.read(window=w), equal_nan=one.dtypes[0][0] == "f")
             for w in windows

@@ -18,6 +18,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from pellucid.data.gdal_open import find_opacity, first_line, open_raster
+from pellucid.data.glance import read_small
 from pellucid.data.raster_source import find_source
 from pellucid.errors import InputError
 
@@ -76,6 +77,7 @@ class Raster:
     """
 
     resampling = Resampling.bilinear  # where it is warped
+    glances: tuple[int, ...] = (SAMPLE,)  # the `size` of reads of all of it, which share a pass over the file
 
     def __init__(self, path: Path, what: str, *, is_stack: bool = False) -> None:
         self.path, self.what, self.is_stack = path, what, is_stack
@@ -89,6 +91,7 @@ class Raster:
             ) from error
         _refuse_container(self.dataset, f"the {what} {path}")
         self.source: Any = self.dataset
+        self._small: dict[int, NDArray[Any]] = {}
         self.grid = Grid.of(self.dataset)
         self.alpha = find_opacity(self.dataset)
         self.fill: float | None = self.dataset.nodata
@@ -162,6 +165,8 @@ class Raster:
         bands = indices or list(range(1, self.source.count + 1))
         shape = (len(bands), *self._shape(window, size))
         with self._errors_named():
+            if size in self.glances and window is None and self._is_slow_to_glance:
+                return self._glance(size)[[i - 1 for i in bands]]
             return self.source.read(bands, window=window, out_shape=shape)
 
     def read_mask(self, window: Window | None = None, size: int | None = None) -> NDArray[np.bool_]:
@@ -176,6 +181,20 @@ class Raster:
             with self._errors_named():
                 return self.dataset.read_masks(1, window=window, out_shape=shape) > 0
         return np.ones(self._shape(window, size), np.bool_)
+
+    @property
+    def _is_slow_to_glance(self) -> bool:
+        """Whether a decimated image takes a pass over the file; a VRT asks its sources, which may be quick."""
+        if self.source.driver != "GTiff" or max(self.dataset.shape) <= max(self.glances):
+            return False
+        return not self.dataset.overviews(1) and len(set(self.dataset.dtypes)) == 1
+
+    def _glance(self, size: int) -> NDArray[Any]:
+        """Return all bands, decimated; those of other sizes are read with them, and kept."""
+        if not self._small:
+            shapes = [self._shape(None, each) for each in self.glances]
+            self._small = dict(zip(self.glances, read_small(self.dataset, shapes), strict=True))
+        return self._small[size]
 
     def _shape(self, window: Window | None, size: int | None) -> tuple[int, int]:
         """Return the rows and columns of what is read, decimated to at most `size` a side."""

@@ -38,6 +38,8 @@ class RadarRaster(Raster):
         partial: take VV or VH alone; the other is read as missing.
     """
 
+    glances = (SAMPLE, 4 * SAMPLE)
+
     def __init__(self, path: Path, *, named: Bands | None = None, partial: bool = False) -> None:
         super().__init__(path, "radar scene")
         try:

@@ -102,6 +102,11 @@ class TileGrid:
         weights[len(rows) :], weights[:, len(columns) :] = 0, 0
         return weights
 
+    def finished(self, row: int, column: int) -> tuple[slice, slice]:
+        """Return the rows and columns of a tile, by its numbers, that no later tile reaches."""
+        ends, rights = (*self.tops[1:], self.height), (*self.lefts[1:], self.width)
+        return slice(self.tops[row], ends[row]), slice(self.lefts[column], rights[column])
+
     def __len__(self) -> int:
         return len(self.tops) * len(self.lefts)
 
@@ -128,28 +133,60 @@ class TileGrid:
 
 
 class Blender:
-    """Sums up tiles of so many bands row by row, and returns pixels that no later tile covers."""
+    """Sums up tiles of so many bands, in order, and gives back the pixels that no later tile covers.
+
+    Memory holds one tile, and of a row of tiles no more than the next row overlaps.
+    """
 
     def __init__(self, grid: TileGrid, bands: int) -> None:
-        self.grid, self.top = grid, 0
-        self.sums = np.zeros((bands, grid.tile_height, grid.lefts[-1] + grid.tile_width))
+        self.grid = grid
+        self.part = np.zeros((bands, grid.tile_height, grid.tile_width))  # where the last tile lies
+        self.above, self.below = self._overlap(0), self._overlap(0)  # of the row before, and for the next one
 
-    def start_row(self, top: int) -> None:
-        """Go on to the tiles that start at row `top`, and drop the rows above."""
-        step = min(top - self.top, self.sums.shape[1])
-        kept = self.sums.shape[1] - step
-        self.sums[:, :kept] = self.sums[:, step:].copy()
-        self.sums[:, kept:] = 0
-        self.top = top
+    def add(self, row: int, column: int, tile: NDArray[np.floating] | None) -> NDArray[np.float64]:
+        """Add the next tile, and return its blended pixels in `grid.finished`, (C, rows, columns).
 
-    def add(self, left: int, tile: NDArray[np.float32]) -> None:
-        """Add a tile, (C, tile_height, tile_width), of the current row."""
-        self.sums[:, :, left : left + self.grid.tile_width] += tile * self.grid.weights(self.top, left)
+        Args:
+            row: number of its row in the grid, from 0; rows at the beginning may be left out.
+            column: number of its column; all columns of a row follow each other.
+            tile: (C, tile_height, tile_width); None: it adds nothing.
+        """
+        grid, top, left = self.grid, self.grid.tops[row], self.grid.lefts[column]
+        if column == 0:
+            self._begin_row(row)
+        if tile is not None:
+            self.part += tile * grid.weights(top, left)
+        rows, columns = grid.finished(row, column)
+        height, width = rows.stop - top, columns.stop - left
+        sums = np.outer(grid.row_sums[rows], grid.column_sums[columns])
+        blended = self.part[:, :height, :width] / sums
+        self._go_on(column)
+        return blended
 
-    def blend(self, rows: slice, columns: slice) -> NDArray[np.float64]:
-        """Return blended pixels of the scene, (C, rows, columns), once every tile there is added."""
-        part = self.sums[:, rows.start - self.top : rows.stop - self.top, columns]
-        return part / np.outer(self.grid.row_sums[rows], self.grid.column_sums[columns])
+    def _overlap(self, height: int) -> NDArray[np.float64]:
+        return np.zeros((len(self.part), height, self.grid.lefts[-1] + self.grid.tile_width))
+
+    def _begin_row(self, row: int) -> None:
+        """Take what the row before has left for this one."""
+        tops, height = self.grid.tops, self.grid.tile_height
+        self.above = self.below
+        next_top = tops[row + 1] if row + 1 < len(tops) else tops[row] + height
+        self.below = self._overlap(max(0, tops[row] + height - next_top))
+        self.part[:] = 0
+        self.part[:, : self.above.shape[1]] = self.above[:, :, : self.grid.tile_width]
+
+    def _go_on(self, column: int) -> None:
+        """Keep what the next row needs of a tile's first columns, and move to the next tile of the row."""
+        lefts, width = self.grid.lefts, self.grid.tile_width
+        left = lefts[column]
+        step = lefts[column + 1] - left if column + 1 < len(lefts) else width
+        done = self.grid.tile_height - self.below.shape[1]
+        self.below[:, :, left : left + step] = self.part[:, done:, :step]
+        self.part[:, :, : width - step] = self.part[:, :, step:].copy()
+        self.part[:, :, width - step :] = 0
+        if column + 1 < len(lefts):
+            fresh = self.above[:, :, left + width : left + step + width]
+            self.part[:, : fresh.shape[1], width - step :] = fresh
 
 
 def reflect(first: int, last: int, size: int) -> NDArray[np.intp]:
