@@ -184,7 +184,7 @@ class Raster:
 
     @property
     def _is_slow_to_glance(self) -> bool:
-        """Whether a decimated image takes a pass over the file; a VRT asks its sources, which may be quick."""
+        """Whether a decimated image takes a pass over the file; a VRT asks its sources instead."""
         if self.source.driver != "GTiff" or max(self.dataset.shape) <= max(self.glances):
             return False
         return not self.dataset.overviews(1) and len(set(self.dataset.dtypes)) == 1
