@@ -71,8 +71,8 @@ def restore_scene(
     """Write the scene without its clouds, with everything else as it was.
 
     Grid, band names, data type, nodata, scales and tags are kept; further tags say what made the result.
-    A tile without clouds costs no network. Memory holds one row of tiles, not the scene, and with
-    `uncertainty` that of every sample. An interrupted call leaves `.OUT.partial.tif` and its note beside
+    A tile without clouds costs no network. Memory holds a few tiles, not the scene, and with
+    `uncertainty` those of every sample. An interrupted call leaves `.OUT.partial.tif` and its note beside
     `out`, and the same call goes on there; refused input leaves nothing.
 
     Args:
