@@ -8,6 +8,7 @@ import typer
 
 import pellucid
 from pellucid.cli.checks import doctor, models, verify_command
+from pellucid.cli.comparison import compare_command
 from pellucid.cli.data import data_app
 from pellucid.cli.evaluation import evaluate_command
 from pellucid.cli.info import info
@@ -34,6 +35,7 @@ for name, command in (
     ("colorize", colorize_command),
     ("train", train_command),
     ("evaluate", evaluate_command),
+    ("compare", compare_command),
     ("simulate", simulate),
     ("models", models),
     ("import", import_command),

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -47,7 +47,7 @@ def claim_evaluation(root: Path | None, name: str) -> Iterator[Path | None]:
 
 def write_evaluation(result: Evaluation, folder: Path) -> None:
     """Write metrics.json and per_image.csv into the folder of an evaluation, and list it beside."""
-    write_text(folder / PER_IMAGE, _csv([_image_row(image) for image in result.images]))
+    write_text(folder / PER_IMAGE, as_csv([_image_row(image) for image in result.images]))
     write_metrics(result.to_dict(), folder)
 
 
@@ -60,7 +60,7 @@ def write_metrics(metrics: Mapping[str, Any], folder: Path) -> None:
     columns = list(dict.fromkeys([*FIRST, *(column for row in rows for column in row)]))
     full = [{column: row.get(column) for column in columns} for row in rows]
     write_text(root / f"{EVALUATIONS}.json", json.dumps(full, indent=1) + "\n")
-    write_text(root / f"{EVALUATIONS}.csv", _csv(full))
+    write_text(root / f"{EVALUATIONS}.csv", as_csv(full))
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
@@ -122,7 +122,8 @@ def _image_row(image: ImageScore) -> dict[str, object]:
     return {**known, "cover": image.cover, "gain_db": image.gain(), **figures}
 
 
-def _csv(rows: list[dict[str, object]]) -> str:
+def as_csv(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return rows as a table in CSV, under the columns that any of them has."""
     text = io.StringIO()
     columns = list(dict.fromkeys(column for row in rows for column in row))
     writer = csv.DictWriter(text, columns, lineterminator="\n")
