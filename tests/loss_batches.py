@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pellucid.data.batch import Batch
 from pellucid.losses._shelf import Loss, Needs, build_term
-from pellucid.networks._vgg import Vgg
+from pellucid.networks._vgg import Lpips, Vgg
 
 
 def flat(value: float, size: int = 16) -> Tensor:
@@ -32,9 +32,21 @@ def noisy(seed: int = 0) -> tuple[Tensor, Batch]:
 
 
 def term(name: str) -> Loss:
-    """Return a term of the shelf; VGG is small and has random weights."""
-    needs = Needs(bands=3, has_clouds=True, seed=0, perceptual_weights="any", load_vgg=_small_vgg)
+    """Return a term of the shelf, or another; VGG is small and has random weights."""
+    needs = Needs(
+        bands=3,
+        has_clouds=True,
+        seed=0,
+        perceptual_weights="any",
+        load_vgg=_small_vgg,
+        lpips_weights="any",
+        load_lpips=_small_lpips,
+    )
     return build_term(name, needs)
+
+
+def _small_lpips(source: str) -> Lpips:
+    return Lpips(_small_vgg(source), [torch.linspace(0.5, 1, 128).view(1, -1, 1, 1)])
 
 
 def _small_vgg(_source: str) -> Vgg:

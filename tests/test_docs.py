@@ -350,7 +350,7 @@ def test_a_toy_works_on_its_shelf(path: str, tmp_path: Path, monkeypatch: pytest
             loss = getattr(module, Path(path).stem)
             assert loss(batch.target, batch) < loss(batch.degraded, batch)
             report = run_training(toy_config(Path(path).stem), tmp_path / "run", dry_run=True)
-            assert report.history[0][f"train_{Path(path).stem}"] > 0
+            assert report.history[0][f"train_loss_{Path(path).stem}"] > 0
         case "datasets":
             check_layout(module, tmp_path / "data")
         case "published":

@@ -12,13 +12,13 @@ from pydantic import BaseModel, Field, PlainValidator, field_validator, model_va
 from pellucid.datasets._augment import AugmentConfig
 from pellucid.datasets._shelf import find_layout
 from pellucid.errors import InputError
-from pellucid.losses._shelf import known_terms
+from pellucid.losses._shelf import check_name
 from pellucid.methods.autoencoding import AutoencodingConfig
 from pellucid.methods.contrastive import ContrastiveConfig
 from pellucid.methods.generative import DENOISE, GenerativeConfig
 from pellucid.methods.ground import GroundConfig
 from pellucid.methods.regression import RegressionConfig
-from pellucid.schema import Precision, Share, Strict, nearest, parse, parse_yaml, read_yaml
+from pellucid.schema import Precision, Share, Strict, parse, parse_yaml, read_yaml
 
 
 class _Named(BaseModel):
@@ -121,10 +121,13 @@ class Config(Strict):
     data: DataConfig
     method: MethodConfig = RegressionConfig()
     losses: dict[str, float] = Field({"l1": 1.0})
-    """Weight per loss term: the files in losses/, and `denoise`, a generative network's own error. The
-    methods contrastive and ground have losses of their own, and no others."""
+    """Weight per loss term: the files in losses/, `denoise`, a generative network's own error, and functions
+    of your own, `module:function`, which take (restored, batch). The methods contrastive and ground have
+    losses of their own, and no others."""
     perceptual_weights: str = ""
     """File or URL of VGG19 weights (torchvision's layout) for the perceptual loss."""
+    lpips_weights: str = ""
+    """File or URL of VGG16 weights (torchvision's layout) for the loss lpips."""
     train: TrainConfig = TrainConfig()
 
     @model_validator(mode="before")
@@ -138,10 +141,8 @@ class Config(Strict):
     @field_validator("losses")
     @classmethod
     def _know_losses(cls, losses: dict[str, float]) -> dict[str, float]:
-        known = [DENOISE, *known_terms()]
         for name in losses:
-            if name not in known:
-                raise InputError(f"losses.{name} is not a known term{nearest(name, known)}")
+            check_name(name, (DENOISE,))
         return losses
 
     @model_validator(mode="after")

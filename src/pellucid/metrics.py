@@ -52,6 +52,12 @@ def ssim(restored: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor
     return mean_inside(ssim_map(restored, target), mask)
 
 
+def whole_windows(mask: Tensor) -> Tensor:
+    """Return where the window of the SSIM holds pixels of the mask alone, (B, 1, H, W) bool each."""
+    holes = max_pool2d((~mask).float(), SSIM_WINDOW, stride=1, padding=SSIM_WINDOW // 2)
+    return mask & (holes == 0)
+
+
 def ssim_map(restored: Tensor, target: Tensor) -> Tensor:
     """Return the structural similarity of the window about each pixel, (B, C, H, W).
 

@@ -1,20 +1,22 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from loss_batches import flat, loss_batch, noisy, term
 
-from pellucid.losses._shelf import known_terms
+from pellucid.config import Config
+from pellucid.errors import InputError
+from pellucid.losses._shelf import Needs, build_term, known_terms
+from pellucid.networks._vgg import Vgg
+from pellucid.schema import parse
 
 TERMS = [name for name in known_terms() if name != "adversarial"]
 
 
-def test_no_term_has_the_name_of_another_figure_of_validation() -> None:
-    """Both go by `val_NAME`, and would be averaged."""
-    assert not any(name.startswith("psnr") for name in known_terms())
-
-
-@pytest.mark.parametrize("name", ["l1", "l2", "log_l2", "ssim", "multi_scale", "frequency", "perceptual"])
+@pytest.mark.parametrize(
+    "name", ["l1", "l2", "log_l2", "ssim", "multi_scale", "frequency", "perceptual", "lpips"]
+)
 def test_a_perfect_result_costs_nothing(name: str) -> None:
     _, made = noisy()
     assert term(name)(made.target, made).item() == pytest.approx(0, abs=1e-6)
@@ -76,3 +78,42 @@ def test_an_image_of_low_precision_costs_about_as_much_as_in_full(name: str) -> 
     with torch.autocast("cpu", torch.bfloat16):
         low = term(name)(restored.bfloat16(), made)
     torch.testing.assert_close(low, term(name)(restored, made), rtol=0.01, atol=0, check_dtype=False)
+
+
+def needs_of(bands: int) -> Needs:
+    """What a run without weights of other networks has."""
+
+    def load(source: str) -> Vgg:
+        raise AssertionError(source)
+
+    return Needs(bands=bands, has_clouds=True, seed=0, perceptual_weights="", load_vgg=load)
+
+
+def test_a_function_of_the_user_is_a_term(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_terms_1.py").write_text(
+        "def edges(restored, batch):\n    return (restored - batch.target).diff().abs().mean()\n\n"
+        "def wrong(restored, batch):\n    return restored\n"
+    )
+    restored, made = noisy()
+    found = build_term("my_terms_1:edges", needs_of(3))(restored, made)
+    torch.testing.assert_close(found, (restored - made.reference()).diff().abs().mean())
+    config = parse_losses({"l1": 1.0, "my_terms_1:edges": 0.1})
+    assert config == {"l1": 1.0, "my_terms_1:edges": 0.1}
+    with pytest.raises(InputError, match=r"my_terms_1:wrong returned \(2, 3, 24, 24\), a loss is one number"):
+        build_term("my_terms_1:wrong", needs_of(3))(restored, made)
+    with pytest.raises(InputError, match="has no function egdes; define it there"):
+        build_term("my_terms_1:egdes", needs_of(3))
+    with pytest.raises(InputError, match=r"cannot import my_terms_2 .* put my_terms_2.py into the working"):
+        build_term("my_terms_2:edges", needs_of(3))
+
+
+def parse_losses(losses: dict[str, float]) -> dict[str, float]:
+    return parse(Config, {"network": {}, "data": {"train": []}, "losses": losses}, where="config").losses
+
+
+def test_unknown_terms_are_refused_with_the_nearest_name() -> None:
+    with pytest.raises(InputError, match=r"losses.lpip is not a known term; did you mean 'lpips'"):
+        parse_losses({"lpip": 1.0})
+    with pytest.raises(InputError, match="a term of your own is written module:function"):
+        parse_losses({"my-file.py:edges": 1.0})

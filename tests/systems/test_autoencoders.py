@@ -38,9 +38,9 @@ def tiny(kind: str, *changes: str) -> Config:
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / request.param
     report = run_training(tiny(request.param), folder)
-    assert report.history[-1]["train_total"] < report.history[0]["train_total"]
+    assert report.history[-1]["train_loss_total"] < report.history[0]["train_loss_total"]
     assert report.history[-1]["val_psnr"] > report.history[0]["val_psnr"]
-    assert {"val_l1", "val_kl", "val_logvar"} <= report.history[-1].keys()
+    assert {"val_loss_l1", "val_loss_kl", "val_loss_logvar"} <= report.history[-1].keys()
     assert not {"val_psnr_input", "val_psnr_spectrum"} & report.history[-1].keys()
     return folder
 

@@ -59,7 +59,7 @@ def run(coders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     shutil.copytree(coders, folder / "coders")
     report = run_training(tiny(folder / "coders", "train.device=cpu"), folder / "flow")
-    assert report.history[-1]["train_denoise"] < report.history[0]["train_denoise"]
+    assert report.history[-1]["train_loss_denoise"] < report.history[0]["train_loss_denoise"]
     shutil.rmtree(folder / "coders")
     return folder / "flow"
 

@@ -24,7 +24,7 @@ def test_the_loss_falls_and_a_saved_run_restores_alike(system: str, tmp_path: Pa
     config = load_config(CONFIGS / f"{system}_tiny.yaml")
     data = build_training_data(config)
     report = run_training(config, tmp_path / "run")
-    assert report.history[-1]["train_total"] < report.history[0]["train_total"]
+    assert report.history[-1]["train_loss_total"] < report.history[0]["train_loss_total"]
 
     method = load(tmp_path / "run", device="cpu")
     torch.testing.assert_close(method.restore(data.stream[0]), load(tmp_path / "run").restore(data.stream[0]))

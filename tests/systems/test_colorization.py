@@ -46,7 +46,7 @@ def stages(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stages")
     for stage in STAGES:
         rows = run_training(tiny(stage, folder, *SHORT), folder / stage).history
-        assert rows[-1]["train_total"] < rows[0]["train_total"]
+        assert rows[-1]["train_loss_total"] < rows[0]["train_loss_total"]
     return folder
 
 

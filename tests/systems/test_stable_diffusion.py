@@ -44,8 +44,10 @@ def tuned(folder: Path, *changes: str) -> Config:
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "tuned"
     rows = run_training(tuned(folder, "losses.adversarial=0.01"), run).history
-    assert {"train_adversarial", "train_adversarial_discriminator", "val_adversarial"} <= rows[-1].keys()
-    assert "val_adversarial_discriminator" not in rows[-1]
+    assert {"train_loss_adversarial", "train_loss_adversarial_discriminator", "val_loss_adversarial"} <= rows[
+        -1
+    ].keys()
+    assert "val_loss_adversarial_discriminator" not in rows[-1]
     return run
 
 

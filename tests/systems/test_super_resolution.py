@@ -54,8 +54,10 @@ def config(slices: Path) -> Config:
 def run(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     report = run_training(config, folder)
-    assert report.history[-1]["train_total"] < report.history[0]["train_total"]
-    assert {"train_l1", "train_ssim", "train_multi_scale", "learning_rate"} <= report.history[-1].keys()
+    assert report.history[-1]["train_loss_total"] < report.history[0]["train_loss_total"]
+    assert {"train_loss_l1", "train_loss_ssim", "train_loss_multi_scale", "learning_rate"} <= report.history[
+        -1
+    ].keys()
     assert report.history[-1]["learning_rate"] < 0.02 * config.train.learning_rate
     return folder
 

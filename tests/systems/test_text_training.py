@@ -33,11 +33,11 @@ def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "texts"
     report = run_training(tiny(), folder)
     rows = report.history
-    assert rows[-1]["val_total"] < 0.7 * rows[0]["val_total"]
+    assert rows[-1]["val_loss_total"] < 0.7 * rows[0]["val_loss_total"]
     assert rows[-1]["val_found"] > 0.9
     assert rows[-1]["val_chance"] < 0.6
     assert report.best_psnr is None
-    assert report.best_step == min(rows, key=lambda row: row["val_total"])["step"]
+    assert report.best_step == min(rows, key=lambda row: row["val_loss_total"])["step"]
     return folder
 
 
@@ -49,7 +49,7 @@ def test_texts_find_pictures_of_places_that_were_not_learnt(run: Path) -> None:
     figures = method.validate(batch)
     assert figures["found"] == 1
     untrained = start_method(tiny()).validate(batch)
-    assert figures["total"] < 0.7 * untrained["total"]
+    assert figures["loss_total"] < 0.7 * untrained["loss_total"]
 
 
 def test_the_run_holds_the_tokenizer_of_the_training_prompts(run: Path) -> None:
@@ -71,7 +71,7 @@ def test_it_takes_no_clouds_off(run: Path, tmp_path: Path) -> None:
 
 def test_the_card_says_how_the_weights_were_chosen(run: Path) -> None:
     card = (run / "card.md").read_text()
-    assert "chosen by `val_total`, the lowest mean loss" in card
+    assert "chosen by `val_loss_total`, the lowest mean loss" in card
     assert "`val_chance` is the share that always naming the most frequent" in card
     assert "PSNR" not in card
 

@@ -84,7 +84,7 @@ def assert_same_state(first: Path, second: Path) -> None:
 def test_the_loss_falls(tmp_path: Path) -> None:
     report, _ = train_tiny(tmp_path / "run", num_steps=40, val_data=VALIDATION, ema_decay=0.9)
     assert (report.status, report.num_steps) == ("done", 40)
-    assert report.history[-1]["train_l1"] < 0.7 * report.history[0]["train_l1"]
+    assert report.history[-1]["train_loss_l1"] < 0.7 * report.history[0]["train_loss_l1"]
     assert report.history[-1]["val_psnr"] > report.history[0]["val_psnr"] + 1
 
 
@@ -263,7 +263,7 @@ def test_a_dry_run_writes_nothing_and_leaves_the_weights(tmp_path: Path) -> None
     before = {name: weight.clone() for name, weight in method.network.state_dict().items()}
     report, _ = train_tiny(tmp_path / "run", method=method, val_data=VALIDATION, dry_run=True, accumulate=2)
     assert report.status == "dry run"
-    assert report.history[0].keys() >= {"train_l1", "val_l1", "val_psnr"}
+    assert report.history[0].keys() >= {"train_loss_l1", "val_loss_l1", "val_psnr"}
     assert list(tmp_path.iterdir()) == []
     assert all(torch.equal(before[name], weight) for name, weight in method.network.state_dict().items())
 
@@ -311,7 +311,7 @@ def test_two_processes_have_the_gradients_of_one_with_the_same_global_batch(tmp_
     rows = [
         read_checkpoint(tmp_path / name)["callbacks"]["BestWeights"]["history"][0] for name in ("one", "two")
     ]
-    for name in ("train_l1", "val_l1", "val_psnr"):
+    for name in ("train_loss_l1", "val_loss_l1", "val_psnr"):
         assert rows[0][name] == pytest.approx(rows[1][name], rel=1e-5)
 
 

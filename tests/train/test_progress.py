@@ -50,8 +50,8 @@ def test_the_bar_counts_steps_on_standard_error_alone(
 
 
 def test_a_row_tells_the_psnr_or_else_the_loss() -> None:
-    row = {"step": 40, "val_total": 0.125, "val_found": 0.875, "val_chance": 0.5}
+    row = {"step": 40, "val_loss_total": 0.125, "val_found": 0.875, "val_chance": 0.5}
     assert describe_row({**row, "val_psnr": 21.5}) == "step 40: PSNR in dB: restored 21.50"
     rates = "images that find their text 88%, by chance 50%"
     assert describe_row(row) == f"step 40: validation loss 0.1250; {rates}"
-    assert describe_row({"step": 40, "val_total": 0.125}) == "step 40: validation loss 0.1250"
+    assert describe_row({"step": 40, "val_loss_total": 0.125}) == "step 40: validation loss 0.1250"

@@ -99,7 +99,7 @@ def test_padding_to_the_stride_does_not_count_in_the_loss() -> None:
     assert padded.valid.sum() == 17 * 18
     restored = module.network(padded.degraded, padded.sar)[..., :17, :18]
     expected = (restored - batch.target).abs().mean().item()
-    assert module.means.take()["val_l1"] == pytest.approx(expected, rel=1e-5)
+    assert module.means.take()["val_loss_l1"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_validation_ignores_pixels_that_are_not_valid() -> None:

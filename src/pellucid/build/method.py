@@ -13,7 +13,7 @@ from pellucid import networks
 from pellucid.build.parts import Parts, Spaces, read_parts, read_spaces, read_texts
 from pellucid.build.run import Metadata, part_of, read_run
 from pellucid.build.starting import load_weights
-from pellucid.build.weights_file import load_vgg19
+from pellucid.build.weights_file import load_lpips, load_vgg19
 from pellucid.config import Config, MethodConfig
 from pellucid.data.digests import digest_weights_file
 from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2, SLICE, ValueRange
@@ -196,6 +196,8 @@ def build_losses(config: Config) -> Losses:
         seed=config.train.seed,
         perceptual_weights=config.perceptual_weights,
         load_vgg=load_vgg19,
+        lpips_weights=config.lpips_weights,
+        load_lpips=load_lpips,
     )
     weights = {name: weight for name, weight in config.losses.items() if weight}
     if DENOISE in weights and not isinstance(method, GenerativeConfig):

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from torch import Tensor
-from torch.nn.functional import max_pool2d
 
 from pellucid.build.run import read_metadata
 from pellucid.data.batch import ANY_PROMPT, Batch
@@ -15,7 +14,6 @@ from pellucid.data.run_folder import find_run, shipped_runs
 from pellucid.errors import InputError
 from pellucid.methods.method import Method
 from pellucid.metrics import (
-    SSIM_WINDOW,
     consistency,
     gmsd,
     legacy_psnr,
@@ -26,6 +24,7 @@ from pellucid.metrics import (
     rmse,
     sam,
     ssim_map,
+    whole_windows,
 )
 
 # Cloud probability above which a pixel counts as cloudy by default, and as under thick cloud. In simulated
@@ -173,8 +172,7 @@ def _compare(
     image: Tensor, target: Tensor, regions: Mapping[str, Tensor], *, has_angle: bool
 ) -> dict[tuple[str, str], float]:
     """Return the figures by region and metric; that named "all" has all valid pixels."""
-    holes = max_pool2d((~regions["all"]).float(), SSIM_WINDOW, stride=1, padding=SSIM_WINDOW // 2)
-    similarity, is_whole = ssim_map(image, target), holes == 0  # the window holds valid pixels alone
+    similarity, is_whole = ssim_map(image, target), whole_windows(regions["all"])
     values = {}
     for region, mask in regions.items():
         for metric, function in _PIXELWISE.items():

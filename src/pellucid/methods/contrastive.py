@@ -78,7 +78,7 @@ class Contrastive(Method):
         most = groups.bincount().max() / len(groups)
         rates = {"found": found(images, texts, groups), "chance": most}
         rates = {name: rate.where(most < 1, torch.nan) for name, rate in rates.items()}
-        return {"contrast": loss, "total": loss, **rates}
+        return {"loss_contrast": loss, "loss_total": loss, **rates}
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the features of images and texts, (B, D) each, and the groups of equal texts, (B,)."""

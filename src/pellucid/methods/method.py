@@ -113,8 +113,8 @@ class Method(ABC):
         return self
 
     def validate(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the loss terms, and whatever else is measured of a validation batch, by name."""
-        return self.loss(batch)
+        """Return the loss terms, `loss_NAME`, and whatever else is measured of a validation batch."""
+        return {f"loss_{name}": value for name, value in self.loss(batch).items()}
 
     def measure(self, samples: Iterable[Batch]) -> None:  # noqa: B027
         """Set what a trained network keeps of its training samples: nothing, by default."""

@@ -57,7 +57,7 @@ def _describe_validation(keys: Sequence[str]) -> str:
 
 
 def _describe_figures(history: Sequence[HistoryRow]) -> str:
-    rows = [row for row in history if "val_psnr" in row or "val_total" in row]
+    rows = [row for row in history if "val_psnr" in row or "val_loss_total" in row]
     best = best_row(rows)
     if best is None:
         return "None. The weights are those of the last step, and how good they are was not measured."
@@ -75,13 +75,14 @@ def _describe_figures(history: Sequence[HistoryRow]) -> str:
 def _explain_choice(names: Sequence[str]) -> str:
     if "val_psnr" in names:
         return "`val_psnr`, the mean PSNR in dB over the whole validation images"
-    return "`val_total`, the lowest mean loss over the batches of the validation"
+    return "`val_loss_total`, the lowest mean loss over the batches of the validation"
 
 
 def _explain_baselines(names: Sequence[str]) -> str:
     known = {
         "val_psnr_input": "that of the input (bicubic where it is smaller, grey radar where it is coloured)",
         "val_psnr_spectrum": "that of the training images' mean spectrum",
+        "val_ssim": "the mean SSIM of the restored images; every `loss_` is a weighted term of the loss",
         "val_found": "the share of the images of a batch that find their own text among its different ones",
         "val_chance": "the share that always naming the most frequent of these texts finds",
     }

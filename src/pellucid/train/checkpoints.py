@@ -236,7 +236,7 @@ def best_row(history: Sequence[HistoryRow]) -> HistoryRow | None:
     """
     if any("val_psnr" in row for row in history):
         return max(history, key=lambda row: row.get("val_psnr", -math.inf))
-    return min(history, key=lambda row: row.get("val_total", math.inf), default=None)
+    return min(history, key=lambda row: row.get("val_loss_total", math.inf), default=None)
 
 
 def write_history(path: Path, rows: list[HistoryRow]) -> None:

@@ -139,5 +139,5 @@ def describe_row(row: HistoryRow) -> str:
     if psnrs:
         return f"step {row['step']:.0f}: PSNR in dB: {psnrs}"
     rates = ", ".join(f"{label} {row[name]:.0%}" for name, label in RATES.items() if name in row)
-    loss = f"step {row['step']:.0f}: validation loss {row.get('val_total', math.nan):.4f}"
+    loss = f"step {row['step']:.0f}: validation loss {row.get('val_loss_total', math.nan):.4f}"
     return f"{loss}; {rates}" if rates else loss

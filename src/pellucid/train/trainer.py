@@ -30,7 +30,7 @@ from pellucid.errors import InputError
 from pellucid.losses.adversarial import discriminators
 from pellucid.methods.inference import choose_device
 from pellucid.methods.method import Method, result_range
-from pellucid.metrics import psnr
+from pellucid.metrics import psnr, ssim, whole_windows
 from pellucid.train.card import write_card
 from pellucid.train.checkpoint_files import BEST, SealedCheckpoints, read_checkpoint
 from pellucid.train.checkpoints import (
@@ -163,11 +163,11 @@ class Training(LightningModule):
                 f"({', '.join(batch.key)}), lower train.learning_rate or look at those images"
             )
         for name, value in terms.items():
-            self.means.add(f"train_{name}", value)
+            self.means.add(f"train_loss_{name}", value)
         return terms["total"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor | None:  # noqa: ARG002
-        """Take PSNR and loss terms of whole images into the means; return the restored images, if any."""
+        """Take PSNR, SSIM and loss terms of whole images into the means; return what was restored, if any."""
         if batch.target is None:
             raise InputError(f"{batch.key[0]} has no clear image, it cannot serve for validation")
         padded, target = batch.pad(self.method.stride), batch.target
@@ -177,6 +177,9 @@ class Training(LightningModule):
             return None
         height, width = batch.valid.shape[-2:]
         restored = self.method.restore(padded)[..., :height, :width]
+        whole = whole_windows(batch.valid)
+        for value in ssim(restored, target, whole):
+            self.means.add("val_ssim", value)
         results = {"val_psnr": restored, "val_psnr_input": batch.enlarged()}
         if self.method.mean_spectrum is not None:
             results["val_psnr_spectrum"] = restored.new_tensor(self.method.mean_spectrum).view(1, -1, 1, 1)
