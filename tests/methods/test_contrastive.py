@@ -67,14 +67,14 @@ def test_images_that_find_their_texts_are_counted(
     monkeypatch.setattr(method, "features", lambda batch: (images, texts, groups))
     figures = method.validate(batch)
     assert figures["found"].item() == figures["chance"].item() == 0.75
-    torch.testing.assert_close(figures["total"], contrastive_loss(images, texts, groups, 0.07))
+    torch.testing.assert_close(figures["loss_total"], contrastive_loss(images, texts, groups, 0.07))
 
 
 def test_where_all_texts_are_the_same_nothing_is_to_be_found(method: Contrastive, batch: Batch) -> None:
     figures = method.validate(replace(batch, prompt=("Region: ice",) * 4))
     assert figures["found"].isnan()
     assert figures["chance"].isnan()
-    assert figures["total"] > math.log(4)
+    assert figures["loss_total"] > math.log(4)
 
 
 def test_a_vocabulary_or_length_that_is_too_small_is_refused() -> None:
