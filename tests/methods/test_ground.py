@@ -134,8 +134,14 @@ def test_loss_trains_on_hidden_parts_and_on_clouds_with_any_bands() -> None:
     assert ours.loss(image)["restored"]
 
 
-def test_deviation_is_multiplied_by_the_factor_of_the_config() -> None:
-    one, two = (method(deviation_factor=factor).estimate(batch()).deviation for factor in (1.0, 2.0))
-    assert isinstance(one, Tensor)
-    assert isinstance(two, Tensor)
-    torch.testing.assert_close(2 * one, two)
+def test_deviation_is_multiplied_by_the_factors_of_the_config() -> None:
+    def deviation(factors: tuple[float, float], image: Batch) -> Tensor:
+        found = method(deviation_factors=factors).estimate(image).deviation
+        assert found is not None
+        return found[..., 16:]
+
+    partly = batch()
+    overcast = replace(partly, cloud=torch.ones_like(partly.valid, dtype=torch.float32))
+    torch.testing.assert_close(deviation((2.0, 2.0), partly), 2 * deviation((1.0, 1.0), partly))
+    ratios = [deviation((1.0, 3.0), image) / deviation((1.0, 1.0), image) for image in (partly, overcast)]
+    assert 1 <= ratios[0].mean() < ratios[1].mean() <= 3

@@ -1,6 +1,7 @@
 import torch
 from torch import Tensor
 
+from pellucid.data.sums import Sums
 from pellucid.networks.ground import BANDS, Clear, Config, GroundNet, Seen, build
 
 TINY = Config(features=6, widths=(8, 12), clear_widths=(8, 8), detail=4, refine=8)
@@ -49,6 +50,16 @@ def test_regression_finds_colours_that_follow_from_the_features() -> None:
     truth = (0.2 + 0.03 * phi[:, -6:].sum(1, keepdim=True)).expand(-1, len(BANDS), -1, -1)
     painted = net(image._replace(values=truth * half(64)))[1]
     assert (painted.image - truth)[..., 32:].abs().max() < 5e-3
+
+
+@torch.inference_mode()
+def test_sums_that_rounding_has_made_indefinite_are_solved() -> None:
+    net, alike = network(), torch.ones(1, 7, 1)
+    gram = 1e7 * alike @ alike.mT - 5 * torch.eye(7)  # float32 is good to 1e-7 of the largest sum
+    cross = 1e6 * alike.expand(1, 7, len(BANDS))
+    sums = Sums(gram, cross, torch.full((1, len(BANDS)), 1e5), torch.full((1, 1), 1e7))
+    solution = net.solve((sums, torch.ones(1, len(BANDS))))
+    assert all(values.isfinite().all() for values in solution)
 
 
 @torch.inference_mode()

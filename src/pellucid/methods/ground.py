@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
@@ -73,8 +73,9 @@ class GroundConfig(Strict):
     """Weight of the Gaussian likelihood of the error, which trains the standard deviation alone."""
     bounded: float = Field(0.05, ge=0)
     """Weight that keeps the features from saturating."""
-    deviation_factor: float = Field(1.0, gt=0)
-    """What the standard deviation is multiplied by, so that it holds on places kept from training."""
+    deviation_factors: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
+    """What the standard deviation is multiplied by, so that it holds on places kept from training: where the
+    scene explains the ground, and where the prior alone does; between, by the square of the prior's share."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,8 @@ class Ground(Method):
         painted = net.paint(seen, clear, features, self._solution(batch, seen, clear, features))
         keep, at = rise(painted.confidence, KEPT), self._channels()
         image = torch.lerp(_mix(clear, painted), seen.values, keep)
-        deviation = painted.deviation * (1 - keep) * self.config.deviation_factor
+        factor = torch.lerp(*painted.deviation.new_tensor(self.config.deviation_factors), painted.unexplained**2)
+        deviation = painted.deviation * (1 - keep) * factor
         return Estimate(image[:, at].clamp(0, 1), deviation[:, at], 1 - keep)
 
     @torch.no_grad()
@@ -305,10 +307,10 @@ class Ground(Method):
 
     def _drop_bands(self, target: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return the target with some samples lacking bands (NaN), as images of other products do."""
-        target = target.clone()
+        target, device = target.clone(), generator.device if generator else None
         for image in target:
-            if float(torch.rand((), generator=generator)) < self.config.drop_bands:
-                kept = SUBSETS[int(torch.randint(len(SUBSETS), (), generator=generator))]
+            if float(torch.rand((), generator=generator, device=device)) < self.config.drop_bands:
+                kept = SUBSETS[int(torch.randint(len(SUBSETS), (), generator=generator, device=device))]
                 image[[i for i, band in enumerate(self.optical.bands) if band not in kept]] = torch.nan
         return target
 

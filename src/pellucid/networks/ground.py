@@ -27,6 +27,8 @@ MOST_HIDDEN = 0.8
 SURE = (0.85, 0.97)
 # Logarithms of variances and precisions are kept divided by this, so that they are learned as much faster.
 FAST = 10.0
+# Least precision of the prior, in shares of the mean of the sums: float32 sums of a whole scene are off by less.
+ROUNDING = 1e-6
 # How clear a pixel must be said to be so that it counts in the regression: not at all, and wholly.
 GIVEN = (0.8, 1.0)
 # Older dates are features of this size, so that one prior fits them all.
@@ -99,12 +101,15 @@ class Painted(NamedTuple):
         deviation: (B, 13 + E, H, W), its standard deviation.
         solved: (B, 13 + E, H, W), of the regression alone.
         confidence: (B, 1, H, W), that the ground is seen, judged by what it should look like too.
+        unexplained: (B, 1, H, W), share of the regression's variance that is of its prior, near 1 where
+            nothing clear is alike.
     """
 
     image: Tensor
     deviation: Tensor
     solved: Tensor
     confidence: Tensor
+    unexplained: Tensor
 
 
 class Clearness(nn.Module):
@@ -240,15 +245,17 @@ class GroundNet(nn.Module):
             own = [0, *range(len(mean) - self.config.features, len(mean))]
             mean, precision = mean[own], precision[own]
         with torch.autocast(sums.gram.device.type, enabled=False):
-            factor = torch.linalg.cholesky(torch.diag_embed(precision) + sums.gram)
+            gram = sums.gram.double()
+            least = ROUNDING * gram.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
+            factor = torch.linalg.cholesky(torch.diag_embed(precision + least) + gram)
             right = precision[:, None] * mean + sums.cross
-            weights = torch.cholesky_solve(right, factor)  # (B, D', C)
+            weights = torch.cholesky_solve(right.double(), factor).float()  # (B, D', C)
             weights = torch.where(known[:, None] > 0, weights, mean)  # a band without sums has its prior
             residual = sums.residual(weights)
             prior = self.noise(extra)
             trust = (FAST * self.log_trust).exp()
             noise = (prior * trust + residual * known) / (trust + sums.count * known)
-            return Solution(weights, torch.cholesky_inverse(factor), noise)
+            return Solution(weights, torch.cholesky_inverse(factor).float(), noise)
 
     def prior(self, extra: int) -> tuple[Tensor, Tensor]:
         """Return mean (D', C) and precision (D',) of the weights, in units of the noise."""
@@ -294,7 +301,8 @@ class GroundNet(nn.Module):
             log_variance = log_variance + doubt
             found = (confidence.clamp(1e-4, 1 - 1e-4).logit() + sees).sigmoid()
             confidence = torch.where(told, confidence, found)
-        return Painted(image.clamp(0, 1), (0.5 * log_variance).clamp(-8, 0).exp(), solved, confidence)
+        deviation = (0.5 * log_variance).clamp(-8, 0).exp()
+        return Painted(image.clamp(0, 1), deviation, solved, confidence, leverage / (1 + leverage))
 
     def _refine(
         self, image: Tensor, carried: Tensor, phi: Tensor, missed: Tensor, judged: Tensor
