@@ -208,7 +208,8 @@ class Ground(Method):
         painted = net.paint(seen, clear, features, self._solution(batch, seen, clear, features))
         keep, at = rise(painted.confidence, KEPT), self._channels()
         image = torch.lerp(_mix(clear, painted), seen.values, keep)
-        factor = torch.lerp(*painted.deviation.new_tensor(self.config.deviation_factors), painted.unexplained**2)
+        seen_alike, unseen = self.config.deviation_factors
+        factor = seen_alike + (unseen - seen_alike) * painted.unexplained**2
         deviation = painted.deviation * (1 - keep) * factor
         return Estimate(image[:, at].clamp(0, 1), deviation[:, at], 1 - keep)
 

@@ -27,7 +27,7 @@ MOST_HIDDEN = 0.8
 SURE = (0.85, 0.97)
 # Logarithms of variances and precisions are kept divided by this, so that they are learned as much faster.
 FAST = 10.0
-# Least precision of the prior, in shares of the mean of the sums: float32 sums of a whole scene are off by less.
+# Least precision of the prior, as a share of the mean of the sums: float32 sums are off by less.
 ROUNDING = 1e-6
 # How clear a pixel must be said to be so that it counts in the regression: not at all, and wholly.
 GIVEN = (0.8, 1.0)
@@ -101,8 +101,7 @@ class Painted(NamedTuple):
         deviation: (B, 13 + E, H, W), its standard deviation.
         solved: (B, 13 + E, H, W), of the regression alone.
         confidence: (B, 1, H, W), that the ground is seen, judged by what it should look like too.
-        unexplained: (B, 1, H, W), share of the regression's variance that is of its prior, near 1 where
-            nothing clear is alike.
+        unexplained: (B, 1, H, W), share of the variance that is the regression's own: 1 if nothing is clear.
     """
 
     image: Tensor
@@ -167,9 +166,8 @@ class GroundNet(nn.Module):
         # colour but for what the features say.
         self.mean_colour = nn.Parameter(torch.full((num,), 0.15))
         self.mean_features = nn.Parameter(torch.zeros(config.features, num))
-        self.log_precision = nn.Parameter(
-            torch.full((4,), -2.0 / FAST)
-        )  # constant without and with a date, dates, features
+        # Of the constant without and with a date, of dates, of features.
+        self.log_precision = nn.Parameter(torch.full((4,), -2.0 / FAST))
         self.log_feature_precision = nn.Parameter(torch.full((config.features,), -1.0 / FAST))
         self.log_noise = nn.Parameter(torch.full((num,), -7.0 / FAST))  # variance about the regression
         self.log_trust = nn.Parameter(torch.tensor(3.0 / FAST))  # pixels' worth of that prior of the noise
@@ -225,8 +223,7 @@ class GroundNet(nn.Module):
             phi = torch.cat([1 - dated, raw.tanh()], 1)
         else:
             phi = torch.cat([1 - dated, dated, OLDER_SCALE * seen.older.nan_to_num(), raw.tanh()], 1)
-        over = (raw.abs() - 1.5).clamp(min=0).square().mean() if self.training else raw.new_zeros(())
-        return phi, over
+        return phi, (raw.abs() - 1.5).clamp(min=0).square().mean() if self.training else raw.new_zeros(())
 
     def sums(self, seen: Seen, clear: Clear, phi: Tensor, share: Tensor | None = None) -> tuple[Sums, Tensor]:
         """Return the sums of the regression, and each band's count, (B, C)."""
@@ -248,8 +245,8 @@ class GroundNet(nn.Module):
             gram = sums.gram.double()
             least = ROUNDING * gram.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
             factor = torch.linalg.cholesky(torch.diag_embed(precision + least) + gram)
-            right = precision[:, None] * mean + sums.cross
-            weights = torch.cholesky_solve(right.double(), factor).float()  # (B, D', C)
+            right = (precision[:, None] * mean + sums.cross).double()
+            weights = torch.cholesky_solve(right, factor).float()  # (B, D', C)
             weights = torch.where(known[:, None] > 0, weights, mean)  # a band without sums has its prior
             residual = sums.residual(weights)
             prior = self.noise(extra)
@@ -283,10 +280,8 @@ class GroundNet(nn.Module):
         with torch.autocast(phi.device.type, enabled=False):
             solved = (solution.weights.mT @ phi.flatten(2)).unflatten(2, phi.shape[-2:])
             half = avg_pool2d(phi, 2)
-            leverage = ((solution.covariance @ half.flatten(2)).unflatten(2, half.shape[-2:]) * half).sum(
-                1, True
-            )
-            leverage = _enlarge(leverage)
+            spread = (solution.covariance @ half.flatten(2)).unflatten(2, half.shape[-2:])
+            leverage = _enlarge((spread * half).sum(1, True))
         weight = clear.worth * seen.valid
         carried, near = self.carry(clear.colours - solved, weight)
         image, confidence = solved + carried, clear.confidence
