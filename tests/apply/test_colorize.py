@@ -26,7 +26,7 @@ from pellucid.data.ranges import SENTINEL1, SLICE
 from pellucid.errors import InputError
 from pellucid.generative.path import RectifiedFlow
 
-SMALL = PictureOptions(tile=32, overlap=8, device="cpu")
+SMALL = PictureOptions(tile=32, overlap=8, device="cpu", html=False)
 TROPICAL, ARCTIC = PROMPTS
 
 

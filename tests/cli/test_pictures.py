@@ -75,6 +75,7 @@ def test_a_folder_with_regions_and_seasons(run: Path, sar: Path, tmp_path: Path)
             for season in ("summer", "winter")
         ),
         "sheet.png",
+        "pictures.html",
     }
     assert "0 pictures colorized in" in said(call(*words))
     assert "4 pictures colorized" in said(call(*words, "--force"))

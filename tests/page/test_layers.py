@@ -7,12 +7,22 @@ from scenes import BANDS, ground, write
 
 from pellucid.data.geotiff import Raster
 from pellucid.data.raster import OpticalRaster
-from pellucid.page.layers import AS_BEFORE, HELD, Layer, Part, Steps, cut_parts, optical_bands, plain_bands
+from pellucid.page.layers import (
+    AS_BEFORE,
+    HELD,
+    Layer,
+    Part,
+    Steps,
+    cut_parts,
+    optical_bands,
+    plain_bands,
+    raster_layer,
+)
 
 
 def layer(path: Path, values: np.ndarray, kind: str = "before") -> Layer:
     raster = OpticalRaster(write(path, values, BANDS), BANDS)
-    return Layer(kind, kind, raster, optical_bands(raster), "reflectance")  # type: ignore[arg-type]
+    return raster_layer(kind, kind, raster, optical_bands(raster), "reflectance")  # type: ignore[arg-type]
 
 
 def read(part: Part) -> np.ndarray:
@@ -72,7 +82,7 @@ def test_pixels_without_data_are_masked(tmp_path: Path) -> None:
 def test_floating_point_values_keep_four_digits(tmp_path: Path, value: float) -> None:
     values = np.full((1, 4, 5), value, np.float32)
     raster = Raster(write(tmp_path / "a.tif", values), "result")
-    (parts,) = cut_parts([Layer("a", "radar", raster, plain_bands(raster))], Steps(1, 1))
+    (parts,) = cut_parts([raster_layer("a", "radar", raster, plain_bands(raster))], Steps(1, 1))
     np.testing.assert_allclose(read(parts[0]), value, rtol=1.3e-4)
 
 
@@ -84,5 +94,5 @@ def test_overviews_are_not_used(tmp_path: Path) -> None:
     with rasterio.open(path, "r+") as file:
         file.build_overviews([2, 4], rasterio.enums.Resampling.average)
     raster = OpticalRaster(path, BANDS)
-    (parts,) = cut_parts([Layer("a", "before", raster, optical_bands(raster))], Steps(4, 8))
+    (parts,) = cut_parts([raster_layer("a", "before", raster, optical_bands(raster))], Steps(4, 8))
     assert (read(parts[0]) == values[list(parts[0].bands), 2::4, 2::4]).all()

@@ -13,7 +13,7 @@ from pellucid.data.ownership import is_ours
 from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.raster import OpticalRaster
 from pellucid.page import write_page as module
-from pellucid.page.layers import Band, Layer, optical_bands
+from pellucid.page.layers import Band, Layer, optical_bands, raster_layer
 from pellucid.page.write_page import ASSETS, page_of, write_page
 
 SIZE = (60, 80)
@@ -32,12 +32,12 @@ def layers_of(folder: Path, size: tuple[int, int] = SIZE) -> list[Layer]:
     decibel = np.random.default_rng(1).uniform(-25, -5, (2, *size)).astype(np.float32)
     radar = RadarRaster(write(folder / "s1.tif", decibel, ("VV", "VH")))
     optical = {
-        kind: Layer(kind.title(), kind, scene, optical_bands(scene), "reflectance")  # type: ignore[arg-type]
+        kind: raster_layer(kind.title(), kind, scene, optical_bands(scene), "reflectance")  # type: ignore[arg-type]
         for kind, scene in scenes.items()
     }
     return [
         optical["before"],
-        Layer("Radar", "radar", radar, (Band("VV", 1), Band("VH", 2)), "dB"),
+        raster_layer("Radar", "radar", radar, (Band("VV", 1), Band("VH", 2)), "dB"),
         optical["after"],
     ]
 

@@ -18,6 +18,7 @@ from pellucid.apply.color_jobs import SHEET, ColorJob, NamedPrompt, plan
 from pellucid.apply.engine import Engine, Progress
 from pellucid.apply.options import PictureOptions
 from pellucid.apply.outputs import can_go_on
+from pellucid.apply.picture_page import find_page, write_picture_page
 from pellucid.data.batch import Batch
 from pellucid.data.claims import claim_files, claim_folders
 from pellucid.data.drawing import color_to_rgb, gray_to_rgb, save_picture, sheet, spread
@@ -46,6 +47,7 @@ class ColorizeReport:
     num_done: int  # pictures made now
     num_skipped: int  # those that were there
     seconds: float
+    page: Path | None = None  # to look at in a browser, of one radar
 
 
 def colorize_file(
@@ -92,15 +94,18 @@ def colorize_all(
     start, options = time.monotonic(), options or PictureOptions()
     colorizer = Colorizer(jobs, method, options)
     is_folder = jobs[0].out != out
+    page = find_page(jobs, out) if options.html else None
     claim = claim_folders if is_folder else claim_files
-    with claim(out), can_go_on(is_kept=is_folder):
+    with claim(out), claim_files(None if is_folder else page), can_go_on(is_kept=is_folder):
         pending = [job for job in jobs if options.force or not is_folder or not job.out.exists()]
         colorizer.run(pending, progress)
         overview = out / SHEET if is_folder else None
         if overview:
             save_picture(colorizer.draw_sheet(), overview)
-    num_done = len(pending)
-    return ColorizeReport(out, overview, num_done, len(jobs) - num_done, time.monotonic() - start)
+        if page:
+            write_picture_page(page, jobs)
+    counts = len(pending), len(jobs) - len(pending)
+    return ColorizeReport(out, overview, *counts, time.monotonic() - start, page)
 
 
 class Colorizer:

@@ -186,6 +186,8 @@ class SliceOptions(ApplyOptions):
 class PictureOptions(ApplyOptions):
     """How radar is colorized."""
 
+    html: Annotated[bool, Help("Write a page beside the result, to look at it in a browser.")] = True
+
     force: Annotated[bool, Help("In a folder, make pictures anew that are there.", flags=("--force",))] = (
         False
     )

@@ -8,7 +8,7 @@ from pellucid.data.geotiff import Raster
 from pellucid.data.ownership import SOFTWARE
 from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.raster import OpticalRaster
-from pellucid.page.layers import Band, Layer, optical_bands, plain_bands
+from pellucid.page.layers import Band, Layer, optical_bands, plain_bands, raster_layer
 from pellucid.page.write_page import write_page
 
 
@@ -17,20 +17,20 @@ def write_scene_page(
 ) -> None:
     """Write the page of a restored scene, whose inputs are open; `counts` are valid and restored pixels."""
     bands = optical_bands(scene.optical)
-    layers = [Layer("Before", "before", scene.optical, bands, "reflectance")]
+    layers = [raster_layer("Before", "before", scene.optical, bands, "reflectance")]
     if scene.radar:
         unit = "linear power" if scene.radar.is_linear else "dB"
-        layers.append(Layer("Radar", "radar", scene.radar, _radar_bands(scene.radar), unit))
+        layers.append(raster_layer("Radar", "radar", scene.radar, _radar_bands(scene.radar), unit))
     for i, date in enumerate(scene.references.dates, start=1):
         name = f"Reference {i}" if len(scene.references) > 1 else "Reference"
         layers.append(_reference(name, date.raster))
     with ExitStack() as stack:
         result = stack.enter_context(Raster(out, "result"))
-        layers.append(Layer("After", "after", result, bands, "reflectance"))
+        layers.append(raster_layer("After", "after", result, bands, "reflectance"))
         if uncertainty:
             deviation = stack.enter_context(Raster(uncertainty, "uncertainty"))
             spread = tuple(Band(band.name, band.number, 0, band.divide) for band in bands)
-            layers.append(Layer("Uncertainty", "uncertainty", deviation, spread, "reflectance"))
+            layers.append(raster_layer("Uncertainty", "uncertainty", deviation, spread, "reflectance"))
         write_page(path, layers, _provenance(result, scene, counts), title=out.name)
 
 
@@ -41,8 +41,8 @@ def _radar_bands(radar: RadarRaster) -> tuple[Band, ...]:
 
 def _reference(name: str, raster: Raster) -> Layer:
     if isinstance(raster, OpticalRaster):
-        return Layer(name, "reference", raster, optical_bands(raster), "reflectance")
-    return Layer(name, "reference", raster, plain_bands(raster))
+        return raster_layer(name, "reference", raster, optical_bands(raster), "reflectance")
+    return raster_layer(name, "reference", raster, plain_bands(raster))
 
 
 def _provenance(result: Raster, scene: OpenScene, counts: tuple[int, int]) -> dict[str, str]:

@@ -104,7 +104,7 @@ def colorize_command(
     pictures = "picture" if report.num_done == 1 else "pictures"
     skipped = f", {report.num_skipped} were there already" if report.num_skipped else ""
     out.print(f"{report.num_done} {pictures} colorized in {report.seconds:.1f} s{skipped}")
-    print_paths(result=report.out, sheet=report.sheet)
+    print_paths(result=report.out, sheet=report.sheet, page=report.page)
 
 
 def _read_prompts(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
+from rasterio.transform import Affine
 
 from pellucid.data.backscatter import (
     describe_conversion,
@@ -23,7 +24,7 @@ from pellucid.data.band_names import find_polarisations, name_bands, names_polar
 from pellucid.data.checked_raster import write_raster
 from pellucid.data.files import temporary_beside, write_atomically
 from pellucid.data.gdal_open import colors_of
-from pellucid.data.geotiff import Raster
+from pellucid.data.geotiff import Grid, Raster
 from pellucid.data.ownership import save_image
 from pellucid.data.ranges import ValueRange
 from pellucid.data.slice_file import TIFF, errors_named, find_orientation, is_deep_color, to_unit
@@ -89,6 +90,17 @@ def read_color_picture(path: Path) -> NDArray[np.float32]:
                 f"{path} has {len(values)} bands of {values.dtype}, a picture has three of 8 bit; convert it"
             )
         return to_unit(as_color(path, values) * valid)
+
+
+def read_as_stored(path: Path) -> tuple[NDArray[Any], NDArray[np.bool_], Grid]:
+    """Return a picture (C, H, W) as its file holds it, upright, where it holds data, (H, W), and its grid."""
+    if path.suffix.lower() not in TIFF:
+        values = read_picture(path)
+        height, width = values.shape[1:]
+        return values, np.ones((height, width), np.bool_), Grid(None, Affine.identity(), width, height)
+    with Raster(path, "picture") as raster:
+        values, valid = _read_bands(raster)
+        return values, valid, raster.grid
 
 
 def write_color_picture(path: Path, picture: NDArray[np.uint8], like: RadarPicture) -> None:

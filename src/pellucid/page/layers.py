@@ -1,8 +1,10 @@
 """Layers of a page: which bands of which open file, in which unit, and their pixels as embedded GeoTIFF."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +21,7 @@ from pellucid.data.raster import OpticalRaster
 
 Kind = Literal["before", "radar", "reference", "after", "uncertainty", "painted", "truth"]
 # Bands that stay as fine as the page allows; the others of a large scene have half as many rows and columns.
-FINE = ("B02", "B03", "B04", "B08", "VV", "VH")
+FINE = ("B02", "B03", "B04", "B08", "VV", "VH", "Red", "Green", "Blue", "Radar")
 # Bits of the significand that floating-point values keep, of 23: four significant digits.
 SIGNIFICAND = 12
 # What the mask of a layer says of a pixel.
@@ -38,18 +40,32 @@ class Band:
     divide: float = 1.0
 
 
+# Values as stored, (C, h, w), and where they are data, (h, w).
+Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
+
+
 @dataclass(frozen=True)
 class Layer:
     """What one file shows on a page.
 
-    `raster` is open, on the grid of the page's other layers.
+    Attributes:
+        name: of the layer.
+        kind: what it is to the result.
+        path: of the file.
+        grid: of its pixels, the same for all layers of a page.
+        bands: those that are shown.
+        unit: of the values shown; "" if the file's own.
+        read: every n-th pixel from a first row and column on, both given: (C, h, w) as stored, and where they
+            hold data, (h, w).
     """
 
     name: str
     kind: Kind
-    raster: Raster
+    path: Path
+    grid: Grid
     bands: tuple[Band, ...]
-    unit: str = ""
+    unit: str
+    read: Callable[[int, int], Pixels]
 
     @property
     def names(self) -> Bands:
@@ -84,6 +100,32 @@ class Part:
     geotiff: bytes
 
 
+def raster_layer(name: str, kind: Kind, raster: Raster, bands: tuple[Band, ...], unit: str = "") -> Layer:
+    """Return the layer of some bands of an open file."""
+    return Layer(name, kind, raster.path, raster.grid, bands, unit, partial(_read, raster, bands))
+
+
+def array_layer(
+    name: str,
+    kind: Kind,
+    path: Path,
+    grid: Grid,
+    values: NDArray[Any],
+    valid: NDArray[np.bool_],
+    bands: tuple[Band, ...],
+) -> Layer:
+    """Return the layer of values, (C, H, W), that were read from a file; `valid`, (H, W): which are data."""
+    return Layer(
+        name,
+        kind,
+        path,
+        grid,
+        bands,
+        "",
+        lambda first, n: (values[:, first::n, first::n], valid[first::n, first::n]),
+    )
+
+
 def optical_bands(raster: OpticalRaster) -> tuple[Band, ...]:
     """Return the bands of a scene, shown as reflectance; those that its file lacks are left out."""
     present = [(name, number) for name, number in zip(raster.bands, raster.indices, strict=True)]
@@ -101,7 +143,7 @@ def cut_parts(layers: Sequence[Layer], steps: Steps) -> list[list[Part]]:
     """Return the embedded files of each layer; where a pixel of the result is as before, it is held once."""
     before, parts = None, list[list[Part]]()
     for layer in layers:
-        found = {step: _read(layer, steps, step) for step in sorted({steps.fine, steps.coarse})}
+        found = {step: _hold(layer, steps.start, step) for step in sorted({steps.fine, steps.coarse})}
         if layer.kind == "before":
             before = layer, found
         is_like = before is not None and layer.kind == "after" and layer.names == before[0].names
@@ -109,33 +151,30 @@ def cut_parts(layers: Sequence[Layer], steps: Steps) -> list[list[Part]]:
     return parts
 
 
-def _read(layer: Layer, steps: Steps, step: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-    """Return every `step`-th pixel of all bands as stored, (C, h, w), and the mask, (h, w).
+def _hold(layer: Layer, first: int, step: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    """Return what is held of a layer, (C, h, w), and the mask, (h, w)."""
+    values, valid = layer.read(first, step)
+    return _shorten(values), np.where(valid, HELD, MISSING).astype(np.uint8)
 
-    Overviews are not used: their values are none of the file.
-    """
-    raster, start = layer.raster, steps.start
+
+def _read(raster: Raster, bands: tuple[Band, ...], first: int, step: int) -> Pixels:
+    """Return every `step`-th pixel of some bands; not from overviews, whose values are none of the file."""
     height, width = raster.grid.height, raster.grid.width
-    first, every, rows = (start, step, 1) if step > 1 else (0, ROWS, ROWS)
-    windows = [Window(0, top, width, min(rows, height - top)) for top in range(first, height, every)]
+    top, every, rows = (first, step, 1) if step > 1 else (0, ROWS, ROWS)
+    windows = [Window(0, row, width, min(rows, height - row)) for row in range(top, height, every)]
     numbers = list(range(1, raster.source.count + 1))
     # Bands that lie apart are read one after another: the blocks of all would not fit in GDAL's cache.
     groups = [numbers] if raster.source.interleaving == Interleaving.pixel else [[each] for each in numbers]
-    read = [[raster.read_array(group, window)[:, :, start::step] for window in windows] for group in groups]
+    read = [[raster.read_array(group, window)[:, :, first::step] for window in windows] for group in groups]
     stored = np.concatenate([np.concatenate(each, axis=1) for each in read])
-    shown = np.concatenate([raster.read_mask(window)[:, start::step] for window in windows])
-    mask = np.where(shown & _find_valid(layer, stored), HELD, MISSING).astype(np.uint8)
-    return _shorten(stored[[band.number - 1 for band in layer.bands]]), mask
-
-
-def _find_valid(layer: Layer, stored: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return (H, W): where the layer holds data."""
-    if isinstance(layer.raster, OpticalRaster):
-        return layer.raster.find_valid(stored)
-    wanted = stored[[band.number - 1 for band in layer.bands]]
-    valid: NDArray[np.bool_] = np.isfinite(wanted).all(axis=0)
-    fill = layer.raster.fill
-    return valid if fill is None or np.isnan(fill) else valid & (wanted != fill).all(axis=0)
+    shown = np.concatenate([raster.read_mask(window)[:, first::step] for window in windows])
+    wanted = stored[[band.number - 1 for band in bands]]
+    if isinstance(raster, OpticalRaster):
+        return wanted, shown & raster.find_valid(stored)
+    valid = shown & np.isfinite(wanted).all(axis=0)
+    if raster.fill is not None and not np.isnan(raster.fill):
+        valid &= (wanted != raster.fill).all(axis=0)
+    return wanted, valid
 
 
 def _shorten(values: NDArray[Any]) -> NDArray[Any]:
@@ -155,7 +194,7 @@ def _encode(
     before: dict[int, tuple[NDArray[Any], NDArray[np.uint8]]] | None,
 ) -> list[Part]:
     """Return a file per step, and one of the mask where it says anything."""
-    grid, parts = layer.raster.grid, list[Part]()
+    grid, parts = layer.grid, list[Part]()
     mask = found[steps.fine][1].copy()
     if before:
         mask[(found[steps.fine][0] == before[steps.fine][0]).all(axis=0) & (mask == HELD)] = AS_BEFORE
@@ -165,13 +204,13 @@ def _encode(
             values = found[step][0][list(at)]
             every = step // steps.fine
             values[:, mask[::every, ::every] != HELD] = 0
-            parts.append(Part(at, step, _geotiff(values, grid, steps.start, step)))
+            parts.append(Part(at, step, geotiff(values, grid, steps.start, step)))
     if (mask != HELD).any():
-        parts.append(Part((), steps.fine, _geotiff(mask[None], grid, steps.start, steps.fine)))
+        parts.append(Part((), steps.fine, geotiff(mask[None], grid, steps.start, steps.fine)))
     return parts
 
 
-def _geotiff(values: NDArray[Any], grid: Grid, start: int, step: int) -> bytes:
+def geotiff(values: NDArray[Any], grid: Grid, start: int, step: int) -> bytes:
     """Return the bytes of a GeoTIFF of every `step`-th pixel of a grid."""
     count, height, width = values.shape
     is_float, is_wide = values.dtype.kind == "f", values.dtype.itemsize in (2, 4)

@@ -44,7 +44,7 @@ def write_page(path: Path, layers: Sequence[Layer], provenance: Mapping[str, str
         provenance: what the page says about how the result was made, label by label.
         title: of the page.
     """
-    grid = layers[0].raster.grid
+    grid = layers[0].grid
     room = (MAX_BYTES - REST - sum(len(_asset(name)) for name in LIBRARIES)) / BASE64
     steps = _first_steps(layers, room)
     while (taken := _size(parts := cut_parts(layers, steps))) > room:
@@ -100,7 +100,7 @@ def _first_steps(layers: Sequence[Layer], room: float) -> Steps:
 
 
 def _estimate(layer: Layer, steps: Steps) -> float:
-    grid = layer.raster.grid
+    grid = layer.grid
     pixels = sum(grid.height * grid.width / steps.of(layer, band) ** 2 for band in layer.bands)
     return pixels * PACKED * (1 if layer.kind == "painted" else 2)
 
@@ -134,8 +134,8 @@ def _describe(layer: Layer, name: str, parts: Sequence[Part], folder: Path) -> d
         "name": layer.name,
         "kind": layer.kind,
         "unit": layer.unit,
-        "file": layer.raster.path.name,
-        "link": _link(layer.raster.path, folder),
+        "file": layer.path.name,
+        "link": _link(layer.path, folder),
         "bands": [{"name": band.name, "add": band.add, "divide": band.divide} for band in layer.bands],
         "parts": [
             {"file": f"{name}-{i}", "bands": part.bands, "step": part.step} for i, part in enumerate(parts)

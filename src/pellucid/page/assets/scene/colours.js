@@ -8,10 +8,11 @@ const PRESETS = [
   ["Short-wave infrared", "B12", "B8A", "B04"],
   ["Farmland", "B11", "B08", "B02"],
   ["Bare soil and rock", "B12", "B11", "B02"],
+  ["Colour", "Red", "Green", "Blue"],
 ];
 const OPTICAL = ["before", "after", "reference", "truth"];
 /* Reflectance shown as black and white, and gamma, where all scenes are shown alike. */
-const FIXED = { low: [0, 0, 0], high: [0.4, 0.4, 0.4] };
+const FIXED_TOP = 0.4;
 /* Share of the pixels that "auto" shows as black and as white, and pixels that are looked at. */
 const TAIL = 0.01;
 const NUM_LOOKED_AT = 40000;
@@ -25,6 +26,11 @@ const RAMP = [
   [94, 201, 98],
   [253, 231, 37],
 ];
+
+/** Whether a layer is a picture of 8 bit, which is shown as it is. */
+function isPicture(layer) {
+  return layer.planes[0].values instanceof Uint8Array;
+}
 
 /** Return the colour of the ramp at 0 to 1. */
 function rampAt(share) {
@@ -154,7 +160,7 @@ function paintedPixels(layers) {
   const given = layers.find(({ kind }) => kind === "painted")?.planes[0];
   if (given) return { plane: given, isPainted: (i) => given.values[i] > 0 };
   const mask = layers.find(({ kind }) => kind === "after")?.mask;
-  return mask ? { plane: mask, isPainted: changedAround(mask) } : null;
+  return mask?.values.includes(AS_BEFORE) ? { plane: mask, isPainted: changedAround(mask) } : null;
 }
 
 /** Return a test whether most pixels around pixel i differ from before: a few come out as they went in. */

@@ -91,6 +91,7 @@ function connectColours(after, view, refresh) {
   const presets = presetsOf(names);
   const channels = ["red", "green", "blue"].map(find);
   const [low, high, gamma, stretch, preset] = ["low", "high", "gamma", "stretch", "preset"].map(find);
+  const fixed = isPicture(after) ? 255 : FIXED_TOP;
   const setBands = (bands) => {
     view.bands = bands;
     channels.forEach((select, c) => (select.value = bands[c]));
@@ -105,8 +106,8 @@ function connectColours(after, view, refresh) {
       view.low = middles.map(([from]) => from);
       view.high = middles.map(([, to]) => to);
     } else if (kind === "fixed") {
-      view.low = FIXED.low;
-      view.high = FIXED.high;
+      view.low = [0, 0, 0];
+      view.high = Array(3).fill(fixed);
     } else {
       view.low = Array(3).fill(Number(low.value));
       view.high = Array(3).fill(Number(high.value));
@@ -130,7 +131,9 @@ function connectColours(after, view, refresh) {
     view.gamma = Math.max(0.2, Number(gamma.value) || 1);
     refresh();
   });
-  gamma.value = view.gamma = 1.4;
+  stretch.querySelector("[value=fixed]").textContent = `0 to ${fixed}, the same for all`;
+  stretch.value = isPicture(after) ? "fixed" : "auto";
+  gamma.value = view.gamma = isPicture(after) ? 1 : 1.4;
   setBands(presets[0].slice(1));
   return () => {
     const next = presets[(Number(preset.value) + 1) % presets.length];
