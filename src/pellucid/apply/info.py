@@ -52,6 +52,20 @@ def in_lines(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def in_labels(path: Path) -> dict[str, str]:
+    """Return what made a result, label by label, for a page; {} if it does not say so."""
+    try:
+        found = inform(path)
+    except InputError:
+        return {}
+    labels = {}
+    for name, value in found.items():
+        parts = value.items() if isinstance(value, dict) else ()
+        words = "; ".join(f"{key} {_in_words(each)}" for key, each in parts) or _in_words(value)
+        labels[name.capitalize()] = words
+    return {label: words for label, words in labels.items() if label not in ("File", "Layer")}
+
+
 def _in_words(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pellucid.apply.color_jobs import ColorJob
+from pellucid.apply.info import in_labels
 from pellucid.apply.outputs import Output, check_outputs
 from pellucid.data.radar_picture import read_as_stored
 from pellucid.page.layers import Band, Kind, Layer, array_layer
@@ -41,7 +42,7 @@ def write_picture_page(path: Path, jobs: Sequence[ColorJob]) -> None:
     if first.truth:
         layers.append(_layer("Truth", "truth", first.truth))
     prompts = "; ".join(dict.fromkeys(job.prompt for job in jobs if job.prompt))
-    made = {"Prompt": prompts, "Colours": "plausible, not measured"}
+    made = {"Prompt": prompts, "Colours": "plausible, not measured", **in_labels(first.out)}
     write_page(path, layers, made, title=first.out.name if len(jobs) == 1 else path.parent.name)
 
 

@@ -288,7 +288,7 @@ def _show(scene: OpenScene, counts: Sequence[int]) -> None:
     if files.preview:
         _write_preview(scene.optical, files.result, files.preview)
     if files.page:
-        write_scene_page(files.page, scene, files.result, files.std, (counts[0], counts[1]))
+        write_scene_page(files.page, scene, counts)
 
 
 def _write_preview(before: OpticalRaster, after: Path, path: Path) -> None:

@@ -1,21 +1,21 @@
 """The page beside a scene: before, guides, result and uncertainty, to look at in a browser."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from pellucid.apply.info import in_labels
 from pellucid.apply.scene import OpenScene
 from pellucid.data.geotiff import Raster
-from pellucid.data.ownership import SOFTWARE
 from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.raster import OpticalRaster
 from pellucid.page.layers import Band, Layer, optical_bands, plain_bands, raster_layer
 from pellucid.page.write_page import write_page
 
 
-def write_scene_page(
-    path: Path, scene: OpenScene, out: Path, uncertainty: Path | None, counts: tuple[int, int]
-) -> None:
-    """Write the page of a restored scene, whose inputs are open; `counts` are valid and restored pixels."""
+def write_scene_page(path: Path, scene: OpenScene, counts: Sequence[int]) -> None:
+    """Write the page of a restored scene, whose inputs are open; `counts`: valid pixels, restored ones."""
+    files = scene.outputs
     bands = optical_bands(scene.optical)
     layers = [raster_layer("Before", "before", scene.optical, bands, "reflectance")]
     if scene.radar:
@@ -25,13 +25,16 @@ def write_scene_page(
         name = f"Reference {i}" if len(scene.references) > 1 else "Reference"
         layers.append(_reference(name, date.raster))
     with ExitStack() as stack:
-        result = stack.enter_context(Raster(out, "result"))
+        result = stack.enter_context(Raster(files.result, "result"))
         layers.append(raster_layer("After", "after", result, bands, "reflectance"))
-        if uncertainty:
-            deviation = stack.enter_context(Raster(uncertainty, "uncertainty"))
+        if files.std:
+            deviation = stack.enter_context(Raster(files.std, "uncertainty"))
             spread = tuple(Band(band.name, band.number, 0, band.divide) for band in bands)
             layers.append(raster_layer("Uncertainty", "uncertainty", deviation, spread, "reflectance"))
-        write_page(path, layers, _provenance(result, scene, counts), title=out.name)
+        if files.painted:
+            painted = stack.enter_context(Raster(files.painted, "map of what was painted"))
+            layers.append(raster_layer("Painted", "painted", painted, (Band("painted", 1, divide=255),)))
+        write_page(path, layers, _provenance(files.result, scene, counts), title=files.result.name)
 
 
 def _radar_bands(radar: RadarRaster) -> tuple[Band, ...]:
@@ -45,12 +48,8 @@ def _reference(name: str, raster: Raster) -> Layer:
     return raster_layer(name, "reference", raster, plain_bands(raster))
 
 
-def _provenance(result: Raster, scene: OpenScene, counts: tuple[int, int]) -> dict[str, str]:
-    """Return how the result was made: its own tags, and what was counted."""
-    num_valid, num_restored = counts
+def _provenance(out: Path, scene: OpenScene, counts: Sequence[int]) -> dict[str, str]:
+    """Return how the result was made: what was counted, and what it says itself."""
+    num_valid, num_restored = counts[:2]
     restored = f"{num_restored:,} of {num_valid:,} pixels ({num_restored / max(num_valid, 1):.1%})"
-    made = {"Restored": restored, "Guides": scene.guides}
-    for key, value in sorted(result.dataset.tags().items()):
-        if key.startswith(f"{SOFTWARE.upper()}_"):
-            made[key.removeprefix(f"{SOFTWARE.upper()}_").replace("_", " ").capitalize()] = value
-    return made
+    return {"Restored": restored, "Guides": scene.guides, **in_labels(out)}

@@ -11,7 +11,9 @@ const PRESETS = [
   ["Colour", "Red", "Green", "Blue"],
 ];
 const OPTICAL = ["before", "after", "reference", "truth"];
-/* Reflectance shown as black and white, and gamma, where all scenes are shown alike. */
+/* Weight of what was painted, of 255, from which a pixel lies within the outline. */
+const MOSTLY = 127;
+/* Reflectance shown as white where all scenes are shown alike. */
 const FIXED_TOP = 0.4;
 /* Share of the pixels that "auto" shows as black and as white, and pixels that are looked at. */
 const TAIL = 0.01;
@@ -150,7 +152,7 @@ function paintRamp(layer, view, pixels, finest) {
 
 /** Return what the end of the ramp stands for. */
 function rampTop(layer, view) {
-  if (layer.kind === "painted") return 255;
+  if (layer.kind === "painted") return 1;
   const tops = [...new Set(channelsOf(layer, view.bands))].map((band) => middleOf(layer, band)?.[1] ?? 0);
   return tops.reduce((a, b) => a + b, 0) / tops.length || 1;
 }
@@ -158,7 +160,7 @@ function rampTop(layer, view) {
 /** Return a test whether pixel i was painted, and the plane that it belongs to; null where nothing is known. */
 function paintedPixels(layers) {
   const given = layers.find(({ kind }) => kind === "painted")?.planes[0];
-  if (given) return { plane: given, isPainted: (i) => given.values[i] > 0 };
+  if (given) return { plane: given, isPainted: (i) => given.values[i] > MOSTLY };
   const mask = layers.find(({ kind }) => kind === "after")?.mask;
   return mask?.values.includes(AS_BEFORE) ? { plane: mask, isPainted: changedAround(mask) } : null;
 }

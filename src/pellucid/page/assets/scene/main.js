@@ -166,13 +166,19 @@ function connectPixels(data, layers, place, map) {
     mark.setPosition(centre);
     const found = readPixel(layers, pixel);
     drawSpectra(find("chart"), found);
-    find("values").replaceChildren(tableOf(found));
+    find("values").replaceChildren(tableOf(found.filter(({ layer }) => layer.kind !== "painted")));
     const where = data.grid.crs ? `; ${centre.map((at) => format2(at, data.grid.units)).join(", ")} in ${data.grid.crs}` : "";
-    find("where").textContent = `Column ${pixel[0]}, row ${pixel[1]}, counted from 0${where}`;
+    find("where").textContent = `Column ${pixel[0]}, row ${pixel[1]}, counted from 0${where}${paintedWords(found)}`;
     say(`Pixel in column ${pixel[0]}, row ${pixel[1]} read`);
   };
   map.on("singleclick", (event) => read(event.coordinate));
   return read;
+}
+
+/** Say how much of a pixel was painted, where it is known. */
+function paintedWords(found) {
+  const painted = found.find(({ layer }) => layer.kind === "painted");
+  return painted ? `; painted by ${Math.round((100 * painted.values[0]) / 255)} %` : "";
 }
 
 function format2(number, units) {
