@@ -30,8 +30,8 @@ from benchmarks.memory import peak_mib, restart_peak
 from pellucid.build.method import load
 from pellucid.data.batch import Batch
 from pellucid.data.drawing import spread
-from pellucid.evaluation.evaluate import crop_centre
 from pellucid.evaluation.reference import read_reference
+from pellucid.evaluation.trial import crop_centre
 from pellucid.generative.noise import keyed_noise
 from pellucid.generative.path import VariancePreserving
 from pellucid.methods.generative import Generative

@@ -72,7 +72,7 @@ def test_the_loss_is_that_of_all_images_at_once() -> None:
     data = [item(value, text) for value, text in ((0.1, TEXTS[0]), (0.4, TEXTS[1]), (0.9, TEXTS[1]))]
     expected = plain.validate(Batch.cat(data))
     result = evaluate_texts(plain, data, name="m", device="cpu")
-    assert result.contrast == pytest.approx(expected["contrast"].item(), rel=1e-5)
+    assert result.contrast == pytest.approx(expected["loss_contrast"].item(), rel=1e-5)
     assert result.found == pytest.approx(expected["found"].item())
     assert math.isclose(result.chance, 2 / 3, rel_tol=1e-6)
 

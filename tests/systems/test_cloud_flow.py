@@ -224,7 +224,8 @@ def test_a_flow_that_heeds_texts_restores_what_a_prompt_says(coders: Path, tmp_p
     for prompt in ("lake", "forest", "", None):
         options = SceneOptions(tile=64, overlap=16, device="cpu", preview=False, prompt=prompt)
         restore_scene(scene, tmp_path / "out.tif", method=method, options=options)
-        found[prompt] = (tmp_path / "out.tif").read_bytes()
+        with rasterio.open(tmp_path / "out.tif") as file:
+            found[prompt] = file.read().tobytes()
     assert found[""] == found[None]
     assert len(set(found.values())) == 3
 
