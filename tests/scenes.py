@@ -19,7 +19,8 @@ from pellucid.generative.noise import Noise
 from pellucid.methods.method import Method
 
 BANDS = SENTINEL2.bands
-OPTIONS = SceneOptions(tile=32, overlap=8, device="cpu", preview=False, html=False, painted=False)
+BARE = {"preview": False, "html": False, "painted": False, "sidecars": False}
+OPTIONS = SceneOptions(tile=32, overlap=8, device="cpu", **BARE)
 EVERYTHING = replace(OPTIONS, keep_clear=False)
 
 

@@ -36,7 +36,18 @@ GPU_BATCH = 8
 # Side in pixels of what joint tiles restore as one image; of a larger one memory could not hold all.
 WINDOW = 4096
 # Options on which no pixel depends, or only by what the key holds already.
-NOT_IN_KEY = ("batch", "device", "preview", "html", "resume", "force", "factor", "tile", "precision")
+NOT_IN_KEY = (
+    "batch",
+    "device",
+    "preview",
+    "html",
+    "sidecars",
+    "resume",
+    "force",
+    "factor",
+    "tile",
+    "precision",
+)
 
 Progress = Callable[[float, int], None]
 

@@ -159,6 +159,9 @@ class SceneOptions(ApplyOptions):
     painted: Annotated[
         bool, Help("Write where and how much was painted, 0 to 255, beside the result: OUT_painted.tif.")
     ] = True
+    sidecars: Annotated[
+        bool, Help("Write styles for QGIS (.qml) and a STAC Item (.json) beside the result.")
+    ] = True
     resume: Annotated[bool, Help("Go on where an interrupted call stopped.")] = True
 
 

@@ -93,16 +93,23 @@ class SceneOutputs:
     painted: Path | None = None
     preview: Path | None = None
     page: Path | None = None
+    style: Path | None = None  # for QGIS
+    painted_style: Path | None = None
+    item: Path | None = None  # for STAC catalogues
 
     @classmethod
     def of(cls, out: Path, std: Path | None, options: SceneOptions) -> Self:
         """Return what is written with these options: the result, its deviation, and what lies beside it."""
+        painted = out.with_name(f"{out.stem}_painted.tif") if options.painted else None
         return cls(
             out,
             std,
-            painted=out.with_name(f"{out.stem}_painted.tif") if options.painted else None,
+            painted=painted,
             preview=out.with_suffix(".png") if options.preview else None,
             page=page_of(out) if options.html else None,
+            style=out.with_suffix(".qml") if options.sidecars else None,
+            painted_style=painted.with_suffix(".qml") if painted and options.sidecars else None,
+            item=out.with_suffix(".json") if options.sidecars else None,
         )
 
     @property

@@ -20,6 +20,7 @@ from pellucid.apply.outputs import GO_ON, SceneOutputs
 from pellucid.apply.scene import OpenScene, Tile
 from pellucid.apply.scene_page import write_scene_page
 from pellucid.apply.scene_pass import read_scene
+from pellucid.apply.sidecars import write_sidecars
 from pellucid.apply.surroundings import Surroundings, enlarge_cells
 from pellucid.data.batch import Batch
 from pellucid.data.claims import claim_files
@@ -78,7 +79,8 @@ def restore_scene(
     Args:
         optical: Sentinel-2 scene, bands by name or, without names, by position; see the option `bands`.
         out: where the result goes, a Cloud-Optimized GeoTIFF; beside it, a preview as PNG, a page to look at
-            as HTML, and, as OUT_painted.tif, how much of each pixel was painted: 0 as given, to 255.
+            as HTML, styles for QGIS, a STAC Item, and, as OUT_painted.tif, how much of each pixel was
+            painted: 0 as given, to 255.
         sar: Sentinel-1 scene on the same grid; VV or VH alone for a model that takes any bands.
         method: what restores.
         references: other dates of the place on the same grid, of any sensor, cloudy in part.
@@ -285,6 +287,7 @@ def _explain(out: Path, error: Exception, *, kept: bool) -> InputError:
 def _show(scene: OpenScene, counts: Sequence[int]) -> None:
     """Write what one looks at, where it is wanted; `counts` begin with valid and restored pixels."""
     files = scene.outputs
+    write_sidecars(scene)
     if files.preview:
         _write_preview(scene.optical, files.result, files.preview)
     if files.page:

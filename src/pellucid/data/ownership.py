@@ -30,15 +30,11 @@ LONGEST_TEXT = 2**20
 _NO_TAGS: Mapping[str, str] = MappingProxyType({})
 
 
-def check_replaceable(path: Path, way_out: str = "") -> None:
-    """Refuse to replace a file that pellucid did not write; one that is not there may be written.
-
-    `way_out` is one besides those that every file has.
-    """
+def check_replaceable(path: Path) -> None:
+    """Refuse to replace a file that pellucid did not write; one that is not there may be written."""
     if path.exists() and not path.is_dir() and not is_ours(path):
         raise InputError(
             f"cannot write {path}: a file is there that pellucid did not write; name another, or move it away"
-            f"{way_out and f', or {way_out}'}"
         )
 
 
