@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from tests.painters import save_radar
 from tests.pairs import write_pairs
-from tests.products import write_product
+from tests.products import ramps, write_jp2, write_product
 from tests.tiny import BANDS, TinyData
 from typer.testing import CliRunner
 
@@ -129,6 +129,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
             place.mkdir(parents=True, exist_ok=True)
             shutil.copy(made / source / patch, place / f"{roi}_{sensor}_{number}_p30.tif")
     write_product(folder)
+    for number, metres in (("02", 10), ("03", 10), ("04", 10), ("11", 20)):
+        write_jp2(folder / "bands" / f"T33UUP_B{number}_{metres}m.jp2", ramps(1, 1200 // metres)[0], metres)
     shutil.copytree(REPOSITORY / "configs", folder / "configs")
     (folder / "benchmarks").mkdir()
     shutil.copy(REPOSITORY / "benchmarks" / "ground_places.yaml", folder / "benchmarks")

@@ -73,3 +73,27 @@ def test_no_file_of_a_product_is_replaced(tmp_path: Path) -> None:
     link.symlink_to(band)
     with pytest.raises(InputError, match="it is an input"):
         restore_scene(product, link, method=level_2a(0.5), options=OPTIONS)
+
+
+def test_the_map_of_the_product_is_taken_where_the_model_finds_no_clouds(tmp_path: Path) -> None:
+    classes = np.full((SIDE // 2, SIDE // 2), 4, np.uint8)
+    classes[:, :20] = 9
+    product = write_product(tmp_path, classes=classes)
+    for cloud in (None, "auto", "product"):
+        out = tmp_path / f"{cloud}.tif"
+        restore_scene(product, out, method=level_2a(0.5), cloud=cloud, options=OPTIONS)
+        stored = read(out)
+        assert (stored[:, :, :40] == 6000).all()
+        np.testing.assert_array_equal(stored[:, 3:-3, 70:-3], ramps(12)[:, 3:-3, 70:-3])
+
+
+def test_files_of_bands_are_restored_as_a_scene(tmp_path: Path) -> None:
+    product = write_product(tmp_path)
+    pattern = product / "GRANULE/*/IMG_DATA/*/*_B*.jp2"
+    restore_scene(pattern, tmp_path / "a.tif", method=level_2a(0.5), options=OPTIONS)
+    restore_scene(product, tmp_path / "b.tif", method=level_2a(0.5), options=OPTIONS)
+    np.testing.assert_array_equal(read(tmp_path / "a.tif"), read(tmp_path / "b.tif"))
+    band = next(product.rglob("*_B02_10m.jp2"))
+    (tmp_path / "c.tif").symlink_to(band)
+    with pytest.raises(InputError, match="it is an input"):
+        restore_scene(pattern, tmp_path / "c.tif", method=level_2a(0.5), options=OPTIONS)

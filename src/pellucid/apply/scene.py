@@ -18,8 +18,8 @@ from pellucid.apply.outputs import SceneOutputs
 from pellucid.apply.provenance import Inputs, tag_of_engine
 from pellucid.apply.references import References
 from pellucid.apply.scene_bands import GLANCE, find_range, open_optical
+from pellucid.apply.scene_clouds import map_file, open_clouds
 from pellucid.data.batch import Batch
-from pellucid.data.cloud_raster import CloudRaster
 from pellucid.data.cloud_score import NEEDED, REACH_PX, box_mean, cloud_score
 from pellucid.data.older import MARGIN, far_from_clouds
 from pellucid.data.radar_scene import RadarRaster
@@ -77,7 +77,7 @@ class OpenScene:
             )
         self.options, self.uncertainty = options, uncertainty
         self.inputs: Inputs = {"optical": optical, "sar": sar, "references": references, "cloud": cloud}
-        self.files = tuple(path for path in (optical, sar, cloud, *references) if path)
+        self.files = tuple(path for path in (optical, sar, map_file(cloud), *references) if path)
         self.outputs = SceneOutputs.of(out, uncertainty, options)
         self.outputs.check(self.files)
         with ExitStack() as stack:
@@ -88,7 +88,8 @@ class OpenScene:
             self.engine = Engine(method, options, keep_samples=spread, keep_deviation=uncertainty is not None)
             self.method = self.engine.method
             self.radar = self._open_radar(sar, stack)
-            self.cloud = stack.enter_context(CloudRaster(cloud)) if cloud else None
+            self.cloud = open_clouds(cloud, optical, finds_clouds=method.finds_clouds)
+            stack.callback(self.cloud.close if self.cloud else lambda: None)
             self.optical.log_doubts()
             for raster in filter(None, (self.radar, self.cloud)):
                 raster.log_doubts()
@@ -133,7 +134,7 @@ class OpenScene:
         """Return a digest of everything on which the result depends."""
         files = [file for path in self.files for file in files_of(path)]
         stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        return self.engine.key(stamps, self.uncertainty is not None, self.labels)
+        return self.engine.key(stamps, self.uncertainty is not None, self.labels, type(self.cloud).__name__)
 
     def cut(self, top: int, left: int, size: tuple[int, int] | None = None) -> Tile:
         """Read one tile, or as many rows and columns as `size` says, and weigh its pixels."""

@@ -16,16 +16,30 @@ from pellucid.cli.terminal import (
     say,
     takes,
 )
+from pellucid.errors import InputError
 
 DEFAULT_MODEL = "ground"
 
-Optical = Annotated[Path, typer.Argument(metavar="S2.tif", help="Sentinel-2 scene, bands named or in order.")]
+Optical = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="S2.tif", help="Sentinel-2 scene, bands named or in order, or a product: .SAFE or .zip."
+    ),
+]
+BandFiles = Annotated[
+    Path | None,
+    typer.Option("--optical", metavar="'B*.jp2'", help="In place of S2.tif: files of one band each."),
+]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="CLEAR.tif", help="Where the result goes.")]
 Radar = Annotated[
     Path | None, typer.Option(metavar="S1.tif", help="Sentinel-1 VV and VH on the grid of the scene.")
 ]
 Cloud = Annotated[
-    Path | None, typer.Option(metavar="MASK.tif", help="Cloud map, 0 to 1; else a built-in score.")
+    Path | None,
+    typer.Option(
+        metavar="auto|product|MASK.tif",
+        help="Cloud map, 0 to 1; product: that of the Level-2A product; auto: what serves the model best.",
+    ),
 ]
 References = Annotated[
     list[Path] | None,
@@ -50,8 +64,9 @@ DryMaps = Annotated[bool, typer.Option("--dry-run", help="Check all scenes, writ
 
 @takes(SceneOptions, hide=("strength", "sampler"))
 def remove_clouds(
-    scene: Optical,
     output: Output,
+    scene: Optical = None,
+    optical: BandFiles = None,
     sar: Radar = None,
     reference: References = None,
     model: Model = DEFAULT_MODEL,
@@ -67,12 +82,13 @@ def remove_clouds(
     """
     from pellucid.apply.inputs import check_bands, check_rasters, check_scene_model
     from pellucid.apply.outputs import SceneOutputs
+    from pellucid.apply.scene_clouds import map_file
 
-    references = reference or []
+    scene, references = _one_scene(scene, optical), reference or []
     check_scene_model(model, references=bool(references), bands=options.bands is not None)
-    inputs = [path for path in (scene, sar, cloud, *references) if path]
+    inputs = [path for path in (scene, sar, map_file(cloud), *references) if path]
     SceneOutputs.of(output, uncertainty, options).check(inputs)
-    check_rasters(scene, sar, cloud, references, align=options.align)
+    check_rasters(scene, sar, map_file(cloud), references, align=options.align)
     named = {"bands": options.bands, "polarisations": options.polarisations}
     check_bands(scene, model, options.allow_missing, sar=sar, **named)
     from pellucid.apply.remove_clouds import check_scene, restore_scene
@@ -92,6 +108,15 @@ def remove_clouds(
     out.print(f"{report.num_restored:,} of {report.num_valid:,} pixels restored ({share:.1%})")
     shown = {"painted": report.painted, "preview": report.preview, "page": report.page}
     print_paths(result=report.out, spread=report.uncertainty, **shown)
+
+
+def _one_scene(scene: Path | None, optical: Path | None) -> Path:
+    """Return the scene that is named in either way."""
+    if scene and optical:
+        raise InputError(f"{scene} and --optical {optical} both name the scene, leave one out")
+    if found := scene or optical:
+        return found
+    raise InputError("no scene is given; name a file or product, or files of bands with --optical")
 
 
 @takes(CloudMapOptions)

@@ -1,6 +1,7 @@
 """Bands that lie in files of their own, of several resolutions perhaps, as one raster on the finest grid."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from pellucid.errors import InputError
 
 # Side of the blocks that the raster offers, in pixels.
 BLOCK = 512
+# Of JPEG 2000: bytes of an empty box, and the marker that ends a code stream (ISO/IEC 15444-1).
+SMALLEST_BOX, END = 8, b"\xff\xd9"
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class BandFile:
         name: what the band is called in the stack.
         source: the file, as GDAL opens it.
         number: of the band in the file, from 1.
-        scale: physical value = stored x scale + offset.
+        scale: physical value = stored x scale + offset; None: what the file declares.
         nodata: number that marks missing data; None: what the file declares.
         is_class: its values are classes, and are not interpolated.
     """
@@ -34,8 +37,8 @@ class BandFile:
     name: str
     source: str
     number: int = 1
-    scale: float = 1.0
-    offset: float = 0.0
+    scale: float | None = None
+    offset: float | None = None
     nodata: float | None = None
     is_class: bool = False
 
@@ -73,12 +76,34 @@ def stack_bands(
 
 def _open(source: str, what: str, stack: ExitStack) -> Any:
     try:
-        return stack.enter_context(open_raster(source))
+        dataset = stack.enter_context(open_raster(source))
+        if dataset.driver.startswith("JP2") and _is_cut(Path(source)):
+            raise InputError(f"{what} has the file {_show(source)}, which ends too early; download it again")
+        return dataset
     except RasterioError as error:
         raise InputError(
             f"{what} has the file {_show(source)}, which is no readable raster ({first_line(error)}); copy "
             "or download it again"
         ) from error
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether a JPEG 2000 file ends before its last box does; one in an archive is whole if that is."""
+    if not path.is_file():
+        return False
+    size, at = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while at < size:
+            file.seek(at)
+            length = int.from_bytes(file.read(4), "big")
+            if length == 1:  # the length follows the kind of the box, in 8 bytes
+                file.seek(4, os.SEEK_CUR)
+                length = int.from_bytes(file.read(8), "big")
+            if length < SMALLEST_BOX:  # to the end of the file, which a code stream marks
+                file.seek(-len(END), os.SEEK_END)
+                return file.read() != END
+            at += length
+    return at > size
 
 
 def _show(source: str) -> str:
@@ -141,8 +166,9 @@ def _add_band(root: ET.Element, number: int, band: BandFile, dataset: Any, base:
     nodata = dataset.nodatavals[band.number - 1] if band.nodata is None else band.nodata
     element = _new_band(root, number, dtype, nodata)
     ET.SubElement(element, "Description").text = band.name
-    ET.SubElement(element, "Offset").text = repr(band.offset)
-    ET.SubElement(element, "Scale").text = repr(band.scale)
+    declared = {"Offset": dataset.offsets, "Scale": dataset.scales}
+    for name, given in (("Offset", band.offset), ("Scale", band.scale)):
+        ET.SubElement(element, name).text = repr(declared[name][band.number - 1] if given is None else given)
     place = _place(dataset, base)
     is_same = place == (0, 0, dataset.width, dataset.height)
     source = band.source

@@ -74,17 +74,18 @@ class Raster:
     `doubts` are sentences about what seems wrong with the file, though it can be read. `fill` is the number
     that marks missing data, declared or found; `alpha` the number of the band of opacity, from 1. A TIFF of
     several pages, of which GDAL reads the first, is refused unless it may be a stack of slices (`is_stack`).
+    `source` is what is opened in place of what the path means.
     """
 
     resampling = Resampling.bilinear  # where it is warped
     glances: tuple[int, ...] = (SAMPLE,)  # the `size` of reads of all of it, which share a pass over the file
 
-    def __init__(self, path: Path, what: str, *, is_stack: bool = False) -> None:
+    def __init__(self, path: Path, what: str, *, is_stack: bool = False, source: str | None = None) -> None:
         self.path, self.what, self.is_stack = path, what, is_stack
         self.doubts: list[str] = []
-        source = find_source(path, what)
+        found = source or find_source(path, what)
         try:
-            self.dataset = open_raster(source)
+            self.dataset = open_raster(found)
         except RasterioError as error:
             raise InputError(
                 f"the {what} {path} is no readable raster ({first_line(error)}), give a GeoTIFF"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rasterio.errors import RasterioError
 
+from pellucid.data.band_files import files_behind, is_pattern, stack_files
 from pellucid.data.band_stack import stack_bands
 from pellucid.data.files import check_input
 from pellucid.data.gdal_open import open_raster
@@ -12,6 +13,8 @@ from pellucid.data.safe_product import is_product, read_product
 
 def find_source(path: Path, what: str) -> Path | str:
     """Return what `open_raster` opens in place of a path that a user names, for the `what` of a sentence."""
+    if is_pattern(path):
+        return stack_files(path, what)
     check_input(path, what)
     if is_product(path):
         product = read_product(path)
@@ -20,7 +23,9 @@ def find_source(path: Path, what: str) -> Path | str:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return a raster file, all that a VRT is made of, or all that is read of a product."""
+    """Return a raster file, all that a VRT is made of, or all that is read of a product or pattern."""
+    if is_pattern(path):
+        return files_behind(path)
     if is_product(path):
         return list(read_product(path).files)
     found, left = list[Path](), [path]

@@ -15,7 +15,8 @@ from pellucid.data.band_stack import BandFile
 from pellucid.data.ranges import SENTINEL2, Bands
 from pellucid.errors import InputError
 
-# Bands of each level, by the metadata file that products of the level have.
+# A file that every product has; bands of each level, by the metadata file that products of the level have.
+MANIFEST = "manifest.safe"
 LEVELS = {"MTD_MSIL1C.xml": SENTINEL2.bands, "MTD_MSIL2A.xml": LEVEL_2A}
 # Metres of the native pixels of bands; 20 of those that are not named.
 NATIVE_M = dict.fromkeys(("B02", "B03", "B04", "B08"), 10) | dict.fromkeys(("B01", "B09", "B10"), 60)
@@ -92,11 +93,33 @@ class Container:
 
 
 @dataclass(frozen=True)
+class Metadata:
+    """What the metadata of a product says of its values.
+
+    Attributes:
+        root: of the metadata.
+        scale: of all bands: reflectance = digital number x scale + offset.
+        offsets: by band.
+        tags: more of it, under the names of the product specification.
+    """
+
+    container: Container
+    root: ET.Element
+    bands: Bands
+    scale: float
+    offsets: Mapping[str, float]
+    tags: Mapping[str, str]
+
+    def as_band(self, band: str, source: str) -> BandFile:
+        """Return a file as a band of the product."""
+        return BandFile(band, source, scale=self.scale, offset=self.offsets[band], nodata=0.0)
+
+
+@dataclass(frozen=True)
 class Product:
     """A Sentinel-2 product of one tile: its files, and what its metadata says of their values.
 
     Attributes:
-        path: as the user named it.
         files: on the disk, all that is read of it.
         bands: one file per band of the level, the native resolution where there are several; in their order.
         classes: the scene classification; None without.
@@ -104,7 +127,6 @@ class Product:
         tags: what the metadata says, under the names of the product specification.
     """
 
-    path: Path
     files: tuple[Path, ...]
     bands: tuple[BandFile, ...]
     classes: str | None
@@ -116,7 +138,28 @@ def is_product(path: Path) -> bool:
     """Whether a path looks like a Sentinel-2 product, whole or not."""
     if path.is_dir():
         return path.suffix.lower() == ".safe" or any((path / name).is_file() for name in LEVELS)
-    return path.is_file() and (path.suffix.lower() in (".zip", ".xml") or path.name == "manifest.safe")
+    return path.is_file() and (path.suffix.lower() in (".zip", ".xml") or path.name == MANIFEST)
+
+
+def read_metadata(path: Path) -> Metadata:
+    """Return what the metadata of a product says, whichever of its bands are there."""
+    inside = path.is_file() and path.suffix.lower() != ".zip"
+    if inside and path.name not in (*LEVELS, MANIFEST):
+        raise InputError(
+            f"{path} is not the metadata of a Sentinel-2 product ({' or '.join(LEVELS)}), give this, or the "
+            "folder of the product"
+        )
+    container = Container(path.parent if inside else path)
+    name = container.metadata = path.name if path.name in LEVELS else container.metadata
+    root = _parse(container.read(name), container.path / name)
+    quantification, offsets = _find_units(root, container.path / name)
+    tags = {"PRODUCT_URI": _text(root, *_URI) or container.path.name, "SPECIAL_VALUE_NODATA": "0"}
+    for key in ("PROCESSING_BASELINE", "PROCESSING_LEVEL", "PRODUCT_START_TIME"):
+        tags |= {key: text} if (text := _text(root, key)) else {}
+    if len(set(offsets.values())) == 1:
+        tags[_OFFSETS["1C" not in name]] = f"{next(iter(offsets.values())):g}"
+    scaled = {band: round(offset / quantification, DIGITS) for band, offset in offsets.items()}
+    return Metadata(container, root, LEVELS[name], round(1 / quantification, DIGITS), scaled, tags)
 
 
 def read_product(path: Path) -> Product:
@@ -125,43 +168,17 @@ def read_product(path: Path) -> Product:
     Raises:
         InputError: if it is incomplete, damaged, of a format before December 2016, or no such product.
     """
-    inside = path.is_file() and path.suffix.lower() != ".zip"
-    if inside and path.name not in (*LEVELS, "manifest.safe"):
-        raise InputError(
-            f"{path} is not the metadata of a Sentinel-2 product ({' or '.join(LEVELS)}), give this, or the "
-            "folder of the product"
-        )
-    container = Container(path.parent if inside else path)
-    name = container.metadata if path.name not in LEVELS else path.name
-    root = _parse(container.read(name), container.path / name)
-    bands, level = LEVELS[name], name.removeprefix("MTD_MSI").removesuffix(".xml")
-    found = _find_bands(root, container, bands)
-    tags = {"PRODUCT_URI": _text(root, *_URI) or container.path.name}
-    for key in ("PROCESSING_BASELINE", "PROCESSING_LEVEL", "PRODUCT_START_TIME"):
-        tags |= {key: text} if (text := _text(root, key)) else {}
-    quantification, offsets = _find_units(root, container.path / name)
-    kind = "RADIO" if level == "L1C" else "BOA"
-    tags |= {"SPECIAL_VALUE_NODATA": "0"}
-    if len(set(offsets.values())) == 1:
-        tags[f"{kind}_ADD_OFFSET"] = f"{next(iter(offsets.values())):g}"
-    scale = round(1 / quantification, DIGITS)
-    files = tuple(
-        BandFile(
-            band,
-            container.source(found[band]),
-            scale=scale,
-            offset=round(offsets[band] / quantification, DIGITS),
-            nodata=0.0,
-        )
-        for band in bands
-    )
+    metadata = read_metadata(path)
+    container = metadata.container
+    found = _find_bands(metadata.root, container, metadata.bands)
+    bands = tuple(metadata.as_band(band, container.source(name)) for band, name in found.items())
     classes, probability = (_find_mask(container, each) for each in (_CLASSES, _PROBABILITY))
     if container.is_archive:
         paths = [container.path]
     else:
         masks = [Path(each) for each in (classes, probability) if each]
-        paths = [container.path / name, *(Path(band.source) for band in files), *masks]
-    return Product(path, tuple(paths), files, classes, probability, tags)
+        paths = [container.path / container.metadata, *(Path(band.source) for band in bands), *masks]
+    return Product(tuple(paths), bands, classes, probability, metadata.tags)
 
 
 def _open_archive(path: Path) -> zipfile.ZipFile:
