@@ -96,7 +96,9 @@ def train_tiny(
     train_data: Dataset[Batch] | None = None,
     val_data: Dataset[Batch] | None = None,
     resume: bool = False,
+    checkpoint: Path | None = None,
     dry_run: bool = False,
+    log_dir: Path | None = None,
     **options: Any,
 ) -> tuple[TrainReport, Regression]:
     """Train a tiny method with these `train` options and return report and method."""
@@ -109,6 +111,8 @@ def train_tiny(
         folder,
         save=partial(save_run, folder, config=config, method=method),
         resume=resume,
+        checkpoint=checkpoint,
         dry_run=dry_run,
+        log_dir=log_dir,
     )
     return report, method

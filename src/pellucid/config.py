@@ -74,6 +74,8 @@ class TrainConfig(Strict):
     learning_rate: float = Field(1e-4, gt=0)
     betas: tuple[Share, Share] = (0.9, 0.999)
     """Decay of Adam's means of the gradient and of its square."""
+    eps: float = Field(1e-8, gt=0)
+    """Added to the root of Adam's mean of squares."""
     weight_decay: float = Field(0.0, ge=0)
     schedule: Literal["constant", "step", "cosine"] = "step"
     steps_per_epoch: int = Field(0, ge=0)
@@ -81,6 +83,7 @@ class TrainConfig(Strict):
     step_epochs: int = Field(5, gt=0)
     step_gamma: float = Field(0.5, gt=0, le=1)
     warmup_steps: int = Field(0, ge=0)
+    """Steps over which the rate rises; where they are more than half of the run, a tenth of it."""
     final_rate: float = Field(0.01, ge=0, le=1)
     """The cosine schedule ends at this share of the learning rate."""
     clip_norm: float = Field(1.0, ge=0)
@@ -107,7 +110,12 @@ class TrainConfig(Strict):
     lora_rank: int = Field(0, ge=0)
     """Rank of the low-rank additions by which frozen linear layers are trained nevertheless; 0: none. The
     saved weights contain them."""
+    compile: bool = False
+    """Compile the network with torch.compile: slow to start, then faster, mostly on GPUs."""
     num_workers: int = Field(0, ge=0)
+    """Processes that read samples beside the training."""
+    pin_memory: bool = False
+    """Read samples into page-locked memory, from which they reach a GPU sooner."""
     seed: int = 0
     device: str = "auto"
     num_devices: int = Field(1, gt=0)

@@ -128,3 +128,13 @@ def test_texts_half_alone_takes_the_weights_of_both(paired: TextEncoder) -> None
 def test_sizes_that_do_not_fit_are_refused(change: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(dataclasses.replace(TINY, **change))
+
+
+def test_dropout_acts_in_training_alone() -> None:
+    network = build(Config(vocab_size=20, width=16, num_layers=2, num_heads=2, length=8, dropout=0.5)).train()
+    ids = torch.arange(8)[None]
+    assert not torch.equal(network(ids), network(ids))
+    network.eval()
+    assert torch.equal(network(ids), network(ids))
+    with pytest.raises(ValueError, match="dropout is -1"):
+        build(Config(dropout=-1.0))

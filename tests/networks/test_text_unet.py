@@ -176,3 +176,21 @@ def test_conditions_that_do_not_fit_are_refused(change: dict[str, Tensor], messa
     x_t, step, condition = inputs()
     with pytest.raises(ValueError, match=message):
         network()(x_t, step, dataclasses.replace(condition, **change))
+
+
+def test_dropout_acts_in_training_alone() -> None:
+    sizes = {
+        "model_channels": 8,
+        "channel_mult": (1,),
+        "attention_resolutions": (),
+        "num_heads": 1,
+        "groups": 4,
+    }
+    network = build(Config(dropout=0.5, **sizes))
+    x_t, noise = torch.randn(1, 4, 8, 8), torch.zeros(1)
+    draws = [network(x_t, noise, Condition()) for _ in range(2)]
+    assert not torch.equal(*draws)
+    network.eval()
+    assert torch.equal(*(network(x_t, noise, Condition()) for _ in range(2)))
+    with pytest.raises(ValueError, match="dropout is 1"):
+        build(Config(dropout=1.0, **sizes))

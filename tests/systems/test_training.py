@@ -234,8 +234,52 @@ def test_a_run_that_is_not_there_cannot_be_resumed(tmp_path: Path) -> None:
 
 def test_a_resumed_run_keeps_what_it_was_trained_with(tmp_path: Path) -> None:
     train_tiny(tmp_path / "run", num_steps=2)
-    with pytest.raises(InputError, match=r"train\.learning_rate is 0\.5 but the run .* with 0\.01"):
-        train_tiny(tmp_path / "run", num_steps=4, learning_rate=0.5, resume=True)
+    with pytest.raises(InputError, match=r"train\.seed is 5 but the run .* with 0"):
+        train_tiny(tmp_path / "run", num_steps=4, seed=5, resume=True)
+
+
+def test_a_resumed_run_may_go_on_with_other_settings_and_says_so(tmp_path: Path) -> None:
+    train_tiny(tmp_path / "run", num_steps=3, val_data=VALIDATION)
+    before = read_checkpoint(tmp_path / "run")
+    changes = {"learning_rate": 0.5, "batch": 3, "accumulate": 2, "eps": 1e-6, "validate_every": 2}
+    with pytest.warns(UserWarning, match=r"batch is 3 \(was 2\), .*learning_rate is 0.5 \(was 0.01\)"):
+        report, _ = train_tiny(
+            tmp_path / "run", num_steps=7, val_data=VALIDATION, resume=True, schedule="constant", **changes
+        )
+    after = read_checkpoint(tmp_path / "run")
+    assert [row["step"] for row in report.history] == [3, 4, 6, 7]
+    assert [row["learning_rate"] for row in report.history] == [0.01, 0.5, 0.5, 0.5]
+    (old,), (new,) = (state["optimizer_states"] for state in (before, after))
+    assert (new["param_groups"][0]["eps"], new["param_groups"][0]["lr"]) == (1e-6, 0.5)
+    assert old["state"][0]["step"] == 3
+    assert new["state"][0]["step"] == 7  # the means went on
+    assert after["global_step"] == 7
+
+
+def test_a_run_goes_on_from_the_checkpoint_that_is_chosen(tmp_path: Path) -> None:
+    options = {"num_steps": 8, "validate_every": 2, "checkpoint_every": 4, "val_data": VALIDATION}
+    first, _ = train_tiny(tmp_path / "run", **options)
+    again, _ = train_tiny(tmp_path / "run", resume=True, checkpoint=Path("step-0000004.ckpt"), **options)
+    strip = [[{**row, "seconds": 0} for row in report.history] for report in (first, again)]
+    assert strip[0] == strip[1]  # from step 4 on, the same steps again
+    assert again.best_step == max(again.history[1:], key=lambda row: row["val_psnr"])["step"]
+    best = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["global_step"] == again.best_step
+    with pytest.raises(InputError, match=r"no checkpoint step-0000005.ckpt; did you mean 'step"):
+        train_tiny(tmp_path / "run", resume=True, checkpoint=Path("step-0000005.ckpt"), **options)
+
+
+def test_a_chosen_checkpoint_stays_the_best_if_nothing_after_it_is_better(tmp_path: Path) -> None:
+    options = {"num_steps": 4, "validate_every": 2, "checkpoint_every": 2, "val_data": VALIDATION}
+    train_tiny(tmp_path / "run", **options)
+    chosen = tmp_path / "run" / "checkpoints" / "step-0000002.ckpt"
+    with pytest.warns(UserWarning, match="learning_rate is 1000"):
+        report, method = train_tiny(
+            tmp_path / "run", resume=True, checkpoint=chosen, learning_rate=1000.0, **options
+        )
+    assert report.best_step == 2
+    kept = torch.load(chosen, weights_only=True)["state_dict"]
+    assert torch.equal(method.network.first.weight, kept["network.first.weight"])
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:

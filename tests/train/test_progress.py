@@ -28,6 +28,12 @@ def test_tensorboard_shows_the_first_images_cloudy_restored_and_true(tmp_path: P
     assert (pictures[0].height, pictures[0].width) == (20, 3 * 24)
 
 
+def test_events_lie_under_the_name_of_the_run_in_a_folder_of_logs(tmp_path: Path) -> None:
+    train_tiny(tmp_path / "run", num_steps=10, log_dir=tmp_path / "logs")
+    assert [event.step for event in read_events(tmp_path / "logs" / "run").Scalars("loss")] == [10]
+    assert not list((tmp_path / "run").glob("events*"))
+
+
 def test_a_resumed_run_goes_on_in_the_same_curve(tmp_path: Path) -> None:
     train_tiny(tmp_path, num_steps=10)
     train_tiny(tmp_path, num_steps=20, resume=True)
@@ -42,6 +48,7 @@ def test_the_bar_counts_steps_on_standard_error_alone(
     assert out == ""
     assert "10/10" in err
     assert "left" in err
+    assert "rate 1.00e-02" in err
     assert "step 5: PSNR in dB: restored " in err
     assert "best at step" in err
     assert err.count("PSNR") == 2

@@ -1,49 +1,16 @@
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny import TinyData, tiny_config, tiny_method, train_tiny
+from torch import nn
 
-from pellucid.config import TrainConfig
 from pellucid.errors import InputError
 from pellucid.methods.inference import choose_device
-from pellucid.train.trainer import Training, rate_factor
-
-
-def options(**values: object) -> TrainConfig:
-    return tiny_config(**values).train
-
-
-def test_the_step_schedule_halves_the_rate_every_five_epochs() -> None:
-    step = options(schedule="step")
-    factors = [rate_factor(step, 10 * epoch, 10) for epoch in (0, 4, 5, 9, 10)]
-    assert factors == [1, 1, 0.5, 0.5, 0.25]
-    assert rate_factor(step, 49, 10) == 1
-
-
-def test_the_step_schedule_is_that_of_torch() -> None:
-    weight = torch.zeros(1, requires_grad=True)
-    optimizer = torch.optim.SGD([weight], lr=1.0)
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 5, 0.5)
-    for epoch in range(20):
-        expected = optimizer.param_groups[0]["lr"]
-        assert rate_factor(options(schedule="step"), 3 * epoch, 3) == pytest.approx(expected)
-        optimizer.step()
-        scheduler.step()
-
-
-def test_the_cosine_rises_to_the_rate_and_falls_to_its_final_share() -> None:
-    cosine = options(schedule="cosine", num_steps=104, warmup_steps=4, final_rate=0.1)
-    assert [rate_factor(cosine, step, 1) for step in range(4)] == pytest.approx([0.2, 0.4, 0.6, 0.8])
-    assert rate_factor(cosine, 4, 1) == 1
-    assert rate_factor(cosine, 54, 1) == pytest.approx(0.55)
-    assert rate_factor(cosine, 104, 1) == pytest.approx(0.1)
-    assert rate_factor(cosine, 200, 1) == pytest.approx(0.1)
-
-
-def test_the_constant_rate_stays() -> None:
-    assert {rate_factor(options(schedule="constant"), step, 1) for step in (0, 10, 1000)} == {1.0}
+from pellucid.train.loaders import train_loader
+from pellucid.train.trainer import Training
 
 
 def test_epochs_of_the_step_schedule_are_passes_over_the_samples() -> None:
@@ -129,3 +96,22 @@ def test_a_checkpoint_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
     torch.save(checkpoint, last)
     with pytest.raises(InputError, match=r"last\.ckpt was saved by an earlier version"):
         train_tiny(tmp_path / "run", num_steps=4, resume=True)
+
+
+def test_the_optimiser_and_the_loaders_have_the_settings_of_the_config() -> None:
+    module = Training(tiny_method(), tiny_config(eps=1e-5, betas=(0.5, 0.9)), samples_per_epoch=1)
+    group = module.configure_optimizers()["optimizer"].param_groups[0]
+    assert (group["eps"], group["betas"]) == (1e-5, (0.5, 0.9))
+    position = SimpleNamespace(global_step=0, global_rank=0, world_size=1)
+    for is_pinned in (False, True):
+        loader = train_loader(position, TinyData(9), tiny_config(pin_memory=is_pinned).train)
+        assert loader.pin_memory == is_pinned
+
+
+def test_a_network_is_compiled_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", compiled.append)
+    module = Training(tiny_method(), tiny_config(compile=True), samples_per_epoch=1)
+    assert compiled == [module.network]
+    Training(tiny_method(), tiny_config(), samples_per_epoch=1)
+    assert len(compiled) == 1

@@ -22,9 +22,9 @@ State: TypeAlias = dict[str, Tensor]
 # How published weights of a network are read, and the keys of its config in which they may differ: parts that
 # are new in ours, or do not change the result.
 PUBLISHED: dict[type[nn.Module], tuple[Callable[[Path], tuple[Any, State]], tuple[str, ...]]] = {
-    TextUNet: (read_unet, ("sar_channels", "checkpointing")),
+    TextUNet: (read_unet, ("sar_channels", "dropout", "checkpointing")),
     Autoencoder: (read_autoencoder, ("checkpointing",)),
-    TextEncoder: (read_text_encoder, ("bands", "image_width", "features")),
+    TextEncoder: (read_text_encoder, ("bands", "image_width", "features", "dropout")),
 }
 # Properties that are compared in place of keys whose values can be written in several ways.
 MEANINGS = {"num_heads": "heads", "attention_resolutions": "attends"}

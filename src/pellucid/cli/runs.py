@@ -32,11 +32,25 @@ def train_command(
     ] = None,
     run: Annotated[Path | None, typer.Option(help="The run folder; default runs/NAME for NAME.yaml.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on exactly where the run stopped.")] = False,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="step-0001000.ckpt", help="With --resume: go on from this one, of the run or at a path."
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check config, data and one step.")] = False,
+    log_dir: Annotated[
+        Path | None, typer.Option(help="Folder of TensorBoard events, by run; default: the run folder.")
+    ] = None,
 ) -> None:
     """Train a model and leave a run folder.
 
     Example: `pellucid train configs/cross_attention.yaml --set train.num_steps=500`
+
+    Example: `pellucid train configs/glf_cr.yaml --resume --checkpoint best.ckpt --set train.batch=8`
+
+    With --resume, batch, rate, schedule, losses and number of steps may be others than before; what changes
+    is said, and the optimiser keeps its means.
     """
     read_yaml(config)  # before torch is imported
     from pellucid.config import load_config
@@ -44,7 +58,15 @@ def train_command(
 
     folder = run or Path("runs") / config.stem
     settings = load_config(config, tuple(changes or ()))
-    report = run_training(settings, folder, resume=resume, dry_run=dry_run, command=typed_command())
+    report = run_training(
+        settings,
+        folder,
+        resume=resume,
+        checkpoint=checkpoint,
+        dry_run=dry_run,
+        log_dir=log_dir,
+        command=typed_command(),
+    )
     best = "" if report.best_psnr is None else f", best PSNR {report.best_psnr:.2f} dB"
     out.print(f"{report.status}: {report.num_steps} steps in {report.seconds:.0f} s{best}")
     if not dry_run:

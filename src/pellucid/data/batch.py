@@ -50,6 +50,10 @@ class Samples:
         """Return the batch on `device`."""
         return replace(self, **{name: image.to(device) for name, image in self.images().items()})
 
+    def pin_memory(self) -> Self:
+        """Return the batch in page-locked memory; loaders call this by its name."""
+        return replace(self, **{name: image.pin_memory() for name, image in self.images().items()})
+
     def images(self) -> dict[str, Tensor]:
         """Return every tensor of the batch by field name, without the missing ones."""
         return _tensors(self)

@@ -34,6 +34,7 @@ class Config:
         activation: "gelu" for texts of Stable Diffusion 2.
         bands: C, of the images that training compares texts with; 0 for none.
         image_width: channels of the image encoder after its first level.
+        dropout: share of the attentions that are dropped in training.
         features: number of features by which texts and images are compared.
     """
 
@@ -47,6 +48,7 @@ class Config:
     bands: int = 0
     image_width: int = 32
     features: int = 256
+    dropout: float = 0.0
 
 
 class TextEncoder(nn.Module):
@@ -66,6 +68,7 @@ class TextEncoder(nn.Module):
             num_attention_heads=config.num_heads,
             max_position_embeddings=config.length,
             hidden_act=config.activation,
+            attention_dropout=config.dropout,
             bos_token_id=None,
             pad_token_id=None,
             eos_token_id=config.end_id,
@@ -112,6 +115,8 @@ def _image_encoder(bands: int, width: int, features: int) -> nn.Sequential:
 def _check(config: Config) -> None:
     if config.width % config.num_heads:
         raise ValueError(f"num_heads is {config.num_heads}, must divide width = {config.width}")
+    if not 0 <= config.dropout < 1:
+        raise ValueError(f"dropout is {config.dropout}, must be a share from 0 to below 1")
     if not 0 <= config.end_id < config.vocab_size:
         raise ValueError(f"end_id is {config.end_id}, must be one of the {config.vocab_size} of vocab_size")
     if config.bands and config.image_width % IMAGE_GROUPS:

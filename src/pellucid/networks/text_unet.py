@@ -34,6 +34,7 @@ class Config:
         groups: of the group norms; must divide the channels of every level.
         linear_projection: project the channels of the attentions by matrices instead of 1 x 1 convolutions,
             as in Stable Diffusion 2.
+        dropout: share of the features that each residual block drops in training.
         checkpointing: recompute features in the backward pass: slower training in less memory.
     """
 
@@ -47,6 +48,7 @@ class Config:
     context_dim: int = 768
     groups: int = 32
     linear_projection: bool = False
+    dropout: float = 0.0
     checkpointing: bool = False
 
     @property
@@ -90,6 +92,7 @@ class TextUNet(nn.Module):
             cross_attention_dim=config.context_dim,
             norm_num_groups=config.groups,
             use_linear_projection=config.linear_projection,
+            dropout=config.dropout,
         )
         if config.checkpointing:
             unet.enable_gradient_checkpointing()
@@ -151,6 +154,8 @@ def _check(config: Config) -> None:
                 f"attention_resolutions has {factor}, must be factors of the {levels} levels: "
                 f"{', '.join(map(str, factors))}"
             )
+    if not 0 <= config.dropout < 1:
+        raise ValueError(f"dropout is {config.dropout}, must be a share from 0 to below 1")
     for channels, heads, attends in zip(config.channels, config.heads, config.attends, strict=True):
         if channels % config.groups:
             raise ValueError(f"groups is {config.groups}, must divide the {channels} channels of a level")

@@ -70,6 +70,15 @@ def is_there(folder: Path) -> bool:
     return (folder / LAST).exists() or (folder / PREVIOUS).exists()
 
 
+def is_whole(path: Path) -> bool:
+    """Return whether a checkpoint can be read."""
+    try:
+        read_checkpoint(path)
+    except InputError:
+        return False
+    return True
+
+
 def find_newest(folder: Path) -> Path:
     """Return the newest checkpoint that can be read; where it is not the last one, say so.
 

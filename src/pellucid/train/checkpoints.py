@@ -9,6 +9,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +23,14 @@ from pellucid.config import Config, TrainConfig
 from pellucid.data.files import write_atomically
 from pellucid.data.run_folder import check_no_run
 from pellucid.errors import InputError
-from pellucid.schema import parse
+from pellucid.schema import nearest, parse
 from pellucid.train.checkpoint_files import (
     BEST,
     LAST,
     copy,
     find_newest,
     is_there,
+    is_whole,
     link,
     make_last,
     read_checkpoint,
@@ -42,7 +44,13 @@ Status: TypeAlias = Literal["done", "stopped early", "interrupted", "was done", 
 # What a resumed run may change: how far and how it goes on, not what it would have been until here.
 CHANGEABLE = (
     *("num_steps", "epochs", "validate_every", "validate_every_epochs", "checkpoint_every"),
-    *("checkpoint_every_epochs", "early_stopping", "num_workers", "device"),
+    *("checkpoint_every_epochs", "early_stopping", "num_workers", "pin_memory", "compile", "device"),
+)
+# What it may change after saying so, as dotted keys or their beginnings.
+RETUNED = (
+    *("losses.", "train.batch", "train.accumulate", "train.learning_rate", "train.betas", "train.eps"),
+    *("train.weight_decay", "train.schedule", "train.steps_per_epoch", "train.step_epochs"),
+    *("train.step_gamma", "train.warmup_steps", "train.final_rate", "train.clip_norm", "train.precision"),
 )
 
 
@@ -103,6 +111,8 @@ class BestWeights(Callback):
     ) -> None:
         self.folder, self.options, self.means, self.save = folder, options, means, save
         self.history: list[HistoryRow] = []
+        self.first_step = 0  # from which on the best row is looked for
+        self.is_anew = False
         self.seconds = 0.0
         self.started = time.monotonic()
 
@@ -114,13 +124,21 @@ class BestWeights(Callback):
         if trainer.is_global_zero:
             write_history(self.folder / HISTORY, self.history)
             if self.best() is self.history[-1]:
-                self.save(self.history)
+                self.save(self.candidates())
         if self.has_stalled():
             trainer.should_stop = True
 
     def best(self) -> HistoryRow | None:
         """Return the row whose weights are saved; None before the first validation."""
-        return best_row(self.history)
+        return best_row(self.candidates())
+
+    def candidates(self) -> list[HistoryRow]:
+        """Return the rows among which is the best."""
+        return [row for row in self.history if row["step"] >= self.first_step]
+
+    def start_anew(self, step: int) -> None:
+        """Look for the best row from a step on, whatever a checkpoint says that is loaded hereafter."""
+        self.first_step, self.is_anew = step, True
 
     def has_stalled(self) -> bool:
         """Return whether early stopping is on and the best row is too long ago."""
@@ -141,12 +159,15 @@ class BestWeights(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run goes on with."""
-        return {"history": self.history, "seconds": self.elapsed(), "means": self.means.sums}
+        kept = {"history": self.history, "seconds": self.elapsed(), "means": self.means.sums}
+        return {**kept, "first_step": self.first_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the history and the unfinished means."""
         self.history, self.means.sums = list(state_dict["history"]), dict(state_dict["means"])
         self.seconds, self.started = state_dict["seconds"], time.monotonic()
+        if not self.is_anew:
+            self.first_step = state_dict.get("first_step", 0)
 
 
 class StopRequest(Callback):
@@ -186,7 +207,9 @@ class Checkpoints(Callback):
     ) -> None:
         self.folder, self.config = folder / CHECKPOINTS, config
         self.best_weights, self.stop = best_weights, stop
-        self.is_last_bad = resumed is not None and resumed.name != LAST
+        self.is_last_bad = (
+            resumed is not None and resumed != self.folder / LAST and not is_whole(self.folder / LAST)
+        )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -259,28 +282,46 @@ def check_new(folder: Path) -> None:
     check_no_run(folder)
 
 
-def last_checkpoint(folder: Path, config: Config, *, resume: bool) -> Path | None:
-    """Return the checkpoint to resume from; None to start."""
+def last_checkpoint(folder: Path, config: Config, *, resume: bool, chosen: Path | None = None) -> Path | None:
+    """Return the checkpoint to resume from, `chosen` or the last; None to start.
+
+    What is different from before is refused, or, if it is one of `RETUNED`, named in a warning.
+    """
     saved_in = folder / CHECKPOINTS
     if not resume:
         check_new(folder)
         return None
     if not is_there(saved_in):
         raise InputError(f"{folder} has no {CHECKPOINTS}/{LAST}, leave --resume away to start a run there")
-    last = find_newest(saved_in)
+    last = find_newest(saved_in) if chosen is None else find_chosen(saved_in, chosen)
     saved = parse(Config, read_checkpoint(last)["config"], where=str(last))
     before, now = _fixed(saved), _fixed(config)
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
+    changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    for key in changed:
+        if not key.startswith(RETUNED) or "adversarial" in key:
             raise InputError(
                 f"{key} is {now.get(key)!r} but the run in {folder} was trained with {before.get(key)!r}, "
                 "change it back or start another run"
             )
+    if changed:
+        named = ", ".join(f"{key} is {now.get(key)!r} (was {before.get(key)!r})" for key in changed)
+        warnings.warn(
+            f"the run goes on with other settings: {named}; the optimiser keeps its means", stacklevel=2
+        )
     return last
 
 
+def find_chosen(folder: Path, chosen: Path) -> Path:
+    """Return the checkpoint of this name in the folder, or at this path."""
+    for path in (folder / chosen, chosen):
+        if path.is_file():
+            return path
+    found = sorted(path.name for path in folder.glob("*.ckpt"))
+    raise InputError(f"there is no checkpoint {chosen}{nearest(str(chosen), found)}")
+
+
 def _fixed(config: Config) -> dict[str, Any]:
-    """Return by dotted key what may not change when a run is resumed; data may move."""
+    """Return by dotted key what a resumed run has in common with that before; data may move."""
     values = config.model_dump(mode="json")
     kept = {f"train.{key}": value for key, value in values["train"].items() if key not in CHANGEABLE}
     for part in ("network", "method", "losses"):

@@ -85,6 +85,7 @@ def train_loader(position: Position, data: Dataset[Batch], options: TrainConfig)
         batch_sampler=RunOrder(position, options),
         collate_fn=_join,
         num_workers=options.num_workers,
+        pin_memory=options.pin_memory,
         persistent_workers=options.num_workers > 0,
         worker_init_fn=_ignore_interrupts,
     )

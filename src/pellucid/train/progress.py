@@ -114,7 +114,9 @@ class ProgressBar(Callback):
         if (batch_idx + 1) % self.options.accumulate == 0:
             self.bar.update(self.task, completed=trainer.global_step)
             if trainer.global_step % REPORT_EVERY == 0:
-                self.bar.update(self.task, description=f"loss {outputs['loss'].item():.4f}")
+                rate = trainer.optimizers[0].param_groups[0]["lr"]
+                text = f"loss {outputs['loss'].item():.4f}, rate {rate:.2e}"
+                self.bar.update(self.task, description=text)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the row of the history."""

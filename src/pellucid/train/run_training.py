@@ -14,10 +14,12 @@ from pellucid.config import Config
 from pellucid.data.batch import Batch
 from pellucid.data.claims import claim_folders
 from pellucid.data.run_folder import WEIGHTS
+from pellucid.errors import InputError
 from pellucid.methods.contrastive import ContrastiveConfig
 from pellucid.methods.method import Method
 from pellucid.train.checkpoints import TrainReport, check_new
 from pellucid.train.data import build_training_data, choose_tokenizer, in_steps, keep_encoded
+from pellucid.train.schedule import check_schedule, fit_warmup
 from pellucid.train.trainer import train
 
 # Training samples by which the latents of an autoencoder are measured.
@@ -41,7 +43,14 @@ def start_method(config: Config, resumed: Path | None = None) -> Method:
 
 
 def run_training(
-    config: Config, folder: Path, *, resume: bool = False, dry_run: bool = False, command: str = ""
+    config: Config,
+    folder: Path,
+    *,
+    resume: bool = False,
+    checkpoint: Path | None = None,
+    dry_run: bool = False,
+    log_dir: Path | None = None,
+    command: str = "",
 ) -> TrainReport:
     """Train what the config describes and leave a run folder.
 
@@ -49,17 +58,22 @@ def run_training(
         config: of the run.
         folder: the run folder.
         resume: continue the run in `folder`.
+        checkpoint: to continue from, in place of the last one.
         dry_run: check config, data and one step; nothing is written.
+        log_dir: folder of the TensorBoard events, in a folder of the run's name; None: the run folder.
         command: what the user typed, for the card.
     """
+    if checkpoint is not None and not resume:
+        raise InputError(f"a checkpoint, {checkpoint}, is to go on from, which needs --resume; add it")
     is_first = getattr(rank_zero_only, "rank", 0) == 0  # of several processes, which share the folder
     with claim_folders(folder if is_first and not dry_run else None):
         if is_first and not (resume or dry_run):
             check_new(folder)
-        config = in_steps(config)
+        config = fit_warmup(in_steps(config))
         method = start_method(config, folder if resume else None)
         data = build_training_data(config)
         data.stream.check(method.stride)
+        check_schedule(config.train, data.stream.samples_per_epoch)
         method.mean_spectrum, method.mean_colors = data.mean_spectrum, data.mean_colors
         samples: Dataset[Batch] = data.stream
         if config.data.num_cached and not dry_run:
@@ -77,6 +91,8 @@ def run_training(
             folder,
             save=save,
             resume=resume,
+            checkpoint=checkpoint,
             dry_run=dry_run,
+            log_dir=log_dir,
             command=command,
         )

@@ -32,7 +32,7 @@ from pellucid.methods.inference import choose_device
 from pellucid.methods.method import Method, result_range
 from pellucid.metrics import psnr, ssim, whole_windows
 from pellucid.train.card import write_card
-from pellucid.train.checkpoint_files import BEST, SealedCheckpoints, read_checkpoint
+from pellucid.train.checkpoint_files import BEST, SealedCheckpoints, copy, read_checkpoint
 from pellucid.train.checkpoints import (
     CHECKPOINTS,
     BestWeights,
@@ -47,6 +47,7 @@ from pellucid.train.checkpoints import (
 )
 from pellucid.train.loaders import train_loader, val_loader
 from pellucid.train.progress import Board, ProgressBar
+from pellucid.train.schedule import rate_factor, samples_per_step
 
 # Training samples and, where there are any, validation images.
 Data: TypeAlias = tuple[Dataset[Batch], Dataset[Batch] | None]
@@ -61,7 +62,9 @@ def train(
     *,
     save: Callable[..., None],
     resume: bool = False,
+    checkpoint: Path | None = None,
     dry_run: bool = False,
+    log_dir: Path | None = None,
     command: str = "",
 ) -> TrainReport:
     """Train the method's network and leave a run folder that can be used and resumed.
@@ -75,50 +78,38 @@ def train(
         folder: the run folder, for checkpoints/, history.csv and TensorBoard events.
         save: writes the run folder, given `card` and `metrics`. It is called whenever validation finds better
             weights, and at the end with the best (without validation: the last).
-        resume: continue the run in `folder` exactly where it stopped; on a CPU, bit for bit.
+        resume: continue the run in `folder` exactly where it stopped; on a CPU, bit for bit. With other
+            settings than before, see `RETUNED`, the optimiser keeps its means, and a warning names them.
+        checkpoint: to continue from in place of the last one; the best weights are then chosen among the
+            validations from there on.
         dry_run: one training and one validation step, nothing written, the weights left as they were.
+        log_dir: folder of the TensorBoard events, in a folder of the run's name; None: the run folder.
         command: what the user typed, for the card.
 
     Raises:
         ValueError: if train_data is too short.
     """
-    needed = config.train.num_steps * _samples_per_step(config.train)
+    needed = config.train.num_steps * samples_per_step(config.train)
     if len(train_data) < needed:  # type: ignore[arg-type]
         raise ValueError(f"train_data has {len(train_data)} samples, the run needs {needed}")  # type: ignore[arg-type]
     module = Training(method, config, samples_per_epoch=getattr(train_data, "samples_per_epoch", needed))
     if dry_run:
         return _try_one_step(module, (train_data, val_data))
-    last = last_checkpoint(folder, config, resume=resume)
+    last = last_checkpoint(folder, config, resume=resume, chosen=checkpoint)
 
     def keep(history: Sequence[HistoryRow]) -> None:
         card = write_card(folder.name, config, method, history, val_keys=_keys(val_data), command=command)
         save(card=card, metrics=best_row(history) or {})
 
     best_weights = BestWeights(folder, config.train, module.means, keep)
-    if last is not None and _is_over(last, best_weights):
+    if last is not None and _is_over(last, best_weights, is_chosen=checkpoint is not None):
         return best_weights.report("was done", read_checkpoint(last)["global_step"])
     _make_folder(folder / CHECKPOINTS)
-    trainer, status = _fit(module, config, (train_data, val_data), best_weights, last)
+    board = Board(log_dir / folder.name if log_dir else folder, best_weights, result_range(method).bands)
+    trainer, status = _fit(module, config, (train_data, val_data), best_weights, board, last)
     if trainer.is_global_zero:
-        _keep_best(module, folder / CHECKPOINTS / BEST, best_weights.history, keep)
+        _keep_best(module, folder / CHECKPOINTS / BEST, best_weights.candidates(), keep)
     return best_weights.report(status, trainer.global_step)
-
-
-def rate_factor(options: TrainConfig, step: int, steps_per_epoch: int) -> float:
-    """Return the share of the learning rate at optimiser step `step`, which counts from 0.
-
-    It rises linearly over `warmup_steps`; then it stays, falls by `step_gamma` every `step_epochs` epochs,
-    or follows half a cosine down to `final_rate` at the last step.
-    """
-    if step < options.warmup_steps:
-        return (step + 1) / (options.warmup_steps + 1)
-    if options.schedule == "step":
-        return options.step_gamma ** (step // (options.step_epochs * steps_per_epoch))
-    if options.schedule == "cosine":
-        length = max(options.num_steps - options.warmup_steps, 1)
-        done = min((step - options.warmup_steps) / length, 1.0)
-        return options.final_rate + (1 - options.final_rate) * (1 + math.cos(math.pi * done)) / 2
-    return 1.0
 
 
 class Training(LightningModule):
@@ -131,6 +122,8 @@ class Training(LightningModule):
         super().__init__()
         self.method = method
         self.network = method.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.train.compile:
+            self.network.compile()  # in place, so that weights keep their names
         self.times = method.times  # its state belongs to the run's
         self.discriminators = discriminators(method.losses)
         self.options = config.train
@@ -141,10 +134,32 @@ class Training(LightningModule):
         """Return AdamW, which is Adam where there is no weight decay, and the schedule of its rate."""
         options = self.options
         weights = [weight for weight in self.parameters() if weight.requires_grad]
-        optimizer = AdamW(weights, options.learning_rate, options.betas, weight_decay=options.weight_decay)
-        per_epoch = options.steps_per_epoch or math.ceil(self.samples_per_epoch / _samples_per_step(options))
-        scheduler = LambdaLR(optimizer, lambda step: rate_factor(options, step, per_epoch))
+        optimizer = AdamW(
+            weights, options.learning_rate, options.betas, options.eps, weight_decay=options.weight_decay
+        )
+        scheduler = LambdaLR(optimizer, self._rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _rate_factor(self, step: int) -> float:
+        options = self.options
+        per_epoch = options.steps_per_epoch or math.ceil(self.samples_per_epoch / samples_per_step(options))
+        return rate_factor(options, step, per_epoch)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Count the micro-batches of the steps done as they would be with this run's `accumulate`."""
+        counts = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        done = checkpoint["global_step"] * self.options.accumulate
+        for progress in (counts["total"], counts["current"]):
+            progress.update(dict.fromkeys(progress, done))
+
+    def on_train_start(self) -> None:
+        """Go on with this run's own optimiser settings, where a checkpoint brought others."""
+        options, optimizer = self.options, self.optimizers(use_pl_optimizer=False)
+        rate = options.learning_rate
+        kept = {"betas": options.betas, "eps": options.eps, "weight_decay": options.weight_decay}
+        for group in optimizer.param_groups:  # type: ignore[union-attr]
+            group.update(kept, initial_lr=rate, lr=rate * self._rate_factor(self.trainer.global_step))
+        self.lr_schedulers().base_lrs = [rate]  # type: ignore[union-attr]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002
         """Return the batch with its images in the order that convolutions read fastest."""
@@ -239,7 +254,12 @@ def _try_one_step(module: Training, data: Data) -> TrainReport:
 
 
 def _fit(
-    module: Training, config: Config, data: Data, best_weights: BestWeights, checkpoint: Path | None
+    module: Training,
+    config: Config,
+    data: Data,
+    best_weights: BestWeights,
+    board: Board,
+    checkpoint: Path | None,
 ) -> tuple[Trainer, Status]:
     """Run Lightning from the checkpoint, or from the start, and say how it ended."""
     options, folder, stop = config.train, best_weights.folder, StopRequest()
@@ -248,7 +268,7 @@ def _fit(
         best_weights,
         *_averaging(options),
         Checkpoints(folder, config, best_weights, stop, resumed=checkpoint),
-        Board(folder, best_weights, result_range(module.method).bands),
+        board,
         ProgressBar(options, best_weights),
     ]
     with _quiet(), torch.random.fork_rng(devices=()):
@@ -297,17 +317,21 @@ def _keep_best(
     keep(history)
 
 
-def _is_over(last: Path, best_weights: BestWeights) -> bool:
-    """Return whether nothing is left to do after a checkpoint; set its history."""
+def _is_over(last: Path, best_weights: BestWeights, *, is_chosen: bool) -> bool:
+    """Return whether nothing is left to do after a checkpoint; set its history.
+
+    After one that was chosen, the best weights are looked for anew.
+    """
     checkpoint = read_checkpoint(last)
     if best_weights.state_key not in checkpoint["callbacks"]:
         raise InputError(f"{last} was saved by an earlier version, resume it with that one")
     best_weights.load_state_dict(checkpoint["callbacks"][best_weights.state_key])
+    if is_chosen:
+        best_weights.start_anew(checkpoint["global_step"])
+        best = best_weights.folder / CHECKPOINTS / BEST
+        if best_weights.candidates() and last != best:
+            copy(last, best)
     return checkpoint["global_step"] >= best_weights.options.num_steps or best_weights.has_stalled()
-
-
-def _samples_per_step(options: TrainConfig) -> int:
-    return options.batch * options.accumulate * options.num_devices
 
 
 @contextmanager
