@@ -14,7 +14,7 @@ from pellucid.cli.evaluation import evaluate_command
 from pellucid.cli.info import info
 from pellucid.cli.memory import keep_freed_memory
 from pellucid.cli.pictures import colorize_command
-from pellucid.cli.runs import import_command, train_command
+from pellucid.cli.runs import average_command, import_command, train_command
 from pellucid.cli.scenes import clouds, demo, remove_clouds, simulate
 from pellucid.cli.slices import upscale_command
 from pellucid.cli.terminal import Command, quietable
@@ -34,6 +34,7 @@ for name, command in (
     ("upscale", upscale_command),
     ("colorize", colorize_command),
     ("train", train_command),
+    ("average", average_command),
     ("evaluate", evaluate_command),
     ("compare", compare_command),
     ("simulate", simulate),

@@ -75,6 +75,26 @@ def train_command(
         raise typer.Exit(STOPPED)
 
 
+@report_errors()
+def average_command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a trained run.")],
+    last: Annotated[int, typer.Option(min=2, help="How many of the last checkpoints.")] = 5,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The new run folder; default: RUN_average.")
+    ] = None,
+) -> None:
+    """Average the weights of the last checkpoints of a run: often better than each of them.
+
+    Example: `pellucid average runs/glf_cr --last 5`
+    """
+    from pellucid.train.average import average_run
+
+    folder = output or run.with_name(f"{run.name}_average")
+    steps = average_run(run, folder, last=last)
+    out.print(f"mean of the weights at steps {', '.join(map(str, steps))}")
+    out.print(f"run folder  {folder}", soft_wrap=True)
+
+
 def _with_hints(command: Callable[..., None]) -> Callable[..., None]:
     """Give the command an option for each field of `Hints`, in place of its parameter `**hints`."""
     signature = inspect.signature(command)
