@@ -333,3 +333,26 @@ def test_mixed_precision_is_silent_and_norms_as_torch_does() -> None:
             assert network()(*inputs()).isfinite().all()
     finally:
         torch.set_warn_always(False)
+
+
+def test_the_sizes_of_the_published_parameters_can_be_chosen() -> None:
+    plain = build(TINY)
+    count = sum(weight.numel() for weight in plain.parameters())
+    narrow = build(dataclasses.replace(TINY, mlp_ratio=2.0))
+    # Each double block has two perceptrons of 2 x 32 x 32 r weights and 32 r + 32 biases; a single one has
+    # 32 x 32 r weights with 32 r biases in its first layer, and 32 x 32 r weights in its second.
+    fewer = 2 * 2 * (2 * 32 * 64 + 64) + 2 * (2 * 32 * 64 + 64)
+    assert sum(weight.numel() for weight in narrow.parameters()) == count - fewer
+    unbiased = build(dataclasses.replace(TINY, qkv_bias=False))
+    assert sum(weight.numel() for weight in unbiased.parameters()) == count - 2 * 6 * 32
+    for net in (narrow, unbiased):
+        x_t, times, condition = inputs()
+        assert net(x_t, times, condition).shape == x_t.shape
+    with pytest.raises(ValueError, match="mlp_ratio is -1 and theta 10000; both must be above 0"):
+        build(dataclasses.replace(TINY, mlp_ratio=-1.0))
+
+
+def test_the_base_of_positions_changes_the_result() -> None:
+    x_t, times, condition = inputs()
+    near, far = (network(dataclasses.replace(TINY, theta=theta)) for theta in (10_000, 100))
+    assert not torch.allclose(near(x_t, times, condition), far(x_t, times, condition))

@@ -42,6 +42,9 @@ class Config:
         num_single: blocks that treat both alike; they follow the double ones.
         axes: channels of a head that encode image, row and column; even, and in sum all channels of a head;
             None: an eighth for the image, the rest in halves.
+        mlp_ratio: channels inside the perceptrons of the blocks, in multiples of `width`.
+        theta: base of the rotary encoding of positions.
+        qkv_bias: whether the attentions of the double blocks add biases to queries, keys and values.
         guidance: guidance scale that the network is conditioned on, in training too (guidance distillation);
             None: it has no such input.
         checkpointing: recompute features in the backward pass: slower training in less memory.
@@ -57,6 +60,9 @@ class Config:
     num_double: int = 4
     num_single: int = 8
     axes: tuple[int, int, int] | None = None
+    mlp_ratio: float = 4.0
+    theta: int = 10_000
+    qkv_bias: bool = True
     guidance: float | None = 2.5
     checkpointing: bool = False
 
@@ -107,6 +113,7 @@ class FluxNet(nn.Module):
             pooled_projection_dim=1,
             axes_dims_rope=_axes(config),
         )
+        _resize(transformer, config)
         # Both are computed here: the context has two origins, and mixed precision would round the time.
         transformer.context_embedder = nn.Identity()
         transformer.time_text_embed = _ReadyModulation()
@@ -268,7 +275,34 @@ def _axes(config: Config) -> tuple[int, int, int]:
     return config.axes or (head - 2 * along, along, along)
 
 
+def _resize(transformer: Any, config: Config) -> None:
+    """Give diffusers' transformer the sizes that it has no options for, where they are not its own."""
+    from diffusers.models.attention import FeedForward
+    from diffusers.models.transformers.transformer_flux import FluxPosEmbed, FluxSingleTransformerBlock
+
+    width, heads, ratio = config.width, config.num_heads, config.mlp_ratio
+    if config.theta != Config.theta:
+        transformer.pos_embed = FluxPosEmbed(theta=config.theta, axes_dim=[*_axes(config)])
+    if ratio != Config.mlp_ratio:
+        for block in transformer.transformer_blocks:
+            for name in ("ff", "ff_context"):
+                inner: Any = FeedForward(width, width, mult=ratio, activation_fn="gelu-approximate")  # type: ignore[arg-type]
+                setattr(block, name, inner)
+        for at in range(config.num_single):
+            single: Any = FluxSingleTransformerBlock(width, heads, width // heads, mlp_ratio=ratio)
+            transformer.single_transformer_blocks[at] = single
+    if not config.qkv_bias:
+        for block in transformer.transformer_blocks:
+            for name in ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj"):
+                getattr(block.attn, name).bias = None
+
+
 def _check(config: Config) -> None:
+    if config.mlp_ratio <= 0 or config.mlp_ratio * config.width % 1 or config.theta < 1:
+        raise ValueError(
+            f"mlp_ratio is {config.mlp_ratio:g} and theta {config.theta}; both must be above 0, and "
+            f"mlp_ratio * width a whole number"
+        )
     if config.width % config.num_heads:
         raise ValueError(f"num_heads is {config.num_heads}, must divide width = {config.width}")
     head = config.width // config.num_heads
