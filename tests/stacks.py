@@ -20,7 +20,7 @@ from pellucid.generative.noise import Noise
 from pellucid.methods.method import Method
 from pellucid.methods.sampling import Sampling
 
-SMALL = SliceOptions(tile=32, overlap=8, device="cpu", preview=False)
+SMALL = SliceOptions(tile=32, overlap=8, device="cpu", preview=False, html=False)
 
 
 @dataclass

@@ -182,6 +182,7 @@ class SliceOptions(ApplyOptions):
         ),
     ] = None
     preview: Annotated[bool, Help("Write a PNG beside the result: bicubic, result.")] = True
+    html: Annotated[bool, Help("Write a page beside the result, to look at it in a browser.")] = True
     resume: Annotated[bool, Help("Of a folder, leave out slices that are done.")] = True
 
 

@@ -19,6 +19,7 @@ from pellucid.data.slice_writer import WRITABLE, check_output
 from pellucid.data.tiles import TileGrid
 from pellucid.errors import InputError
 from pellucid.methods.method import Method, result_range
+from pellucid.page.write_page import page_of
 
 # Low-resolution pixels to each side in the bicubic kernel: Keys 1981, doi:10.1109/TASSP.1981.1163711.
 KERNEL_REACH = 2
@@ -83,6 +84,7 @@ class Stack:
         default = out.with_name(f"{out.name}_std" if self.is_folder else f"{out.stem}_std.tif")
         self.std = (std or default) if options.samples > 1 else None
         self.preview = out.with_name(f"{out.name if self.is_folder else out.stem}_preview.png")
+        self.page = out.with_name(f"{out.name}.html") if self.is_folder else page_of(out)
         self.files = tuple(self._files())
         self._check_outputs()
         self.grids = {(file.info.height, file.info.width): self._grid(file.info) for file in self.files}
@@ -122,9 +124,9 @@ class Stack:
         sources = [file.source for file in self.files]
         folders = [folder for folder in (self.out, self.std) if folder and self.is_folder]
         check_outputs(outputs, sources, folders=folders)
-        if self.options.preview:
-            others = [output.path for output in outputs]
-            check_outputs([Output(self.preview, self.source)], [*sources, *others])
+        wanted = {self.preview: self.options.preview, self.page: self.options.html}
+        beside = [Output(path, self.source) for path, is_wanted in wanted.items() if is_wanted]
+        check_outputs(beside, [*sources, *(output.path for output in outputs)])
         for file in self.files:
             check_output(file.out, file.info.enlarged(self.method.scale))
             if file.std and file.std.suffix.lower() not in TIFF:

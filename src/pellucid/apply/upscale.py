@@ -17,6 +17,7 @@ from pellucid.apply.engine import Progress
 from pellucid.apply.options import SliceOptions
 from pellucid.apply.outputs import Done, can_go_on
 from pellucid.apply.stack import Contrast, SliceFile, Stack
+from pellucid.apply.stack_page import write_stack_page
 from pellucid.data.batch import Batch
 from pellucid.data.claims import claim_files, claim_folders
 from pellucid.data.drawing import gray_to_rgb, save_picture, sheet
@@ -43,6 +44,7 @@ class UpscaleReport:
     num_slices: int  # enlarged now
     num_skipped: int  # finished by an earlier, interrupted call
     seconds: float
+    page: Path | None = None  # to look at in a browser
 
 
 def upscale(
@@ -70,14 +72,16 @@ def upscale(
     """
     start, options = time.monotonic(), options or SliceOptions()
     stack = Stack(Path(source), Path(out), Path(std) if std else None, method, options)
-    preview = stack.preview if options.preview else None
+    preview, page = stack.preview if options.preview else None, stack.page if options.html else None
     claim = claim_folders if stack.is_folder else claim_files
-    with claim(stack.out, stack.std), claim_files(preview), can_go_on(is_kept=stack.is_folder):
+    with claim(stack.out, stack.std), claim_files(preview, page), can_go_on(is_kept=stack.is_folder):
         pending = _enlarge_all(stack, preview, progress)
+        if page:
+            write_stack_page(page, stack)
     num_slices = sum(file.info.num_pages for file in pending)
     counts = num_slices, stack.num_slices - num_slices
     preview = preview if pending else None
-    return UpscaleReport(stack.out, stack.std, preview, *counts, seconds=time.monotonic() - start)
+    return UpscaleReport(stack.out, stack.std, preview, *counts, seconds=time.monotonic() - start, page=page)
 
 
 def _enlarge_all(stack: Stack, preview: Path | None, progress: Progress | None) -> list[SliceFile]:

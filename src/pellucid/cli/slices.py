@@ -64,4 +64,4 @@ def upscale_command(
     slices = "slice" if report.num_slices == 1 else "slices"
     skipped = f", {report.num_skipped} were done already" if report.num_skipped else ""
     out.print(f"{report.num_slices} {slices} enlarged in {report.seconds:.1f} s{skipped}")
-    print_paths(result=report.out, spread=report.std, preview=report.preview)
+    print_paths(result=report.out, spread=report.std, preview=report.preview, page=report.page)

@@ -154,7 +154,7 @@ def cut_parts(layers: Sequence[Layer], steps: Steps) -> list[list[Part]]:
 def _hold(layer: Layer, first: int, step: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
     """Return what is held of a layer, (C, h, w), and the mask, (h, w)."""
     values, valid = layer.read(first, step)
-    return _shorten(values), np.where(valid, HELD, MISSING).astype(np.uint8)
+    return shorten(values), np.where(valid, HELD, MISSING).astype(np.uint8)
 
 
 def _read(raster: Raster, bands: tuple[Band, ...], first: int, step: int) -> Pixels:
@@ -177,7 +177,7 @@ def _read(raster: Raster, bands: tuple[Band, ...], first: int, step: int) -> Pix
     return wanted, valid
 
 
-def _shorten(values: NDArray[Any]) -> NDArray[Any]:
+def shorten(values: NDArray[Any]) -> NDArray[Any]:
     """Return floating-point values as float32 with fewer bits, rounded, so that they pack well."""
     if values.dtype.kind != "f":
         return values

@@ -45,9 +45,9 @@ def write_page(path: Path, layers: Sequence[Layer], provenance: Mapping[str, str
         title: of the page.
     """
     grid = layers[0].grid
-    room = (MAX_BYTES - REST - sum(len(_asset(name)) for name in LIBRARIES)) / BASE64
+    room = room_for_data()
     steps = _first_steps(layers, room)
-    while (taken := _size(parts := cut_parts(layers, steps))) > room:
+    while (taken := size_of(parts := cut_parts(layers, steps))) > room:
         steps = _coarser(steps, taken / room)
     data = {
         "title": title,
@@ -55,14 +55,25 @@ def write_page(path: Path, layers: Sequence[Layer], provenance: Mapping[str, str
         "start": steps.start,
         "fine": steps.fine,
         "step": steps.coarse,
-        "layers": [
-            _describe(layer, f"{i}", of_layer, path.parent)
-            for i, (layer, of_layer) in enumerate(zip(layers, parts, strict=True))
-        ],
-        "provenance": list(provenance.items()),
     }
+    write_layers(path, "scene", layers, parts, {**data, "provenance": list(provenance.items())})
+
+
+def room_for_data() -> int:
+    """Return how many bytes the embedded files of a page may have."""
+    return int((MAX_BYTES - REST - sum(len(_asset(name)) for name in LIBRARIES)) / BASE64)
+
+
+def write_layers(
+    path: Path, kind: str, layers: Sequence[Layer], parts: Sequence[Sequence[Part]], data: Mapping[str, Any]
+) -> None:
+    """Write a page of a kind with the parts of its layers, and data, of which `title` is one."""
+    described = [
+        _describe(layer, f"{i}", of_layer, path.parent)
+        for i, (layer, of_layer) in enumerate(zip(layers, parts, strict=True))
+    ]
     files = {f"{i}-{j}": part.geotiff for i, each in enumerate(parts) for j, part in enumerate(each)}
-    write_text(path, render("scene", title, data, files))
+    write_text(path, render(kind, data["title"], {**data, "layers": described}, files))
 
 
 def render(kind: str, title: str, data: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
@@ -113,7 +124,8 @@ def _coarser(steps: Steps, factor: float = 1.0) -> Steps:
     return Steps(fine, 2 * fine)
 
 
-def _size(parts: Sequence[Sequence[Part]]) -> int:
+def size_of(parts: Sequence[Sequence[Part]]) -> int:
+    """Return the bytes of embedded files."""
     return sum(len(part.geotiff) for each in parts for part in each)
 
 

@@ -20,25 +20,10 @@ const TAIL = 0.01;
 const NUM_LOOKED_AT = 40000;
 /* dB shown as 0 and 1. */
 const RADAR_DB = { VV: [-25, 0], VH: [-32.5, 0] };
-/* From none to much. */
-const RAMP = [
-  [68, 1, 84],
-  [59, 82, 139],
-  [33, 145, 140],
-  [94, 201, 98],
-  [253, 231, 37],
-];
 
 /** Whether a layer is a picture of 8 bit, which is shown as it is. */
 function isPicture(layer) {
   return layer.planes[0].values instanceof Uint8Array;
-}
-
-/** Return the colour of the ramp at 0 to 1. */
-function rampAt(share) {
-  const at = Math.max(0, Math.min(1, share)) * (RAMP.length - 1);
-  const i = Math.min(RAMP.length - 2, Math.floor(at));
-  return RAMP[i].map((low, c) => Math.round(low + (RAMP[i + 1][c] - low) * (at - i)));
 }
 
 /** Return the combinations that the bands allow. */

@@ -18,11 +18,7 @@ function showFacts(data) {
   const pixel = transform ? `, pixels of ${format(Math.abs(transform[1]))} ${data.grid.units}` : "";
   find("subtitle").textContent = `${width} × ${height} pixels${pixel}${crs ? `, ${crs}` : ""}`;
   describe(find("provenance"), data.provenance);
-  const items = data.layers.map(({ name, file, link }) => {
-    const text = link ? make("a", { href: link }, file) : file;
-    return make("li", {}, `${name}: `, text);
-  });
-  find("files").replaceChildren(...items);
+  listFiles(find("files"), data.layers);
   if (data.step === 1) return;
   find("decimated").hidden = false;
   find("decimated").textContent =
@@ -61,28 +57,6 @@ function start(data, layers) {
   find("loading").hidden = true;
   made.map.once("rendercomplete", () => document.body.setAttribute("data-ready", ""));
   made.map.render();
-}
-
-/** Connect the selects that say which layer is on which side. */
-function connectSides(layers, shown, refresh) {
-  const set = (side, layer) => {
-    if (!layer) return;
-    shown[side] = layer;
-    find(side).value = String(layers.indexOf(layer));
-    refresh();
-    say(`${side}: ${layer.name}`);
-  };
-  for (const side of ["left", "right"]) {
-    offer(find(side), layers.map((layer, i) => [String(i), layer.name]));
-    find(side).value = String(layers.indexOf(shown[side]));
-    find(side).addEventListener("change", (event) => set(side, layers[Number(event.target.value)]));
-  }
-  const exchange = () => {
-    const { left, right } = shown;
-    set("left", right);
-    set("right", left);
-  };
-  return { set, exchange };
 }
 
 /** Connect bands, stretch and gamma; returns a function that goes to the next bands. */
@@ -195,11 +169,7 @@ function showLegend(shown, view) {
     layer.kind === "painted"
       ? ["Weight of the restored image", "1"]
       : ["Standard deviation, mean of the bands shown", format(rampTop(layer, view))];
-  legend.replaceChildren(
-    make("p", { class: "note" }, text),
-    make("div", { class: "ramp", role: "img", "aria-label": `Colours from 0 to ${top}` }),
-    make("div", { class: "ends" }, make("span", {}, "0"), make("span", {}, top)),
-  );
+  legend.replaceChildren(...rampLegend(text, top));
 }
 
 /** Connect the keys. */

@@ -7,7 +7,6 @@ const WAVELENGTHS = {
   B01: 443, B02: 490, B03: 560, B04: 665, B05: 705, B06: 740, B07: 783,
   B08: 842, B8A: 865, B09: 945, B10: 1375, B11: 1610, B12: 2190,
 };
-const SIZE = { width: 340, height: 190, left: 40, right: 10, top: 10, bottom: 34 };
 
 /** Return what every layer holds at a pixel of the file, [column, row]. */
 function readPixel(layers, [column, row]) {
@@ -47,21 +46,6 @@ function lineOf(layer, values, bands) {
     return [i, band < 0 ? NaN : physical(layer, band, values[band])];
   });
   return { kind: layer.kind, name: layer.name, points: points.filter(([, value]) => Number.isFinite(value)) };
-}
-
-function scale(value, low, high, from, to) {
-  return from + ((value - low) / (high - low || 1)) * (to - from);
-}
-
-/** Return the next number of 1, 2 or 5 times a power of ten that a few steps of it reach. */
-function niceAbove(value) {
-  const step = stepOf(value);
-  return Math.ceil(value / step) * step;
-}
-
-function stepOf(value) {
-  const power = 10 ** Math.floor(Math.log10(value / 2));
-  return power * [1, 2, 5, 10].find((times) => value / (times * power) <= 5);
 }
 
 function axes(bands, x, y, top, known) {

@@ -1,0 +1,68 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from stacks import SMALL, Fake, pattern, save
+from tests.browser import opened
+
+from pellucid.apply import stack_page
+from pellucid.apply.upscale import upscale
+
+OPTIONS = replace(SMALL, html=True, samples=2)
+
+
+def stack_of(path: Path, count: int = 3) -> np.ndarray:
+    values = np.stack([pattern(12, 16, "uint16") + 100 * i for i in range(count)]).astype(np.uint16)
+    tifffile.imwrite(path, values, photometric="minisblack")
+    return values
+
+
+def test_the_page_of_a_stack_scrolls_and_shows_profiles_with_the_values_of_the_files(tmp_path: Path) -> None:
+    values = stack_of(tmp_path / "in.tif")
+    report = upscale(tmp_path / "in.tif", tmp_path / "big.tif", method=Fake(spread=0.02), options=OPTIONS)
+    assert report.page == tmp_path / "big.html"
+    result = tifffile.imread(tmp_path / "big.tif")
+    with opened(report.page) as page:
+        assert page.locator("#slice").get_attribute("aria-valuetext") == "big.tif, slice 1"
+        page.locator("#map").focus()
+        page.keyboard.press(".")
+        assert page.locator("#slice").input_value() == "2"
+        page.keyboard.press("r")
+        rows = {
+            row.locator("th").inner_text(): row.locator("td").all_inner_texts()
+            for row in page.locator("#values tr").all()[1:]
+        }
+        row = result.shape[1] // 2
+        assert page.locator("#where").inner_text().startswith(f"From column 0, row {row} ")
+        for name, found in (("Input", values[2, row // 4]), ("Result", result[2, row])):
+            assert rows[name][0] == str(found.min())
+            assert rows[name][2] == str(found.max())
+            assert float(rows[name][1]) == pytest.approx(found.mean(), rel=1e-3)
+        assert page.locator("#chart polygon.spread").count() == 1
+        page.locator("#right").select_option(label="Deviation")
+        assert page.locator("#legend").is_visible()
+
+
+def test_of_a_stack_that_is_too_large_some_slices_are_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stack_page, "room_for_data", lambda: 12_000)
+    stack_of(tmp_path / "in.tif", 9)
+    report = upscale(
+        tmp_path / "in.tif", tmp_path / "big.tif", method=Fake(), options=replace(OPTIONS, samples=1)
+    )
+    assert report.page
+    with opened(report.page) as page:
+        said = page.locator("#decimated").inner_text()
+    assert "of the 9 slices" in said
+
+
+def test_the_page_of_a_folder_lies_beside_it(tmp_path: Path) -> None:
+    for i in range(2):
+        save(tmp_path / "in" / f"{i}.png", pattern(8, 8))
+    report = upscale(tmp_path / "in", tmp_path / "out", method=Fake(), options=replace(OPTIONS, samples=1))
+    assert report.page == tmp_path / "out.html"
+    with opened(report.page) as page:
+        assert page.locator("#slice").get_attribute("aria-valuetext") in ("0.png", "1.png")
