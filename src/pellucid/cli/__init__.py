@@ -11,6 +11,7 @@ from pellucid.cli.checks import doctor, models, verify_command
 from pellucid.cli.comparison import compare_command
 from pellucid.cli.data import data_app
 from pellucid.cli.evaluation import evaluate_command
+from pellucid.cli.export import export_command
 from pellucid.cli.info import info
 from pellucid.cli.memory import keep_freed_memory
 from pellucid.cli.pictures import colorize_command
@@ -40,6 +41,7 @@ for name, command in (
     ("simulate", simulate),
     ("models", models),
     ("import", import_command),
+    ("export", export_command),
     ("demo", demo),
     ("doctor", doctor),
     ("verify", verify_command),

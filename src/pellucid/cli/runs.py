@@ -1,4 +1,4 @@
-"""Commands on models: train, list, import."""
+"""Commands on models: train, average, import."""
 
 import inspect
 from collections.abc import Callable
