@@ -243,12 +243,14 @@ def test_clouds_of_a_reference_are_left_out_and_several_fill_each_other(tmp_path
 
 def test_a_reference_that_cannot_guide_is_refused(tmp_path: Path) -> None:
     scene = write(tmp_path / "s2.tif", cloudy(), BANDS)
-    away = {"transform": Affine(10, 0, 900_000, 0, -10, 5_000_000)}
-    shifted = write(tmp_path / "away.tif", land(), BANDS, **away)
-    with pytest.raises(InputError, match=r"the reference .*away.tif lies on another grid .* with --align"):
+    near, far = ({"transform": Affine(10, 0, x, 0, -10, 5_000_000)} for x in (500_050, 900_000))
+    shifted = write(tmp_path / "near.tif", land(), BANDS, **near)
+    with pytest.raises(InputError, match=r"the reference .*near.tif lies on another grid .* with --align"):
         restore(scene, references=[shifted])
-    with pytest.raises(InputError, match="and does not overlap it, give one of the same place"):
-        restore(scene, references=[shifted], options=replace(OPTIONS, align=True))
+    away = write(tmp_path / "away.tif", land(), BANDS, **far)
+    for align in (False, True):
+        with pytest.raises(InputError, match="and does not overlap it, give one of the same place"):
+            restore(scene, references=[away], options=replace(OPTIONS, align=align))
     overcast = write(tmp_path / "overcast.tif", np.full((13, 75, 101), 6000, np.uint16), BANDS)
     with pytest.raises(InputError, match=r"overcast.tif has no clear pixel in common with the scene"):
         restore(scene, references=[overcast])

@@ -58,7 +58,7 @@ def stack_files(pattern: Path, what: str) -> str:
     if len(folders) > 1 or (folders and not all(folders[0] in path.parents for path in files)):
         raise InputError(f"{name} takes files of the product {folders[0]} and others, give those of one")
     metadata = read_metadata(folders[0]) if folders else None
-    bands = _choose([_describe(path, metadata) for path in files], name)
+    bands = choose_files([_describe(path, metadata) for path in files], name)
     return stack_bands(bands, name, metadata.tags if metadata else None)
 
 
@@ -95,7 +95,7 @@ def _describe(path: Path, metadata: Metadata | None) -> BandFile:
     return BandFile(band, str(path))
 
 
-def _choose(bands: Sequence[BandFile], name: str) -> list[BandFile]:
+def choose_files(bands: Sequence[BandFile], name: str) -> list[BandFile]:
     """Return one file per band, of the native resolution where names say it, in the order of Sentinel-2."""
     chosen: dict[str, BandFile] = {}
     for band in bands:

@@ -12,14 +12,15 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import MaskFlags, Resampling
-from rasterio.errors import RasterioError
-from rasterio.transform import Affine
+from rasterio.errors import CRSError, RasterioError
+from rasterio.transform import Affine, array_bounds
 from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 
 from pellucid.data.gdal_open import find_opacity, first_line, open_raster
 from pellucid.data.glance import read_small
-from pellucid.data.raster_source import find_source
+from pellucid.data.raster_source import TO_CORRECT, find_source
 from pellucid.errors import InputError
 
 # Pixels by which the corners of equal grids may differ.
@@ -60,6 +61,18 @@ class Grid:
         corners = np.array([[0, self.width, 0, self.width], [0, 0, self.height, self.height], [1, 1, 1, 1]])
         there, back = (np.reshape(tuple(each), (3, 3)) for each in (other.transform, ~self.transform))
         return bool(np.abs(back @ there @ corners - corners).max() < GRID_TOLERANCE)
+
+    def is_apart(self, other: "Grid") -> bool:
+        """Whether both are known to share no pixel."""
+        if not (self.crs and other.crs) or self.transform.is_identity or other.transform.is_identity:
+            return False
+        boxes = [array_bounds(each.height, each.width, each.transform) for each in (self, other)]
+        try:
+            left, bottom, right, top = transform_bounds(self.crs, other.crs, *boxes[0])
+        except (RasterioError, CRSError):  # whoever warps it says so
+            return False
+        west, south, east, north = boxes[1]
+        return bool(left >= east or right <= west or bottom >= north or top <= south)
 
     def __str__(self) -> str:
         where = self.crs.to_string() if self.crs else "no CRS"
@@ -139,7 +152,16 @@ class Raster:
         """
         if self.grid.matches(grid):
             return
+        if "gcps" in self.grid.place and "gcps" not in grid.place:
+            way = TO_CORRECT if self.what == "radar scene" else "warp it, for instance with gdalwarp"
+            raise InputError(
+                f"the {self.what} {self.path} has control points alone, so it lies in the geometry of its "
+                f"sensor and not on the grid of the scene ({grid}): {way}"
+            )
         found = f"the {self.what} {self.path} lies on another grid ({self.grid}) than the scene ({grid})"
+        elsewhere = f"{found} and does not overlap it, give one of the same place"
+        if self.grid.is_apart(grid):
+            raise InputError(elsewhere)
         if not allowed:
             raise InputError(f"{found}, both must be the same; warp it, or align it with --align")
         if self.grid.crs is None or grid.crs is None:
@@ -157,7 +179,7 @@ class Raster:
         )
         self.grid = grid
         if not np.isfinite(self.read_array([1], size=SAMPLE)).any():
-            raise InputError(f"{found} and does not overlap it, give one of the same place")
+            raise InputError(elsewhere)
 
     def read_array(
         self, indices: list[int] | None = None, window: Window | None = None, size: int | None = None
