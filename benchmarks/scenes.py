@@ -137,9 +137,9 @@ def _turned(patch: Patch, random: np.random.Generator) -> Patch:
 
 def restore(folder: Path, model: str, threads: int) -> dict[str, float]:
     """Return the seconds of each phase while the scene in the folder is restored, and of all, and memory."""
+    from pellucid.apply.memory import keep_freed_memory
     from pellucid.apply.remove_clouds import restore_scene
     from pellucid.build.method import load
-    from pellucid.cli.memory import keep_freed_memory
 
     keep_freed_memory()
     torch.set_num_threads(threads)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
 from pellucid.apply.engine import Piece, Progress
+from pellucid.apply.memory import return_freed_memory
 from pellucid.apply.options import SceneOptions
 from pellucid.apply.outputs import GO_ON, SceneOutputs
 from pellucid.apply.scene import OpenScene, Tile
@@ -35,7 +36,7 @@ from pellucid.methods.method import Method
 # Longer side in pixels of each half of the preview.
 PREVIEW = 1024
 # Blocks of files that GDAL keeps in memory, in bytes; its own limit is 5 % of the machine.
-CACHE_BYTES = 256 * 2**20
+CACHE_BYTES = 128 * 2**20
 log = logging.getLogger(__name__)
 
 
@@ -111,6 +112,7 @@ def restore_scene(
     ):
         key, guides = scene.key(), scene.guides
         read_scene(scene, reading)
+        return_freed_memory()
         counts = _write_scene(scene, out, key, progress)
         _show(scene, counts)
     return _report(scene, counts, seconds=time.monotonic() - start, guides=guides)
@@ -169,6 +171,7 @@ def _write_scene(scene: OpenScene, out: Path, key: str, progress: Progress | Non
                 working.write({name: layers[name] for name in working.paths}, row, piece.columns.start)
                 if piece.columns.stop == scene.tiles.width:
                     working.checkpoint(scene.tiles.tops.index(row) + 1, mosaic.state)
+                    return_freed_memory()
         working.finish(partial(_match, scene, mosaic.surroundings) if mosaic.surroundings else None)
     return mosaic.counts.tolist()
 

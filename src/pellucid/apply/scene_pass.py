@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pellucid.apply.ahead import run_ahead
 from pellucid.apply.engine import Progress
+from pellucid.apply.memory import return_freed_memory
 from pellucid.apply.scene import OpenScene
 from pellucid.data.batch import Batch
 
@@ -20,6 +21,8 @@ BLOCK, PART, AROUND = 512, 256, 32
 # Blocks that are read whole; where there are more, so many clear pixels of each suffice: what is rare in one,
 # a river for instance, is in another.
 FEW, ENOUGH = 64, PART**2 // 2
+# Blocks after which freed memory is given back.
+TIDY = 16
 # A part less clear than this is not looked at.
 LEAST = 0.01
 
@@ -70,8 +73,11 @@ def _collect(
                 counts[i] += found.count
                 if counts[i] >= enough:
                     told.add(i)
-            elif progress and not seen:
-                progress(i + 1, len(blocks))
+            elif not seen:
+                if progress:
+                    progress(i + 1, len(blocks))
+                if i % TIDY == 0:
+                    return_freed_memory()
     return total
 
 

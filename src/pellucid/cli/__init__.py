@@ -7,16 +7,16 @@ from typing import Annotated, Any
 import typer
 
 import pellucid
+from pellucid.apply.memory import keep_freed_memory
 from pellucid.cli.checks import doctor, models, verify_command
 from pellucid.cli.comparison import compare_command
 from pellucid.cli.data import data_app
 from pellucid.cli.evaluation import evaluate_command
 from pellucid.cli.export import export_command
 from pellucid.cli.info import info
-from pellucid.cli.memory import keep_freed_memory
 from pellucid.cli.pictures import colorize_command
 from pellucid.cli.runs import average_command, import_command, train_command
-from pellucid.cli.scenes import clouds, demo, remove_clouds, simulate
+from pellucid.cli.scenes import clouds, demo, remove_clouds, simulate, status
 from pellucid.cli.slices import upscale_command
 from pellucid.cli.terminal import Command, quietable
 
@@ -31,6 +31,7 @@ app = typer.Typer(
 )
 for name, command in (
     ("remove-clouds", remove_clouds),
+    ("status", status),
     ("clouds", clouds),
     ("upscale", upscale_command),
     ("colorize", colorize_command),

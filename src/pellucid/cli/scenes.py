@@ -1,5 +1,8 @@
 """Commands on scenes: take clouds off, map clouds, make pairs with clouds, demonstrate."""
 
+import json
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,6 +62,29 @@ Maps = Annotated[
 Mask = Annotated[
     Path | None, typer.Option(metavar="MASKS", help="Folder for masks too: 1 cloud, 0 clear, 255 no data.")
 ]
+SarDir = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Of many scenes: radar, paired by name, or by place and day."),
+]
+ReferenceDir = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Of many scenes: other dates, paired by name, or by place."),
+]
+Part = Annotated[
+    str | None,
+    typer.Option(metavar="I/N", help="Of many scenes, restore one of so many parts, for job arrays."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", "-w", min=1, help="Processes that share many scenes; default: as memory allows."
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(metavar="tcp://HOST:8786", help="Dask cluster that restores many scenes, a task for each."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print what was done as JSON, for scripts.")]
 DryMaps = Annotated[bool, typer.Option("--dry-run", help="Check all scenes, write nothing.")]
 
 
@@ -72,19 +98,69 @@ def remove_clouds(
     model: Model = DEFAULT_MODEL,
     cloud: Cloud = None,
     uncertainty: Uncertainty = None,
+    sar_dir: SarDir = None,
+    reference_dir: ReferenceDir = None,
+    part: Part = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     *,
     options: SceneOptions,
     dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Take the clouds off a whole Sentinel-2 scene.
+    """Take the clouds off a whole Sentinel-2 scene, or off many.
 
     Example: `pellucid remove-clouds S2.tif --sar S1.tif -o clear.tif`
+
+    Many: `pellucid remove-clouds 'scenes/*.tif' --sar-dir s1 -o out`
     """
+    from pellucid.apply.scene_clouds import map_file
+    from pellucid.cli.many import Many, is_many, restore_many
+
+    files: dict[str, Any] = {"sar": sar, "cloud": cloud, "references": reference or []}
+    files["uncertainty"] = uncertainty
+    for_many: dict[str, Any] = {
+        "sar_dir": sar_dir,
+        "reference_dir": reference_dir,
+        "part": part,
+        "workers": workers,
+    }
+    for_many["scheduler"] = scheduler
+    scene = _one_scene(scene, optical)
+    if optical is None and is_many(scene):
+        words = files | {"cloud": map_file(cloud)}
+        _refuse(words, f"{scene} is many scenes, whose guides lie in folders or in a list")
+        for_many |= {"cloud": cloud, "dry_run": dry_run, "as_json": as_json}
+        restore_many(Many(scene, output, model, options, **for_many))
+        return
+    _refuse(for_many, f"{scene} is one scene; quote a pattern such as 'scenes/*.tif' for many")
+    _restore_one(scene, output, model, files, options, dry_run=dry_run, as_json=as_json)
+
+
+def _refuse(given: dict[str, Any], reason: str) -> None:
+    """Refuse options that are given but have no meaning here."""
+    for name, value in given.items():
+        if value:
+            option = "reference" if name == "references" else name.replace("_", "-")
+            raise InputError(f"--{option} does not apply: {reason}")
+
+
+def _restore_one(
+    scene: Path,
+    output: Path,
+    model: str,
+    files: dict[str, Any],
+    options: SceneOptions,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Check and restore one scene."""
     from pellucid.apply.inputs import check_bands, check_rasters, check_scene_model
     from pellucid.apply.outputs import SceneOutputs
     from pellucid.apply.scene_clouds import map_file
 
-    scene, references = _one_scene(scene, optical), reference or []
+    sar, cloud, references, uncertainty = files.values()
     check_scene_model(model, references=bool(references), bands=options.bands is not None)
     inputs = [path for path in (scene, sar, map_file(cloud), *references) if path]
     SceneOutputs.of(output, uncertainty, options).check(inputs)
@@ -95,8 +171,6 @@ def remove_clouds(
     from pellucid.build.method import load
 
     method = load(model, device=options.device)
-    files: dict[str, Any] = {"sar": sar, "cloud": cloud, "references": references}
-    files["uncertainty"] = uncertainty
     if dry_run:
         out.print(check_scene(scene, output, **files, method=method, options=options))
         return
@@ -104,6 +178,9 @@ def remove_clouds(
         report = restore_scene(
             scene, output, **files, method=method, options=options, progress=advance, reading=read
         )
+    if as_json:
+        sys.stdout.write(json.dumps(asdict(report), default=str) + "\n")
+        return
     share = report.num_restored / max(report.num_valid, 1)
     out.print(f"{report.num_restored:,} of {report.num_valid:,} pixels restored ({share:.1%})")
     shown = {"painted": report.painted, "preview": report.preview, "page": report.page}
@@ -148,6 +225,21 @@ def clouds(
         say("failed", reason)
     if report.failures:
         raise typer.Exit(1)
+
+
+@report_errors()
+def status(
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the results.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Sum up what is done of many scenes, failed and open; the exit code is 1 if any failed.
+
+    Example: `pellucid status out`
+    """
+    from pellucid.cli.many import print_status
+
+    print_status(output, as_json=as_json)
 
 
 @report_errors()

@@ -1,0 +1,180 @@
+"""Many scenes: a process, or a task of a Dask cluster, for each; what was done of them."""
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from pellucid.apply.inputs import check_scene_model
+from pellucid.apply.memory import available_bytes, keep_freed_memory
+from pellucid.apply.options import SceneOptions
+from pellucid.apply.outputs import can_go_on
+from pellucid.apply.scene_list import SceneJob, choose_part, is_many, list_scenes
+from pellucid.apply.scene_records import Records, read_records
+from pellucid.apply.workers import run_jobs
+from pellucid.cli.terminal import out as console
+from pellucid.cli.terminal import progress_bar, say
+from pellucid.data.files import make_folder
+from pellucid.errors import InputError
+
+__all__ = ["Many", "is_many", "print_status", "restore_many", "restore_one"]
+
+# Bytes that a process needs for a scene of any size.
+NEEDED = 2.5e9
+
+
+@dataclass(frozen=True)
+class Many:
+    """How many scenes are restored."""
+
+    scenes: Path
+    out: Path
+    model: str
+    options: SceneOptions
+    sar_dir: Path | None = None
+    reference_dir: Path | None = None
+    cloud: Path | None = None  # auto or product
+    part: str | None = None
+    workers: int | None = None
+    scheduler: str | None = None
+    dry_run: bool = False
+    as_json: bool = False
+
+
+def restore_many(many: Many) -> None:
+    """Restore scene after scene, leaving out those that are done; exit with 1 if any failed."""
+    if many.out.suffix.lower() in (".tif", ".tiff") or many.out.is_file():
+        raise InputError(f"{many.out} is to hold the results of many scenes; name a folder")
+    has_dates = many.reference_dir is not None
+    check_scene_model(many.model, references=has_dates, bands=many.options.bands is not None)
+    jobs = list_scenes(many.scenes, many.out, sar_dir=many.sar_dir, reference_dir=many.reference_dir)
+    if many.cloud:
+        jobs = [replace(job, cloud=job.cloud or many.cloud) for job in jobs]
+    chosen = choose_part(jobs, many.part)
+    if many.dry_run:
+        _print_plan(chosen, as_json=many.as_json)
+        return
+    make_folder(many.out)
+    records = Records(many.out, many.model, many.options)
+    records.write_list(jobs)
+    pending = [job for job in chosen if not (many.options.resume and records.is_done(job))]
+    reasons: dict[Path, str | None] = {}
+    with can_go_on(), progress_bar("removing clouds") as advance:
+        advance(0, len(pending))
+        for i, reason in _run(many, pending):
+            reasons[pending[i].scene] = reason
+            if reason:
+                records.note(pending[i], "failed", reason=reason)
+            advance(len(reasons), len(pending))
+    _report(many, chosen, reasons)
+
+
+def restore_one(
+    job: SceneJob, *, model: str, options: SceneOptions, threads: int = 0, out: Path
+) -> str | None:
+    """Restore one scene in a process of its own and note that it is done; return None, or why it failed."""
+    if job.problem:
+        return job.problem
+    try:
+        return _restore(job, Records(out, model, options), model, options, threads)
+    except InputError as error:
+        return str(error)
+    except Exception as error:  # a fault of ours in one scene is no reason to give up the others
+        return f"an unexpected error, please report it: {type(error).__name__}: {error}"
+
+
+def _restore(job: SceneJob, records: Records, model: str, options: SceneOptions, threads: int) -> str | None:
+    import torch
+
+    from pellucid.apply.remove_clouds import restore_scene
+
+    if threads:
+        torch.set_num_threads(threads)
+    records.note(job, "started")
+    report = restore_scene(
+        job.scene,
+        job.out,
+        sar=job.sar,
+        references=job.references,
+        cloud=job.cloud,
+        method=_load(model, options.device),
+        options=options,
+    )
+    share = report.num_restored / max(report.num_valid, 1)
+    records.note(job, "done", seconds=round(report.seconds, 1), restored=round(share, 4))
+    return None
+
+
+@lru_cache(maxsize=1)
+def _load(model: str, device: str) -> Any:
+    """Return the method, which a process loads once."""
+    from pellucid.build.method import load
+
+    keep_freed_memory()
+    return load(model, device=device)
+
+
+def _run(many: Many, jobs: Sequence[SceneJob]) -> Iterator[tuple[int, str | None]]:
+    """Yield the number of each job, as they end, and why it failed, or None."""
+    work = partial(restore_one, model=many.model, options=many.options, out=many.out)
+    if many.scheduler:
+        from pellucid.cli.cluster import run_on_cluster
+
+        return run_on_cluster(work, jobs, scheduler=many.scheduler)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    fit = max(1, int(available_bytes() // NEEDED))
+    workers = many.workers or max(1, min(cores, fit, len(jobs)))
+    return run_jobs(partial(work, threads=max(1, cores // workers)), jobs, workers=workers)
+
+
+def _print_plan(jobs: Sequence[SceneJob], *, as_json: bool) -> None:
+    """Print which files belong to which scene."""
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(job) for job in jobs], default=str) + "\n")
+        return
+    for job in jobs:
+        guides = [f"radar {job.sar}"] if job.sar else []
+        guides += [f"other date {path}" for path in job.references]
+        console.print(f"{job.scene}: {job.problem or ', '.join(guides) or 'no guides'}", soft_wrap=True)
+
+
+def _report(many: Many, jobs: Sequence[SceneJob], reasons: dict[Path, str | None]) -> None:
+    failed = {scene: reason for scene, reason in reasons.items() if reason}
+    counts = {"done": len(reasons) - len(failed), "failed": len(failed), "skipped": len(jobs) - len(reasons)}
+    if many.as_json:
+        scenes = [
+            {"scene": job.scene, "out": job.out, "reason": failed.get(job.scene)}
+            | {"state": "failed" if job.scene in failed else "done"}
+            for job in jobs
+        ]
+        sys.stdout.write(json.dumps(counts | {"scenes": scenes}, default=str) + "\n")
+    else:
+        skipped = f", {counts['skipped']} were done already" if counts["skipped"] else ""
+        console.print(f"{counts['done']} of {len(jobs)} scenes restored{skipped}")
+        for scene, reason in failed.items():
+            say("failed", reason if str(scene) in str(reason) else f"{scene}: {reason}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def print_status(output: Path, *, as_json: bool) -> None:
+    """Print how many scenes are done, failed, started and open; exit with 1 if any failed."""
+    records = read_records(output)
+    counts = Counter[str](record.state for record in records)
+    states = {state: counts[state] for state in ("done", "failed", "started", "open")}
+    if as_json:
+        sys.stdout.write(json.dumps(states | {"scenes": [asdict(record) for record in records]}) + "\n")
+    else:
+        console.print(", ".join(f"{count} {state}" for state, count in states.items()))
+        for record in records:
+            if record.state == "failed":
+                say("failed", f"{record.scene}: {record.reason}")
+    if counts["failed"]:
+        raise typer.Exit(1)

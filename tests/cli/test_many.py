@@ -1,0 +1,94 @@
+"""Many scenes from the command line: in processes, and in parts as a job array has them."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from many import QUICK, ROOT, call, environment, make_scenes, save_model, whole
+from scenes import read, write
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("runs") / "tiny")
+
+
+def test_a_failed_scene_does_not_stop_the_others_and_is_told(tmp_path: Path, model: Path) -> None:
+    scenes = make_scenes(tmp_path, 2)
+    (tmp_path / "scenes" / "bad.tif").write_text("no raster")
+    write(tmp_path / "s1" / "bad.tif", np.full((2, 9, 9), -10, np.float32), ("VV", "VH"))
+    words = ("remove-clouds", scenes, "--sar-dir", tmp_path / "s1", "-o", tmp_path / "out", "-m", model)
+    result = call(*words, *QUICK, "--workers", "1", "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert (found["done"], found["failed"], found["skipped"]) == (2, 1, 0)
+    status = call("status", tmp_path / "out", "--json")
+    assert status.exit_code == 1
+    states = {Path(each["scene"]).name: each for each in json.loads(status.stdout)["scenes"]}
+    assert states["bad.tif"]["state"] == "failed"
+    assert "is no readable raster" in states["bad.tif"]["reason"]
+    expected = whole(tmp_path, model, 2)
+    assert all((read(tmp_path / "out" / name) == values).all() for name, values in expected.items())
+
+    (tmp_path / "scenes" / "bad.tif").unlink()
+    again = json.loads(call(*words, *QUICK, "--json").stdout)
+    assert (again["done"], again["failed"], again["skipped"]) == (0, 0, 2)
+    assert call("status", tmp_path / "out").exit_code == 0
+
+
+def test_options_of_one_scene_and_of_many_are_told_apart(tmp_path: Path, model: Path) -> None:
+    scenes = make_scenes(tmp_path, 1)
+    one = tmp_path / "scenes" / "0.tif"
+    for words, sentence in (
+        ((scenes, "--sar", one), "--sar does not apply: "),
+        ((one, "--part", "1/2"), "--part does not apply: "),
+        ((scenes, "--part", "3/2"), "--part is '3/2', must be one of so many parts"),
+    ):
+        result = call("remove-clouds", *words, "-o", tmp_path / "out", "-m", model)
+        assert result.exit_code == 2
+        assert sentence in " ".join(result.output.split())
+    result = call("remove-clouds", scenes, "-o", tmp_path / "out.tif", "-m", model)
+    assert (result.exit_code, "name a folder" in result.output) == (2, True)
+    assert call("status", tmp_path).exit_code == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_plan_says_which_guides_belong_to_which_scene(tmp_path: Path, model: Path) -> None:
+    scenes = make_scenes(tmp_path, 1)
+    words = ("remove-clouds", scenes, "--sar-dir", tmp_path / "s1", "-o", tmp_path / "out", "-m", model)
+    plan = json.loads(call(*words, "--dry-run", "--json").stdout)
+    assert [(Path(job["scene"]).name, Path(job["sar"]).parent.name) for job in plan] == [("0.tif", "s1")]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kills", [3])
+def test_a_job_array_whose_tasks_are_killed_loses_nothing(tmp_path: Path, model: Path, kills: int) -> None:
+    scenes, variables = make_scenes(tmp_path), environment(tmp_path)
+    out, random = tmp_path / "out", np.random.default_rng(0)
+
+    def task(part: int) -> subprocess.Popen[bytes]:
+        slurm = {"SLURM_ARRAY_TASK_ID": str(part), "SLURM_ARRAY_TASK_COUNT": "3", "SLURM_CPUS_PER_TASK": "1"}
+        words: list[Any] = ["bash", ROOT / "docs" / "scenes.sbatch", scenes, out]
+        words += ["--sar-dir", tmp_path / "s1", "-m", model, *QUICK]
+        return subprocess.Popen(
+            words, env=variables | slurm, start_new_session=True, stderr=subprocess.DEVNULL
+        )
+
+    for kill in range(kills):
+        process = task(1 + kill % 3)
+        time.sleep(float(random.uniform(1, 5)))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    for part in (1, 2, 3):
+        assert task(part).wait(300) == 0
+    assert json.loads(call("status", out, "--json").stdout)["done"] == 3
+    expected = whole(tmp_path, model)
+    assert all((read(out / name) == values).all() for name, values in expected.items())
+    left = {path.name for path in out.iterdir()} - {*expected, ".pellucid"}
+    assert not left
