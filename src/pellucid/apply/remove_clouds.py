@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
 from pellucid.apply.engine import Piece, Progress
+from pellucid.apply.estimate import Estimate, estimate_scene
 from pellucid.apply.memory import return_freed_memory
 from pellucid.apply.options import SceneOptions
 from pellucid.apply.outputs import GO_ON, SceneOutputs
@@ -157,6 +158,16 @@ def check_scene(
         bands = f" {len(scene.optical.bands)} bands," if method.any_bands else ""
         work = f"{bands} {len(scene.tiles)} tiles, {scene.guides}"
         return f"{optical}: {scene.optical.grid};{work}; all checks passed"
+
+
+def estimate(optical: Path, out: Path, *, options: SceneOptions | None = None, **given: Any) -> Estimate:
+    """Return what `restore_scene` with the same arguments would take, after all its checks and one tile."""
+    given = {"sar": None, "cloud": None, "uncertainty": None} | given
+    with (
+        rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),
+        OpenScene(optical, out, options=options or SceneOptions(), **given) as scene,
+    ):
+        return estimate_scene(scene)
 
 
 def _write_scene(scene: OpenScene, out: Path, key: str, progress: Progress | None) -> list[int]:

@@ -85,6 +85,9 @@ Scheduler = Annotated[
     typer.Option(metavar="tcp://HOST:8786", help="Dask cluster that restores many scenes, a task for each."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print what was done as JSON, for scripts.")]
+EstimateOnly = Annotated[
+    bool, typer.Option("--estimate", help="Say what time, memory and disk it takes; restore nothing.")
+]
 DryMaps = Annotated[bool, typer.Option("--dry-run", help="Check all scenes, write nothing.")]
 
 
@@ -106,6 +109,7 @@ def remove_clouds(
     *,
     options: SceneOptions,
     dry_run: DryRun = False,
+    estimate_only: EstimateOnly = False,
     as_json: AsJson = False,
 ) -> None:
     """Take the clouds off a whole Sentinel-2 scene, or off many.
@@ -128,13 +132,15 @@ def remove_clouds(
     for_many["scheduler"] = scheduler
     scene = _one_scene(scene, optical)
     if optical is None and is_many(scene):
-        words = files | {"cloud": map_file(cloud)}
+        words = files | {"cloud": map_file(cloud), "estimate": estimate_only}
         _refuse(words, f"{scene} is many scenes, whose guides lie in folders or in a list")
         for_many |= {"cloud": cloud, "dry_run": dry_run, "as_json": as_json}
         restore_many(Many(scene, output, model, options, **for_many))
         return
     _refuse(for_many, f"{scene} is one scene; quote a pattern such as 'scenes/*.tif' for many")
-    _restore_one(scene, output, model, files, options, dry_run=dry_run, as_json=as_json)
+    _restore_one(
+        scene, output, model, files, options, dry_run=dry_run, estimate_only=estimate_only, as_json=as_json
+    )
 
 
 def _refuse(given: dict[str, Any], reason: str) -> None:
@@ -153,6 +159,7 @@ def _restore_one(
     options: SceneOptions,
     *,
     dry_run: bool,
+    estimate_only: bool,
     as_json: bool,
 ) -> None:
     """Check and restore one scene."""
@@ -167,12 +174,16 @@ def _restore_one(
     check_rasters(scene, sar, map_file(cloud), references, align=options.align)
     named = {"bands": options.bands, "polarisations": options.polarisations}
     check_bands(scene, model, options.allow_missing, sar=sar, **named)
-    from pellucid.apply.remove_clouds import check_scene, restore_scene
+    from pellucid.apply.remove_clouds import check_scene, estimate, restore_scene
     from pellucid.build.method import load
 
     method = load(model, device=options.device)
     if dry_run:
         out.print(check_scene(scene, output, **files, method=method, options=options))
+        return
+    if estimate_only:
+        found = estimate(scene, output, **files, method=method, options=options)
+        out.print(json.dumps(asdict(found)) if as_json else str(found), soft_wrap=True)
         return
     with progress_bars("reading the scene", "removing clouds") as (read, advance):
         report = restore_scene(

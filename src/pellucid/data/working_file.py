@@ -207,15 +207,20 @@ class WorkingFile:
 
     def _needed(self, source: Any) -> Mapping[Path, int]:
         """Return the bytes that the working files and the results take, by folder."""
-        pixels = source.width * source.height
-        size = {"result": pixels * source.count * np.dtype(source.dtypes[0]).itemsize, "painted": pixels}
-        size |= {"std": 4 * pixels * source.count, "weight": 4 * pixels}
+        size = layer_bytes(source)
         needed = Counter({self.out.parent: sum(size[name] for name in self.paths)})
         if "weight" in self.paths:  # a copy of the result, to be changed
             needed[self.out.parent] += size["result"]
         for name, out in self.outs.items():
             needed[out.parent] += size[name]
         return needed
+
+
+def layer_bytes(source: Any) -> dict[str, int]:
+    """Return the bytes of each raster that may be written of an open scene, not compressed."""
+    pixels = source.width * source.height
+    size = {"result": pixels * source.count * np.dtype(source.dtypes[0]).itemsize, "painted": pixels}
+    return size | {"std": 4 * pixels * source.count, "weight": 4 * pixels}
 
 
 def check_room(needed: Mapping[Path, int]) -> None:
