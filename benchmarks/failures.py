@@ -31,6 +31,7 @@ from benchmarks.jobs import (
     is_refusal,
     kill,
     leaves_processes,
+    lists_failures,
     make_inputs,
     pellucid,
     run_to_end,
@@ -136,7 +137,7 @@ def disk(bench: Bench, name: str) -> Iterator[str]:
         size = int(bench.rng.uniform(0.05, 1) * _needed(bench, name))
         _mount(place, "size", size)
         code = bench.run(JOBS[name], place)
-        sentence = is_refusal(code, bench.log)
+        sentence = is_refusal(code, bench.log) or lists_failures(code, bench.log)
         if not sentence and code != 0:
             yield _failure(bench, code)
         else:
@@ -252,8 +253,7 @@ def _judge(bench: Bench, code: int, folder: Path, kind: str) -> str:
     """Return how a command took a bad file: refused with nothing left, left out of a folder, or read."""
     if code == 2 and is_refusal(code, bench.log):
         return f"LEFT {kind} in {folder}" if any(folder.iterdir()) else "refused"
-    text = bench.log.read_text(encoding="utf-8", errors="replace")
-    if code == 1 and "failed: " in text and "Traceback" not in text:
+    if lists_failures(code, bench.log):
         return "listed as failed"
     return "read or left out" if code == 0 else f"{kind}: {_failure(bench, code)}"
 

@@ -197,3 +197,9 @@ def is_refusal(code: int, log: Path) -> bool:
     """Return whether a command ended with exit code 2 and one sentence."""
     text = log.read_text(encoding="utf-8", errors="replace")
     return code == 2 and text.count("error: ") == 1 and "Traceback" not in text
+
+
+def lists_failures(code: int, log: Path) -> bool:
+    """Return whether a command over a folder ended with a list of the files that it could not do."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    return code == 1 and "failed: " in text and "Traceback" not in text

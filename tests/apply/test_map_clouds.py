@@ -128,6 +128,17 @@ def test_what_is_there_is_skipped_unless_forced(scenes: Path, tmp_path: Path) ->
     assert 0 < (read(masks / "a.tif") == 1).mean() < 0.5
 
 
+def test_the_sheet_shows_also_the_scenes_that_were_done_before(scenes: Path, tmp_path: Path) -> None:
+    options, out = replace(QUICK, preview=True), tmp_path / "maps"
+    sheet = map_clouds(scenes, out, options=options).sheet
+    assert sheet
+    whole = sheet.read_bytes()
+    for lost in (next(out.glob("*.tif")), sheet):
+        lost.unlink()
+        assert map_clouds(scenes, out, options=options).sheet == sheet
+        assert sheet.read_bytes() == whole
+
+
 def test_a_bad_file_does_not_stop_the_rest(scenes: Path, tmp_path: Path) -> None:
     (scenes / "a_broken.tif").write_bytes(b"no raster")
     write(scenes / "radar.tif", np.zeros((2, 40, 56), np.float32), ("VV", "VH"))

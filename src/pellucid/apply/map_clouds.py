@@ -120,9 +120,12 @@ def map_clouds(
         pending = [job for job in jobs if job.needs_map or job.needs_mask]
         reasons = _run_all(pending, options.workers, progress or (lambda *_: None))
         done = [job for i, job in enumerate(pending) if reasons[i] is None]
-        picture = out / SHEET if options.preview and done else None
+        # Also those of an earlier, interrupted call.
+        mapped = [job for job in jobs if all(path.exists() for path in (job.out, job.mask) if path)]
+        is_new = bool(done) or not (out / SHEET).exists()
+        picture = out / SHEET if options.preview and mapped and is_new else None
         if picture:
-            save_picture(_draw(done), picture)
+            save_picture(_draw(mapped), picture)
     failures = tuple(Failure(pending[i].source, reason) for i, reason in sorted(reasons.items()) if reason)
     seconds = time.monotonic() - start
     return CloudReport(out, picture, len(done), len(jobs) - len(pending), failures, seconds)
