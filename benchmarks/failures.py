@@ -270,8 +270,10 @@ KINDS: dict[str, Callable[[Bench, str], Iterator[str]]] = {
     "flips": flips,
     "files": files,
 }
-# Commands that a kind is not about are left out: those that go on from nothing and take no model.
-ABOUT = {"flips": ("remove-clouds", "train", "evaluate")}
+# Commands that a kind is about, if not all: `evaluate` writes to a new folder each time, so that it cannot go
+# on; bits are flipped in what a command goes on from, or reads its model from.
+GOES_ON = tuple(name for name in JOBS if name != "evaluate")
+ABOUT = {"kills": GOES_ON, "disk": GOES_ON, "flips": ("remove-clouds", "train", "evaluate")}
 
 
 def main() -> None:

@@ -151,7 +151,36 @@ def test_fewer_tiles_go_through_the_network_where_memory_is_short(most: int, bat
         images = [join(list(engine.run(engine.grid(40, 56), cut))) for engine in (short, wide)]
         np.testing.assert_array_equal(*images)
     else:
-        with pytest.raises(
-            InputError, match=r"cpu has too little memory for 1 tiles of 16 px, use a smaller"
-        ):
+        with pytest.raises(InputError, match=r"cpu has too little memory for a tile of 16 px; use a smaller"):
             list(short.run(short.grid(40, 56), cut))
+
+
+@pytest.mark.parametrize(
+    ("most", "words"),
+    [
+        (100, "for a tile of 128 px; one of 64 px fits, use --tile 64"),
+        (40, "for a tile of 128 px; one of 32 px fits, use --tile 32 --overlap 8"),
+        (20, "for a tile of 128 px; nor is it enough for 32 px: close other programs, or choose another"),
+    ],
+)
+def test_the_tile_that_would_fit_is_named_where_memory_is_short(most: int, words: str) -> None:
+    class Short(RandomMethod):
+        def restore(self, batch: Batch, *rest: Any) -> torch.Tensor:
+            if batch.valid.shape[-1] > most:
+                raise MemoryError
+            return super().restore(batch, *rest)
+
+    engine = Engine(Short(0.1), ApplyOptions(tile=128, overlap=32, device="cpu"))
+    blank = Batch(degraded=torch.zeros(1, 13, 128, 128), valid=torch.ones(1, 1, 128, 128).bool(), key=("a",))
+    with pytest.raises(InputError, match=words):
+        list(engine.run(engine.grid(150, 150), lambda *_: blank))
+
+
+def test_memory_that_is_short_while_a_scene_is_read_is_said_too() -> None:
+    class Short(RandomMethod):
+        def collect(self, *_: Any) -> None:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory")
+
+    engine, tile = Engine(Short(0.1), ApplyOptions(device="cpu")), cut(0, 0)
+    with pytest.raises(InputError, match="too little memory for a tile of 16 px; close other programs"):
+        engine.collect(tile, tile.valid.float())

@@ -139,7 +139,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(
-        InputError, match=r"cannot write the run .*file \(File exists\), choose another folder"
+        InputError, match=r"cannot write the run .*file \(Not a directory\), choose another folder"
     ):
         save_run(tmp_path / "file", config=tiny_config(), method=tiny_method())
 

@@ -106,3 +106,12 @@ def test_a_pipe_has_no_digest(tmp_path: Path) -> None:
     for check in (check_tensors, check_archive):
         with pytest.raises(OSError, match="no such file"):
             check(tmp_path / "pipe")
+
+
+def test_the_same_weights_are_the_same_bytes(tmp_path: Path) -> None:
+    texts = {name: f'"{name} ä"' for name in ("optical", "radar", "mean_spectrum", "text", "tokenizer")}
+    for i in range(8):
+        save_tensors({"x": torch.ones(3)}, tmp_path / f"{i}.safetensors", texts)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    with safe_open(tmp_path / "0.safetensors", framework="pt") as file:
+        assert texts.items() <= file.metadata().items()

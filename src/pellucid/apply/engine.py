@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import fields, replace
 from itertools import product
 from typing import Any, NamedTuple
@@ -33,6 +33,8 @@ from pellucid.methods.sampling import with_sampling
 
 # Tiles that a GPU restores at once by default; a CPU gains nothing from more than one.
 GPU_BATCH = 8
+# Side in pixels of the smallest tile that is tried where memory is short.
+SMALLEST = 32
 # Side in pixels of what joint tiles restore as one image; of a larger one memory could not hold all.
 WINDOW = 4096
 # Options on which no pixel depends, or only by what the key holds already.
@@ -176,20 +178,11 @@ class Engine:
 
         The deviation and the cloud of an estimate follow as further channels.
         """
-        precision, size = self.precision, max(batch.valid.shape[-2:])
-        try:
-            with torch.inference_mode(), self._autocast():
-                restored = self._apply(batch, noise, progress).float()
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise OutOfMemoryError(
-                f"{self.device} has too little memory for {len(batch)} tiles of {size} px, use a smaller "
-                "--tile"
-            ) from error
+        with self._inference(batch, "use a smaller --tile"):
+            restored = self._apply(batch, noise, progress).float()
         if not restored.isfinite().all():
             raise InputError(
-                f"the model gave no number at {batch.key[0]} in {precision}, try --precision fp32"
+                f"the model gave no number at {batch.key[0]} in {self.precision}, try --precision fp32"
             )
         return restored.cpu().numpy()
 
@@ -213,7 +206,7 @@ class Engine:
 
     def collect(self, batch: Batch, share: torch.Tensor) -> Any:
         """Return what a part says about its scene, on the CPU or the engine's device; None: nothing."""
-        with torch.inference_mode(), self._autocast():
+        with self._inference(batch, "close other programs, or choose another --device"):
             return self.method.collect(batch.to(self.device), share.to(self.device))
 
     def set_scene(self, collected: Any) -> None:
@@ -226,8 +219,23 @@ class Engine:
         """Whether the method looks at all of a scene before it restores."""
         return type(self.method).collect is not Method.collect
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+    @contextmanager
+    def _inference(self, batch: Batch, way_out: str) -> Iterator[None]:
+        """Compute without gradients, in the precision chosen; where memory is short, name the way out."""
+        try:
+            with (
+                torch.inference_mode(),
+                torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
+            ):
+                yield
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            count, size = len(batch), max(batch.valid.shape[-2:])
+            tiles = "a tile" if count == 1 else f"{count} tiles"
+            raise OutOfMemoryError(
+                f"{self.device} has too little memory for {tiles} of {size} px; {way_out}"
+            ) from error
 
     def _num_layers(self) -> int:
         """Return how many channels are blended: of the image, its deviation and its cloud."""
@@ -319,11 +327,29 @@ class Engine:
 
             try:
                 parts.append(self._restore_beyond(batch, noise, steps))
-            except OutOfMemoryError:
-                if len(chunk) == 1:
+            except OutOfMemoryError as error:
+                if len(chunk) == 1 and self.tiling:
                     raise
+                if len(chunk) == 1:
+                    raise self._say_what_fits(batch, error) from error
                 self.batch = len(chunk) // 2  # no pixel depends on it
         return np.concatenate(parts).reshape(len(tiles), self.options.samples, *parts[0].shape[1:])
+
+    def _say_what_fits(self, batch: Batch, error: OutOfMemoryError) -> OutOfMemoryError:
+        """Return the error about a tile with the largest half, quarter or less that fits into memory."""
+        found, _, way_out = str(error).rpartition("; ")
+        stride = math.lcm(self.method.stride, batch.scale)
+        side = min(batch.valid.shape[-2:])
+        while (side := side // 2 // stride * stride) >= max(stride, SMALLEST):
+            noise = JoinedNoise((TileNoise((self.noise,), (0,), (0,), side, side),))
+            try:
+                self._restore_beyond(_corner(batch, side), noise, lambda *_: None)
+            except OutOfMemoryError:
+                way_out = f"nor is it enough for {side} px: close other programs, or choose another --device"
+                continue
+            overlap = f" --overlap {side // 4}" if self.options.overlap >= side else ""
+            return OutOfMemoryError(f"{found}; one of {side} px fits, use --tile {side}{overlap}")
+        return OutOfMemoryError(f"{found}; {way_out}")
 
     def _restore_beyond(
         self, batch: Batch, noise: Noise, progress: Callable[[int, int], None]
@@ -335,6 +361,13 @@ class Engine:
         if beyond.any():
             restored[:, : beyond.shape[1]] += enlarge(beyond, batch.scale).cpu().numpy()
         return restored
+
+
+def _corner(batch: Batch, side: int) -> Batch:
+    """Return the first rows and columns of the images, so many of the result."""
+    sides = {name: side // batch.scale if name == "degraded" else side for name in batch.images()}
+    parts = {name: image[..., : sides[name], : sides[name]] for name, image in batch.images().items()}
+    return replace(batch, **parts)
 
 
 def _reaches(grid: TileGrid, row: int, first_row: int) -> bool:

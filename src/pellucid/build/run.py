@@ -6,6 +6,7 @@ A run with a text encoder also holds its tokenizer.json, whose SHA-256 is in the
 import dataclasses
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from pellucid.errors import InputError
 from pellucid.methods.method import Method
 from pellucid.schema import parse
 
+# Where the files of a run are written before they appear, in its folder.
+STAGED = ".run.partial"
 # Prefix of the weights of the autoencoders of a network in latent space; what each encodes follows.
 AUTOENCODERS = "autoencoders."
 # Prefix of the weights of the text encoder of a network that is conditioned on texts.
@@ -64,7 +67,7 @@ def save_run(
     metrics: dict[str, Any] | None = None,
     half: bool = False,
 ) -> None:
-    """Write the run folder; each file appears whole or not at all, and replaces that of an earlier run.
+    """Write the run folder; its files appear when all are written, and replace those of an earlier run.
 
     Args:
         folder: made where it is missing.
@@ -74,19 +77,25 @@ def save_run(
         metrics: figures of metrics.json, where given; plain numbers, lists and dictionaries.
         half: save the weights in half precision.
     """
+    staged = folder / STAGED
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / CONFIG, lambda path: save_config(config, path))
+        shutil.rmtree(staged, ignore_errors=True)  # of a killed process
+        staged.mkdir(parents=True)
+        write_atomically(staged / CONFIG, lambda path: save_config(config, path))
         if method.tokenizer is not None:
-            write_text(folder / TOKENIZER, method.tokenizer.to_json())
-        _save_weights(folder / WEIGHTS, method, half=half)
+            write_text(staged / TOKENIZER, method.tokenizer.to_json())
+        _save_weights(staged / WEIGHTS, method, half=half)
         if card is not None:
-            write_text(folder / CARD, card)
+            write_text(staged / CARD, card)
         if metrics is not None:
-            write_text(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
+            write_text(staged / METRICS, json.dumps(metrics, indent=2) + "\n")
+        for path in sorted(staged.iterdir()):
+            path.replace(folder / path.name)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot write the run {folder} ({reason}), choose another folder") from error
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
 
 
 def read_run(folder: Path) -> tuple[Config, dict[str, Tensor], Metadata]:

@@ -6,6 +6,7 @@ earlier versions wrote it, is taken as it is.
 
 import errno
 import hashlib
+import json
 import os
 import re
 import struct
@@ -38,6 +39,7 @@ def save_tensors(tensors: "dict[str, Tensor]", path: Path, texts: Mapping[str, s
         number = errno.ENOSPC if "StorageFull" in str(error) else errno.EIO
         raise OSError(number, os.strerror(number)) from error
     with path.open("r+b") as file:
+        _sort_texts(file)
         at = _find_entry(file)
         digest = _digest(file, blank=at)
         file.seek(at)
@@ -115,6 +117,17 @@ def _open(path: Path) -> BinaryIO:
     if not path.is_file():
         raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
     return path.open("rb")
+
+
+def _sort_texts(file: BinaryIO) -> None:
+    """Sort the metadata, which the library writes in any order, so that the same weights are the same bytes."""
+    size = int.from_bytes(file.read(8), "little")
+    header = json.loads(file.read(size))
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+    if len(content) == size:
+        file.seek(8)
+        file.write(content)
 
 
 def _find_entry(file: BinaryIO) -> int:
