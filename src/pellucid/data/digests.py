@@ -120,7 +120,7 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _sort_texts(file: BinaryIO) -> None:
-    """Sort the metadata, which the library writes in any order, so that the same weights are the same bytes."""
+    """Sort the metadata, which the library writes in any order, so that the same weights give one file."""
     size = int.from_bytes(file.read(8), "little")
     header = json.loads(file.read(size))
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
