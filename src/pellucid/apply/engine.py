@@ -365,8 +365,10 @@ class Engine:
 
 def _corner(batch: Batch, side: int) -> Batch:
     """Return the first rows and columns of the images, so many of the result."""
-    sides = {name: side // batch.scale if name == "degraded" else side for name in batch.images()}
-    parts = {name: image[..., : sides[name], : sides[name]] for name, image in batch.images().items()}
+    parts: dict[str, Any] = {}
+    for name, image in batch.images().items():
+        size = side // batch.scale if name == "degraded" else side
+        parts[name] = image[..., :size, :size]
     return replace(batch, **parts)
 
 
