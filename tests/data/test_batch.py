@@ -38,3 +38,11 @@ def test_prompts_are_joined_like_keys_and_must_be_given_for_all_or_none() -> Non
     assert Batch.cat([a, b]).to("cpu").prompt == ("lake", "forest")
     with pytest.raises(ValueError, match="prompt is given for some items"):
         Batch.cat([a, item("b")])
+
+
+def test_the_corner_of_a_batch_has_as_many_rows_of_the_result_from_a_smaller_input() -> None:
+    batch = Batch(
+        degraded=torch.arange(16.0).view(1, 1, 4, 4), valid=torch.ones(1, 1, 8, 8).bool(), key=("a",)
+    ).corner(4)
+    torch.testing.assert_close(batch.degraded, torch.tensor([[[[0.0, 1.0], [4.0, 5.0]]]]))
+    assert batch.valid.shape == (1, 1, 4, 4)

@@ -328,8 +328,6 @@ class Engine:
             try:
                 parts.append(self._restore_beyond(batch, noise, steps))
             except OutOfMemoryError as error:
-                if len(chunk) == 1 and self.tiling:
-                    raise
                 if len(chunk) == 1:
                     raise self._say_what_fits(batch, error) from error
                 self.batch = len(chunk) // 2  # no pixel depends on it
@@ -340,10 +338,10 @@ class Engine:
         found, _, way_out = str(error).rpartition("; ")
         stride = math.lcm(self.method.stride, batch.scale)
         side = min(batch.valid.shape[-2:])
-        while (side := side // 2 // stride * stride) >= max(stride, SMALLEST):
+        while not self.tiling and (side := side // 2 // stride * stride) >= max(stride, SMALLEST):
             noise = JoinedNoise((TileNoise((self.noise,), (0,), (0,), side, side),))
             try:
-                self._restore_beyond(_corner(batch, side), noise, lambda *_: None)
+                self._restore_beyond(batch.corner(side), noise, lambda *_: None)
             except OutOfMemoryError:
                 way_out = f"nor is it enough for {side} px: close other programs, or choose another --device"
                 continue
@@ -361,15 +359,6 @@ class Engine:
         if beyond.any():
             restored[:, : beyond.shape[1]] += enlarge(beyond, batch.scale).cpu().numpy()
         return restored
-
-
-def _corner(batch: Batch, side: int) -> Batch:
-    """Return the first rows and columns of the images, so many of the result."""
-    parts: dict[str, Any] = {}
-    for name, image in batch.images().items():
-        size = side // batch.scale if name == "degraded" else side
-        parts[name] = image[..., :size, :size]
-    return replace(batch, **parts)
 
 
 def _reaches(grid: TileGrid, row: int, first_row: int) -> bool:

@@ -100,6 +100,14 @@ class Batch(Samples):
         """Return the degraded image at the size of the result, (B, C, H, W): bicubic where it is smaller."""
         return self.degraded if self.scale == 1 else enlarge(self.degraded, self.scale).clamp(0, 1)
 
+    def corner(self, side: int) -> Self:
+        """Return the first rows and columns of the images, so many of the result."""
+        parts: dict[str, Any] = {}
+        for name, image in self.images().items():
+            size = side // self.scale if name == "degraded" else side
+            parts[name] = image[..., :size, :size]
+        return replace(self, **parts)
+
     def reference(self) -> Tensor:
         """Return the reference images, (B, C, H, W)."""
         if self.target is None:
