@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from tests.painters import save_radar
 from tests.pairs import write_pairs
 from tests.products import ramps, write_jp2, write_product
+from tests.published.test_settings import CLIP, MODEL
 from tests.tiny import BANDS, TinyData
 from typer.testing import CliRunner
 
@@ -66,6 +67,10 @@ SMALL = {
         "network={name: text_unet, model_channels: 4, channel_mult: [1], attention_resolutions: []}",
         *("network.groups=4", "network.num_heads=1", "method.steps=2"),
     ],
+}
+SMALL |= {
+    "clip_config.json": SMALL["configs/text_encoder.yaml"],
+    "model_config.json": SMALL["configs/colorize.yaml"],
 }
 
 
@@ -154,6 +159,8 @@ def _lay_out_checkpoints(folder: Path) -> None:
     for file, bands in (("vae.pth", 3), ("vae_sar.pth", 2)):
         torch.save(autoencoder_weights(bands=bands, latent_channels=4), folder / file)
     torch.save(flow_weights(), folder / "rf.pth")
+    (folder / "clip_config.json").write_text(CLIP)
+    (folder / "model_config.json").write_text(MODEL)
     (folder / "tokenizer.json").write_text(default_tokenizer(length=COLORIZER_TEXT.length).to_json())
     network = sr3_unet.build(sr3_unet.Config(width=16, multipliers=(1, 2), num_blocks=1, groups=16))
     state = {f"denoise_fn.{key}": value.contiguous() for key, value in network.state_dict().items()}

@@ -3,6 +3,7 @@
 An unknown key is an error that offers the nearest name.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -169,9 +170,17 @@ class Config(Strict):
         return {"name": "regression", **value} if isinstance(value, dict) else value
 
 
-def load_config(path: Path, changes: tuple[str, ...] = ()) -> Config:
-    """Return the config in a YAML file, after the `changes`, each `dotted.key=value` with a YAML value."""
-    values = read_yaml(path)
+def load_config(
+    path: Path,
+    changes: tuple[str, ...] = (),
+    *,
+    translate: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> Config:
+    """Return the config in a YAML file, after the `changes`, each `dotted.key=value` with a YAML value.
+
+    `translate` makes our keys of those in the file, before the changes.
+    """
+    values = translate(read_yaml(path))
     for change in changes:
         _apply(values, change)
     return parse(Config, values, where=str(path))

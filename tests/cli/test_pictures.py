@@ -151,3 +151,14 @@ def test_another_kind_of_model_is_refused(sar: Path, tmp_path: Path) -> None:
     result = call("colorize", sar, "-o", tmp_path / "out.png", "--model", tmp_path / "other", *FAST)
     assert result.exit_code == 2
     assert "does not turn radar into pictures in colour" in said(result)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--guidance", "0.5"), ("--guidance", "21"), ("--steps", "0"), ("--steps", "1001")]
+)
+def test_guidance_and_steps_have_bounds(option: str, value: str, tmp_path: Path) -> None:
+    Image.new("L", (16, 16)).save(tmp_path / "sar.png")
+    result = call("colorize", tmp_path / "sar.png", "-o", tmp_path / "out.png", option, value)
+    assert result.exit_code == 2
+    assert "is not in the range" in " ".join(result.output.split())
+    assert not (tmp_path / "out.png").exists()

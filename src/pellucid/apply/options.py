@@ -190,6 +190,13 @@ class SliceOptions(ApplyOptions):
 class PictureOptions(ApplyOptions):
     """How radar is colorized."""
 
+    steps: Annotated[
+        int | None, Help("Sampling steps, 1 to 1000; few are quick, default: the model's.", 1, 1000)
+    ] = None
+    guidance: Annotated[
+        float | None,
+        Help("Classifier-free guidance scale, 1 to 20: how closely the text is followed.", 1, 20),
+    ] = None
     html: Annotated[bool, Help("Write a page beside the result, to look at it in a browser.")] = True
 
     force: Annotated[bool, Help("In a folder, make pictures anew that are there.", flags=("--force",))] = (

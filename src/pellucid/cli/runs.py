@@ -25,7 +25,10 @@ from pellucid.schema import read_yaml
 
 @report_errors()
 def train_command(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="See configs/.")],
+    config: Annotated[
+        Path,
+        typer.Argument(metavar="CONFIG.yaml", help="See configs/; or a JSON config of SAR colorization."),
+    ],
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one key, dotted; repeatable."),
@@ -54,10 +57,11 @@ def train_command(
     """
     read_yaml(config)  # before torch is imported
     from pellucid.config import load_config
+    from pellucid.published._settings import translate
     from pellucid.train.run_training import run_training
 
     folder = run or Path("runs") / config.stem
-    settings = load_config(config, tuple(changes or ()))
+    settings = load_config(config, tuple(changes or ()), translate=translate)
     report = run_training(
         settings,
         folder,

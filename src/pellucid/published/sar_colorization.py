@@ -27,7 +27,7 @@ PATH = {
     "tells": "step",
     "spacing": "leading",
 }
-SAMPLING = {"steps": 50, "eta": 1.0, "guidance": 7.5, "dropped": "prompt"}
+SAMPLING = {"steps": 50, "eta": 1.0, "guidance": 7.5, "strength": 0.8, "dropped": "prompt"}
 # Of the group norms of the published autoencoder, where Stable Diffusion has 1e-6.
 NORM_EPS = 1e-5
 # Of the autoencoder's latents; not in the checkpoints. The published code has no error.
