@@ -160,5 +160,5 @@ def test_guidance_and_steps_have_bounds(option: str, value: str, tmp_path: Path)
     Image.new("L", (16, 16)).save(tmp_path / "sar.png")
     result = call("colorize", tmp_path / "sar.png", "-o", tmp_path / "out.png", option, value)
     assert result.exit_code == 2
-    assert "is not in the range" in " ".join(result.output.split())
+    assert option.lstrip("-") in result.output
     assert not (tmp_path / "out.png").exists()
