@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pellucid.config import Config, DataConfig, load_config, save_config
+from pellucid.config import Config, DataConfig, TrainConfig, load_config, save_config
 from pellucid.datasets import synthetic
 from pellucid.errors import InputError
-from pellucid.schema import parse, read_yaml
+from pellucid.schema import nearest, parse, read_yaml
 
 MINIMAL = """
 network: {name: cross_attention}
@@ -146,3 +146,20 @@ def test_yaml_that_is_no_config_is_refused_in_one_sentence(tmp_path: Path, text:
 def test_aliases_and_merged_keys_are_read(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("a: &a {x: 1}\nb: {<<: *a, y: 2}\nc: [*a, *a]\n")
     assert read_yaml(tmp_path / "c.yaml") == {"a": {"x": 1}, "b": {"x": 1, "y": 2}, "c": [{"x": 1}, {"x": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        *(("lr", "learning_rate"), ("steps", "num_steps"), ("batch_size", "batch"), ("gpus", "num_devices")),
+        *(("num_epochs", "epochs"), ("grad_clip", "clip_norm"), ("max_grad_norm", "clip_norm")),
+        *(("warmup", "warmup_steps"), ("workers", "num_workers"), ("precison", "precision")),
+    ],
+)
+def test_the_hint_names_what_was_meant(typed: str, meant: str) -> None:
+    assert nearest(typed, [*TrainConfig.model_fields]) == f"; did you mean {meant!r}?"
+
+
+@pytest.mark.parametrize("typed", ["optimizer", "resume", "dropout", "log_dir"])
+def test_no_hint_is_better_than_a_wrong_one(typed: str) -> None:
+    assert nearest(typed, [*TrainConfig.model_fields]).startswith("; known are accumulate, batch")

@@ -16,6 +16,21 @@ from pellucid.text_file import read_text
 
 # What a config may have; the largest of the repository has 200 values, 6 deep.
 MAX_YAML_BYTES, MAX_YAML_DEPTH, MAX_YAML_VALUES = 1 << 20, 32, 100_000
+# What other programs call our keys.
+OTHER_NAMES = {
+    "lr": "learning_rate",
+    "rate": "learning_rate",
+    "max_epochs": "epochs",
+    "max_steps": "num_steps",
+    "grad_clip": "clip_norm",
+    "amp": "precision",
+    "fp16": "precision",
+    "gpus": "num_devices",
+    "patience": "early_stopping",
+    "accumulate_grad_batches": "accumulate",
+    "gradient_accumulation_steps": "accumulate",
+    "save_every": "checkpoint_every",
+}
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
@@ -170,5 +185,24 @@ def shorten(value: object) -> str:
 
 def nearest(key: str, known: list[str]) -> str:
     """Return the end of a sentence about an unknown key: the nearest known one, or else all of them."""
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
+    close = OTHER_NAMES.get(key)
+    if close not in known:
+        close = max(known, key=lambda name: _likeness(key, name), default=None)
+        if close is None or not _is_near(key, close):
+            close = None
+    return f"; did you mean {close!r}?" if close else f"; known are {', '.join(sorted(known))}"
+
+
+def _likeness(key: str, name: str) -> float:
+    """Return how alike two names are: their letters in common, and more for whole words in common."""
+    letters = difflib.SequenceMatcher(None, name, key).ratio()
+    return letters + len(_words(key) & _words(name)) / (1 + len(_words(key) | _words(name)))
+
+
+def _is_near(key: str, name: str) -> bool:
+    letters = difflib.SequenceMatcher(None, name, key).ratio()
+    return letters >= (0.5 if len(key) <= 3 else 0.58) or any(map(str.isalpha, _words(key) & _words(name)))
+
+
+def _words(name: str) -> set[str]:
+    return {word for word in re.split(r"[\W_]+", name.lower()) if len(word) > 2}
