@@ -1,6 +1,8 @@
 """The ground method on whole scenes: its guides, its bands, one look at all of the scene."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +14,11 @@ from scenes import BANDS, constant, read, write
 
 from pellucid.apply.options import SceneOptions
 from pellucid.apply.remove_clouds import check_scene, restore_scene
+from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.errors import InputError
 from pellucid.methods.ground import Ground, GroundConfig
+from pellucid.methods.method import Estimate
 from pellucid.networks.ground import Config, build
 
 SIZE = 160
@@ -201,3 +205,30 @@ def test_reference_for_a_model_that_takes_none_is_refused(tmp_path: Path) -> Non
     path = write(tmp_path / "s2.tif", fields(), BANDS)
     with pytest.raises(InputError, match="leave out --reference"):
         restore_scene(path, tmp_path / "out.tif", references=[path], method=constant(0.5), options=OPTIONS)
+
+
+def test_tiles_that_a_map_says_are_clear_cost_no_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, cloud = cloudy(fields()), np.zeros((1, SIZE, SIZE), np.uint8)
+    cloud[:, :, 130:] = 1
+    path, given = write(tmp_path / "s2.tif", scene, BANDS), write(tmp_path / "cloud.tif", cloud)
+    calls, estimate = list[int](), Ground.estimate
+
+    def count(self: Ground, batch: Batch, *rest: object) -> Estimate:
+        calls.append(1)
+        return estimate(self, batch, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Ground, "estimate", count)
+    few = restore(tmp_path, path, cloud=given, options=replace(OPTIONS, tile=64))
+    num_few = len(calls)
+    monkeypatch.setattr("pellucid.apply.remove_clouds._Mosaic.cut", _cut_everything)
+    every = restore(tmp_path, path, cloud=given, options=replace(OPTIONS, tile=64, resume=False))
+    assert num_few < len(calls) - num_few
+    assert (few == every).all()
+    assert (few[:, :, :100] == scene[:, :, :100]).all()
+
+
+def _cut_everything(mosaic: Any, top: int, left: int) -> Batch:
+    tile = mosaic.tiles[top, left] = mosaic.scene.cut(top, left)
+    return tile.batch

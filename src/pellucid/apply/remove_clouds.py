@@ -211,7 +211,10 @@ class _Mosaic:
         tile = self.scene.cut(top, left)
         if top >= self.top:  # the others are only there for their overlap
             self.tiles[top, left] = tile
-        return tile.batch if tile.weight.any() else None
+        cloud = tile.batch.cloud
+        # A method that finds clouds itself passes through what a map says is clear.
+        is_clear = self.scene.method.finds_clouds and cloud is not None and not cloud.any()
+        return tile.batch if tile.weight.any() and not is_clear else None
 
     def finish(self, piece: Piece) -> dict[str, NDArray[Any]]:
         """Return result, standard deviation and weight of a piece, and count its pixels."""
