@@ -145,7 +145,7 @@ def test_tables_files_and_pictures_are_written(tmp_path: Path) -> None:
     )
     assert result.folder == tmp_path / "new" / "identity"
     files = sorted(path.name for path in result.folder.iterdir())
-    assert files == ["metrics.json", "per_image.csv", "sheet.png"]
+    assert files == ["evaluation.html", "metrics.json", "per_image.csv", "sheet.png"]
     with Image.open(result.folder / "sheet.png") as picture:
         assert picture.width > 5 * 256
         assert 3 * 256 < picture.height < 4 * 256

@@ -58,6 +58,7 @@ class EvaluationOptions(ApplyOptions):
     pictures: Annotated[
         bool, Help("Also write input, result, truth and error of every image.", flags=("--pictures",))
     ] = False
+    html: Annotated[bool, Help("Write a page with every image, its figures and pictures.")] = True
     crop: Annotated[int, Help("Evaluate the central square of this side; 0: the whole patch.", min=0)] = 0
     single_batch: Annotated[
         bool,
@@ -181,6 +182,7 @@ def _evaluate_images(
     from pellucid.evaluation.evaluate import Extras, Record, evaluate
     from pellucid.evaluation.fid import load_features
     from pellucid.evaluation.figures import baseline_spectrum
+    from pellucid.evaluation.folder import PAGE
     from pellucid.evaluation.trial import Setup
 
     settings = {**about["settings"], "bands": options.bands, "precision": options.precision}
@@ -191,7 +193,9 @@ def _evaluate_images(
             images,
             name=about["name"],
             out=about["out"],
-            record=Record(options.notes, settings, options.sheet, options.pictures, images.words),
+            record=Record(
+                options.notes, settings, options.sheet, options.pictures, images.words, options.html
+            ),
             extras=Extras(
                 options.legacy_metrics,
                 load_lpips(options.lpips) if options.lpips else None,
@@ -214,6 +218,8 @@ def _evaluate_images(
     if result.calibration:
         out.print(result.calibration_table())
     out.print(f"tables and pictures  {result.folder}", soft_wrap=True)
+    if options.html and result.folder:
+        out.print(f"page                 {result.folder / PAGE}", soft_wrap=True)
 
 
 def _evaluate_texts(

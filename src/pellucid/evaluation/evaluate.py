@@ -29,7 +29,8 @@ from pellucid.evaluation.figures import (
     score_image,
     score_reconstruction,
 )
-from pellucid.evaluation.folder import CALIBRATION, PICTURES, SHEET, claim_evaluation, write_evaluation
+from pellucid.evaluation.folder import CALIBRATION, PAGE, PICTURES, SHEET, claim_evaluation, write_evaluation
+from pellucid.evaluation.page import Thumbnails, write_evaluation_page
 from pellucid.evaluation.score_sheet import ScoreSheet
 from pellucid.evaluation.table import Evaluation, Setting, summarise
 from pellucid.evaluation.trial import Restored, Setup, Trial
@@ -64,6 +65,7 @@ class Record:
         sheet: patches on the picture sheet, spread evenly over the data.
         pictures: whether the panels of every image are written too, as files of their own.
         words: what is known of each image's place, by which the figures are grouped; alike in their keys.
+        page: whether a page is written, to look at in a browser.
     """
 
     notes: str = ""
@@ -71,6 +73,7 @@ class Record:
     sheet: int = 8
     pictures: bool = False
     words: Sequence[Mapping[str, str]] = ()
+    page: bool = True
 
 
 NO_EXTRAS, USUAL, PLAIN = Extras(), Setup(), Record()
@@ -148,7 +151,8 @@ class _Tally:
         self.folder = folder
         self.distances = FeatureDistances(self.extras.fid, num_images) if self.extras.fid else None
         pictures = folder / PICTURES if folder and self.record.pictures else None
-        self.drawn = ScoreSheet(spread(self.record.sheet, num_images), pictures)
+        self.thumbnails = Thumbnails(num_images) if folder and self.record.page else None
+        self.drawn = ScoreSheet(spread(self.record.sheet, num_images), pictures, self.thumbnails)
 
     def add(self, restored: Restored, *, place: str) -> None:
         """Take in the next image, of a place."""
@@ -173,15 +177,17 @@ class _Tally:
             folder=self.folder,
         )
         if self.folder is not None:
-            _write(result, self.drawn, self.folder)
+            self._write(result, self.folder)
         return result
 
-
-def _write(result: Evaluation, drawn: ScoreSheet, folder: Path) -> None:
-    drawn.save(folder / SHEET)
-    if result.calibration:
-        draw_calibration(result.calibration, folder / CALIBRATION)
-    write_evaluation(result, folder)
+    def _write(self, result: Evaluation, folder: Path) -> None:
+        self.drawn.save(folder / SHEET)
+        if result.calibration:
+            draw_calibration(result.calibration, folder / CALIBRATION)
+        write_evaluation(result, folder)
+        if self.thumbnails:
+            plot = folder / CALIBRATION if result.calibration else None
+            write_evaluation_page(folder / PAGE, result, self.thumbnails, plot)
 
 
 def _pick_baseline(

@@ -16,9 +16,9 @@ from pellucid.evaluation.figures import ImageScore
 from pellucid.evaluation.table import Evaluation
 
 # What lies in the folder of an evaluation.
-METRICS, PER_IMAGE, SHEET, CALIBRATION, PICTURES = (
+METRICS, PER_IMAGE, SHEET, CALIBRATION, PICTURES, PAGE = (
     *("metrics.json", "per_image.csv", "sheet.png", "calibration.png"),
-    "pictures",
+    *("pictures", "evaluation.html"),
 )
 # Name of both lists of evaluations; not history.csv, which a training writes into its run.
 EVALUATIONS = "evaluations"

@@ -13,6 +13,7 @@ from pellucid.data.batch import Batch
 from pellucid.data.drawing import gray_to_rgb, radar_to_rgb, save_picture, sheet, to_picture
 from pellucid.data.files import make_folder
 from pellucid.evaluation.figures import BASELINES, MODEL, ImageScore
+from pellucid.evaluation.page import Thumbnails
 from pellucid.evaluation.trial import ABLATED, Restored
 from pellucid.methods.method import result_range
 
@@ -38,19 +39,26 @@ KINDS = {
 class ScoreSheet:
     """Pictures of the images at the positions `shown`; those of all are files in `folder`, if there is one.
 
+    `thumbnails` keep small ones for a page, if there is one.
+
     Image number 1 has the files `0001_KEY/before.png`, `0001_KEY/after.png` and so on: see `KINDS`.
     """
 
-    def __init__(self, shown: Sequence[int], folder: Path | None = None) -> None:
-        self.shown, self.folder = frozenset(shown), folder
+    def __init__(
+        self, shown: Sequence[int], folder: Path | None = None, thumbnails: Thumbnails | None = None
+    ) -> None:
+        self.shown, self.folder, self.thumbnails = frozenset(shown), folder, thumbnails
         self.panels: list[dict[str, Any]] = []
         self.captions: list[str] = []
 
     def add(self, position: int, restored: Restored, score: ImageScore) -> None:
         """Draw the image, if it is one of those, or write its pictures."""
-        if position not in self.shown and self.folder is None:
+        is_small = self.thumbnails is not None and position in self.thumbnails.shown
+        if position not in self.shown and self.folder is None and not is_small:
             return
         panels = _panels(restored)
+        if self.thumbnails is not None and is_small:
+            self.thumbnails.add(position, panels)
         if self.folder is not None:
             _save_panels(panels, self.folder / f"{position + 1:04d}_{_as_name(score.key)}")
         if position in self.shown:

@@ -37,7 +37,7 @@ COLUMNS = {
 }
 # A value of how an evaluation was made; None: not known, or not for this model.
 Setting = str | float | bool | None
-_DECIMALS = {"psnr": 2, "sam": 2, "legacy_psnr": 4, "consistency": 2, FID: 3}
+DECIMALS = {"psnr": 2, "sam": 2, "legacy_psnr": 4, "consistency": 2, FID: 3}
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Evaluation:
         """Return the rows for the screen; (n) behind a figure: so many of the images have a finite one."""
         names = list(self.rows[0].metrics)
         heads = [*names, "gain"] if self.gain.num else names
-        title = f"{self.name}: {self._summary()}"
+        title = f"{self.name}: {self.summary()}"
         table = Table("pixels", title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
         table.add_column("images", justify="right")
         table.add_column("of")
@@ -187,7 +187,8 @@ class Evaluation:
             ],
         }
 
-    def _summary(self) -> str:
+    def summary(self) -> str:
+        """Return the gain, or of a model without baselines the PSNR, in words."""
         gain, num_images = self.gain, len(self.images)
         if not gain.num:
             return f"PSNR {_figure(self.row().metrics['psnr'], 'psnr', num_images)} dB, {num_images} images"
@@ -266,7 +267,7 @@ def _groups(scores: Sequence[ImageScore]) -> list[tuple[str, str, list[ImageScor
 def _figure(value: Mean, name: str, num_images: int) -> str:
     if not value.num:
         return "-"
-    text = f"{value.mean:.{_DECIMALS.get(name, 4)}f}"
+    text = f"{value.mean:.{DECIMALS.get(name, 4)}f}"
     return text if value.num == num_images else f"{text} ({value.num})"
 
 

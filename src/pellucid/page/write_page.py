@@ -77,9 +77,10 @@ def write_layers(
 
 
 def render(kind: str, title: str, data: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
-    """Return a page of a kind, "scene", with its data, and files that its scripts find by name."""
-    scripts = [_asset(name) for name in (*LIBRARIES, *_scripts(kind))]
-    styles = [_asset("vendor/ol.css"), _asset("page.css")]
+    """Return a page of a kind, "scene", with its data, and files that its map finds by name."""
+    has_map = bool(files)
+    scripts = [_asset(name) for name in (*(LIBRARIES if has_map else ()), *_scripts(kind))]
+    styles = [_asset(name) for name in (*(["vendor/ol.css"] if has_map else []), "page.css")]
     policy = (
         f"default-src 'none'; script-src {_digests(scripts)}; style-src {_digests(styles)}; "
         "img-src data: blob:; base-uri 'none'; form-action 'none'"
