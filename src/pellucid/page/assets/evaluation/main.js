@@ -34,7 +34,7 @@ function showMeans(data) {
     const start = [make("th", { scope: "row" }, isFirst ? row.region : ""), make("td", {}, isFirst ? String(row.images) : "")];
     return make("tr", kind, ...start, make("td", { class: "text" }, row.source), ...cells);
   });
-  const cells = head.map((text) => make("th", { scope: "col" }, text));
+  const cells = head.map((text) => make("th", { scope: "col", ...(text === "Of" ? { class: "text" } : {}) }, text));
   find("means").replaceChildren(make("thead", {}, make("tr", {}, ...cells)), make("tbody", {}, ...body));
 }
 
@@ -112,7 +112,7 @@ function showTable(data, state, { metric, region, part }, refresh) {
       document.querySelectorAll("#table button.sort")[c].focus();
       say(`Sorted by ${column.name}, ${state.falls ? "falling" : "rising"}`);
     });
-    return make("th", { scope: "col", "aria-sort": sort }, button);
+    return make("th", { scope: "col", "aria-sort": sort, ...(column.words || c === 0 ? {} : { class: "text" }) }, button);
   });
   const rows = shown.flatMap(({ image, i }) => rowsOf(data, state, columns, image, i));
   find("table").replaceChildren(make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows));
