@@ -1,12 +1,18 @@
 import json
+import re
+import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 import pellucid
 from pellucid.cli import app
+from pellucid.cli.terminal import print_paths
 from pellucid.data.run_folder import SHIPPED, describe, shipped_runs
 from pellucid.evaluation import installation, verify
 from pellucid.evaluation.installation import Finding
@@ -74,3 +80,46 @@ def test_golden_values_are_made_anew(tmp_path: Path) -> None:
     renewed = call("verify", str(run), "--renew")
     assert renewed.exit_code == 0, renewed.output
     assert json.loads((run / "golden.json").read_text())["sha256"] == json.loads(golden)["sha256"]
+
+
+def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if inner := getattr(command, "commands", None):
+        for name, each in inner.items():
+            yield from leaves(each, (*path, name))
+    else:
+        yield path, command
+
+
+LEAVES = dict(leaves(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=" ".join)
+def test_each_help_begins_with_an_example_whose_command_and_options_exist(path: tuple[str, ...]) -> None:
+    command = LEAVES[path]
+    assert command.help.startswith("Example: `")
+    known = {word for each in command.params for word in (*each.opts, *each.secondary_opts)}
+    for example in re.findall(r"^Example: `(.*)`$", command.help, re.MULTILINE):
+        words = shlex.split(example)
+        assert words[: 1 + len(path)] == ["pellucid", *path]
+        assert {word for word in words if word.startswith("-")} <= known, example
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"), [("remove", "remove-clouds"), ("remove-clouds --mod", "--model")]
+)
+def test_the_shell_completes(typed: str, offered: str) -> None:
+    words = typed.split()
+    asked = {
+        "_PELLUCID_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"pellucid {typed}",
+        "COMP_CWORD": str(len(words)),
+    }
+    found = CliRunner().invoke(app, [], prog_name="pellucid", env=asked)
+    assert offered in found.output.split()
+
+
+def test_the_last_line_says_what_to_open(capsys: pytest.CaptureFixture[str]) -> None:
+    print_paths(result=Path("a.tif"), preview=Path("a.png"), page=Path("a.html"), spread=None)
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["open", "a.html"]
+    print_paths(result=Path("a.tif"))
+    assert capsys.readouterr().out.splitlines() == ["result   a.tif"]

@@ -13,6 +13,7 @@ from pellucid.cli.terminal import (
     keyword,
     out,
     parse_numbers,
+    print_paths,
     report_errors,
     split_names,
     typed_command,
@@ -42,6 +43,9 @@ def train_command(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check config, data and one step.")] = False,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="OUT.png", help="Draw samples as the network will see them.")
+    ] = None,
     log_dir: Annotated[
         Path | None, typer.Option(help="Folder of TensorBoard events, by run; default: the run folder.")
     ] = None,
@@ -49,6 +53,8 @@ def train_command(
     """Train a model and leave a run folder.
 
     Example: `pellucid train configs/cross_attention.yaml --set train.num_steps=500`
+
+    Example: `pellucid train configs/cross_attention.yaml --dry-run --sheet samples.png`
 
     Example: `pellucid train configs/glf_cr.yaml --resume --checkpoint best.ckpt --set train.batch=8`
 
@@ -68,6 +74,7 @@ def train_command(
         resume=resume,
         checkpoint=checkpoint,
         dry_run=dry_run,
+        sample_sheet=sheet,
         log_dir=log_dir,
         command=typed_command(),
     )
@@ -75,8 +82,14 @@ def train_command(
     out.print(f"{report.status}: {report.num_steps} steps in {report.seconds:.0f} s{best}")
     if not dry_run:
         out.print(f"run folder  {folder}", soft_wrap=True)
+    print_paths(samples=sheet, curves=None if dry_run else _find_curves(folder))
     if report.status == "interrupted":
         raise typer.Exit(STOPPED)
+
+
+def _find_curves(folder: Path) -> Path | None:
+    curves = folder / "history.png"
+    return curves if curves.is_file() else None
 
 
 @report_errors()

@@ -283,7 +283,10 @@ def demo(
     seed: Annotated[int, typer.Option(help="Another seed makes another scene.")] = 2027,
     model: Model = DEFAULT_MODEL,
 ) -> None:
-    """Make a cloudy scene whose truth is known, restore it and show how well that went."""
+    """Make a cloudy scene whose truth is known, restore it and show how well that went.
+
+    Example: `pellucid demo`
+    """
     from pellucid.cli.demo import run_demo
 
     with progress_bar("removing clouds") as advance:

@@ -23,6 +23,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from typer.core import TyperCommand
 
 from pellucid.apply.options import Help
+from pellucid.data.run_folder import shipped_runs
 from pellucid.errors import WAYS_OUT, InputError, explain
 from pellucid.schema import nearest
 
@@ -31,10 +32,18 @@ out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False)
 
 Model = Annotated[
-    str, typer.Option("--model", "-m", help="A model that ships (`pellucid models`) or a run folder.")
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A model that ships (`pellucid models`) or a run folder.",
+        autocompletion=lambda: [*shipped_runs()],
+    ),
 ]
 
 
+# What of several results is opened first, by suffix.
+TO_OPEN = (".html", ".png", ".jpg", ".tif", ".tiff", ".onnx")
 # Exit code of what is stopped by Ctrl-C or a terminate signal.
 STOPPED = 130
 
@@ -181,10 +190,13 @@ def progress_bars(*labels: str) -> Iterator[tuple[Callable[[float, int], None], 
 
 
 def print_paths(**paths: Path | None) -> None:
-    """Print where each result lies behind what it is; what was not made is left out."""
-    for label, path in paths.items():
-        if path:
-            out.print(f"{label:<9}{path}", soft_wrap=True)
+    """Print where each result lies behind what it is, what was not made left out, and last what to open."""
+    made = {label: path for label, path in paths.items() if path}
+    for label, path in made.items():
+        out.print(f"{label:<9}{path}", soft_wrap=True)
+    shown = [path for suffix in TO_OPEN for path in made.values() if path.suffix.lower() == suffix]
+    if shown and len(made) > 1:
+        out.print(f"{'open':<9}{shown[0]}", soft_wrap=True)
 
 
 def typed_command() -> str:

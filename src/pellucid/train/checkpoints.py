@@ -35,6 +35,7 @@ from pellucid.train.checkpoint_files import (
     make_last,
     read_checkpoint,
 )
+from pellucid.train.history_plot import HISTORY_PICTURE, draw_history
 
 CHECKPOINTS, HISTORY = "checkpoints", "history.csv"
 
@@ -123,6 +124,7 @@ class BestWeights(Callback):
         self.history.append({**row, **self.means.take()})
         if trainer.is_global_zero:
             write_history(self.folder / HISTORY, self.history)
+            draw_history(self.history, self.folder / HISTORY_PICTURE)
             if self.best() is self.history[-1]:
                 self.save(self.candidates())
         if self.has_stalled():

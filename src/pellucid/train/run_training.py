@@ -12,13 +12,15 @@ from pellucid.build.run import read_run, save_run
 from pellucid.build.starting import prepare_network
 from pellucid.config import Config
 from pellucid.data.batch import Batch
-from pellucid.data.claims import claim_folders
+from pellucid.data.claims import claim_files, claim_folders
+from pellucid.data.ownership import check_replaceable
 from pellucid.data.run_folder import WEIGHTS
 from pellucid.errors import InputError
 from pellucid.methods.contrastive import ContrastiveConfig
 from pellucid.methods.method import Method
 from pellucid.train.checkpoints import TrainReport, check_new
 from pellucid.train.data import build_training_data, choose_tokenizer, in_steps, keep_encoded
+from pellucid.train.sample_sheet import draw_samples
 from pellucid.train.schedule import check_schedule, fit_warmup
 from pellucid.train.trainer import train
 
@@ -49,6 +51,7 @@ def run_training(
     resume: bool = False,
     checkpoint: Path | None = None,
     dry_run: bool = False,
+    sample_sheet: Path | None = None,
     log_dir: Path | None = None,
     command: str = "",
 ) -> TrainReport:
@@ -60,6 +63,7 @@ def run_training(
         resume: continue the run in `folder`.
         checkpoint: to continue from, in place of the last one.
         dry_run: check config, data and one step; nothing is written.
+        sample_sheet: where a picture of the first samples goes, as the network sees them.
         log_dir: folder of the TensorBoard events, in a folder of the run's name; None: the run folder.
         command: what the user typed, for the card.
     """
@@ -76,6 +80,10 @@ def run_training(
         check_schedule(config.train, data.stream.samples_per_epoch)
         method.mean_spectrum, method.mean_colors = data.mean_spectrum, data.mean_colors
         samples: Dataset[Batch] = data.stream
+        if sample_sheet is not None and is_first:
+            check_replaceable(sample_sheet)
+            with claim_files(sample_sheet):
+                draw_samples(samples, method, sample_sheet)
         if config.data.num_cached and not dry_run:
             samples = keep_encoded(config, method, data.stream)
 
