@@ -131,7 +131,9 @@ def _run(many: Many, jobs: Sequence[SceneJob]) -> Iterator[tuple[int, str | None
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     fit = max(1, int(available_bytes() // NEEDED))
     workers = many.workers or max(1, min(cores, fit, len(jobs)))
-    return run_jobs(partial(work, threads=max(1, cores // workers)), jobs, workers=workers)
+    # What the user sets for a batch job holds; bits of a result may depend on the number of threads.
+    threads = 0 if "OMP_NUM_THREADS" in os.environ else max(1, cores // workers)
+    return run_jobs(partial(work, threads=threads), jobs, workers=workers)
 
 
 def _print_plan(jobs: Sequence[SceneJob], *, as_json: bool) -> None:
