@@ -33,7 +33,8 @@ def test_without_images_the_best_row_has_the_lowest_loss() -> None:
 @pytest.mark.parametrize(("patience", "stalled"), [(0, False), (2, True), (3, False)])
 def test_a_run_has_stalled_when_the_best_row_is_too_long_ago(patience: int, stalled: bool) -> None:
     best_weights = BestWeights(Path(), tiny_config(early_stopping=patience).train, Means(), list)
-    best_weights.history = [{"val_psnr": psnr} for psnr in (20.0, 25.0, 24.0, 23.0)]
+    psnrs = (20.0, 25.0, 24.0, 23.0)
+    best_weights.history = [{"step": step, "val_psnr": psnr} for step, psnr in enumerate(psnrs)]
     assert best_weights.has_stalled() == stalled
 
 
