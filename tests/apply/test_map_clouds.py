@@ -8,6 +8,7 @@ import pytest
 import scenes as made
 import torch
 from PIL import Image
+from products import write_product, zip_product
 from typer.testing import CliRunner
 
 from pellucid.apply import map_clouds as cloud_maps
@@ -288,3 +289,13 @@ def test_a_mask_that_came_with_a_real_scene_is_made_again(data_folder: Path, tmp
     options = CloudMapOptions(threshold=0.7, preview=False)
     map_clouds(root / "s2_cloudy" / name, tmp_path / "maps", masks=tmp_path / "masks", options=options)
     np.testing.assert_array_equal(read(tmp_path / "masks" / name), read(root / "mask" / name))
+
+
+def test_products_are_mapped_as_scenes(tmp_path: Path) -> None:
+    product = write_product(tmp_path / "scenes", level="L1C")
+    archive = zip_product(write_product(tmp_path / "scenes", level="L2A"))
+    options = CloudMapOptions(scorer="built-in", preview=False)
+    for scenes, number in ((tmp_path / "scenes", 2), (product, 1), (archive, 1)):
+        report = map_clouds(scenes, tmp_path / f"maps_{scenes.name}", options=options)
+        assert (report.num_done, report.failures) == (number, ())
+    assert (tmp_path / f"maps_{product.name}" / product.name).with_suffix(".tif").is_file()

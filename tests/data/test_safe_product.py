@@ -161,3 +161,14 @@ def test_a_damaged_image_is_refused_where_it_is_read(tmp_path: Path) -> None:
     path.write_bytes(b"<html>not found</html>")
     with pytest.raises(InputError, match=r"has the file .*_B03_10m.jp2, which is no readable raster"):
         OpticalRaster(product, LEVEL_2A)
+
+
+def test_a_folder_of_products_is_data_and_a_product_alone_too(tmp_path: Path) -> None:
+    from pellucid.evaluation.check_folder import check_folder
+
+    product = write_product(tmp_path / "one")
+    zip_product(write_product(tmp_path / "two"))
+    for folder, number in ((tmp_path, 2), (product, 1)):
+        report = check_folder(folder)
+        assert (report.kind, report.num_samples, report.num_unusable) == ("clear_scenes", number, 0)
+        assert report.images

@@ -6,6 +6,7 @@ from typing import Any
 
 from pellucid.data.geotiff import Raster
 from pellucid.data.run_folder import CONFIG, find_run
+from pellucid.data.safe_product import is_named_product, is_product
 from pellucid.data.slice_file import TIFF, errors_named, find_files, read_info
 from pellucid.errors import InputError
 from pellucid.schema import read_yaml
@@ -117,25 +118,24 @@ def find_scenes(scenes: Path, pattern: str, results: Iterable[Path] = ()) -> tup
 
     `scenes` is the folder, or one scene; `pattern` says which files are scenes, as in `Path.glob`.
     """
-    if scenes.is_file():
+    if scenes.is_file() or is_product(scenes):
         return scenes.parent, [scenes]
     if not scenes.is_dir():
         raise InputError(f"{scenes} does not exist, name a folder of Sentinel-2 scenes")
     root = scenes.resolve()
     inside = [each.resolve() for each in results if root in each.resolve().parents]
     try:
-        found = sorted(path for path in scenes.glob(pattern) if path.suffix.lower() in SCENES)
+        fitting = sorted(scenes.glob(pattern))
     except (ValueError, NotImplementedError) as error:
         raise InputError(f"{pattern!r} is no pattern ({error}), use one such as '**/*_S2_*.tif'") from error
+    found = [each for each in fitting if each.suffix.lower() in SCENES and each.is_file()]
     paths = [
         path
-        for path in found
-        if path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(scenes).parts)
+        for path in (*found, *filter(is_named_product, fitting))
+        if not any(part.startswith(".") for part in path.relative_to(scenes).parts)
         and not any(folder in path.resolve().parents for folder in inside)
     ]
     if not paths:
-        raise InputError(
-            f"no scene ({', '.join(SCENES)}) in {scenes} fits {pattern!r}, change the folder or --pattern"
-        )
+        kinds = ", ".join((*SCENES, ".SAFE"))
+        raise InputError(f"no scene ({kinds}) in {scenes} fits {pattern!r}, change the folder or --pattern")
     return scenes, paths

@@ -33,6 +33,7 @@ from pellucid.data.geotiff import Grid, Raster
 from pellucid.data.ranges import SENTINEL2
 from pellucid.data.raster import Offset, OpticalRaster
 from pellucid.data.reference import widen
+from pellucid.data.slice_file import TIFF
 from pellucid.data.working_file import WORKING_BLOCK, explain_write_error, write_cog
 from pellucid.errors import InputError
 
@@ -161,7 +162,7 @@ def _list_jobs(scenes: Path, out: Path, masks: Path | None, options: CloudMapOpt
     jobs = []
     for path in paths:
         name = path.relative_to(root)
-        name = name.with_suffix(".tif") if name.suffix.lower() == ".vrt" else name
+        name = name if name.suffix.lower() in TIFF else name.with_suffix(".tif")
         jobs.append(Job(path, out / name, masks / name if masks else None, options))
     results = [Output(result, job.source) for job in jobs for result in (job.out, job.mask) if result]
     folders = [folder for folder in (out, masks) if folder]

@@ -24,6 +24,8 @@ NATIVE_M = dict.fromkeys(("B02", "B03", "B04", "B08"), 10) | dict.fromkeys(("B01
 # which older products call CLD.
 _BAND_FILE = re.compile(r"_(B\d[\dA])(?:_(\d\d)m)?$")
 _CLASSES, _PROBABILITY = re.compile(r"_SCL_(\d\d)m$"), re.compile(r"(?:MSK_CLDPRB|_CLD)_(\d\d)m$")
+# Of a product, "S2A_MSIL2A_20200101T100031_N0500_....SAFE".
+_PRODUCT = re.compile(r"^S2[A-D]_MSIL(1C|2A)_.*\.(safe|zip)$", re.IGNORECASE)
 # Tags of the metadata, of any baseline.
 _IMAGES = ("IMAGE_FILE", "IMAGE_FILE_2A", "IMAGE_ID", "IMAGE_ID_2A")
 _QUANTIFICATION = ("QUANTIFICATION_VALUE", "BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE")
@@ -139,6 +141,12 @@ def is_product(path: Path) -> bool:
     if path.is_dir():
         return path.suffix.lower() == ".safe" or any((path / name).is_file() for name in LEVELS)
     return path.is_file() and (path.suffix.lower() in (".zip", ".xml") or path.name == MANIFEST)
+
+
+def is_named_product(path: Path) -> bool:
+    """Whether a path is by its name a product, among other files; not its archive where it lies unpacked."""
+    is_double = path.suffix.lower() == ".zip" and path.with_suffix(".SAFE").is_dir()
+    return _PRODUCT.match(path.name) is not None and is_product(path) and not is_double
 
 
 def read_metadata(path: Path) -> Metadata:

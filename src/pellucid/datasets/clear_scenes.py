@@ -10,9 +10,10 @@ from pydantic import Field
 from torch import Tensor
 
 from pellucid.data.batch import Batch
-from pellucid.data.files import glob_files
+from pellucid.data.files import glob_files, is_hidden
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.data.raster import read_optical, read_radar
+from pellucid.data.safe_product import is_named_product, is_product
 from pellucid.data.slice_file import TIFF
 from pellucid.data.tiff_stack import name_shape
 from pellucid.datasets._listing import (
@@ -35,7 +36,7 @@ SIGN = "GeoTIFFs of several bands"
 
 
 class Config(Strict):
-    """Any clear scenes, over which clouds are simulated."""
+    """Any clear scenes, over which clouds are simulated: GeoTIFFs, or Sentinel-2 products."""
 
     name: Literal["clear_scenes"] = "clear_scenes"
     root: Path
@@ -78,7 +79,7 @@ class ClearScenes(ScenePatches):
     ) -> None:
         if not config.root.is_dir():
             raise InputError(f"{config.root} is no folder; root must name a folder of clear scenes")
-        scenes = [_find_scene(path, config) for path in glob_files(config.root, config.pattern)]
+        scenes = [_find_scene(path, config) for path in _find_files(config)]
         if not scenes:
             raise InputError(
                 f"no file in {config.root} fits the pattern {config.pattern!r}; change root or pattern"
@@ -113,7 +114,9 @@ def build(config: Config, wanted: Wanted) -> ClearScenes:
 
 
 def recognise(root: Path) -> bool:
-    """Return whether a folder's first image is a GeoTIFF of several bands."""
+    """Return whether a folder's first image is a GeoTIFF of several bands, or it holds products."""
+    if is_product(root) or _find_products(root):
+        return True
     first = first_image(root)
     if first is None or first.suffix.lower() not in TIFF:
         return False
@@ -143,8 +146,23 @@ def list_samples(config: Config) -> Listing:
     return Listing(samples, problems)
 
 
+def _find_files(config: Config) -> list[Path]:
+    """Return the files of all scenes; without a pattern, products count too, and the root may be one."""
+    if is_product(config.root):
+        return [config.root]
+    if config.pattern != Config.model_fields["pattern"].default:
+        return glob_files(config.root, config.pattern)
+    return [*glob_files(config.root, config.pattern), *_find_products(config.root)]
+
+
+def _find_products(root: Path) -> list[Path]:
+    return sorted(
+        path for path in root.glob("**/S2*") if is_named_product(path) and not is_hidden(path, root)
+    )
+
+
 def _find_scene(path: Path, config: Config) -> SceneFiles:
-    relative = path.relative_to(config.root)
+    relative = Path(path.name) if path == config.root else path.relative_to(config.root)
     key = relative.with_suffix("").as_posix()
     radar = None if config.radar_root is None else config.radar_root / relative
     return SceneFiles(key, find_group(key, config.group), path, radar if radar and radar.is_file() else None)

@@ -124,7 +124,7 @@ def _spread(samples: Sequence[CheckedSample], limit: int) -> list[CheckedSample]
 
 def _find_missing(sample: CheckedSample) -> Iterator[Problem]:
     for image in sample.images:
-        if not image.path.is_file():
+        if not image.path.exists():
             text = f"{image.path} is missing, {sample.key} needs it"
             yield Problem("missing file", text, sample.key, is_fatal=True)
 
@@ -134,7 +134,7 @@ def _read(sample: CheckedSample, bands: tuple[str, ...]) -> tuple[dict[str, Fact
     facts: dict[str, Facts] = {}
     problems: list[Problem] = []
     for image in sample.images:
-        if not image.path.is_file():
+        if not image.path.exists():
             continue
         try:
             facts[image.role] = read_facts(image, bands)
