@@ -16,6 +16,7 @@ from pellucid.data.drawing import RGB
 from pellucid.data.files import write_text
 from pellucid.data.geotiff import Raster
 from pellucid.data.ownership import PREFIX, SOFTWARE, STYLE_MARK
+from pellucid.data.raster_source import files_of
 from pellucid.data.spectrum import SPECTRA
 
 # Percentiles of the valid pixels that a style shows as black and white, as QGIS itself stretches, the least
@@ -162,8 +163,10 @@ def _bands(scene: OpenScene, descriptions: Sequence[str | None]) -> list[dict[st
 
 
 def _times(path: Path, tags: Mapping[str, str]) -> dict[str, str | None]:
-    """Return when a scene was taken by its tags or name, or else that it was before its file was written."""
-    texts = [*(tags.get(name, "") for name in TIME_TAGS), tags.get("PRODUCT_URI", ""), path.name]
+    """Return when a scene was taken, by tags or names, or else that it was before its files were written."""
+    files = files_of(path)
+    names = [each.name for each in (path, *files)]
+    texts = [*(tags.get(name, "") for name in TIME_TAGS), tags.get("PRODUCT_URI", ""), *names]
     for text in texts:
         if found := _TIME.search(text):
             try:
@@ -171,7 +174,8 @@ def _times(path: Path, tags: Mapping[str, str]) -> dict[str, str | None]:
             except ValueError:  # digits that are no date
                 continue
             return {"datetime": _written(taken)}
-    end = datetime.fromtimestamp(int(path.stat().st_mtime), UTC)
+    written = [each.stat().st_mtime for each in files if each.exists()]  # those of a server have none
+    end = datetime.fromtimestamp(int(max(written)), UTC) if written else datetime.now(UTC)
     return {"datetime": None, "start_datetime": "1970-01-01T00:00:00Z", "end_datetime": _written(end)}
 
 
