@@ -55,7 +55,7 @@ def folder(tmp_path: Path) -> Path:
     [
         (OSError(28, "No space left on device"), "cannot write .*No space left on device; free the disk"),
         (RasterioError("write failed"), "cannot write .*write failed; free the disk"),
-        (MemoryError("12 GB"), "cpu has too little memory for 1 tiles of 32 px, use a smaller --tile"),
+        (MemoryError("12 GB"), "cpu has too little memory for a tile of 32 px; use a smaller --tile"),
         (InputError("the radar is damaged; copy it again"), "the radar is damaged; copy it again"),
     ],
 )

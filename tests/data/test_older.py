@@ -16,6 +16,15 @@ def test_a_white_square_and_its_margin_are_not_clear() -> None:
     assert mask_clouds(image, BANDS)[..., 22:38, 22:38].isnan().all()
 
 
+def test_another_date_keeps_its_roofs_and_loses_its_clouds() -> None:
+    image = make_scene(96, 2).optical[None]
+    image[..., 10:16, 10:40] = 0.9  # a hall of 60 m
+    image[..., 50:80, 50:80] = 0.9
+    found = mask_clouds(image, BANDS)
+    assert found[..., 8:18, 8:42].isfinite().all()
+    assert found[..., 48:82, 48:82].isnan().all()
+
+
 def test_dates_may_lack_other_bands_image_by_image() -> None:
     scene = torch.stack([make_scene(48, seed).optical for seed in (2, 3)])
     date = scene * 0.7 + 0.02

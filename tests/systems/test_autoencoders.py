@@ -150,6 +150,7 @@ def test_a_resumed_run_ends_as_one_that_was_not_stopped(
     changes = (
         "train.validate_every=2",
         "train.schedule=constant",
+        "train.warmup_steps=1",
         "train.ema_decay=0.9",
         "data.val.0.size=32",
     )

@@ -102,7 +102,9 @@ def test_a_resumed_run_is_the_run(coders: Path, tmp_path: Path) -> None:
     for name, steps in (("whole", (4,)), ("parts", (2, 4))):
         for number, num_steps in enumerate(steps):
             changes = (f"train.num_steps={num_steps}", "train.schedule=constant", "train.validate_every=100")
-            config = tiny(coders, *QUICK, *changes, "data.val=[]", "method.importance=0.5")
+            config = tiny(
+                coders, *QUICK, *changes, "train.warmup_steps=1", "data.val=[]", "method.importance=0.5"
+            )
             run_training(config, tmp_path / name, resume=number > 0)
     whole, parts = (weights(load(tmp_path / name, device="cpu")) for name in ("whole", "parts"))
     assert all(whole[name].equal(parts[name]) for name in whole)

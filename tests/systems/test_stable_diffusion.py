@@ -113,7 +113,7 @@ def test_a_resumed_run_is_the_run_with_its_discriminator(folder: Path, tmp_path:
     torch.set_num_threads(1)
     for name, steps in (("whole", (4,)), ("parts", (2, 4))):
         for number, num_steps in enumerate(steps):
-            config = tuned(folder, *ADVERSARIAL, f"train.num_steps={num_steps}")
+            config = tuned(folder, *ADVERSARIAL, f"train.num_steps={num_steps}", "train.warmup_steps=1")
             run_training(config, tmp_path / name, resume=number > 0)
     whole, parts = (
         torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]

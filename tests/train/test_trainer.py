@@ -109,8 +109,12 @@ def test_the_optimiser_and_the_loaders_have_the_settings_of_the_config() -> None
 
 
 def test_a_network_is_compiled_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled = []
-    monkeypatch.setattr(nn.Module, "compile", compiled.append)
+    compiled = list[nn.Module]()
+
+    def note(module: nn.Module) -> None:
+        compiled.append(module)
+
+    monkeypatch.setattr(nn.Module, "compile", note)
     module = Training(tiny_method(), tiny_config(compile=True), samples_per_epoch=1)
     assert compiled == [module.network]
     Training(tiny_method(), tiny_config(), samples_per_epoch=1)

@@ -6,21 +6,27 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from pellucid.data.cloud_score import cloud_score
+from pellucid.data.cloud_score import REACH_PX, cloud_score
 from pellucid.data.harmonise import Colours, date_sums, merge_dates
 
 # Cloud score below which a pixel counts as clear ground, and pixels around the others that do not count.
 CLEAR, MARGIN = 0.2, 4
 # Above it, another date counts as cloudy. At 0.2 a third of 17 clear cities would, at 0.5 an eighth does.
 CLOUDY = 0.5
+# A cloud over another date is taller and wider than this many pixels: bright roofs and bare fields are not.
+# Of 17 clear cities 1.5 % is masked, where it was 12 %; of what is more than half cloud 79 %, where it was
+# 89 %. At four cities results gain 0.7 dB by clear dates, 0.35 dB by cloudy ones.
+SMALLEST_CLOUD = 6
+# How far around a pixel its own clouds are looked for.
+MASK_REACH_PX = REACH_PX + SMALLEST_CLOUD + MARGIN
 
 
-def surely_clear(image: Tensor, bands: Sequence[str], limit: float = CLEAR) -> Tensor:
+def surely_clear(image: Tensor, bands: Sequence[str]) -> Tensor:
     """Return where the built-in score finds clear ground, (B, 1, H, W) bool, with a margin about clouds.
 
     `image` is (B, C, H, W) in [0, 1]; bands that are NaN are missing. Pixels without data are not clear.
     """
-    is_clear = far_from_clouds(cloud_score(image, tuple(bands)), limit)
+    is_clear = far_from_clouds(cloud_score(image, tuple(bands)))
     return is_clear & (image.nan_to_num() != 0).any(1, keepdim=True)
 
 
@@ -30,8 +36,16 @@ def far_from_clouds(cloud: Tensor, limit: float = CLEAR) -> Tensor:
 
 
 def mask_clouds(older: Tensor, bands: Sequence[str], limit: float = CLOUDY) -> Tensor:
-    """Return another date, (B, C, H, W), NaN where the built-in score finds cloud or shadow, or near it."""
-    return older.where(surely_clear(older, bands, limit), torch.nan)
+    """Return another date, (B, C, H, W), NaN where the built-in score finds cloud or shadow, or near it.
+
+    Small bright and dark places stay: a model can do with a small cloud in a guide, not without towns.
+    """
+    reach = SMALLEST_CLOUD // 2
+    score = cloud_score(older, tuple(bands))
+    for sign in (-1, 1):  # grey-scale opening
+        score = sign * max_pool2d(sign * score, 2 * reach + 1, stride=1, padding=reach)
+    is_clear = far_from_clouds(score, limit) & (older.nan_to_num() != 0).any(1, keepdim=True)
+    return older.where(is_clear, torch.nan)
 
 
 def harmonise_dates(dates: Sequence[Tensor], scene: Tensor, clear: Tensor, bands: Sequence[str]) -> Tensor:

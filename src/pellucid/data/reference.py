@@ -11,10 +11,10 @@ from rasterio.windows import Window
 from torch import Tensor
 
 from pellucid.data.band_names import find_bands, read_names
-from pellucid.data.cloud_score import NEEDED, REACH_PX
+from pellucid.data.cloud_score import NEEDED
 from pellucid.data.gdal_open import colors_of
 from pellucid.data.geotiff import SAMPLE, Grid, Raster
-from pellucid.data.older import MARGIN, mask_clouds
+from pellucid.data.older import MASK_REACH_PX, mask_clouds
 from pellucid.data.ranges import Bands
 from pellucid.data.raster import OpticalRaster
 from pellucid.errors import InputError
@@ -59,7 +59,7 @@ class ReferenceRaster:
     @property
     def reach_px(self) -> int:
         """How far around a pixel its own clouds are looked for."""
-        return REACH_PX + MARGIN if NEEDED.issubset(self.bands) else 0
+        return MASK_REACH_PX if NEEDED.issubset(self.bands) else 0
 
     def read(self, window: Window) -> Tensor:
         """Return (1, K, H, W) float32 in [0, 1]; NaN where there is cloud or no data."""
