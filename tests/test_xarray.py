@@ -101,6 +101,29 @@ def test_each_date_of_a_series_is_restored_with_the_others_as_references() -> No
     assert len(out.pictures) == 3
 
 
+def test_a_date_of_a_series_that_is_wholly_cloudy_guides_no_other() -> None:
+    overcast = arrays(np.full((13, 75, 101), 6000, np.uint16), BANDS)
+    for dates in ((scene(0), overcast), (scene(0), overcast, scene(1))):
+        out = restore(with_time(*dates), model=dated_half(), options=replace(OPTIONS, keep_clear=False))
+        assert out.sizes["time"] == len(dates)
+        assert (out.restored == 5000).all()
+
+
+def test_coordinates_that_differ_by_rounding_are_of_the_same_grid() -> None:
+    near = scene(1)
+    near = near.assign_coords(x=near.x + 1e-4)
+    restore(scene(), references=near, cloud=left_cloud(), model=dated_half(), options=OPTIONS)
+    with pytest.raises(InputError, match=r"another grid \(EPSG:32633, 101 x 75 px of 10 x 10 from \(500005"):
+        restore(scene(), cloud=left_cloud().assign_coords(x=near.x + 5), model=HALF, options=OPTIONS)
+
+
+def dated_half() -> FakeMethod:
+    class Dated(FakeMethod):
+        takes_older = True
+
+    return Dated(lambda batch: torch.full_like(batch.degraded, 0.5))
+
+
 def test_dask_arrays_are_computed_in_blocks_and_the_result_is_lazy() -> None:
     largest = list[int]()
 

@@ -32,6 +32,7 @@ except ImportError as error:
     ) from error
 
 from pellucid.apply.options import SceneOptions
+from pellucid.apply.references import NoClearReferenceError
 from pellucid.apply.remove_clouds import restore_scene
 from pellucid.build.method import load
 from pellucid.data.ownership import read_tags
@@ -123,9 +124,8 @@ def restore(
         results = []
         for i, date in enumerate(dates):
             series = [each for each in dates if each is not date] if method.takes_older else []
-            files = {"references": [each.path for each in (*older, *series)]}
             guides = {"sar": work.write_radar(radar, scene, i), "cloud": work.write_cloud(cloud)}
-            results.append(work.restore(date, {**files, **guides}))
+            results.append(work.restore(date, older, series, guides))
     except InputError as error:
         raise InputError(_in_words(str(error), place)) from error
     return _collect(results, scene, list(bands.values()), dates, geobox)
@@ -197,11 +197,19 @@ class _Work:
         write_bands(path, cloud.to_dataset(name="cloud"), {"cloud": "cloud"}, self.geobox)
         return path
 
-    def restore(self, date: _Date, files: Mapping[str, Any]) -> Path:
-        """Restore a date; return where the result lies."""
+    def restore(
+        self, date: _Date, older: Sequence[_Date], series: Sequence[_Date], guides: Mapping[str, Path | None]
+    ) -> Path:
+        """Restore a date with those of its series, if any is clear where it is; return where it lies."""
         out = self.place / f"{date.path.stem}_restored.tif"
         std = _std_of(out) if self.has_std else None
-        restore_scene(date.path, out, **files, method=self.method, uncertainty=std, options=self.options)
+        given: dict[str, Any] = {**guides, "method": self.method, "uncertainty": std, "options": self.options}
+        try:
+            restore_scene(date.path, out, references=[each.path for each in (*older, *series)], **given)
+        except NoClearReferenceError:
+            if not series:
+                raise
+            restore_scene(date.path, out, references=[each.path for each in older], **given)
         return out
 
 

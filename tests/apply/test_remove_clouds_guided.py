@@ -11,6 +11,7 @@ from rasterio.transform import Affine
 from scenes import BANDS, OPTIONS, FakeMethod, identity, left_cloud, read, write
 from torch import Tensor
 
+from pellucid.apply.info import inform
 from pellucid.apply.remove_clouds import check_scene, restore_scene
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import ValueRange
@@ -254,6 +255,9 @@ def test_a_reference_that_cannot_guide_is_refused(tmp_path: Path) -> None:
     overcast = write(tmp_path / "overcast.tif", np.full((13, 75, 101), 6000, np.uint16), BANDS)
     with pytest.raises(InputError, match=r"overcast.tif has no clear pixel in common with the scene"):
         restore(scene, references=[overcast])
+    clear = write(tmp_path / "clear.tif", land(), BANDS)
+    restore(scene, references=[overcast, clear], method=Scout())
+    assert inform(tmp_path / "out.tif")["inputs"]["references"] == ["clear.tif"]
     with pytest.raises(InputError, match="references are given, but this model takes none"):
         restore(scene, references=[shifted], method=identity())
 

@@ -65,9 +65,11 @@ def test_radar_that_days_do_not_tell_apart_is_not_guessed(tmp_path: Path) -> Non
 
 def test_a_list_names_scenes_and_guides(tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
-    path.write_text("scene,sar,reference,cloud\na.tif,s1.tif,o1.tif|o2.tif,\nb.tif,,,c.tif\n")
+    path.write_text("scene,sar,reference,cloud\na.tif,s1.tif,o1.tif| older dates/o2.tif,\nb.tif,,,c.tif\n")
     first, second = list_scenes(path, tmp_path / "out")
-    assert first.inputs == tuple(tmp_path / name for name in ("a.tif", "s1.tif", "o1.tif", "o2.tif"))
+    assert first.inputs == tuple(
+        tmp_path / name for name in ("a.tif", "s1.tif", "o1.tif", "older dates/o2.tif")
+    )
     assert (second.sar, second.references, second.cloud) == (None, (), tmp_path / "c.tif")
 
 

@@ -59,6 +59,19 @@ def test_options_of_one_scene_and_of_many_are_told_apart(tmp_path: Path, model: 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_scene_may_be_called_scenes_and_json_is_printed_though_quiet(tmp_path: Path, model: Path) -> None:
+    make_scenes(tmp_path, 1)
+    one = (tmp_path / "scenes" / "0.tif").rename(tmp_path / "scenes" / "scenes.tif")
+    words = ("remove-clouds", one.with_name("*.tif"), "-o", tmp_path / "out", "-m", model, *QUICK, "--quiet")
+    assert json.loads(call(*words, "--json").stdout)["done"] == 1
+    status = json.loads(call("status", tmp_path / "out", "--json", "--quiet").stdout)
+    assert [(each["scene"], each["state"]) for each in status["scenes"]] == [(str(one), "done")]
+    estimate = ("remove-clouds", one, "-o", tmp_path / "one.tif", "-m", model, "--estimate", "--json")
+    assert json.loads(call(*estimate, "--quiet").stdout)["disk_bytes"] > 0
+    info = json.loads(call("info", tmp_path / "out" / "scenes.tif", "--json", "--quiet").stdout)
+    assert info["command"] == "remove-clouds"
+
+
 def test_the_plan_says_which_guides_belong_to_which_scene(tmp_path: Path, model: Path) -> None:
     scenes = make_scenes(tmp_path, 1)
     words = ("remove-clouds", scenes, "--sar-dir", tmp_path / "s1", "-o", tmp_path / "out", "-m", model)

@@ -9,11 +9,13 @@ import numpy as np
 import xarray as xr
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import ODCExtension  # noqa: F401  registers `.odc`
+from rasterio.crs import CRS
 from rasterio.windows import Window
 
 from pellucid.data.band_names import band_name
 from pellucid.data.checked_raster import write_raster
 from pellucid.data.gdal_open import open_raster
+from pellucid.data.geotiff import Grid
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.errors import InputError
 
@@ -39,13 +41,16 @@ def find_geobox(data: "xr.Dataset | xr.DataArray", what: str) -> GeoBox:
 
 def check_grid(data: "xr.Dataset | xr.DataArray", what: str, geobox: GeoBox) -> None:
     """Refuse data that lie on another grid than the scene."""
-    found = find_geobox(data, what)
-    if found != geobox:
+    found, grid = (_grid_of(each) for each in (find_geobox(data, what), geobox))
+    if not found.matches(grid):
         raise InputError(
-            f"{what} lies on another grid ({found.crs}, {found.shape.y} x {found.shape.x} px) than ds "
-            f"({geobox.crs}, {geobox.shape.y} x {geobox.shape.x} px); reproject it, for instance with "
+            f"{what} lies on another grid ({found}) than ds ({grid}); reproject it, for instance with "
             f"odc.geo.xr.xr_reproject({what}, ds.odc.geobox)"
         )
+
+
+def _grid_of(geobox: GeoBox) -> Grid:
+    return Grid(CRS.from_user_input(str(geobox.crs)), geobox.affine, geobox.shape.x, geobox.shape.y)
 
 
 def find_optical(ds: "xr.Dataset | xr.DataArray", what: str) -> dict[str, Hashable]:

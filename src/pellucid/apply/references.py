@@ -1,5 +1,6 @@
 """The other dates that guide a restoration: opened, checked against the scene, and brought to its colours."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import product
@@ -20,6 +21,11 @@ from pellucid.errors import InputError
 WINDOW, ENOUGH = 512, 32
 # A window of the scene, (1, C, H, W) in [0, 1], and how surely its pixels are clear, (1, 1, H, W).
 Clear = Callable[[Window], tuple[Tensor, Tensor]]
+log = logging.getLogger(__name__)
+
+
+class NoClearReferenceError(InputError):
+    """No other date is clear where the scene is."""
 
 
 class References:
@@ -48,8 +54,10 @@ class References:
     def fit(self, clear: Clear, bands: Bands) -> None:
         """Find how each date becomes the scene, from pixels that are clear in both.
 
+        Dates without such pixels are closed to the restoration, with a warning if others are left.
+
         Raises:
-            InputError: if a date has none.
+            NoClearReferenceError: if no date has any.
         """
         windows = list(_windows(self.grid))
         step = -(-len(windows) // ENOUGH)
@@ -60,13 +68,17 @@ class References:
             sums = [
                 a + b if a and b else a or b for a, b in zip(sums, self._compare(rest, clear), strict=True)
             ]
-        for date, each in zip(self.dates, sums, strict=True):
-            if each is None or not each.count.any():
-                raise InputError(
-                    f"the reference {date.raster.path} has no clear pixel in common with the scene, "
-                    "give one that is clear where the scene is"
-                )
-            self.colours.append(Colours(each, date.bands, bands))
+        found = [
+            (date, each) for date, each in zip(self.dates, sums, strict=True) if each and each.count.any()
+        ]
+        fitting = [date for date, _ in found]
+        fault = "the reference %s has no clear pixel in common with the scene"
+        for path in (date.raster.path for date in self.dates if date not in fitting):
+            if not fitting:
+                raise NoClearReferenceError(f"{fault % path}, give one that is clear where the scene is")
+            log.warning(f"{fault}, and is left out", path)
+        self.dates = fitting
+        self.colours = [Colours(each, date.bands, bands) for date, each in found]
 
     def read(self, window: Window) -> Tensor:
         """Return all dates in the scene's bands and colours, (1, C, H, W), NaN where none is clear."""

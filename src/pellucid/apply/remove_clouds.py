@@ -156,7 +156,8 @@ def check_scene(
     files: dict[str, Any] = {"sar": sar, "cloud": cloud, "references": references}
     with OpenScene(optical, out, **files, uncertainty=uncertainty, method=method, options=options) as scene:
         bands = f" {len(scene.optical.bands)} bands," if method.any_bands else ""
-        work = f"{bands} {len(scene.tiles)} tiles, {scene.guides}"
+        count = len(scene.tiles)
+        work = f"{bands} {count} tile{'s' * (count > 1)}, {scene.guides}"
         return f"{optical}: {scene.optical.grid};{work}; all checks passed"
 
 

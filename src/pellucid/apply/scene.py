@@ -15,7 +15,7 @@ from torch import Tensor
 from pellucid.apply.engine import Engine
 from pellucid.apply.options import SceneOptions
 from pellucid.apply.outputs import SceneOutputs
-from pellucid.apply.provenance import Inputs, tag_of_engine
+from pellucid.apply.provenance import tag_of_engine
 from pellucid.apply.references import References
 from pellucid.apply.scene_bands import GLANCE, find_range, open_optical
 from pellucid.apply.scene_clouds import map_file, open_clouds
@@ -76,7 +76,8 @@ class OpenScene:
                 "--model"
             )
         self.options, self.uncertainty = options, uncertainty
-        self.inputs: Inputs = {"optical": optical, "sar": sar, "references": references, "cloud": cloud}
+        self.inputs: dict[str, Path | Sequence[Path] | None]
+        self.inputs = {"optical": optical, "sar": sar, "references": references, "cloud": cloud}
         self.files = tuple(path for path in (optical, sar, map_file(cloud), *references) if path)
         self.outputs = SceneOutputs.of(out, uncertainty, options)
         self.outputs.check(self.files)
@@ -100,6 +101,7 @@ class OpenScene:
             self.references = References(references, grid, options, stack)
             if self.references:
                 self.references.fit(self._clear_window, self.optical.bands)
+            self.inputs |= {"references": [date.raster.path for date in self.references.dates]}
             self.tiles = self.engine.grid(grid.height, grid.width)
             self.close = stack.pop_all().close
 

@@ -100,7 +100,7 @@ def list_scenes(
 
     Args:
         scenes: a pattern such as `scenes/*.tif`, or a list with the columns scene, sar, reference (several
-            parted by blanks or |) and cloud, whose paths are relative to the list.
+            parted by |) and cloud, whose paths are relative to the list.
         out: folder of the results.
         sar_dir: folder of radar scenes; each scene must have one.
         reference_dir: folder of other dates; a scene may have none.
@@ -222,7 +222,8 @@ def _read_list(path: Path, out: Path) -> list[SceneJob]:
             raise InputError(f"{path}, line {line}: names no scene")
         scene = path.parent / row["scene"]
         sar, cloud = (path.parent / row[name] if row.get(name) else None for name in ("sar", "cloud"))
-        dates = tuple(path.parent / each for each in re.split(r"[|\s]+", row.get("reference", "")) if each)
+        named = (each.strip() for each in row.get("reference", "").split("|"))
+        dates = tuple(path.parent / each for each in named if each)
         jobs.append(SceneJob(scene, out / f"{scene.stem}.tif", sar, dates, cloud))
     if not jobs:
         raise InputError(f"the list {path} names no scene; add a line for each")

@@ -1,6 +1,6 @@
 """What was done of many scenes, noted in a file for each, so that any number of processes share the work.
 
-`OUT/.pellucid/NAME.json` says of a scene that it is done or why it failed; `OUT/.pellucid/scenes.json` lists
+`OUT/.pellucid/NAME.json` says of a scene that it is done or why it failed; `OUT/.pellucid/scenes.list` lists
 all scenes. Each is written whole or not at all.
 """
 
@@ -19,7 +19,7 @@ from pellucid.data.files import make_folder, write_text
 from pellucid.data.run_folder import WEIGHTS, find_run
 from pellucid.errors import InputError
 
-FOLDER, LIST = ".pellucid", "scenes.json"
+FOLDER, LIST = ".pellucid", "scenes.list"
 State = Literal["done", "failed", "started", "open"]
 
 

@@ -1,12 +1,11 @@
 """The command that says what made a file."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pellucid.cli.terminal import out, report_errors
+from pellucid.cli.terminal import out, print_json, report_errors
 
 Result = Annotated[
     Path,
@@ -24,6 +23,8 @@ def info(path: Result, as_json: AsJson = False) -> None:
     from pellucid.apply.info import in_lines, inform
 
     found = inform(path)
-    lines = [json.dumps(found, indent=2)] if as_json else in_lines(found)
-    for line in lines:
+    if as_json:
+        print_json(found)
+        return
+    for line in in_lines(found):
         out.print(line, soft_wrap=True)

@@ -1,8 +1,6 @@
 """Many scenes: a process, or a task of a Dask cluster, for each; what was done of them."""
 
-import json
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +18,7 @@ from pellucid.apply.scene_list import SceneJob, choose_part, is_many, list_scene
 from pellucid.apply.scene_records import Records, read_records
 from pellucid.apply.workers import run_jobs
 from pellucid.cli.terminal import out as console
-from pellucid.cli.terminal import progress_bar, say
+from pellucid.cli.terminal import print_json, progress_bar, say
 from pellucid.data.files import make_folder
 from pellucid.errors import InputError
 
@@ -139,7 +137,7 @@ def _run(many: Many, jobs: Sequence[SceneJob]) -> Iterator[tuple[int, str | None
 def _print_plan(jobs: Sequence[SceneJob], *, as_json: bool) -> None:
     """Print which files belong to which scene."""
     if as_json:
-        sys.stdout.write(json.dumps([asdict(job) for job in jobs], default=str) + "\n")
+        print_json([asdict(job) for job in jobs])
         return
     for job in jobs:
         guides = [f"radar {job.sar}"] if job.sar else []
@@ -156,7 +154,7 @@ def _report(many: Many, jobs: Sequence[SceneJob], reasons: dict[Path, str | None
             | {"state": "failed" if job.scene in failed else "done"}
             for job in jobs
         ]
-        sys.stdout.write(json.dumps(counts | {"scenes": scenes}, default=str) + "\n")
+        print_json(counts | {"scenes": scenes})
     else:
         skipped = f", {counts['skipped']} were done already" if counts["skipped"] else ""
         console.print(f"{counts['done']} of {len(jobs)} scenes restored{skipped}")
@@ -172,7 +170,7 @@ def print_status(output: Path, *, as_json: bool) -> None:
     counts = Counter[str](record.state for record in records)
     states = {state: counts[state] for state in ("done", "failed", "started", "open")}
     if as_json:
-        sys.stdout.write(json.dumps(states | {"scenes": [asdict(record) for record in records]}) + "\n")
+        print_json(states | {"scenes": [asdict(record) for record in records]})
     else:
         console.print(", ".join(f"{count} {state}" for state, count in states.items()))
         for record in records:

@@ -1,7 +1,5 @@
 """Commands on scenes: take clouds off, map clouds, make pairs with clouds, demonstrate."""
 
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +10,7 @@ from pellucid.apply.options import CloudMapOptions, SceneOptions
 from pellucid.cli.terminal import (
     Model,
     out,
+    print_json,
     print_paths,
     progress_bar,
     progress_bars,
@@ -179,18 +178,21 @@ def _restore_one(
 
     method = load(model, device=options.device)
     if dry_run:
-        out.print(check_scene(scene, output, **files, method=method, options=options))
+        out.print(check_scene(scene, output, **files, method=method, options=options), soft_wrap=True)
         return
     if estimate_only:
         found = estimate(scene, output, **files, method=method, options=options)
-        out.print(json.dumps(asdict(found)) if as_json else str(found), soft_wrap=True)
+        if as_json:
+            print_json(asdict(found))
+        else:
+            out.print(str(found), soft_wrap=True)
         return
     with progress_bars("reading the scene", "removing clouds") as (read, advance):
         report = restore_scene(
             scene, output, **files, method=method, options=options, progress=advance, reading=read
         )
     if as_json:
-        sys.stdout.write(json.dumps(asdict(report), default=str) + "\n")
+        print_json(asdict(report))
         return
     share = report.num_restored / max(report.num_valid, 1)
     out.print(f"{report.num_restored:,} of {report.num_valid:,} pixels restored ({share:.1%})")
@@ -229,7 +231,7 @@ def clouds(
             report = map_clouds(scenes, output, masks=mask, options=options, progress=advance)
     done = "would be mapped" if dry_run else f"mapped in {report.seconds:.1f} s"
     skipped = f", {report.num_skipped} were there already" if report.num_skipped else ""
-    out.print(f"{report.num_done} scenes {done}{skipped}")
+    out.print(f"{report.num_done} scene{'s' * (report.num_done != 1)} {done}{skipped}")
     print_paths(maps=report.out if report.num_done and not dry_run else None, preview=report.sheet)
     for failed in report.failures:
         reason = failed.reason if str(failed.path) in failed.reason else f"{failed.path}: {failed.reason}"

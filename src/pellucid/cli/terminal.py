@@ -165,8 +165,8 @@ def quietable(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def print_json(value: Any) -> None:
-    """Print plain values as JSON, for scripts: on standard output, quiet or not."""
-    typer.echo(json.dumps(value, indent=1, allow_nan=False))
+    """Print plain values and paths as JSON, for scripts: on standard output, quiet or not."""
+    typer.echo(json.dumps(value, indent=1, allow_nan=False, default=str))
 
 
 @contextmanager
@@ -180,7 +180,7 @@ def progress_bar(label: str) -> Iterator[Callable[[float, int], None]]:
 def progress_bars(*labels: str) -> Iterator[tuple[Callable[[float, int], None], ...]]:
     """Yield a function as of `progress_bar` for each label; all but the last show when they first move."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True, disable=out.quiet) as bar:
+    with Progress(*columns, console=err, transient=True, disable=out.quiet or not err.is_terminal) as bar:
         tasks = [bar.add_task(label, total=None, visible=label == labels[-1]) for label in labels]
 
         def advance(task: TaskID, done: float, total: int) -> None:
