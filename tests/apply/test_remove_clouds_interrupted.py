@@ -169,7 +169,9 @@ def slowly(folder: Path) -> None:
     restore(folder, method=failing(1000, None, seconds=0.02))
 
 
-def test_killed_runs_go_on_to_the_same_bytes_and_leave_nothing(folder: Path) -> None:
+def test_killed_runs_go_on_to_the_same_bytes_and_leave_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wanted = restore(folder, "whole.tif").read_bytes()
     rng, context = np.random.default_rng(0), multiprocessing.get_context("fork")
     for _ in range(8):
@@ -178,8 +180,22 @@ def test_killed_runs_go_on_to_the_same_bytes_and_leave_nothing(folder: Path) -> 
         time.sleep(float(rng.uniform(0.1, 0.6)))
         os.kill(process.pid or 0, signal.SIGKILL)
         process.join()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # as in `slowly`, or all would begin anew
     assert restore(folder).read_bytes() == wanted
     assert nothing_left(folder, {"s2.tif", "whole.tif", "out.tif"})
+
+
+def test_with_another_number_of_threads_a_scene_begins_anew_and_says_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    with pytest.raises(KeyboardInterrupt):
+        restore(folder, method=failing(14, KeyboardInterrupt()))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    method = failing(1000, None)
+    with pytest.warns(UserWarning, match=r"began .*out\.tif with other .* threads .* it begins anew"):
+        restore(folder, method=method)
+    assert method.num_calls == 20
 
 
 def test_a_note_that_was_not_finished_is_removed(folder: Path) -> None:

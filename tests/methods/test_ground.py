@@ -3,11 +3,12 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.errors import InputError
-from pellucid.methods.ground import CELL, Ground, GroundConfig, SceneSums, _add_detail
+from pellucid.methods.ground import CELL, Ground, GroundConfig, SceneSums, _add_detail, _widen
 from pellucid.networks.ground import Config, build
 
 TINY = Config(features=6, widths=(8, 12), clear_widths=(8, 8), detail=4, refine=8)
@@ -160,3 +161,8 @@ def test_detail_that_shines_through_is_added_and_smooth_light_is_not() -> None:
         _add_detail(painted, painted + 0.2, weight)[inside], painted[inside], atol=1e-3, rtol=0
     )
     assert torch.equal(_add_detail(painted, haze + fine, 0 * weight), painted)
+
+
+def test_what_is_doubted_reaches_as_far_along_rows_columns_and_corners() -> None:
+    score = torch.rand(2, 1, 21, 34, generator=torch.Generator().manual_seed(0))
+    assert _widen(score, 4).equal(max_pool2d(score, 9, stride=1, padding=4))

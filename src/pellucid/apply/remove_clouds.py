@@ -38,6 +38,9 @@ from pellucid.methods.method import Method
 PREVIEW = 1024
 # Blocks of files that GDAL keeps in memory, in bytes; its own limit is 5 % of the machine.
 CACHE_BYTES = 128 * 2**20
+# Tiles after which freed memory is given back: what lies free between blocks in use grows with every tile, so
+# that it would grow with the length of a row. After each tile would be slower.
+TIDY = 4
 log = logging.getLogger(__name__)
 
 
@@ -178,11 +181,12 @@ def _write_scene(scene: OpenScene, out: Path, key: str, progress: Progress | Non
         with closing(
             scene.engine.run(scene.tiles, mosaic.cut, first_row=first_row, progress=progress)
         ) as run:
-            for piece in run:
+            for number, piece in enumerate(run, 1):
                 layers, row = mosaic.finish(piece), piece.rows.start
                 working.write({name: layers[name] for name in working.paths}, row, piece.columns.start)
                 if piece.columns.stop == scene.tiles.width:
                     working.checkpoint(scene.tiles.tops.index(row) + 1, mosaic.state)
+                if number % TIDY == 0:
                     return_freed_memory()
         working.finish(partial(_match, scene, mosaic.surroundings) if mosaic.surroundings else None)
     return mosaic.counts.tolist()

@@ -133,10 +133,12 @@ class OpenScene:
         self.method = self.engine.method
 
     def key(self) -> str:
-        """Return a digest of everything on which the result depends."""
+        """Return a digest of everything on which the result depends; on a CPU, the number of threads too."""
         files = [file for path in self.files for file in files_of(path)]
         stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        return self.engine.key(stamps, self.uncertainty is not None, self.labels, type(self.cloud).__name__)
+        threads = torch.get_num_threads() if self.engine.device.type == "cpu" else None
+        about = (self.uncertainty is not None, self.labels, type(self.cloud).__name__)
+        return self.engine.key(stamps, *about, threads)
 
     def cut(self, top: int, left: int, size: tuple[int, int] | None = None) -> Tile:
         """Read one tile, or as many rows and columns as `size` says, and weigh its pixels."""

@@ -39,6 +39,11 @@ CHECKED = 2 * BLOCK
 # On Sentinel-2 the lowest level of compression makes files as small as the usual one, in 2/3 of the time.
 COG = {"compress": "DEFLATE", "level": 1, "predictor": "YES", "num_threads": "ALL_CPUS"}
 COG |= {"statistics": "YES", "blocksize": BLOCK, "bigtiff": "IF_SAFER"}
+# Said where rows that are finished cannot be used.
+OTHER = (
+    "an interrupted call began {out} with other inputs, options, weights or number of CPU threads "
+    "(OMP_NUM_THREADS), so that it begins anew"
+)
 # Endings of the working rasters beside the result, by what they hold.
 ENDINGS = {
     "result": ".partial.tif",
@@ -59,7 +64,7 @@ class WorkingFile:
         out: final path of the result.
         source: open dataset whose grid, type, nodata, band names, tags and scales are kept.
         key: digest of what the rows are made of; a working file with another key is begun anew, and so is one
-            that was damaged, after a warning.
+            that was damaged, both after a warning.
         resume: go on with a working file that is there.
         std: final path of a standard deviation, float32 in the bands of the source; None: none is written.
         painted: final path of where and how much was painted, one band of uint8; None: none is written.
@@ -183,6 +188,7 @@ class WorkingFile:
             with np.load(self.note) as note:
                 state = dict(note)
             if str(state.pop("_key")) != self.key:
+                warnings.warn(OTHER.format(out=self.out), stacklevel=3)
                 return False
             self.num_done, self.parts = int(state.pop("_num_done")), state.pop("_parts").tolist()
             self.state, self.num_noted = state, len(self.parts)

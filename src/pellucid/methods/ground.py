@@ -263,7 +263,7 @@ class Ground(Method):
         if seen.given is not None:
             return clear, features
         score = cloud_score(batch.degraded, self.optical.bands)
-        trust = 1 - max_pool2d(score, 2 * DOUBT_PX + 1, stride=1, padding=DOUBT_PX)
+        trust = 1 - _widen(score, DOUBT_PX)
         worth = (clear.worth + clear.confidence) / 2 * trust
         share = (worth * seen.valid).mean((1, 2, 3), keepdim=True) / ENOUGH
         return clear._replace(confidence=clear.confidence * trust, worth=worth * share.clamp(max=1)), features
@@ -334,6 +334,13 @@ def _add_detail(image: Tensor, colours: Tensor, weight: Tensor) -> Tensor:
         cells = avg_pool2d(cells, 3, stride=1, padding=1)
     smooth = interpolate(cells, scale_factor=DETAIL_CELL, mode="bilinear")
     return image + weight * (missing - smooth[:, :-1] / (smooth[:, -1:] + 1e-3))
+
+
+def _widen(score: Tensor, pixels: int) -> Tensor:
+    """Return the maximum over so many pixels on each side, (B, 1, H, W): along rows, then along columns."""
+    side = 2 * pixels + 1
+    across = max_pool2d(score, (1, side), stride=1, padding=(0, pixels))
+    return max_pool2d(across, (side, 1), stride=1, padding=(pixels, 0))
 
 
 def _mix(clear: Clear, painted: Painted) -> Tensor:
