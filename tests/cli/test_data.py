@@ -45,6 +45,11 @@ def test_a_usable_folder_is_described_with_exit_code_0(pairs: Path, tmp_path: Pa
     values = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert (values["num_samples"], values["is_usable"], len(values["problems"])) == (6, True, 3)
     assert (tmp_path / "sheet.png").stat().st_size > 1000
+    assert call(pairs, "--json", tmp_path / "report.json").exit_code == 0  # its own report is replaced
+    mine = tmp_path / "mine.json"
+    mine.write_text("{}")
+    assert call(pairs, "--json", mine).exit_code == 2
+    assert mine.read_text() == "{}"
 
 
 def test_samples_that_cannot_be_used_make_exit_code_1(pairs: Path) -> None:

@@ -77,6 +77,10 @@ def test_the_plan_says_which_guides_belong_to_which_scene(tmp_path: Path, model:
     words = ("remove-clouds", scenes, "--sar-dir", tmp_path / "s1", "-o", tmp_path / "out", "-m", model)
     plan = json.loads(call(*words, "--dry-run", "--json").stdout)
     assert [(Path(job["scene"]).name, Path(job["sar"]).parent.name) for job in plan] == [("0.tif", "s1")]
+    (tmp_path / "s1" / "0.tif").unlink()
+    write(tmp_path / "s1" / "elsewhere.tif", np.full((2, 9, 9), -10, np.float32), ("VV", "VH"))
+    failed = call(*words, "--dry-run")
+    assert (failed.exit_code, "no radar scene belongs to" in failed.output) == (1, True)
     assert not (tmp_path / "out").exists()
 
 

@@ -85,6 +85,13 @@ def test_everything_or_the_images_are_written(tmp_path: Path) -> None:
     assert rows_of(tmp_path / "images.csv")[0] == {"key": "a1", "x": "20.0", "y": "20.0"}
     with pytest.raises(InputError, match=r"neither .csv nor .json"):
         write_comparison(found, tmp_path / "images.txt")
+    for name in ("images.csv", "all.json"):
+        write_comparison(found, tmp_path / name)
+    mine = tmp_path / "mine.csv"
+    mine.write_text("key,a\n")
+    with pytest.raises(InputError, match=r"a file is there that pellucid did not write"):
+        write_comparison(found, mine)
+    assert mine.read_text() == "key,a\n"
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def in_labels(path: Path) -> dict[str, str]:
 
 
 def _in_words(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
 
 
 def _inform_of_run(folder: Path) -> dict[str, Any]:

@@ -144,7 +144,10 @@ def _expand(pattern: Path, out: Path) -> list[Path]:
         if path.suffix.lower() in (*SCENES, ".safe", ".zip") and out.resolve() not in path.resolve().parents
     ]
     if not paths:
-        raise InputError(f"no scene ({', '.join(SCENES)}) fits {str(pattern)!r}; check the pattern")
+        inside = f" but those in {out}, where the results go; name another -o" * bool(found)
+        raise InputError(
+            f"no scene ({', '.join(SCENES)}) fits {str(pattern)!r}{inside or '; check the pattern'}"
+        )
     return sorted(paths)
 
 

@@ -63,7 +63,8 @@ def check_command(
     import json
 
     from pellucid.data.claims import claim_files
-    from pellucid.data.files import check_is_folder, write_text
+    from pellucid.data.files import check_is_folder, check_writable, write_text
+    from pellucid.data.ownership import check_replaceable
 
     check_is_folder(folder)
     from pellucid.evaluation.check_folder import CheckOptions, check_folder
@@ -78,6 +79,9 @@ def check_command(
         seed=seed,
         limit=limit,
     )
+    if json_path is not None:
+        check_writable(json_path)
+        check_replaceable(json_path, start='{\n "folder": ')
     with claim_files(json_path, sheet), progress_bar("reading") as advance:
         report = check_folder(folder, options, sheet_path=sheet, progress=advance)
         if json_path is not None:

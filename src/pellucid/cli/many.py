@@ -58,6 +58,8 @@ def restore_many(many: Many) -> None:
     chosen = choose_part(jobs, many.part)
     if many.dry_run:
         _print_plan(chosen, as_json=many.as_json)
+        if any(job.problem for job in chosen):
+            raise typer.Exit(1)
         return
     make_folder(many.out)
     records = Records(many.out, many.model, many.options)

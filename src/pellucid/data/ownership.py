@@ -30,12 +30,23 @@ LONGEST_TEXT = 2**20
 _NO_TAGS: Mapping[str, str] = MappingProxyType({})
 
 
-def check_replaceable(path: Path) -> None:
-    """Refuse to replace a file that pellucid did not write; one that is not there may be written."""
-    if path.exists() and not path.is_dir() and not is_ours(path):
+def check_replaceable(path: Path, *, start: str | None = None) -> None:
+    """Refuse to replace a file that pellucid did not write; one that is not there may be written.
+
+    A text that names no software is ours if it begins with `start`.
+    """
+    if path.exists() and not path.is_dir() and not (begins(path, start) if start else is_ours(path)):
         raise InputError(
             f"cannot write {path}: a file is there that pellucid did not write; name another, or move it away"
         )
+
+
+def begins(path: Path, start: str) -> bool:
+    """Return whether a file is a text that begins so."""
+    try:
+        return path.read_bytes().startswith(start.encode())
+    except OSError:
+        return False
 
 
 def is_ours(path: Path) -> bool:

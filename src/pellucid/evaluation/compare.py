@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pellucid.data.files import write_text
+from pellucid.data.files import check_writable, write_text
+from pellucid.data.ownership import check_replaceable
 from pellucid.errors import InputError
 from pellucid.evaluation.folder import EVALUATIONS, METRICS, PER_IMAGE, as_csv, read_metrics
 from pellucid.schema import nearest
@@ -186,16 +187,21 @@ def read_scored(folder: Path) -> Scored:
 
 
 def write_comparison(found: Comparison, path: Path) -> None:
-    """Write everything as JSON, or the figures image by image as CSV, as the suffix says."""
+    """Write everything as JSON, or the figures image by image as CSV, as the suffix says.
+
+    Only a comparison of the same models is replaced.
+    """
+    columns = zip(found.keys, found.values.T.tolist(), strict=True)
     if path.suffix.lower() == ".json":
-        write_text(path, json.dumps(found.to_dict(), indent=1) + "\n")
+        text, num_first = json.dumps(found.to_dict(), indent=1) + "\n", 2
     elif path.suffix.lower() == ".csv":
-        columns = zip(found.keys, found.values.T.tolist(), strict=True)
-        write_text(
-            path, as_csv([{"key": key} | dict(zip(found.names, row, strict=True)) for key, row in columns])
-        )
+        rows = [{"key": key} | dict(zip(found.names, row, strict=True)) for key, row in columns]
+        text, num_first = as_csv(rows), 1
     else:
         raise InputError(f"{path} is neither .csv nor .json; name such a file")
+    check_writable(path)
+    check_replaceable(path, start="".join(text.splitlines(keepends=True)[:num_first]))
+    write_text(path, text)
 
 
 def _find_column(scored: Sequence[Scored], metric: str, region: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pellucid.data.claims import claim_folders
 from pellucid.data.files import write_text
+from pellucid.data.ownership import begins
 from pellucid.errors import InputError
 from pellucid.evaluation.figures import ImageScore
 from pellucid.evaluation.table import Evaluation
@@ -102,18 +103,11 @@ def _check_lists(root: Path) -> None:
     """Refuse a folder in which lists of another origin have our names."""
     for suffix, start in ((".csv", "name,date,"), (".json", "[")):
         path = root / f"{EVALUATIONS}{suffix}"
-        if path.exists() and not _begins(path, start):
+        if path.exists() and not begins(path, start):
             raise InputError(
                 f"cannot write {path}: a file is there that no evaluation of this version wrote; move it "
                 "away, or name another folder"
             )
-
-
-def _begins(path: Path, start: str) -> bool:
-    try:
-        return path.read_text(encoding="utf-8").startswith(start)
-    except (OSError, ValueError):
-        return False
 
 
 def _image_row(image: ImageScore) -> dict[str, object]:
