@@ -62,6 +62,9 @@ def test_a_run_stands_for_its_newest_evaluation(tmp_path: Path, monkeypatch: pyt
     old, new = (evaluated(root, name, {"a1": 20.0}) for name in ("old", "new"))
     metrics = json.loads((new / "metrics.json").read_text())
     (new / "metrics.json").write_text(json.dumps({**metrics, "timestamp": "2999"}))
+    run = new.parents[1]  # a trained run has figures of its own
+    (run / "metrics.json").write_text('{"best_step": 20}')
+    (run / "config.yaml").write_text("method: {name: regression}")
     for name in ("runs/mine", "runs/mine/evaluations", "mine", str(new)):
         assert find_evaluation(name) == new
     assert find_evaluation(str(old)) == old

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,17 @@ def test_the_weights_are_the_mean_of_the_last_checkpoints(run: Path, tmp_path: P
     assert metadata == read_run(run)[2]
     assert "at the steps 4, 5" in (tmp_path / "mean" / "card.md").read_text()
     assert average_run(run, tmp_path / "all", last=9) == [2, 4, 5]
+
+
+def test_checkpoints_of_steps_after_the_last_are_of_an_abandoned_training(run: Path, tmp_path: Path) -> None:
+    resumed = tmp_path / "resumed"
+    shutil.copytree(run, resumed)
+    checkpoints = resumed / "checkpoints"
+    for suffix in ("", ".sha256"):
+        if (source := checkpoints / f"step-0000004.ckpt{suffix}").is_file():
+            shutil.copy(source, checkpoints / f"last.ckpt{suffix}")
+            shutil.copy(source, checkpoints / f"step-0000009.ckpt{suffix}")
+    assert average_run(resumed, tmp_path / "mean") == [2, 4]
 
 
 def test_a_mean_of_one_and_an_output_that_is_there_are_refused(run: Path, tmp_path: Path) -> None:

@@ -138,16 +138,11 @@ def choose_part(jobs: Sequence[SceneJob], part: str | None) -> list[SceneJob]:
 def _expand(pattern: Path, out: Path) -> list[Path]:
     """Return the files that fit a pattern, without results in `out` and hidden ones."""
     found = [Path(each) for each in glob.iglob(str(pattern), recursive=True)]  # noqa: PTH207  # absolute too
-    paths = [
-        path
-        for path in found
-        if path.suffix.lower() in (*SCENES, ".safe", ".zip") and out.resolve() not in path.resolve().parents
-    ]
+    found = [path for path in found if path.suffix.lower() in (*SCENES, ".safe", ".zip")]
+    paths = [path for path in found if out.resolve() not in path.resolve().parents]
     if not paths:
-        inside = f" but those in {out}, where the results go; name another -o" * bool(found)
-        raise InputError(
-            f"no scene ({', '.join(SCENES)}) fits {str(pattern)!r}{inside or '; check the pattern'}"
-        )
+        way = f" but in {out}, where the results go; name another -o" if found else "; check the pattern"
+        raise InputError(f"no scene ({', '.join(SCENES)}) fits {str(pattern)!r}{way}")
     return sorted(paths)
 
 

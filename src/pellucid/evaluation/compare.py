@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pellucid.data.files import check_writable, write_text
 from pellucid.data.ownership import check_replaceable
+from pellucid.data.run_folder import CONFIG
 from pellucid.errors import InputError
 from pellucid.evaluation.folder import EVALUATIONS, METRICS, PER_IMAGE, as_csv, read_metrics
 from pellucid.schema import nearest
@@ -159,7 +160,7 @@ def find_difference(differences: NDArray[np.float64], places: Sequence[str]) -> 
 def find_evaluation(name: str) -> Path:
     """Return the folder of an evaluation, or the newest of a run, a folder of some or a model that ships."""
     path = Path(name)
-    if (path / METRICS).is_file():
+    if (path / METRICS).is_file() and not (path / CONFIG).is_file():  # a run has figures of its training
         return path
     for root in (path / EVALUATIONS, path, Path("runs") / name / EVALUATIONS):
         found = [each.parent for each in root.glob(f"*/{METRICS}")]

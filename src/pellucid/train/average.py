@@ -46,7 +46,9 @@ def _find_checkpoints(folder: Path, last: int) -> list[Path]:
     """Return the newest checkpoints, one per step, oldest first."""
     by_step = {int(path.stem.partition("-")[2]): path for path in folder.glob("step-*.ckpt")}
     if (folder / LAST).is_file():
-        by_step.setdefault(int(read_checkpoint(folder / LAST)["global_step"]), folder / LAST)
+        newest = int(read_checkpoint(folder / LAST)["global_step"])
+        by_step = {step: path for step, path in by_step.items() if step <= newest}  # later: before a resume
+        by_step.setdefault(newest, folder / LAST)
     found = [by_step[step] for step in sorted(by_step)][-last:]
     if last < 2 or len(found) < 2:
         raise InputError(
