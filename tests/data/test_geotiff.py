@@ -148,3 +148,12 @@ def test_what_was_odd_about_another_file_is_not_held_against_this_one(tmp_path: 
         with Raster(bad, "scene") as raster, pytest.raises(InputError, match="is damaged"):
             raster.read_array()
         assert find_opacity(dataset) is None
+
+
+def test_band_names_that_are_no_utf8_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "scene.tif"
+    with rasterio.open(path, "w", driver="GTiff", width=8, height=8, count=1, dtype="uint16") as file:
+        file.set_band_description(1, "Reflectance")
+    path.write_bytes(path.read_bytes().replace(b"Reflectance", b"R\xe9flectances"[:11]))
+    with pytest.raises(InputError, match=r"scene.tif has band names, units or tags that are no UTF-8"):
+        Raster(path, "scene")

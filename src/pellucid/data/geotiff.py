@@ -104,6 +104,7 @@ class Raster:
                 f"the {what} {path} is no readable raster ({first_line(error)}), give a GeoTIFF"
             ) from error
         _refuse_container(self.dataset, f"the {what} {path}")
+        _refuse_texts(self.dataset, f"the {what} {path}")
         self.source: Any = self.dataset
         self._small: dict[int, NDArray[Any]] = {}
         self.grid = Grid.of(self.dataset)
@@ -286,6 +287,17 @@ def has_mask(dataset: Any) -> bool:
     """Whether the file has a mask of its own, which is no band of it."""
     flags = dataset.mask_flag_enums[0] if dataset.count else ()
     return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+
+
+def _refuse_texts(dataset: Any, name: str) -> None:
+    """Refuse a file whose band names, units or tags cannot be read: rasterio takes UTF-8 alone."""
+    try:
+        _ = dataset.descriptions, dataset.units, dataset.tags(), [dataset.tags(i) for i in dataset.indexes]
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{name} has band names, units or tags that are no UTF-8 ({error.reason} at {error.object!r}); "
+            "set them anew, with gdal_edit.py for instance"
+        ) from error
 
 
 def _refuse_container(dataset: Any, name: str) -> None:
