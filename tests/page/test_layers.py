@@ -96,3 +96,18 @@ def test_overviews_are_not_used(tmp_path: Path) -> None:
     raster = OpticalRaster(path, BANDS)
     (parts,) = cut_parts([raster_layer("a", "before", raster, optical_bands(raster))], Steps(4, 8))
     assert (read(parts[0]) == values[list(parts[0].bands), 2::4, 2::4]).all()
+
+
+@pytest.mark.parametrize("interleave", ["band", "pixel"])
+@pytest.mark.parametrize(("first", "step"), [(0, 1), (1, 2), (3, 7), (25, 50)])
+def test_a_wide_scene_is_read_in_parts_as_it_would_be_in_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interleave: str, first: int, step: int
+) -> None:
+    values = ground(70, 107)
+    tiled = {"tiled": True, "blockxsize": 16, "blockysize": 16, "interleave": interleave}
+    path = write(tmp_path / "a.tif", values, BANDS, **tiled)
+    monkeypatch.setattr("pellucid.page.layers.COLUMNS", 20)  # 32, in whole blocks
+    with OpticalRaster(path, BANDS) as raster:
+        found, valid = raster_layer("a", "before", raster, optical_bands(raster)).read(first, step)
+    assert (found == values[:, first::step, first::step]).all()
+    assert valid.shape == found.shape[1:]

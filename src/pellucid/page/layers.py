@@ -26,8 +26,9 @@ FINE = ("B02", "B03", "B04", "B08", "VV", "VH", "Red", "Green", "Blue", "Radar")
 SIGNIFICAND = 12
 # What the mask of a layer says of a pixel.
 MISSING, HELD, AS_BEFORE = 0, 1, 2
-# Rows that are read at once; bytes of a block of an embedded file.
-ROWS, BLOCK = 256, 2**18
+# Rows that are read at once, and columns at least, in whole blocks: all bands of all blocks of a row would
+# not fit in GDAL's cache; bytes of a block of an embedded file.
+ROWS, COLUMNS, BLOCK = 256, 2048, 2**18
 
 
 @dataclass(frozen=True)
@@ -161,12 +162,22 @@ def _read(raster: Raster, bands: tuple[Band, ...], first: int, step: int) -> Pix
     """Return every `step`-th pixel of some bands; not from overviews, whose values are none of the file."""
     height, width = raster.grid.height, raster.grid.width
     top, every, rows = (first, step, 1) if step > 1 else (0, ROWS, ROWS)
-    windows = [Window(0, row, width, min(rows, height - row)) for row in range(top, height, every)]
+    starts, block = range(top, height, every), raster.source.block_shapes[0][1]
+    columns = -(-COLUMNS // block) * block
     numbers = list(range(1, raster.source.count + 1))
     # Bands that lie apart are read one after another: the blocks of all would not fit in GDAL's cache.
     groups = [numbers] if raster.source.interleaving == Interleaving.pixel else [[each] for each in numbers]
-    read = [[raster.read_array(group, window)[:, :, first::step] for window in windows] for group in groups]
-    stored = np.concatenate([np.concatenate(each, axis=1) for each in read])
+
+    def read(group: list[int], left: int) -> NDArray[Any]:
+        wide, offset = min(columns, width - left), max(first - left, (first - left) % step)
+        windows = [Window(left, row, wide, min(rows, height - row)) for row in starts]
+        return np.concatenate(
+            [raster.read_array(group, each)[:, :, offset::step] for each in windows], axis=1
+        )
+
+    lefts = range(0, width, columns)
+    stored = np.concatenate([np.concatenate([read(g, left) for left in lefts], axis=2) for g in groups])
+    windows = [Window(0, row, width, min(rows, height - row)) for row in starts]
     shown = np.concatenate([raster.read_mask(window)[:, first::step] for window in windows])
     wanted = stored[[band.number - 1 for band in bands]]
     if isinstance(raster, OpticalRaster):
