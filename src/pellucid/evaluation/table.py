@@ -191,9 +191,11 @@ class Evaluation:
         """Return the gain, or of a model without baselines the PSNR, in words."""
         gain, num_images = self.gain, len(self.images)
         if not gain.num:
-            return f"PSNR {_figure(self.row().metrics['psnr'], 'psnr', num_images)} dB, {num_images} images"
+            psnr = _figure(self.row().metrics["psnr"], "psnr", num_images)
+            return f"PSNR {psnr} dB, {num_images} image{'s' * (num_images != 1)}"
+        images = f"{gain.num} image{'s' * (gain.num != 1)}"
         spread = "" if math.isnan(gain.std) else f" ± {gain.std:.2f}"
-        return f"{gain.mean:+.2f}{spread} dB against the best baseline, image by image, {gain.num} images"
+        return f"{gain.mean:+.2f}{spread} dB against the best baseline, image by image, {images}"
 
 
 def summarise(
