@@ -87,11 +87,11 @@ def test_results_that_cannot_be_written_are_refused(pairs: Path, tmp_path: Path)
     for source, out, message in (
         (picture, picture, "it is an input; name another file"),
         (picture, tmp_path / "out.gif", "has the suffix '.gif', pictures are written as"),
-        (picture, tmp_path / "none" / "out.png", "does not exist; make it first"),
+        (picture, picture / "out.png", "a.png is a file; choose another folder"),
         (picture.parent, picture.parent, "it is the input; name another folder"),
         (picture.parent, picture, "it is a file, and several pictures are to be made; name a folder"),
         (pairs, pairs, "it is the input; name another folder"),
-        (picture.parent, tmp_path / "none" / "out", "does not exist; make it first"),
+        (picture.parent, picture / "out", "a.png is a file; choose another folder"),
         (tmp_path / "twins", tmp_path / "out", "would both become"),
         (tmp_path / "sheets", tmp_path / "out", "would both become"),
     ):

@@ -34,7 +34,8 @@ def refuse(folder: Path, out: Path, message: str, **changes: Any) -> None:
 
 def test_outputs_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     scene = write(tmp_path / "s2.tif", ground(), BANDS)
-    refuse(tmp_path, tmp_path / "none" / "out.tif", "the folder .* does not exist; make it first")
+    refuse(tmp_path, scene / "out.tif", r"s2\.tif is a file; choose another folder")
+    refuse(tmp_path, tmp_path / "new" / "out.jpg", "the result is a GeoTIFF; let its name end in .tif")
     refuse(tmp_path, tmp_path / "out.jpg", "the result is a GeoTIFF; let its name end in .tif")
     refuse(tmp_path, scene, "it is an input; name another file")
     (tmp_path / "folder.tif").mkdir()
@@ -128,7 +129,8 @@ def test_a_model_for_slices_is_refused(tmp_path: Path) -> None:
         (RandomMethod(0.1), {"samples": 2}, "out.tif", "it is the result itself; name another file"),
         (RandomMethod(0.1), {"samples": 2}, "s2.tif", "it is an input; name another file"),
         (RandomMethod(0.1), {"samples": 2}, "std.png", "is a GeoTIFF; let its name end in .tif"),
-        (RandomMethod(0.1), {"samples": 2}, "none/std.tif", "does not exist; make it first"),
+        (RandomMethod(0.1), {"samples": 2}, "s2.tif/std.tif", "s2.tif is a file; choose another folder"),
+        (RandomMethod(0.1), {"samples": 2, "prompt": "a"}, "new/std.tif", "takes no text; leave out --prompt"),
         (identity(), {"prompt": "a lake"}, None, "takes no text; leave out --prompt or choose another"),
         (identity(), {"match_surroundings": True}, None, "which --no-keep-clear gives up; leave one out"),
         (identity(), {"steps": 4}, None, "takes no steps; leave out --steps or choose another --model"),

@@ -40,6 +40,15 @@ def test_several_are_claimed_all_or_none(tmp_path: Path) -> None:
             pass
 
 
+def test_missing_folders_of_files_are_made_and_go_again_if_they_stay_empty(tmp_path: Path) -> None:
+    paths = [tmp_path / "new" / name / "a.tif" for name in ("one", "two")]
+    with claim_files(*paths):
+        assert names(tmp_path / "new" / "one") == [".a.tif.lock"]
+        paths[0].touch()
+    assert list(tmp_path.rglob("*.tif")) == paths[:1]
+    assert names(tmp_path / "new") == ["one"]
+
+
 def test_a_folder_has_one_owner_and_goes_again_if_it_stays_empty(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     with claim_folders(folder, None):
@@ -55,7 +64,7 @@ def test_a_folder_has_one_owner_and_goes_again_if_it_stays_empty(tmp_path: Path)
 def test_places_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for claim, message in (
-        (claim_files(tmp_path / "none" / "a"), "the folder .* does not exist"),
+        (claim_files(tmp_path / "file" / "a"), "file is a file; choose another folder"),
         (claim_files(tmp_path), "it is a folder"),
         (claim_folders(tmp_path / "file"), "cannot make the folder"),
     ):

@@ -70,5 +70,5 @@ def test_a_picture_is_written_whole_or_refused(tmp_path: Path) -> None:
     save_picture(picture, tmp_path / "a.png")
     assert (np.asarray(Image.open(tmp_path / "a.png")) == picture).all()
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
-    with pytest.raises(InputError, match="does not exist; make it first"):
-        save_picture(picture, tmp_path / "none" / "a.png")
+    with pytest.raises(InputError, match=r"a\.png is a file; choose another folder"):
+        save_picture(picture, tmp_path / "a.png" / "b.png")

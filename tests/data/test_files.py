@@ -30,12 +30,12 @@ def test_a_folder_that_cannot_hold_results_is_refused_before_it_is_made(tmp_path
     for folder, message in (
         (tmp_path / "file", "it is a file, and there are two; name a folder"),
         (source, "it is the input; name another folder"),
-        (tmp_path / "none" / "out", r"the folder .*none does not exist; make it first"),
+        (tmp_path / "file" / "out", r"file is a file; choose another folder"),
     ):
         with pytest.raises(InputError, match=message):
             check_folder(folder, source, reason="there are two")
-    check_folder(tmp_path / "out", source, reason="there are two")
-    assert not (tmp_path / "out").exists()
+    check_folder(tmp_path / "new" / "out", source, reason="there are two")
+    assert not (tmp_path / "new").exists()
 
 
 def test_files_are_found_whatever_the_case_of_their_suffix_and_without_what_systems_leave(

@@ -110,8 +110,8 @@ def test_paths_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path, message in (
         (tmp_path, "it is a folder; name a file in it"),
-        (tmp_path / "none" / "a.tif", "does not exist; make it first"),
-        (tmp_path / "file" / "a.tif", "does not exist; make it first"),
+        (tmp_path / "file" / "a.tif", "file is a file; choose another folder"),
+        (tmp_path / "file" / "none" / "a.tif", "file is a file; choose another folder"),
     ):
         with pytest.raises(InputError, match=message):
             check_writable(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from pellucid.apply.options import SceneOptions
-from pellucid.data.files import check_writable, write_text
+from pellucid.data.files import check_writable, existing_folder, write_text
 from pellucid.data.ownership import TIFF, check_replaceable
 from pellucid.data.raster_source import files_of
 from pellucid.data.working_file import check_room
@@ -79,8 +79,7 @@ def check_outputs(
     needed = Counter[Path]()
     for output in outputs:
         if output.num_bytes:
-            folder = output.path.parent
-            needed[folder if folder.exists() else folder.parent] += output.num_bytes
+            needed[existing_folder(output.path.parent)] += output.num_bytes
     check_room(needed)
 
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from pellucid.data.files import TEMPORARY, beside, check_writable, clear_orphans, make_folder
+from pellucid.data.files import TEMPORARY, beside, check_writable, clear_orphans, made_folder
 from pellucid.errors import InputError
 
 LOCK = ".pellucid.lock"
@@ -27,6 +27,8 @@ _TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 def claim_files(*paths: Path | None) -> Iterator[None]:
     """Hold these files, those that are None left out, and remove what killed runs left of them.
 
+    Their folders are made where they are missing, and removed again if they stay empty.
+
     Raises:
         InputError: if another run holds one, or it cannot be written.
     """
@@ -35,6 +37,8 @@ def claim_files(*paths: Path | None) -> Iterator[None]:
         check_writable(path)
     real = {path.parent.resolve() / path.name for path in wanted}
     with ExitStack() as stack:
+        for folder in sorted({path.parent for path in real}):
+            stack.enter_context(made_folder(folder))
         for path in sorted(real):
             stack.enter_context(_locked(beside(path, ".lock"), path))
             for folder in path.parents:
@@ -54,22 +58,10 @@ def claim_folders(*folders: Path | None) -> Iterator[None]:
     """
     with ExitStack() as stack:
         for folder in sorted({folder.resolve() for folder in folders if folder}):
-            stack.enter_context(_made(folder))
+            stack.enter_context(made_folder(folder))
             stack.enter_context(_locked(folder / LOCK, folder))
             _clear(folder)
         yield
-
-
-@contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    made = [each for each in (folder, *folder.parents) if not each.exists()]
-    make_folder(folder)
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # it is not empty
-            for each in made:
-                each.rmdir()
 
 
 def _clear(folder: Path) -> None:

@@ -6,7 +6,7 @@ import re
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from pellucid.errors import WAYS_OUT, InputError, explain
@@ -35,18 +35,22 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextmanager
 def temporary_beside(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary file in the folder of `path`, deleted afterwards unless it was renamed."""
+    """Yield an empty temporary file in the folder of `path`, deleted afterwards unless it was renamed.
+
+    A missing folder is made, and removed again if it stays empty.
+    """
     check_writable(path)
-    try:
-        handle, name = tempfile.mkstemp(prefix=_temporary_prefix(path), suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        Path(name).chmod(MODE)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
-    try:
+    with ExitStack() as stack:
+        stack.enter_context(made_folder(path.parent))
+        try:
+            prefix = _temporary_prefix(path)
+            handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix, dir=path.parent)
+            os.close(handle)
+            Path(name).chmod(MODE)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+        stack.callback(Path(name).unlink, missing_ok=True)
         yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def beside(path: Path, ending: str, *, room: int = 0) -> Path:
@@ -74,13 +78,24 @@ def _temporary_prefix(path: Path) -> str:
 
 
 def check_writable(path: Path) -> None:
-    """Refuse an output path that is a folder, or whose folder is missing or read-only."""
+    """Refuse an output path that is a folder, or whose folder is read-only or cannot be made."""
     if path.is_dir():
         raise InputError(f"cannot write {path}: it is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: the folder {path.parent} does not exist; make it first")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write {path}: the folder {path.parent} is read-only; choose another")
+    _check_takes(path.parent, path)
+
+
+def existing_folder(folder: Path) -> Path:
+    """Return the folder, or where it is still to be made, the nearest one above it."""
+    return next(each for each in (folder, *folder.parents) if each.exists())
+
+
+def _check_takes(folder: Path, path: Path) -> None:
+    """Refuse an output path whose folder, there or still to be made, cannot hold it."""
+    there = existing_folder(folder)
+    if not there.is_dir():
+        raise InputError(f"cannot write {path}: {there} is a file; choose another folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write {path}: the folder {there} is read-only; choose another")
 
 
 def flush(path: Path, *, forget: bool = False) -> None:
@@ -102,6 +117,19 @@ def make_folder(folder: Path) -> None:
         raise InputError(f"cannot make the folder {folder}: {error.strerror}; choose another") from error
 
 
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and those above it where they are missing; those that stay empty go again."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        make_folder(folder)
+        yield
+    finally:
+        with suppress(OSError):  # it is not empty
+            for each in made:
+                each.rmdir()
+
+
 def check_folder(folder: Path, source: Path, *, reason: str) -> None:
     """Refuse an output folder that cannot be made or written to, or that is the input folder `source`.
 
@@ -111,11 +139,7 @@ def check_folder(folder: Path, source: Path, *, reason: str) -> None:
         raise InputError(f"cannot write {folder}: it is a file, and {reason}; name a folder")
     if folder.resolve() == source.resolve():
         raise InputError(f"cannot write {folder}: it is the input; name another folder")
-    if not folder.parent.is_dir():
-        raise InputError(f"cannot write {folder}: the folder {folder.parent} does not exist; make it first")
-    place = folder if folder.is_dir() else folder.parent
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write {folder}: {place} is read-only; choose another folder")
+    _check_takes(folder, folder)
 
 
 def write_text(path: Path, text: str) -> None:
