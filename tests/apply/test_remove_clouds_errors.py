@@ -130,7 +130,12 @@ def test_a_model_for_slices_is_refused(tmp_path: Path) -> None:
         (RandomMethod(0.1), {"samples": 2}, "s2.tif", "it is an input; name another file"),
         (RandomMethod(0.1), {"samples": 2}, "std.png", "is a GeoTIFF; let its name end in .tif"),
         (RandomMethod(0.1), {"samples": 2}, "s2.tif/std.tif", "s2.tif is a file; choose another folder"),
-        (RandomMethod(0.1), {"samples": 2, "prompt": "a"}, "new/std.tif", "takes no text; leave out --prompt"),
+        (
+            RandomMethod(0.1),
+            {"samples": 2, "prompt": "a"},
+            "new/std.tif",
+            "takes no text; leave out --prompt",
+        ),
         (identity(), {"prompt": "a lake"}, None, "takes no text; leave out --prompt or choose another"),
         (identity(), {"match_surroundings": True}, None, "which --no-keep-clear gives up; leave one out"),
         (identity(), {"steps": 4}, None, "takes no steps; leave out --steps or choose another --model"),

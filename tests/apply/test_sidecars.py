@@ -135,3 +135,14 @@ def test_a_style_or_item_of_others_is_never_replaced_but_may_be_left_out(tmp_pat
     restore_scene(scene, tmp_path / "out.tif", method=constant(0.5), cloud=cloud, options=SIDECARS)
     assert all(is_ours(tmp_path / name) for name in ("out.qml", "out.json", "out_painted.qml"))
     restore_scene(scene, tmp_path / "out.tif", method=constant(0.5), cloud=cloud, options=SIDECARS)
+
+
+def test_sidecars_of_an_earlier_result_go_and_files_of_others_stay(tmp_path: Path) -> None:
+    out = restore(tmp_path)
+    style, item_file = out.with_suffix(".qml"), out.with_suffix(".json")
+    item_file.write_text("{}")
+    plain = replace(OPTIONS, sidecars=False, painted=False, resume=False)
+    restore_scene(tmp_path / "s2.tif", out, method=constant(0.2), options=plain)
+    assert not style.exists()
+    assert not out.with_name("out_painted.tif").exists()
+    assert item_file.read_text() == "{}"

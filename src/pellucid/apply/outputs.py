@@ -10,7 +10,7 @@ from typing import Self
 
 from pellucid.apply.options import SceneOptions
 from pellucid.data.files import check_writable, existing_folder, write_text
-from pellucid.data.ownership import TIFF, check_replaceable
+from pellucid.data.ownership import TIFF, check_replaceable, is_ours
 from pellucid.data.raster_source import files_of
 from pellucid.data.working_file import check_room
 from pellucid.errors import InputError
@@ -122,6 +122,13 @@ class SceneOutputs:
             if path.suffix.lower() not in TIFF:
                 raise InputError(f"cannot write {path}: the result is a GeoTIFF; let its name end in .tif")
         check_outputs([Output(path, inputs[0]) for path in self.all], inputs)
+
+    def remove_stale(self, inputs: Sequence[Path]) -> None:
+        """Remove what an earlier call left beside the result and this one has not made: it shows another."""
+        kept = {path.resolve() for path in (*self.all, *inputs)}
+        for path in self.of(self.result, None, SceneOptions()).all:
+            if path.resolve() not in kept and path.is_file() and is_ours(path):
+                path.unlink()
 
 
 class Done:

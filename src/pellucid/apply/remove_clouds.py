@@ -119,6 +119,7 @@ def restore_scene(
         return_freed_memory()
         counts = _write_scene(scene, out, key, progress)
         _show(scene, counts)
+        outputs.remove_stale([Path(path) for path in (optical, sar, cloud, *references) if path])
     return _report(scene, counts, seconds=time.monotonic() - start, guides=guides)
 
 
