@@ -12,6 +12,7 @@ from pellucid.cli.checks import doctor, models, verify_command
 from pellucid.cli.comparison import compare_command
 from pellucid.cli.data import data_app
 from pellucid.cli.evaluation import evaluate_command
+from pellucid.cli.explain import explain_command
 from pellucid.cli.export import export_command
 from pellucid.cli.info import info
 from pellucid.cli.pictures import colorize_command
@@ -42,6 +43,7 @@ for name, command in (
     ("models", models),
     ("import", import_command),
     ("export", export_command),
+    ("explain", explain_command),
     ("demo", demo),
     ("doctor", doctor),
     ("verify", verify_command),

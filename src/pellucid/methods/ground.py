@@ -208,10 +208,8 @@ class Ground(Method):
 
         A cloud map of the batch, where there is one, says what is clear.
         """
-        net, seen = self.network, self._seen(batch)
-        clear, features = self._look(batch, seen)
-        painted = net.paint(seen, clear, features, self._solution(batch, seen, clear, features))
-        keep, at = rise(painted.confidence, KEPT), self._channels()
+        seen, clear, _, _, painted = self.inside(batch)
+        keep, at = rise(painted.confidence, KEPT), self.channels()
         shines = rise((clear.confidence + painted.confidence) / 2, SHINES) * seen.valid
         mixed = _add_detail(_mix(clear, painted), clear.colours, shines)
         image = torch.lerp(mixed, seen.values, keep)
@@ -219,6 +217,14 @@ class Ground(Method):
         factor = seen_alike + (unseen - seen_alike) * painted.unexplained**2
         deviation = painted.deviation * (1 - keep) * factor
         return Estimate(image[:, at].clamp(0, 1), deviation[:, at], 1 - keep)
+
+    @torch.no_grad()
+    def inside(self, batch: Batch) -> tuple[Seen, Clear, Tensor, Solution, Painted]:
+        """Return what the network sees, what is clear, the features, the regression and the ground."""
+        seen = self._seen(batch)
+        clear, features = self._look(batch, seen)
+        solution = self._solution(batch, seen, clear, features)
+        return seen, clear, features, solution, self.network.paint(seen, clear, features, solution)
 
     @torch.no_grad()
     def collect(self, batch: Batch, share: Tensor) -> SceneSums:
@@ -305,10 +311,10 @@ class Ground(Method):
         extra = sum(band not in BANDS for band in self.optical.bands)
         size = (len(image), len(BANDS) + extra, *image.shape[-2:])
         result = image.new_full(size, torch.nan)
-        result[:, self._channels()] = image
+        result[:, self.channels()] = image
         return result
 
-    def _channels(self) -> list[int]:
+    def channels(self) -> list[int]:
         """Return the network's channel of each band."""
         known, others = list(BANDS), [band for band in self.optical.bands if band not in BANDS]
         return [(known + others).index(band) for band in self.optical.bands]

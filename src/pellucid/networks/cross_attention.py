@@ -85,6 +85,12 @@ class CrossAttention(nn.Module):
         merged = self.proj(gathered.transpose(1, 2).flatten(2))  # (B, h*w, D)
         return merged.mT.unflatten(2, optical.shape[-2:])
 
+    def attention(self, optical: Tensor, radar: Tensor, pixel: int) -> Tensor:
+        """Return (B, h*w): how much one optical pixel attends to each radar pixel, a mean over the heads."""
+        query = self.split(self.q_proj(optical.flatten(2).mT[:, pixel : pixel + 1]))
+        key = self.split(self.k_proj(radar.flatten(2).mT))
+        return (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1).mean((1, 2))
+
     def split(self, tokens: Tensor) -> Tensor:
         """Return (B, N, D) tokens as (B, heads, N, D/heads), contiguous for the fused kernel."""
         return tokens.unflatten(2, (self.num_heads, -1)).transpose(1, 2).contiguous()
