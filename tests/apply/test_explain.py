@@ -1,10 +1,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from scenes import BANDS, ground, write
 
-from pellucid.apply.explain import explain_scene
+from pellucid.apply.explain import _draw_attention, explain_scene
 from pellucid.build.method import load
 from pellucid.errors import InputError
 
@@ -30,3 +31,11 @@ def test_what_cannot_be_explained_is_refused_and_leaves_nothing(tmp_path: Path) 
         with pytest.raises(InputError, match=message):
             explain_scene(scene, tmp_path / name, method=method, centre=centre)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.png", "s2.tif"]
+
+
+def test_an_attention_is_drawn_against_an_even_one() -> None:
+    even = torch.full((1, 64, 64), 1 / 256)  # of 16 x 16 places, each drawn as 4 x 4 pixels
+    assert set(_draw_attention(even, (8, 8))[32:].flatten().tolist()) == {32}  # an eighth of white
+    peaked = even.clone()
+    peaked[:, 40:44, 40:44] = 1
+    assert _draw_attention(peaked, (8, 8))[42, 42].min() == 255

@@ -128,7 +128,7 @@ def _one_radar(values: Tensor) -> NDArray[np.uint8]:
 
 def _draw_attention(values: Tensor, at: tuple[int, int]) -> NDArray[np.uint8]:
     """Return an attention in grey, with a red cross at the pixel that it belongs to."""
-    picture = gray_to_rgb(values * values.numel(), WHITE_ATTENTION).copy()
+    picture = gray_to_rgb(values / values.mean(), WHITE_ATTENTION).copy()
     row, column = at
     red = np.array([230, 60, 20], np.uint8)
     picture[max(row - CROSS, 0) : row + CROSS, max(column - 1, 0) : column + 1] = red
