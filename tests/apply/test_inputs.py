@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from scenes import BANDS, ground, write
 
 from pellucid.apply.inputs import (
@@ -12,6 +13,7 @@ from pellucid.apply.inputs import (
     check_slices,
     find_scenes,
 )
+from pellucid.apply.scene_list import list_scenes
 from pellucid.errors import InputError
 
 
@@ -64,6 +66,15 @@ def test_scenes_are_found_by_name_without_hidden_ones_and_results(tmp_path: Path
     root, found = find_scenes(tmp_path, "**/*", [tmp_path / "maps"])
     assert [path.relative_to(root).as_posix() for path in found] == ["a.TIFF", "b.tif", "sub/d.vrt"]
     assert find_scenes(tmp_path / "b.tif", "**/*") == (tmp_path, [tmp_path / "b.tif"])
+
+
+def test_what_was_painted_beside_a_scene_is_no_scene(tmp_path: Path) -> None:
+    scene = write(tmp_path / "s2.tif", ground(), BANDS)
+    painted = write(tmp_path / "s2_painted.tif", ground()[:1])
+    with rasterio.open(painted, "r+") as file:
+        file.update_tags(PELLUCID_LAYER="painted")
+    assert find_scenes(tmp_path, "*.tif")[1] == [scene]
+    assert [job.scene for job in list_scenes(tmp_path / "*.tif", tmp_path / "out")] == [scene]
 
 
 def test_bands_and_polarisations_that_nothing_tells_are_refused_for_a_model_of_any_bands(

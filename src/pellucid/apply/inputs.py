@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.data.geotiff import Raster
+from pellucid.data.ownership import PREFIX, read_tags
 from pellucid.data.run_folder import CONFIG, find_run
 from pellucid.data.safe_product import is_named_product, is_product
 from pellucid.data.slice_file import TIFF, errors_named, find_files, read_info
@@ -114,7 +115,7 @@ def check_radar_picture(source: Path) -> None:
 
 
 def find_scenes(scenes: Path, pattern: str, results: Iterable[Path] = ()) -> tuple[Path, list[Path]]:
-    """Return a folder and the scenes in it, sorted, without hidden ones and folders of results in it.
+    """Return a folder and the scenes in it, sorted, without hidden ones, layers and folders of results in it.
 
     `scenes` is the folder, or one scene; `pattern` says which files are scenes, as in `Path.glob`.
     """
@@ -134,8 +135,14 @@ def find_scenes(scenes: Path, pattern: str, results: Iterable[Path] = ()) -> tup
         for path in (*found, *filter(is_named_product, fitting))
         if not any(part.startswith(".") for part in path.relative_to(scenes).parts)
         and not any(folder in path.resolve().parents for folder in inside)
+        and not is_layer(path)
     ]
     if not paths:
         kinds = ", ".join((*SCENES, ".SAFE"))
         raise InputError(f"no scene ({kinds}) in {scenes} fits {pattern!r}, change the folder or --pattern")
     return scenes, paths
+
+
+def is_layer(path: Path) -> bool:
+    """Whether a file is what pellucid wrote beside a scene: what was painted, or a deviation."""
+    return read_tags(path).get(f"{PREFIX}LAYER", "result") != "result"

@@ -11,7 +11,7 @@ from pathlib import Path
 from rasterio.errors import RasterioError
 from rasterio.warp import transform_bounds
 
-from pellucid.apply.inputs import SCENES, find_scenes
+from pellucid.apply.inputs import SCENES, find_scenes, is_layer
 from pellucid.apply.scene_clouds import map_file
 from pellucid.data.gdal_open import open_raster
 from pellucid.errors import InputError
@@ -136,10 +136,10 @@ def choose_part(jobs: Sequence[SceneJob], part: str | None) -> list[SceneJob]:
 
 
 def _expand(pattern: Path, out: Path) -> list[Path]:
-    """Return the files that fit a pattern, without results in `out` and hidden ones."""
+    """Return the files that fit a pattern, without results in `out`, hidden ones and layers of results."""
     found = [Path(each) for each in glob.iglob(str(pattern), recursive=True)]  # noqa: PTH207  # absolute too
     found = [path for path in found if path.suffix.lower() in (*SCENES, ".safe", ".zip")]
-    paths = [path for path in found if out.resolve() not in path.resolve().parents]
+    paths = [path for path in found if out.resolve() not in path.resolve().parents and not is_layer(path)]
     if not paths:
         way = f" but in {out}, where the results go; name another -o" if found else "; check the pattern"
         raise InputError(f"no scene ({', '.join(SCENES)}) fits {str(pattern)!r}{way}")
