@@ -122,8 +122,8 @@ def test_a_working_file_that_is_replaced_meanwhile_is_not_written_to(folder: Pat
 
     def replace(batch: Batch, noise: object = None) -> Tensor:
         if method.num_calls == 6:
-            working.rename(folder / "moved.tif")
-            working.write_bytes((folder / "moved.tif").read_bytes())
+            (folder / "other.tif").write_bytes(working.read_bytes())
+            (folder / "other.tif").replace(working)  # at once: another thread writes
         return avg_pool2d(batch.degraded, 9, 1, 4)
 
     method = FakeMethod(replace)

@@ -62,7 +62,8 @@ def test_samples_that_cannot_be_used_make_exit_code_1(pairs: Path) -> None:
 
 
 def test_what_is_no_data_makes_exit_code_2(pairs: Path, tmp_path: Path) -> None:
-    for words in ((tmp_path / "none",), (tmp_path,), (pairs, "--sheet", tmp_path / "no" / "sheet.png")):
+    (tmp_path / "file").touch()
+    for words in ((tmp_path / "none",), (tmp_path,), (pairs, "--sheet", tmp_path / "file" / "sheet.png")):
         result = call(*words)
         assert result.exit_code == 2
         assert "error:" in said(result)
