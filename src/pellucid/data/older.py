@@ -26,8 +26,7 @@ def surely_clear(image: Tensor, bands: Sequence[str]) -> Tensor:
 
     `image` is (B, C, H, W) in [0, 1]; bands that are NaN are missing. Pixels without data are not clear.
     """
-    is_clear = far_from_clouds(cloud_score(image, tuple(bands)))
-    return is_clear & (image.nan_to_num() != 0).any(1, keepdim=True)
+    return _clear_ground(image, cloud_score(image, tuple(bands)), CLEAR)
 
 
 def far_from_clouds(cloud: Tensor, limit: float = CLEAR) -> Tensor:
@@ -44,8 +43,12 @@ def mask_clouds(older: Tensor, bands: Sequence[str], limit: float = CLOUDY) -> T
     score = cloud_score(older, tuple(bands))
     for sign in (-1, 1):  # grey-scale opening
         score = sign * max_pool2d(sign * score, 2 * reach + 1, stride=1, padding=reach)
-    is_clear = far_from_clouds(score, limit) & (older.nan_to_num() != 0).any(1, keepdim=True)
-    return older.where(is_clear, torch.nan)
+    return older.where(_clear_ground(older, score, limit), torch.nan)
+
+
+def _clear_ground(image: Tensor, score: Tensor, limit: float) -> Tensor:
+    """Return where an image holds data and no score near is `limit` or more, (B, 1, H, W) bool."""
+    return far_from_clouds(score, limit) & (image.nan_to_num() != 0).any(1, keepdim=True)
 
 
 def harmonise_dates(dates: Sequence[Tensor], scene: Tensor, clear: Tensor, bands: Sequence[str]) -> Tensor:
