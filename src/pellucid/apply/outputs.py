@@ -14,8 +14,8 @@ from pellucid.data.ownership import TIFF, check_replaceable, is_ours
 from pellucid.data.raster_source import files_of
 from pellucid.data.working_file import check_room
 from pellucid.errors import InputError
-from pellucid.page.write_page import page_of
 from pellucid.text_file import read_text
+from pellucid.web.write_page import page_of
 
 # What to do after an interruption.
 GO_ON = "what is finished was kept, and the same command goes on there"

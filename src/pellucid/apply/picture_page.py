@@ -7,8 +7,8 @@ from pellucid.apply.color_jobs import ColorJob
 from pellucid.apply.info import in_labels
 from pellucid.apply.outputs import Output, check_outputs
 from pellucid.data.radar_picture import read_as_stored
-from pellucid.page.layers import Band, Kind, Layer, array_layer
-from pellucid.page.write_page import page_of, write_page
+from pellucid.web.layers import Band, Kind, Layer, array_layer
+from pellucid.web.write_page import page_of, write_page
 
 # The page of several pictures of one radar, in their folder.
 PAGE = "pictures.html"

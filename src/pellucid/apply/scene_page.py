@@ -9,8 +9,8 @@ from pellucid.apply.scene import OpenScene
 from pellucid.data.geotiff import Raster
 from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.raster import OpticalRaster
-from pellucid.page.layers import Band, Layer, optical_bands, plain_bands, raster_layer
-from pellucid.page.write_page import write_page
+from pellucid.web.layers import Band, Layer, optical_bands, plain_bands, raster_layer
+from pellucid.web.write_page import write_page
 
 
 def write_scene_page(path: Path, scene: OpenScene, counts: Sequence[int]) -> None:

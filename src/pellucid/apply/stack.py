@@ -19,7 +19,7 @@ from pellucid.data.slice_writer import WRITABLE, check_output
 from pellucid.data.tiles import TileGrid
 from pellucid.errors import InputError
 from pellucid.methods.method import Method, result_range
-from pellucid.page.write_page import page_of
+from pellucid.web.write_page import page_of
 
 # Low-resolution pixels to each side in the bicubic kernel: Keys 1981, doi:10.1109/TASSP.1981.1163711.
 KERNEL_REACH = 2

@@ -14,8 +14,8 @@ from pellucid.apply.stack import SliceFile, Stack
 from pellucid.data.drawing import spread
 from pellucid.data.geotiff import Grid
 from pellucid.data.slice_file import read_slices
-from pellucid.page.layers import Band, Kind, Layer, Part, array_layer, geotiff, shorten
-from pellucid.page.write_page import room_for_data, size_of, write_layers
+from pellucid.web.layers import Band, Kind, Layer, Part, array_layer, geotiff, shorten
+from pellucid.web.write_page import room_for_data, size_of, write_layers
 
 # Slices that a page holds at most, and the share of their size to which they shrink, roughly.
 MAX_SLICES, PACKED = 128, 0.8

@@ -15,7 +15,7 @@ from pellucid.data.drawing import spread
 from pellucid.data.files import write_text
 from pellucid.evaluation.figures import REGIONS, ImageScore
 from pellucid.evaluation.table import COLUMNS, DECIMALS, FID, Evaluation, Mean, Setting
-from pellucid.page.write_page import BASE64, MAX_BYTES, REST, render
+from pellucid.web.write_page import BASE64, MAX_BYTES, REST, render
 
 # Longer side in pixels of a picture, and of how many images that many fit.
 SIDES = ((256, 40), (160, 120), (96, 400))

@@ -12,9 +12,9 @@ from tests.browser import opened
 from pellucid.data.ownership import is_ours
 from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.raster import OpticalRaster
-from pellucid.page import write_page as module
-from pellucid.page.layers import Band, Layer, optical_bands, raster_layer
-from pellucid.page.write_page import ASSETS, page_of, write_page
+from pellucid.web import write_page as module
+from pellucid.web.layers import Band, Layer, optical_bands, raster_layer
+from pellucid.web.write_page import ASSETS, page_of, write_page
 
 SIZE = (60, 80)
 NASTY = "<script>alert(1)</script> & 'x'.tif"

@@ -7,7 +7,7 @@ from scenes import BANDS, ground, write
 
 from pellucid.data.geotiff import Raster
 from pellucid.data.raster import OpticalRaster
-from pellucid.page.layers import (
+from pellucid.web.layers import (
     AS_BEFORE,
     HELD,
     Layer,
@@ -106,7 +106,7 @@ def test_a_wide_scene_is_read_in_parts_as_it_would_be_in_one(
     values = ground(70, 107)
     tiled = {"tiled": True, "blockxsize": 16, "blockysize": 16, "interleave": interleave}
     path = write(tmp_path / "a.tif", values, BANDS, **tiled)
-    monkeypatch.setattr("pellucid.page.layers.COLUMNS", 20)  # 32, in whole blocks
+    monkeypatch.setattr("pellucid.web.layers.COLUMNS", 20)  # 32, in whole blocks
     with OpticalRaster(path, BANDS) as raster:
         found, valid = raster_layer("a", "before", raster, optical_bands(raster)).read(first, step)
     assert (found == values[:, first::step, first::step]).all()

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from pellucid.data.files import write_text
 from pellucid.data.geotiff import Grid
-from pellucid.page.layers import Layer, Part, Steps, cut_parts
+from pellucid.web.layers import Layer, Part, Steps, cut_parts
 
 # Bytes of the largest page.
 MAX_BYTES = 15_000_000
