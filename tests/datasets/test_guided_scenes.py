@@ -44,7 +44,8 @@ def test_missing_polarisations_and_numbers_for_no_data_are_nan(tmp_path: Path) -
         tmp_path / "s1" / "b.tif", {"ASC_VV_dB": -10, "ASC_VH_dB": -13, "DESC_VV_dB": -9999, "DESC_VH_dB": -5}
     )
     roots = {"root": tmp_path / "s2", "radar_root": tmp_path / "s1"}
-    vv, first = (scene.sar for scene in GuidedScenes(Config(**roots)))
+    vv = GuidedScenes(Config(**roots))[0].sar
+    first = GuidedScenes(Config(**roots, radar_bands=("ASC_VV", "ASC_VH")))[1].sar
     other = GuidedScenes(Config(**roots, radar_bands=("DESC_VV", "DESC_VH")))
     assert vv is not None
     assert first is not None
@@ -53,8 +54,10 @@ def test_missing_polarisations_and_numbers_for_no_data_are_nan(tmp_path: Path) -
     sar = other[1].sar
     assert sar is not None
     torch.testing.assert_close(sar[0, :, 0, 0], torch.tensor([torch.nan, 27.5 / 32.5]), equal_nan=True)
-    with pytest.raises(InputError, match="has neither VV nor VH"):
+    with pytest.raises(InputError, match="has none of DESC_VV, DESC_VH, but VV"):
         other[0]
+    with pytest.raises(InputError, match=r"more than one band that may be VV \(ASC_VV_dB, DESC_VV_dB\)"):
+        GuidedScenes(Config(**roots))[1]
 
 
 def test_other_dates_come_by_name_or_by_expression_in_order_of_their_numbers(tmp_path: Path) -> None:

@@ -181,6 +181,9 @@ def test_a_missing_radar_pixel_is_nan_or_in_legacy_the_mean_over_both_bands(tmp_
     assert plain[0, 0].isnan().nonzero().tolist() == [[3, 4]]
     filled = np.nanmean(values)
     assert legacy[0, 0, 3, 4].item() == pytest.approx((filled + 25) / 25, abs=1e-6)
+    write_raster(tmp_path / "s1" / "a.tif", 10 ** (values / 10), SENTINEL1.bands)
+    with pytest.raises(InputError, match="holds linear power, legacy_fill needs dB"):
+        Sen12MsCr(config(tmp_path, legacy_fill=True))[0]
 
 
 def test_a_list_of_five_columns_and_one_of_seven_give_the_same_patch(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def write_scene_page(path: Path, scene: OpenScene, counts: Sequence[int]) -> Non
     bands = optical_bands(scene.optical)
     layers = [raster_layer("Before", "before", scene.optical, bands, "reflectance")]
     if scene.radar:
-        unit = "linear power" if scene.radar.is_linear else "dB"
+        unit = "linear power" if scene.radar.backscatter.is_linear else "dB"
         layers.append(raster_layer("Radar", "radar", scene.radar, _radar_bands(scene.radar), unit))
     for i, date in enumerate(scene.references.dates, start=1):
         name = f"Reference {i}" if len(scene.references) > 1 else "Reference"

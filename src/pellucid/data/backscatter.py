@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pellucid.data.geotiff import HUGE, find_huge
+from pellucid.data.geotiff import HUGE, Raster, find_huge
 from pellucid.errors import InputError
 
 # dB. Everything on Earth scatters more.
@@ -23,27 +23,58 @@ FEW, FAINT_NEGATIVE = 0.05, -1.0
 LOWEST_MEDIAN_DB, LOWEST_MEDIAN_X10 = -60.0, -400.0
 
 
-def drop_missing(
-    values: NDArray[np.float32], nodata: float | None = None, fills: Sequence[float] = FILLS
-) -> NDArray[np.float32]:
-    """Return (P, H, W) with NaN where there is no data: `nodata`, infinity and what is marked by `fills`."""
-    missing = ~np.isfinite(values) | (np.abs(values) > HUGE) | _is_marked(values, fills)
-    if nodata is not None:
-        missing |= values == nodata
-    return np.where(missing, np.float32(np.nan), values)
+class NoRadarError(InputError):
+    """A file holds no radar value."""
 
 
-def usual_fills(scale: float, offset: float) -> tuple[float, ...]:
-    """Return the numbers that mark missing data undeclared; scaled ones may be values."""
-    if offset:
-        return ()
-    return FILLS if scale == 1 else (0.0,)
+class Backscatter:
+    """Polarisations of an open raster as dB, whatever unit they are stored in; `find_unit` comes first.
 
+    Args:
+        raster: what holds them; what is found odd goes to its `doubts`.
+        numbers: of the bands, from 1.
+    """
 
-def find_fills(stored: NDArray[Any], nodata: float | None, fills: Sequence[float] = FILLS) -> list[float]:
-    """Return which of the fills mark missing data in (P, H, W) as stored, though they are not declared."""
-    used = [fill for fill in fills if fill != nodata and _is_marked(stored, [fill]).any()]
-    return used + [value for value in find_huge(stored) if value != nodata]
+    def __init__(self, raster: Raster, numbers: Sequence[int]) -> None:
+        self.raster, self.is_linear = raster, False
+        declared, at = (raster.dataset.scales, raster.dataset.offsets), [number - 1 for number in numbers]
+        scale, offset = (np.array(each, np.float32)[at, None, None] for each in declared)
+        self.scale, self.offset = scale, offset
+        self.is_scaled = bool((scale != 1).any() or offset.any())
+        self.dtype = "float32" if self.is_scaled else raster.dataset.dtypes[numbers[0] - 1]
+        # numbers that mark missing data undeclared; scaled ones may be values
+        self.fills = () if offset.any() else (0.0,) if self.is_scaled else FILLS
+
+    def find_unit(self, stored: NDArray[Any], shown: NDArray[np.bool_]) -> None:
+        """Tell the unit from a sample, (P, H, W) as stored and (H, W).
+
+        Raises:
+            NoRadarError: if there is no value.
+            InputError: if the values are neither dB nor linear power.
+        """
+        nodata = self.raster.dataset.nodata
+        used = [fill for fill in self.fills if fill != nodata and _is_marked(stored, [fill]).any()]
+        self.raster.mark_fills(used + [value for value in find_huge(stored) if value != nodata])
+        sample, path = self.scaled(stored, shown), self.raster.path
+        self.is_linear = holds_power(sample, self.dtype, f"the {self.raster.what} {path}")
+        if self.is_linear:
+            negative = "; negative values are no data" if np.nanmin(sample) < 0 else ""
+            self.raster.doubts.append(f"{path} holds linear power, not dB: it is converted{negative}")
+
+    def scaled(self, stored: NDArray[Any], shown: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Return (P, H, W) scaled as the file says, NaN where it holds no data or (H, W) `shown` is False."""
+        values, nodata = stored.astype(np.float32), self.raster.dataset.nodata
+        missing = ~np.isfinite(values) | (np.abs(values) > HUGE) | _is_marked(values, self.fills) | ~shown
+        if nodata is not None:
+            missing |= values == nodata
+        return np.where(missing, np.float32(np.nan), values) * self.scale + self.offset
+
+    def to_db(self, stored: NDArray[Any], shown: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Return (P, H, W) in dB, NaN where power is not positive or anything would be stronger."""
+        values = self.scaled(stored, shown)
+        if self.is_linear:
+            values = 10 * np.log10(np.where(values > 0, values, np.float32(np.nan)))
+        return np.where(values <= FAINTEST_DB, np.float32(np.nan), values)
 
 
 def _is_marked(values: NDArray[Any], fills: Sequence[float]) -> NDArray[np.bool_]:
@@ -61,7 +92,8 @@ def holds_power(sample: NDArray[np.float32], dtype: str, name: str) -> bool:
         name: of the file, for a sentence: "the radar scene s1.tif".
 
     Raises:
-        InputError: if there is no value, or they are in another unit.
+        NoRadarError: if there is no value.
+        InputError: if they are in another unit.
     """
     if np.dtype(dtype).kind == "u":
         raise InputError(
@@ -70,7 +102,7 @@ def holds_power(sample: NDArray[np.float32], dtype: str, name: str) -> bool:
         )
     found = sample[np.isfinite(sample)]
     if not found.any():
-        raise InputError(f"{name} holds no data, give another")
+        raise NoRadarError(f"{name} holds no data, give another")
     typical, negative = float(np.median(found)), found[found < 0]
     may_be_db = negative.size > FEW * found.size and np.median(negative) < FAINT_NEGATIVE
     if may_be_db and typical <= FAINT_NEGATIVE:
@@ -87,19 +119,6 @@ def holds_power(sample: NDArray[np.float32], dtype: str, name: str) -> bool:
             "as if dB were scaled to 0 ... 1; give it in dB"
         )
     return True
-
-
-def to_db(values: NDArray[np.float32], *, is_linear: bool) -> NDArray[np.float32]:
-    """Return dB, NaN where power is not positive and where values are fainter than anything."""
-    if is_linear:
-        values = 10 * np.log10(np.where(values > 0, values, np.float32(np.nan)))
-    return np.where(values <= FAINTEST_DB, np.float32(np.nan), values)
-
-
-def describe_conversion(sample: NDArray[np.float32]) -> str:
-    """Return what is done to linear power, as the end of a sentence."""
-    negative = "; negative values are no data" if np.nanmin(sample) < 0 else ""
-    return f"holds linear power, not dB: it is converted{negative}"
 
 
 def _refuse_multiples(typical: float, name: str) -> None:

@@ -12,14 +12,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.transform import Affine
 
-from pellucid.data.backscatter import (
-    describe_conversion,
-    drop_missing,
-    find_fills,
-    holds_power,
-    to_db,
-    usual_fills,
-)
+from pellucid.data.backscatter import Backscatter
 from pellucid.data.band_names import find_polarisations, name_bands, names_polarisations
 from pellucid.data.checked_raster import write_raster
 from pellucid.data.files import temporary_beside, write_atomically
@@ -154,12 +147,14 @@ def _read_tiff(path: Path, radar: ValueRange) -> RadarPicture:
 
     with Raster(path, "radar image") as raster:
         values, valid = _read_bands(raster)
-        values = _choose(raster, values, radar)
-        scaling = raster.dataset.scales[0], raster.dataset.offsets[0]
-        if values.dtype == np.uint8 and scaling == (1, 0):
+        values, numbers = _choose(raster, values, radar)
+        backscatter = Backscatter(raster, numbers)
+        if values.dtype == np.uint8 and not backscatter.is_scaled:
             sar = to_unit(values)
         else:
-            found = _to_db(raster, values, valid)
+            backscatter.find_unit(values, valid)
+            raster.log_doubts()
+            found = backscatter.to_db(values, valid)
             valid = valid & np.isfinite(found).all(axis=0)
             sar = radar.to_unit(torch.from_numpy(found)).numpy()
         if not valid.any():
@@ -192,36 +187,22 @@ def _look_up(values: NDArray[np.uint8], palette: dict[int, tuple[int, ...]]) -> 
     return colors[values, :1].transpose(2, 0, 1) if is_grey else colors[values].transpose(2, 0, 1)
 
 
-def _choose(raster: Raster, values: NDArray[Any], radar: ValueRange) -> NDArray[Any]:
-    """Return the bands of the model's polarisations, (P, H, W): by their names, or by their number."""
+def _choose(raster: Raster, values: NDArray[Any], radar: ValueRange) -> tuple[NDArray[Any], list[int]]:
+    """Return the bands of the model's polarisations, (P, H, W), by name or in order, and their numbers."""
     named = find_polarisations(raster.dataset, raster.path, radar.bands)
     if all(named):
-        return values[[raster.numbers.index(number) for number in named if number]]
+        numbers = [number for number in named if number]
+        return values[[raster.numbers.index(number) for number in numbers]], numbers
     if not names_polarisations(raster.dataset):
         if len(radar.bands) == 1 and len(values) == 3:
-            return as_gray(raster.path, np.nan_to_num(values))  # what is missing in one band is so in all
+            # what is missing in one band is so in all
+            return as_gray(raster.path, np.nan_to_num(values)), raster.numbers[:1]
         if len(values) == len(radar.bands):
-            return values
+            return values, raster.numbers
     raise InputError(
         f"the radar image {raster.path} has {len(values)} bands ({name_bands(raster.dataset)}), the model "
         f"needs {', '.join(radar.bands)}; give a file with these, or name its bands"
     )
-
-
-def _to_db(raster: Raster, values: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return the values in dB, NaN where there is no data; linear power is converted after saying so."""
-    scale, offset = raster.dataset.scales[0], raster.dataset.offsets[0]
-    nodata, fills = raster.dataset.nodata, usual_fills(scale, offset)
-    raster.mark_fills(find_fills(values, nodata, fills))
-    found = drop_missing(values.astype(np.float32), nodata, fills)
-    found = found * np.float32(scale) + np.float32(offset)
-    found[:, ~valid] = np.nan
-    dtype = values.dtype.name if (scale, offset) == (1, 0) else "float32"
-    is_linear = holds_power(found, dtype, f"the radar image {raster.path}")
-    if is_linear:
-        raster.doubts.append(f"{raster.path} {describe_conversion(found)}")
-    raster.log_doubts()
-    return to_db(found, is_linear=is_linear)
 
 
 def _write_tiff(path: Path, picture: NDArray[np.uint8], like: RadarPicture) -> None:

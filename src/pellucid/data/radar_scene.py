@@ -1,20 +1,13 @@
 """Sentinel-1 scenes: files in, backscatter in dB out, by windows."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from pellucid.data.backscatter import (
-    describe_conversion,
-    drop_missing,
-    find_fills,
-    holds_power,
-    to_db,
-    usual_fills,
-)
+from pellucid.data.backscatter import Backscatter
 from pellucid.data.band_names import match_polarisations, names_polarisations
 from pellucid.data.geotiff import SAMPLE, Raster
 from pellucid.data.ranges import SENTINEL1, Bands
@@ -44,7 +37,7 @@ class RadarRaster(Raster):
         super().__init__(path, "radar scene")
         try:
             self.indices = match_polarisations(self.dataset, path, named, partial=partial)
-            self.is_linear = False
+            self.backscatter = Backscatter(self, self._there)
             self._find_unit()
             is_said = named is not None or names_polarisations(self.dataset)
             self._check_order(is_said=is_said)
@@ -67,43 +60,24 @@ class RadarRaster(Raster):
     def _there(self) -> list[int]:
         return [index for index in self.indices if index is not None]
 
-    @property
-    def _scaling(self) -> list[tuple[float, float]]:
-        """Return scale and offset of each polarisation that is there."""
-        return [(self.dataset.scales[i - 1], self.dataset.offsets[i - 1]) for i in self._there]
-
-    @property
-    def _fills(self) -> tuple[float, ...]:
-        return usual_fills(*self._scaling[0])
+    def _read(
+        self, window: Window | None = None, size: int | None = None
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        return self.read_array(self._there, window, size), self.read_mask(window, size)
 
     def _read_db(self, window: Window | None = None, size: int | None = None) -> NDArray[np.float32]:
-        values = to_db(self._read_scaled(window, size), is_linear=self.is_linear)
+        values = self.backscatter.to_db(*self._read(window, size))
         both = np.full((len(self.indices), *values.shape[1:]), np.nan, np.float32)
         both[[at for at, index in enumerate(self.indices) if index is not None]] = values
         return both
 
-    def _read_scaled(self, window: Window | None = None, size: int | None = None) -> NDArray[np.float32]:
-        """Return the polarisations that are there, scaled as the file says, NaN where there is no data."""
-        stored = self.read_array(self._there, window, size).astype(np.float32)
-        values = drop_missing(stored, self.dataset.nodata, self._fills)
-        values[:, ~self.read_mask(window, size)] = np.nan
-        scale, offset = (
-            np.array(each, np.float32)[:, None, None] for each in zip(*self._scaling, strict=True)
-        )
-        return values * scale + offset
-
     def _find_unit(self) -> None:
-        stored = self.read_array(self._there, size=4 * SAMPLE).astype(np.float32)
-        self.mark_fills(find_fills(stored, self.dataset.nodata, self._fills))
-        sample = self._read_scaled(size=4 * SAMPLE)
-        if not np.isfinite(sample).any():  # perhaps few pixels hold data, and none of the sample does
-            windows = (window for _, window in self.dataset.block_windows(1))
-            sample = next((x for x in map(self._read_scaled, windows) if np.isfinite(x).any()), sample)
-        is_scaled = self._scaling != [(1, 0)] * len(self._there)
-        dtype = "float32" if is_scaled else self.dataset.dtypes[self._there[0] - 1]
-        self.is_linear = holds_power(sample, dtype, f"the radar scene {self.path}")
-        if self.is_linear:
-            self.doubts.append(f"{self.path} {describe_conversion(sample)}")
+        sample = self._read(size=4 * SAMPLE)
+        if not np.isfinite(self.backscatter.scaled(*sample)).any():  # perhaps few pixels hold data
+            windows = (self._read(window) for _, window in self.dataset.block_windows(1))
+            found = (each for each in windows if np.isfinite(self.backscatter.scaled(*each)).any())
+            sample = next(found, sample)
+        self.backscatter.find_unit(*sample)
 
     def _check_order(self, *, is_said: bool) -> None:
         """Doubt names by which VH is stronger than VV; without names, the stronger one is VV."""

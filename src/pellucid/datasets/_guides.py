@@ -3,12 +3,13 @@
 import re
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from pellucid.data.backscatter import FAINTEST_DB, drop_missing
+from pellucid.data.backscatter import NoRadarError
+from pellucid.data.band_names import SKIP
 from pellucid.data.geotiff import Raster
+from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.data.raster import Offset, OpticalRaster
 from pellucid.errors import InputError
@@ -40,25 +41,28 @@ def read_polarisations(path: Path, names: Bands = ()) -> Tensor:
     """Return VV and VH in dB scaled to [0, 1] by `SENTINEL1`, (2, H, W), NaN where there is none.
 
     Args:
-        path: GeoTIFF in dB whose bands are named, or are VV and VH, or VV alone.
+        path: GeoTIFF in dB or linear power whose bands are named, or are VV and VH.
         names: of the bands that are VV and VH, for instance of one orbit, ("ASC_VV", "ASC_VH").
     """
     with Raster(path, "radar scene") as raster:
-        texts = [(text or "").upper() for text in raster.dataset.descriptions]
-        values = drop_missing(raster.read_array().astype(np.float32), raster.dataset.nodata)
-        values[:, ~raster.read_mask()] = np.nan
-    values[values <= FAINTEST_DB] = np.nan
-    image = np.full((len(SENTINEL1.bands), *values.shape[1:]), np.nan, np.float32)
-    at = [_find_band(texts, name) for name in names or SENTINEL1.bands]
-    if not any(texts) and len(texts) <= len(SENTINEL1.bands):
-        at = [*range(len(texts))]
-    if all(index is None for index in at):
-        found = ", ".join(text or "unnamed" for text in texts)
-        raise InputError(f"the radar scene {path} has neither VV nor VH, but {found}; name its bands")
-    for channel, index in enumerate(at):
-        if index is not None:
-            image[channel] = values[index]
-    return SENTINEL1.to_unit(torch.from_numpy(image))
+        size = raster.dataset.shape
+        named = _name_by_position(raster, names) if names else None
+    try:
+        with RadarRaster(path, named=named, partial=True) as radar:
+            radar.log_doubts()
+            return SENTINEL1.to_unit(radar.read_db())
+    except NoRadarError:
+        return torch.full((len(SENTINEL1.bands), *size), torch.nan)
+
+
+def _name_by_position(raster: Raster, names: Bands) -> Bands:
+    """Return what each band is, VV and VH for those that `names` describe."""
+    texts = [(text or "").upper() for text in raster.dataset.descriptions]
+    found = {_find_band(texts, name): band for name, band in zip(names, SENTINEL1.bands, strict=False)}
+    if not any(at is not None for at in found):
+        held = ", ".join(text or "unnamed" for text in texts)
+        raise InputError(f"the radar scene {raster.path} has none of {', '.join(names)}, but {held}")
+    return tuple(found.get(at, SKIP) for at in range(len(texts)))
 
 
 def mirror(image: Tensor, size: int) -> Tensor:

@@ -34,7 +34,7 @@ class Config(Strict):
     group: str = ""
     """Regular expression whose first group names the place that belongs to one split; empty: each file."""
     radar_root: Path | None = None
-    """Folder with radar in dB of the same relative names; where a file or polarisation lacks, it is NaN."""
+    """Folder with radar of the same relative names; where a file or polarisation lacks, it is NaN."""
     radar_bands: tuple[str, ...] = ()
     """Names of the bands that are VV and VH, for instance those of one orbit, [ASC_VV, ASC_VH]."""
     older_root: Path | None = None

@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from pellucid.data.backscatter import holds_power
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import NEEDED, cloud_score
 from pellucid.data.files import glob_files
@@ -314,11 +315,15 @@ def _read_filled(path: Path, bands: Bands) -> tuple[Tensor, Tensor]:
 def _fill(path: Path, values: ValueRange, *, scale: float) -> Tensor:
     """Return the image with NaN replaced by the mean over all its bands; one that is all NaN stays so."""
     with Raster(path, "image") as raster:
-        image = raster.read_array().astype(np.float32)
+        dtype, image = raster.dataset.dtypes[0], raster.read_array().astype(np.float32)
     if len(image) != len(values.bands):
         raise InputError(
             f"{path} has {len(image)} bands, legacy_fill needs exactly {', '.join(values.bands)}"
         )
     if not np.isnan(image).all():
+        if values.unit == "dB" and holds_power(image, dtype, f"the radar scene {path}"):
+            raise InputError(
+                f"{path} holds linear power, legacy_fill needs dB; convert it, or leave that out"
+            )
         image = np.where(np.isnan(image), np.nanmean(image), image)
     return values.to_unit(torch.from_numpy(image) * scale)
