@@ -7,8 +7,8 @@ from scenes import RandomMethod, identity
 from tests.apply.test_joint_tiles import Local, method
 from tests.painters import Painter
 
-from pellucid.apply.engine import Engine, Piece, choose_sampling
-from pellucid.apply.options import ApplyOptions, PictureOptions
+from pellucid.apply.engine import Engine, Piece
+from pellucid.apply.options import ApplyOptions, PictureOptions, choose_sampling
 from pellucid.data.batch import Batch
 from pellucid.errors import InputError
 from pellucid.generative.path import RectifiedFlow

@@ -8,7 +8,7 @@ from torch.nn.functional import max_pool2d
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.errors import InputError
-from pellucid.methods.ground import CELL, Ground, GroundConfig, SceneSums, _add_detail, _widen
+from pellucid.methods.ground import Ground, GroundConfig, _add_detail, _widen
 from pellucid.networks.ground import Config, build
 
 TINY = Config(features=6, widths=(8, 12), clear_widths=(8, 8), detail=4, refine=8)
@@ -103,14 +103,6 @@ def test_tile_under_cloud_is_painted_in_the_colours_of_its_scene() -> None:
     covered = replace(clear, degraded=clear.degraded * 0 + 0.8, cloud=torch.ones(1, 1, 32, 32), at=((0, 32),))
     painted = ours.with_scene(scene).restore(covered)
     assert (painted - 0.1).abs().mean() < (ours.restore(covered) - 0.1).abs().mean() / 3
-
-
-def test_cells_lie_at_fixed_places() -> None:
-    ours, image = method(), replace(batch(32), at=((CELL - 16, 0),))
-    collected = ours.collect(image, torch.ones(1, 1, 32, 32))
-    assert sorted(collected.cells) == [(0, 0), (1, 0)]
-    assert collected.count == pytest.approx(512)
-    assert SceneSums({}).count == 0
 
 
 def test_loss_trains_on_hidden_parts_and_on_clouds_with_any_bands() -> None:

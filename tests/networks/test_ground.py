@@ -1,8 +1,10 @@
 import torch
 from torch import Tensor
+from torch.nn.functional import softsign
 
 from pellucid.data.sums import Sums
-from pellucid.networks.ground import BANDS, Clear, Config, GroundNet, Seen, build
+from pellucid.networks._clearness import BANDS, Clear, Seen
+from pellucid.networks.ground import Cells, Config, GroundNet, build
 
 TINY = Config(features=6, widths=(8, 12), clear_widths=(8, 8), detail=4, refine=8)
 
@@ -74,6 +76,20 @@ def test_sums_of_tiles_paint_as_those_of_the_whole() -> None:
     one, two = net.solve((whole, known)), net.solve((total, known))
     torch.testing.assert_close(one.weights, two.weights, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(one.noise, two.noise, rtol=1e-3, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_refinement_sees_the_image_that_is_never_put_together() -> None:
+    net, phi, weights = network(), torch.rand(1, 7, 16, 16), torch.rand(1, 7, 13)
+    cells = Cells(torch.rand(1, 13, 2, 2), torch.rand(1, 2, 2, 2))
+    missed, judged = torch.randn(1, 13, 16, 16), torch.rand(1, 2, 16, 16)
+    carried, near = (cells.enlarge(x, phi) for x in cells)
+    image = torch.einsum("bdc,bdhw->bchw", weights, phi) + carried
+    parts = [3 * image, 3 * carried, softsign(missed / 2), phi[:, -6:], near, judged]
+    expected = net.squeeze(torch.cat(parts, 1))
+    torch.testing.assert_close(
+        net._squeeze(weights, cells, phi, missed, judged), expected, atol=1e-4, rtol=1e-4
+    )
 
 
 @torch.inference_mode()

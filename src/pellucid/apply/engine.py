@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from pellucid.apply.ahead import run_ahead
 from pellucid.apply.joint_tiles import Tiling, tiled
-from pellucid.apply.options import SAMPLERS, ApplyOptions
+from pellucid.apply.lanes import run_lanes
+from pellucid.apply.options import ApplyOptions, choose_sampling
 from pellucid.data.batch import Batch
 from pellucid.data.resample import enlarge
 from pellucid.data.tiles import Blender, TileGrid
@@ -29,10 +30,11 @@ from pellucid.methods.inference import (
     is_out_of_memory,
 )
 from pellucid.methods.method import Estimate, Method, result_range
-from pellucid.methods.sampling import with_sampling
 
 # Tiles that a GPU restores at once by default; a CPU gains nothing from more than one.
 GPU_BATCH = 8
+# Parts of a scene that a CPU works on at once: more of them take more memory.
+LANES = 2
 # Side in pixels of the smallest tile that is tried where memory is short.
 SMALLEST = 32
 # Side in pixels of what joint tiles restore as one image; of a larger one memory could not hold all.
@@ -69,6 +71,15 @@ class Piece(NamedTuple):
     cloud: NDArray[np.float64] | None = None
 
 
+class _Work(NamedTuple):
+    """Tiles that are restored at once: their row, the number and lefts of their columns, what is seen."""
+
+    row: int
+    column: int
+    lefts: tuple[int, ...]
+    batches: tuple[Batch | None, ...]
+
+
 class OutOfMemoryError(InputError):
     """The device has too little memory for as many tiles at once, or for one."""
 
@@ -99,10 +110,12 @@ class Engine:
         self.has_deviation = self.method.gives_deviation and keep_deviation
         self.noise = NoiseField(options.seed)
         self.batch = options.batch or (1 if self.device.type == "cpu" else GPU_BATCH)
+        # Tiles that a CPU restores at once, each with its share of the cores.
+        self.lanes = min(LANES, torch.get_num_threads()) if self.device.type == "cpu" else 1
         self.tiling, self._applied = None, self.method
         if joint and isinstance(self.method, Generative):
             self.tiling = Tiling(self.tile, options.overlap, self.batch)
-            self._applied, self.batch = tiled(self.method, self.tiling), 1
+            self._applied, self.batch, self.lanes = tiled(self.method, self.tiling), 1, 1
         self.method.network.to(self.device).eval()
 
     def grid(self, height: int, width: int, *, stride: int = 1, margin: int = 0) -> TileGrid:
@@ -290,21 +303,28 @@ class Engine:
     ) -> Iterator[NDArray[np.float32] | None]:
         """Yield every sample of each tile, (S, C, tile_height, tile_width), or None."""
         step = self.batch  # which short memory may halve
-        with closing(seen):
-            for first in sorted({i - j % step for i, (_, j) in enumerate(tiles)}):
-                row, column = tiles[first]
-                lefts, done = grid.lefts[column : column + step], row * len(grid.lefts) + column
-                batches = [next(seen) for _ in lefts]
-                work = [(left, batch) for left, batch in zip(lefts, batches, strict=True) if batch]
+        starts = [tiles[i] for i in sorted({i - j % step for i, (_, j) in enumerate(tiles)})]
+        done = {at: 0.0 for at in starts if at[0] >= first_row}  # tiles of those that begin there
 
-                def report(share: float, done: int = done, num: int = len(lefts), row: int = row) -> None:
-                    if progress and row >= first_row:
-                        progress(done + share * num, len(grid))
+        def take() -> Iterator[_Work]:
+            for row, column in starts:
+                lefts = grid.lefts[column : column + step]
+                yield _Work(row, column, tuple(lefts), tuple(next(seen) for _ in lefts))
 
-                restored = iter(self._restore_tiles(grid, grid.tops[row], work, report) if work else ())
-                for batch in batches:
-                    yield next(restored) if batch else None
-                report(1)
+        def restore(work: _Work) -> list[NDArray[np.float32] | None]:
+            def report(share: float) -> None:
+                if progress and work.row >= first_row:
+                    done[work.row, work.column] = share * len(work.lefts)
+                    progress(first_row * len(grid.lefts) + sum(done.values()), len(grid))
+
+            given = [(left, b) for left, b in zip(work.lefts, work.batches, strict=True) if b]
+            found = iter(self._restore_tiles(grid, grid.tops[work.row], given, report) if given else ())
+            report(1)
+            return [next(found) if batch else None for batch in work.batches]
+
+        with closing(seen), closing(run_lanes(restore, take(), self.lanes, OutOfMemoryError)) as restored:
+            for samples in restored:
+                yield from samples
 
     def _restore_tiles(
         self, grid: TileGrid, top: int, tiles: Sequence[tuple[int, Batch]], report: Callable[[float], None]
@@ -378,23 +398,3 @@ def _cut_all(
 def _sides(tile: int, stride: int) -> range:
     """Return the sides of tiles up to a quarter larger than one that suits, and an eighth smaller."""
     return range(tile - tile // 8 // stride * stride, tile + tile // 4 + 1, stride)
-
-
-def choose_sampling(method: Method, options: ApplyOptions) -> Method:
-    """Return the method with the options' sampling."""
-    if options.sampler and method.sampling is None:
-        raise InputError("this model takes no steps; leave out --sampler or choose another --model")
-    if options.sampler == "ddpm" and method.start_noise is not None:
-        raise InputError(
-            "this model starts from its input image, which takes no fresh noise; choose another --sampler "
-            "than ddpm"
-        )
-    eta, solver = SAMPLERS[options.sampler] if options.sampler else (options.eta, None)
-    return with_sampling(
-        method,
-        steps=options.steps,
-        eta=eta,
-        guidance=options.guidance,
-        strength=options.strength,
-        solver=solver,
-    )

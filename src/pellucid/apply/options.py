@@ -10,6 +10,7 @@ from pellucid.schema import AnyPrecision
 if TYPE_CHECKING:
     from pellucid.data.raster import Offset
     from pellucid.generative.sampler import Solver
+    from pellucid.methods.method import Method
 
 Sampler = Literal["ddpm", "ddim", "dpm++"]
 # Fresh noise (eta) and solver of each.
@@ -226,3 +227,25 @@ class CloudMapOptions:
     workers: Annotated[int, Help("Processes that share the scenes.", min=1, flags=("--workers", "-w"))] = 1
     force: Annotated[bool, Help("Make maps anew that are there.", flags=("--force",))] = False
     preview: Annotated[bool, Help("Draw scenes and maps on a sheet, OUT/clouds.png.")] = True
+
+
+def choose_sampling(method: "Method", options: ApplyOptions) -> "Method":
+    """Return the method with the options' sampling."""
+    from pellucid.methods.sampling import with_sampling
+
+    if options.sampler and method.sampling is None:
+        raise InputError("this model takes no steps; leave out --sampler or choose another --model")
+    if options.sampler == "ddpm" and method.start_noise is not None:
+        raise InputError(
+            "this model starts from its input image, which takes no fresh noise; choose another --sampler "
+            "than ddpm"
+        )
+    eta, solver = SAMPLERS[options.sampler] if options.sampler else (options.eta, None)
+    return with_sampling(
+        method,
+        steps=options.steps,
+        eta=eta,
+        guidance=options.guidance,
+        strength=options.strength,
+        solver=solver,
+    )

@@ -133,10 +133,11 @@ class OpenScene:
         self.method = self.engine.method
 
     def key(self) -> str:
-        """Return a digest of everything on which the result depends; on a CPU, the number of threads too."""
+        """Return a digest of everything on which the result depends; on a CPU, the threads of a tile too."""
         files = [file for path in self.files for file in files_of(path)]
         stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        threads = torch.get_num_threads() if self.engine.device.type == "cpu" else None
+        is_cpu = self.engine.device.type == "cpu"
+        threads = torch.get_num_threads() // self.engine.lanes if is_cpu else None  # of a tile
         about = (self.uncertainty is not None, self.labels, type(self.cloud).__name__)
         return self.engine.key(stamps, *about, threads)
 

@@ -12,17 +12,18 @@ from numpy.typing import NDArray
 
 from pellucid.apply.ahead import run_ahead
 from pellucid.apply.engine import Progress
+from pellucid.apply.lanes import run_lanes
 from pellucid.apply.memory import return_freed_memory
 from pellucid.apply.scene import OpenScene
 from pellucid.data.batch import Batch
 
 # Side in pixels of a block, of each of the four parts of one, and of what is read around a part.
-BLOCK, PART, AROUND = 512, 256, 32
+BLOCK, PART, PARTS, AROUND = 512, 256, 4, 32
 # Blocks that are read whole; where there are more, so many clear pixels of each suffice: what is rare in one,
 # a river for instance, is in another.
 FEW, ENOUGH = 64, PART**2 // 2
-# Blocks after which freed memory is given back.
-TIDY = 16
+# Parts after which freed memory is given back.
+TIDY = 32
 # A part less clear than this is not looked at.
 LEAST = 0.01
 
@@ -41,12 +42,14 @@ def read_scene(scene: OpenScene, progress: Progress | None = None) -> None:
 
     Parts wholly under cloud are left out. Of a large scene, the clearest parts of each block are read until
     they tell enough, so that clear land costs a quarter. Neither tiles nor batch matter. A method
-    that collects nothing costs nothing. `progress` is called with the blocks done and all.
+    that collects nothing costs nothing. `progress` is called with the parts done and all.
     """
     if not scene.engine.collects:
         return
     glance, blocks = scene.glance_clear(), list(_blocks(scene))
     ordered = [_clearest_first(parts, glance, (scene.tiles.height, scene.tiles.width)) for parts in blocks]
+    if len(blocks) <= FEW:  # with fewer surroundings
+        ordered = [_join(parts) if len(parts) == PARTS else parts for parts in ordered]
     total = _collect(scene, ordered, ENOUGH if len(blocks) > FEW else math.inf, progress)
     if total is None:  # all is cloud, which one part with data can say
         total = _collect(scene, [[part for parts in blocks for part in parts]], 0, None)
@@ -58,26 +61,30 @@ def _collect(
 ) -> Any:
     """Return what the method collects from the parts of each block until they tell enough; None: no data."""
     total, counts = None, [0.0] * len(blocks)
+    todo = [(i, part) for i, parts in enumerate(blocks) for part in parts]
     told = set[int]()  # blocks of which no more is wanted
 
     def cut() -> Iterator[tuple[int, Seen | None]]:
-        for i, parts in enumerate(blocks):
-            yield from ((i, _cut(scene, part)) for part in parts if i not in told)
-            yield i, None
+        yield from ((n, _cut(scene, part)) for n, (i, part) in enumerate(todo) if i not in told)
 
-    with closing(run_ahead(cut(), 1)) as parts:
-        for i, seen in parts:
-            if seen and i not in told:
-                found = scene.engine.collect(*seen)
+    def look(at: tuple[int, Seen | None]) -> tuple[int, Any]:
+        n, seen = at
+        return n, scene.engine.collect(*seen) if seen and todo[n][0] not in told else None
+
+    with closing(run_ahead(cut(), 1)) as parts, closing(run_lanes(look, parts, scene.engine.lanes)) as looks:
+        for n, found in looks:
+            i = todo[n][0]
+            if found and i not in told:
                 total = found if total is None else total + found
                 counts[i] += found.count
                 if counts[i] >= enough:
                     told.add(i)
-            elif not seen:
-                if progress:
-                    progress(i + 1, len(blocks))
-                if i % TIDY == 0:
-                    return_freed_memory()
+            if progress:
+                progress(n + 1, len(todo))
+            if n % TIDY == 0:
+                return_freed_memory()
+    if progress and todo and todo[-1][0] in told:  # the last parts may have been left out
+        progress(len(todo), len(todo))
     return total
 
 
@@ -102,6 +109,17 @@ def _blocks(scene: OpenScene) -> Iterator[list[Part]]:
             for row, column in product(range(top, top + BLOCK, PART), range(left, left + BLOCK, PART))
             if row < height and column < width
         ]
+
+
+def _join(parts: Sequence[Part]) -> list[Part]:
+    """Return the parts of a block as one."""
+    rows, columns = zip(*parts, strict=True)
+    return [
+        (
+            slice(min(s.start for s in rows), max(s.stop for s in rows)),
+            slice(min(s.start for s in columns), max(s.stop for s in columns)),
+        )
+    ]
 
 
 def _clearest_first(

@@ -16,15 +16,12 @@ from torch import Tensor
 from pellucid.apply.engine import Progress
 from pellucid.apply.options import SliceOptions
 from pellucid.apply.outputs import Done, can_go_on
-from pellucid.apply.provenance import tag_of_engine
 from pellucid.apply.stack import Contrast, SliceFile, Stack
 from pellucid.apply.stack_page import write_stack_page
 from pellucid.data.batch import Batch
 from pellucid.data.claims import claim_files, claim_folders
 from pellucid.data.drawing import gray_to_rgb, save_picture, sheet
-from pellucid.data.ownership import PREFIX
 from pellucid.data.resample import enlarge, fill_gaps
-from pellucid.data.scene_layers import LAYERS
 from pellucid.data.slice_file import read_slices
 from pellucid.data.slice_writer import write_slices
 from pellucid.data.tiles import TileGrid, reflect
@@ -134,11 +131,9 @@ def _enlarge_file(file: SliceFile, sampler: "_Sampler", *, wants_picture: bool) 
     picture = None
     info = file.info.enlarged(sampler.stack.method.scale)
     with ExitStack() as open_files:
-        tags = _tags(file, sampler.stack)
-        write = open_files.enter_context(write_slices(file.out, info, tags))
+        write = open_files.enter_context(write_slices(file.out, info))
         spread = replace(info, dtype=np.dtype(np.float32))
-        tags = tags | {f"{PREFIX}LAYER": LAYERS["std"]}
-        write_std = open_files.enter_context(write_slices(file.std, spread, tags)) if file.std else None
+        write_std = open_files.enter_context(write_slices(file.std, spread)) if file.std else None
         for page, values in enumerate(read_slices(file.source, is_image=False)):
             result, deviation = sampler.enlarge(values)
             write(result)
@@ -147,13 +142,6 @@ def _enlarge_file(file: SliceFile, sampler: "_Sampler", *, wants_picture: bool) 
             if wants_picture and page == info.num_pages // 2:
                 picture = _draw(values, result, deviation, sampler.stack.contrast[info.dtype])
     return picture
-
-
-def _tags(file: SliceFile, stack: Stack) -> dict[str, str]:
-    """Return what made the result of a file; the grey values that the model saw are those of its stack."""
-    contrast = stack.contrast[file.info.dtype]
-    seen = contrast.low, contrast.high
-    return tag_of_engine("upscale", stack.engine, {"slices": file.source}, grey_range=seen)
 
 
 class _Sampler:

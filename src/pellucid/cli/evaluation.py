@@ -140,7 +140,7 @@ def evaluate_command(
     if not data.exists():
         raise InputError(f"{data} does not exist; name a folder of images, or a YAML file of sources")
     run = find_run(model)
-    from pellucid.apply.engine import choose_sampling
+    from pellucid.apply.options import choose_sampling
     from pellucid.build.method import load
     from pellucid.config import load_config
     from pellucid.evaluation.reference import read_reference

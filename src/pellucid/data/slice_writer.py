@@ -1,12 +1,11 @@
 """Writing grey slices as PNG or TIFF, page by page, whole or not at all."""
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
 
 import numpy as np
 import tifffile
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pellucid.data.files import flush, temporary_beside
-from pellucid.data.ownership import NO_TAGS, SOFTWARE, save_image
+from pellucid.data.ownership import SOFTWARE, save_image
 from pellucid.data.slice_file import CENTIMETRE, INCH, TIFF, SliceInfo, read_slices
 from pellucid.data.tiff_stack import WHITE, name_shape
 from pellucid.data.working_file import explain_write_error
@@ -24,18 +23,13 @@ WRITABLE = (".png", *TIFF)
 # Bytes above which the offsets of a classic TIFF may overflow.
 CLASSIC_TIFF = 2**32 - 2**25
 CM_PER_INCH = 2.54
-# TIFF tag in which GDAL keeps metadata, and the type of a text.
-GDAL_METADATA, ASCII = 42112, 2
 
 
 @contextmanager
-def write_slices(
-    path: Path, info: SliceInfo, tags: Mapping[str, str] = NO_TAGS
-) -> Iterator[Callable[[NDArray[Any]], None]]:
+def write_slices(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]], None]]:
     """Yield a function that appends a page, (H, W) of `info.dtype`, to the PNG or TIFF at `path`.
 
-    The file appears at the end, complete and read back; if anything fails, nothing is left. `tags` say what
-    made it.
+    The file appears at the end, complete and read back; if anything fails, nothing is left.
 
     Raises:
         ValueError: if a page has another shape or type, or pages are missing.
@@ -43,7 +37,7 @@ def write_slices(
     check_output(path, info)
     sums: list[int] = []
     with temporary_beside(path) as temporary:
-        with _open_writer(temporary, info, tags) as append:
+        with _open_writer(temporary, info) as append:
 
             def write(values: NDArray[Any]) -> None:
                 if values.shape != (info.height, info.width) or values.dtype != info.dtype:
@@ -83,12 +77,10 @@ def check_output(path: Path, info: SliceInfo) -> None:
 
 
 @contextmanager
-def _open_writer(
-    path: Path, info: SliceInfo, tags: Mapping[str, str]
-) -> Iterator[Callable[[NDArray[Any]], object]]:
+def _open_writer(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]], object]]:
     """Yield a function that appends a page, compressed without loss."""
     if path.suffix.lower() not in TIFF:
-        yield lambda values: save_image(Image.fromarray(values), path, tags, dpi=_find_dpi(info))
+        yield lambda values: save_image(Image.fromarray(values), path, dpi=_find_dpi(info))
         return
     num_bytes = info.num_pages * info.height * info.width * info.dtype.itemsize
     with tifffile.TiffWriter(path, bigtiff=num_bytes > CLASSIC_TIFF) as writer:
@@ -102,18 +94,7 @@ def _open_writer(
             description=info.description.encode() or None,
             software=SOFTWARE,
             metadata=None,
-            extratags=_as_metadata(tags),
         )
-
-
-def _as_metadata(tags: Mapping[str, str]) -> list[tuple[int, int, None, bytes, bool]]:
-    """Return tags as one of the first page of a TIFF, which GDAL reads."""
-    if not tags:
-        return []
-    root = ET.Element("GDALMetadata")
-    for name, text in tags.items():
-        ET.SubElement(root, "Item", name=name).text = text
-    return [(GDAL_METADATA, ASCII, None, ET.tostring(root), True)]
 
 
 def _find_dpi(info: SliceInfo) -> tuple[float, float] | None:

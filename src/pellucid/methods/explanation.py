@@ -85,7 +85,8 @@ def _inside_ground(method: Ground, batch: Batch) -> list[Layer]:
     seen, clear, features, solution, painted = method.inside(batch)
     at, estimate = method.channels(), method.estimate(batch)
     weights = solution.weights[0][:, at]
-    carried, _ = method.network.carry(clear.colours - painted.solved, clear.worth * seen.valid)
+    cells = method.network.carry(clear.colours - painted.solved, clear.worth * seen.valid)
+    carried = cells.enlarge(cells.residual, features)
     shares = feature_shares(features[0], weights)
     parts = features[0] * weights.norm(dim=1)[:, None, None]
     layers = [

@@ -5,9 +5,7 @@ no picture of a cloud, then simulated and real clouds are to be found and taken 
 """
 
 import copy
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Literal, Self
 
 import torch
@@ -18,17 +16,14 @@ from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import cloud_score, rise
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
-from pellucid.data.sums import Sums
 from pellucid.errors import InputError
 from pellucid.generative.noise import Noise
 from pellucid.methods.method import Estimate, Method
-from pellucid.networks.ground import BANDS, SURE, Clear, GroundNet, Painted, Seen, Solution
+from pellucid.methods.scene_sums import SceneSums, cell_means, cells_of
+from pellucid.networks._clearness import BANDS, SURE, Clear, Seen
+from pellucid.networks.ground import GroundNet, Painted, Solution
 from pellucid.schema import Strict
 
-# Side in pixels of the cells of a scene, each of which has its own sums.
-CELL = 512
-# How far cells count for a tile: the deviation of a Gaussian, in pixels; and what the whole scene counts for.
-NEAR_PX, FAR = 768.0, 0.05
 # Bands that images have which do not have all: Level 2A, other sensors, and red, green, blue and infrared.
 SUBSETS = (
     tuple(band for band in BANDS if band != "B10"),
@@ -81,36 +76,6 @@ class GroundConfig(Strict):
     deviation_factors: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
     """What the standard deviation is multiplied by, so that it holds on places kept from training: where the
     scene explains the ground, and where the prior alone does; between, by the square of the prior's share."""
-
-
-@dataclass(frozen=True)
-class SceneSums:
-    """What the tiles of a scene say about its ground: sums, and the bands, of each of its cells."""
-
-    cells: Mapping[tuple[int, int], tuple[Sums, Tensor]]
-
-    def __add__(self, other: "SceneSums") -> "SceneSums":
-        cells = dict(self.cells)
-        for at, (sums, known) in other.cells.items():
-            cells[at] = (cells[at][0] + sums, known) if at in cells else (sums, known)
-        return SceneSums(cells)
-
-    def around(self, row: float, column: float) -> tuple[Sums, Tensor]:
-        """Return the sums that count at a place: of near cells, and a little of all."""
-        total, known = None, None
-        for (i, j), (sums, bands) in sorted(self.cells.items()):
-            y, x = ((k + 0.5) * CELL for k in (i, j))
-            near = math.exp(-0.5 * ((y - row) ** 2 + (x - column) ** 2) / NEAR_PX**2)
-            part = sums * (near + FAR)
-            total, known = (part, bands) if total is None else (total + part, bands)
-        if total is None or known is None:
-            raise ValueError("a scene without a cell")
-        return total, known
-
-    @property
-    def count(self) -> float:
-        """Return how many clear pixels the scene has."""
-        return sum(float(sums.count.sum()) for sums, _ in self.cells.values())
 
 
 class Ground(Method):
@@ -224,7 +189,8 @@ class Ground(Method):
         seen = self._seen(batch)
         clear, features = self._look(batch, seen)
         solution = self._solution(batch, seen, clear, features)
-        return seen, clear, features, solution, self.network.paint(seen, clear, features, solution)
+        around = self.scene.around_tiles(batch, features.shape[1]) if self.scene else None
+        return seen, clear, features, solution, self.network.paint(seen, clear, features, solution, around)
 
     @torch.no_grad()
     def collect(self, batch: Batch, share: Tensor) -> SceneSums:
@@ -233,17 +199,21 @@ class Ground(Method):
         clear, features = self._look(batch, seen)
         collected = SceneSums({})
         for i, (top, left) in enumerate(batch.at or ((0, 0),) * len(batch)):
-            for (row, column), window in _cells(top, left, *share.shape[-2:]):
-                rows, columns = window
-                part = torch.zeros_like(share[i : i + 1])
-                part[..., rows, columns] = share[i : i + 1, :, rows, columns]
-                if not part.any():
+            for at, (rows, columns) in cells_of(top, left, *share.shape[-2:]):
+
+                def cut(x: Tensor, i: int = i, ys: slice = rows, xs: slice = columns) -> Tensor:
+                    return x[i : i + 1, :, ys, xs]
+
+                if not (part := cut(share)).any():
                     continue
-                one = seen._replace(known=seen.known[i : i + 1], valid=seen.valid[i : i + 1])
-                sums = self.network.sums(
-                    one, Clear(*(x[i : i + 1] for x in clear)), features[i : i + 1], part
-                )
-                collected = collected + SceneSums({(row, column): sums})
+                known = seen.known[i : i + 1]
+                one = Seen(cut(seen.values), known, cut(seen.valid))
+                looks, phi = Clear(*map(cut, clear)), cut(features)
+                weight = looks.worth * one.valid * part
+                values = torch.cat([weight, weight * phi, weight * looks.colours], 1)[0].float()
+                means = cell_means(values, top + rows.start, left + columns.start)
+                sums = self.network.sums(one, looks, phi, part)
+                collected = collected + SceneSums({at: sums}, {at: means})
         return collected
 
     def with_scene(self, collected: SceneSums) -> Self:
@@ -281,7 +251,7 @@ class Ground(Method):
             return net.solve(net.sums(seen, clear, features))
         height, width = features.shape[-2:]
         parts = [
-            net.solve(self.scene.around(top + height / 2, left + width / 2))
+            net.solve(self.scene.near(top + height / 2, left + width / 2))
             for top, left in batch.at or ((0, 0),) * len(batch)
         ]
         return Solution(*(torch.cat(list(values)) for values in zip(*parts, strict=True)))
@@ -375,16 +345,3 @@ def _log_error(image: Tensor, truth: Tensor, where: Tensor, samples: Tensor | No
     error = ((image - truth).square() * where).flatten(1).sum(1) / count.clamp(min=1)
     counts = (count > 0).float() if samples is None else (count > 0) * samples
     return ((error + GOOD).log() * counts).sum() / counts.sum().clamp(min=1)
-
-
-def _cells(top: int, left: int, height: int, width: int) -> list[tuple[tuple[int, int], tuple[slice, slice]]]:
-    """Return the cells that a tile touches, and the tile's rows and columns in each."""
-
-    def along(start: int, size: int) -> list[tuple[int, slice]]:
-        first, last = max(start, 0) // CELL, max(start + size - 1, 0) // CELL
-        return [
-            (k, slice(max(k * CELL - start, 0), min((k + 1) * CELL - start, size)))
-            for k in range(first, last + 1)
-        ]
-
-    return [((i, j), (ys, xs)) for i, ys in along(top, height) for j, xs in along(left, width)]

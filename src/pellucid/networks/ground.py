@@ -10,21 +10,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, pad, silu, softplus, softsign
+from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad, silu, softsign
 
 from pellucid.data.cloud_score import rise
-from pellucid.data.ranges import SENTINEL2
 from pellucid.data.sums import Sums
+from pellucid.networks._clearness import AT, BANDS, Clear, Clearness, Seen, enlarge
 from pellucid.networks._small_unet import SmallUNet
 
-BANDS = SENTINEL2.bands
-AT = {name: i for i, name in enumerate(BANDS)}
-# Centres of the bands (Sentinel-2 product specification).
-WAVELENGTHS_UM = (0.443, 0.492, 0.560, 0.665, 0.704, 0.741, 0.783, 0.833, 0.865, 0.945, 1.374, 1.610, 2.190)
-# Share of the ground's light that haze may hide and be taken off again.
-MOST_HIDDEN = 0.8
-# Confidence between which pixels come to pass through unchanged.
-SURE = (0.85, 0.97)
 # Logarithms of variances and precisions are kept divided by this, so that they are learned as much faster.
 FAST = 10.0
 # Least precision of the prior, as a share of the mean of the sums: float32 sums are off by less.
@@ -33,8 +25,9 @@ ROUNDING = 1e-6
 GIVEN = (0.8, 1.0)
 # Older dates are features of this size, so that one prior fits them all.
 OLDER_SCALE = 4.0
-# Side in pixels of the cells that carry the residual; radius in cells of the two blurs; largest refinement.
-RESIDUAL_CELL, BLURS, REFINEMENT = 8, (8, 2), 0.1
+# Side in pixels of the cells that carry the residual; radius in cells of the two blurs, each of which is done
+# twice, and how far they reach; largest refinement.
+RESIDUAL_CELL, BLURS, REACH, REFINEMENT = 8, (8, 2), 20, 0.1
 # Bands of an older date that the feature network sees: those that most sensors have.
 SEEN = ("B02", "B03", "B04", "B08", "B11", "B12")
 
@@ -58,41 +51,6 @@ class Config:
     refine: int = 32
 
 
-class Seen(NamedTuple):
-    """What is seen of B images: Sentinel-2 channels first, in its order, then E of other sensors.
-
-    Attributes:
-        values: (B, 13 + E, H, W) in [0, 1]; 0 where a band is missing.
-        known: (B, 13 + E), 1 where the image has the band, 0 where not.
-        valid: (B, 1, H, W), 1 where the image holds data.
-        sar: (B, 2, H, W), NaN where there is none; or None.
-        older: (B, 13 + E, H, W), NaN where there is none; or None.
-        given: (B, 1, H, W), how clear each pixel is said to be, NaN in an image of which nothing is said; or
-            None.
-    """
-
-    values: Tensor
-    known: Tensor
-    valid: Tensor
-    sar: Tensor | None = None
-    older: Tensor | None = None
-    given: Tensor | None = None
-
-
-class Clear(NamedTuple):
-    """What is clear, judged by the looks of the image alone.
-
-    Attributes:
-        confidence: (B, 1, H, W), that the ground is seen.
-        worth: (B, 1, H, W), what a pixel counts for in the regression.
-        colours: (B, 13 + E, H, W), without haze and shadow.
-    """
-
-    confidence: Tensor
-    worth: Tensor
-    colours: Tensor
-
-
 class Painted(NamedTuple):
     """The ground.
 
@@ -109,47 +67,6 @@ class Painted(NamedTuple):
     solved: Tensor
     confidence: Tensor
     unexplained: Tensor
-
-
-class Clearness(nn.Module):
-    """How clear each pixel is, and its colour without haze and shadow.
-
-    A sheet k of thickness tau_k hides r_k = 1 - exp(-tau_k rho_k) of the ground, and shows its own colour
-    instead; rho_k and the colour depend on the band and are learned, tau_k on the pixel.
-    """
-
-    SHEETS = 4  # haze, water cloud, cirrus, shadow
-
-    def __init__(self, widths: tuple[int, ...]) -> None:
-        super().__init__()
-        self.unet = SmallUNet(len(BANDS) + 1, 2 + self.SHEETS, widths)
-        self.stride = self.unet.stride
-        self.of_bands = nn.Linear(len(BANDS), widths[0])
-        rho, colour = _usual_sheets()
-        self.log_rho = nn.Parameter(rho.log())
-        self.colour = nn.Parameter(colour)
-        with torch.no_grad():
-            self.unet.widen.weight.mul_(0.1)
-            bias = torch.tensor([0.0, -1.0] + self.SHEETS * [-3.0]).repeat_interleave(4)
-            self.unet.widen.bias = nn.Parameter(bias)
-
-    def forward(self, seen: Seen) -> Clear:
-        """Return what is clear; colours of other sensors' bands stay as they are."""
-        num = len(BANDS)
-        y = seen.values[:, :num]
-        score = _haze_score(y, seen.known)
-        known = seen.known[:, :num]
-        output = self.unet(torch.cat([y.clamp(max=1.2), score / 8], 1), self.of_bands(known)).float()
-        confidence, worth = (output[:, :2] - score).sigmoid().split(1, 1)
-        # Haze is smooth: its sheets are computed at half the resolution.
-        thickness = softplus(avg_pool2d(output[:, 2:], 2))[:, :, None]  # (B, K, 1, H / 2, W / 2)
-        hidden = 1 - (-thickness * self.log_rho.exp()[:, :, None, None]).exp()  # (B, K, 13, H / 2, W / 2)
-        total, light = hidden.sum(1), (hidden * self.colour[:, :, None, None]).sum(1)
-        scale = (MOST_HIDDEN / total.clamp(min=1e-6)).clamp(max=1)
-        light, left = _enlarge(torch.cat([light * scale, 1 - total * scale], 1)).chunk(2, 1)
-        colours = ((y - light) / left).clamp(0, 1)
-        colours = torch.lerp(colours, y, rise(confidence, SURE))
-        return Clear(confidence, worth, torch.cat([colours, seen.values[:, num:]], 1))
 
 
 class GroundNet(nn.Module):
@@ -220,7 +137,7 @@ class GroundNet(nn.Module):
         inputs = [2 * sar.nan_to_num() - has_sar, has_sar, 3 * older, dated]
         raw = 4 * self.guides(torch.cat(inputs, 1)).float()
         if seen.older is None:
-            phi = torch.cat([1 - dated, raw.tanh()], 1)
+            phi = pad(raw.tanh(), (0, 0, 0, 0, 1, 0), value=1.0)  # in the layout of the features
         else:
             phi = torch.cat([1 - dated, dated, OLDER_SCALE * seen.older.nan_to_num(), raw.tanh()], 1)
         return phi, (raw.abs() - 1.5).clamp(min=0).square().mean() if self.training else raw.new_zeros(())
@@ -275,23 +192,31 @@ class GroundNet(nn.Module):
         log = (FAST * self.log_noise).clamp(-12, -2)
         return torch.cat([log, log.mean().expand(extra)]).exp()
 
-    def paint(self, seen: Seen, clear: Clear, phi: Tensor, solution: "Solution") -> Painted:
-        """Return the ground everywhere, and where it is seen."""
+    def paint(
+        self,
+        seen: Seen,
+        clear: Clear,
+        phi: Tensor,
+        solution: "Solution",
+        around: "Means | None" = None,
+    ) -> Painted:
+        """Return the ground everywhere, and where it is seen; `around` is what lies about the images."""
         with torch.autocast(phi.device.type, enabled=False):
             solved = (solution.weights.mT @ phi.flatten(2)).unflatten(2, phi.shape[-2:])
             half = avg_pool2d(phi, 2)
             spread = (solution.covariance @ half.flatten(2)).unflatten(2, half.shape[-2:])
-            leverage = _enlarge((spread * half).sum(1, True))
-        weight = clear.worth * seen.valid
-        carried, near = self.carry(clear.colours - solved, weight)
-        image, confidence = solved + carried, clear.confidence
+            leverage = enlarge((spread * half).sum(1, True))
+        missing = None if around is None else around.residual(solution.weights)
+        cells = self.carry(clear.colours - solved, clear.worth * seen.valid, missing)
+        image, confidence = solved + cells.enlarge(cells.residual, phi), clear.confidence
         log_variance = (solution.noise[..., None, None] * (1 + leverage)).log()
         if self.config.refine:
             missed = (seen.values - image) * (-0.5 * log_variance).exp() * seen.known[..., None, None]
-            judged = torch.cat([near, (leverage + 1e-4).log() / 4, confidence], 1)
             told = (torch.full_like(seen.valid, torch.nan) if seen.given is None else seen.given).isfinite()
             missed = missed.detach().masked_fill(told, 0)  # what is hidden may be anything
-            change, doubt, sees = self._refine(image, carried, phi, missed, judged)
+            judged = torch.cat([(leverage + 1e-4).log() / 4, confidence], 1)
+            x = self._squeeze(solution.weights, cells, phi, missed, judged)
+            change, doubt, sees = self._refine(x, image.shape[1])
             image = image + change * seen.known[..., None, None]
             log_variance = log_variance + doubt
             found = (confidence.clamp(1e-4, 1 - 1e-4).logit() + sees).sigmoid()
@@ -299,47 +224,100 @@ class GroundNet(nn.Module):
         deviation = (0.5 * log_variance).clamp(-8, 0).exp()
         return Painted(image.clamp(0, 1), deviation, solved, confidence, leverage / (1 + leverage))
 
-    def _refine(
-        self, image: Tensor, carried: Tensor, phi: Tensor, missed: Tensor, judged: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return changes of the image, of its logarithmic variance, and of the logit of the confidence.
+    def _squeeze(
+        self, weights: Tensor, cells: "Cells", phi: Tensor, missed: Tensor, judged: Tensor
+    ) -> Tensor:
+        """Return what is refined from, (B, refine, H, W).
+
+        The layer is linear, and so is the image, 3 (W' phi + residual), in the features and in the cells:
+        the layer's weights for it are multiplied with W, and the image never stands beside the features.
 
         Args:
-            image: (B, 13 + E, H, W).
-            carried: (B, 13 + E, H, W), the residual in it.
+            weights: W, (B, D', 13 + E), of the regression.
+            cells: its residual, and how near clear pixels are.
             phi: (B, D', H, W).
-            missed: (B, 13 + E, H, W), what is seen less `image`, in standard deviations.
-            judged: (B, 4, H, W), how near clear pixels are, leverage and confidence.
+            missed: (B, 13 + E, H, W), what is seen less the image, in standard deviations.
+            judged: (B, 2, H, W), leverage and confidence.
         """
-        num, extra = len(BANDS), image.shape[1] - len(BANDS)
-        parts = [3 * image[:, :num], 3 * carried[:, :num], softsign(missed[:, :num] / 2)]
-        parts += [phi[:, -self.config.features :], judged]
-        kind = image.device.type
-        if torch.is_autocast_enabled(kind):  # each part alone: less memory is moved
-            parts = [part.to(torch.get_autocast_dtype(kind)) for part in parts]
-        x = self.squeeze(torch.cat(parts, 1))
+        num, width = len(BANDS), self.config.features
+        sizes = [num, num, num, width, len(BLURS), 2]
+        image, carried, seen, features, near, last = self.squeeze.weight.flatten(1).split(sizes, 1)
+        with torch.autocast(phi.device.type, enabled=False):
+            of_phi = 3 * image @ weights[..., :num].mT + pad(features, (phi.shape[1] - width, 0))
+            told = torch.cat([cells.residual[:, :num], cells.near], 1)
+            of_cells = torch.cat([3 * (image + carried), near], 1)
+            told = conv2d(told, of_cells[..., None, None], self.squeeze.bias)
+            told = cells.enlarge(told.contiguous(memory_format=torch.channels_last), phi)
+            rest = torch.cat([softsign(missed[:, :num] / 2), judged], 1)
+            x = phi.flatten(2).mT @ of_phi.mT + rest.flatten(2).mT @ torch.cat([seen, last], 1).mT
+            return x.mT.unflatten(2, phi.shape[-2:]) + told  # channels last
+
+    def _refine(self, x: Tensor, num_bands: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return changes of the image, of its logarithmic variance, and of the logit of the confidence."""
+        num, extra, kind = len(BANDS), num_bands - len(BANDS), x.device.type
+        if torch.is_autocast_enabled(kind):  # less memory is moved
+            x = x.to(torch.get_autocast_dtype(kind))
         for layer in self.mix:
             x = x + layer(silu(x))
-        change, doubt, sees = self.detail(silu(x)).float().split([num, num, 1], 1)
+        found = self.detail.weight.flatten(1) @ silu(x).flatten(2)  # bands first again, at once
+        found = found.unflatten(2, x.shape[-2:]).float()
+        if self.detail.bias is not None:
+            found = found + self.detail.bias[:, None, None]
+        change, doubt, sees = found.split([num, num, 1], 1)
         change = pad(REFINEMENT * change.tanh(), (0, 0, 0, 0, 0, extra))
         return change, torch.cat([doubt, doubt.mean(1, keepdim=True).expand(-1, extra, -1, -1)], 1), sees
 
-    def carry(self, residual: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the regression misses at clear pixels, carried under the cloud; and how near those are.
+    def carry(self, residual: Tensor, weight: Tensor, around: tuple[Tensor, Tensor] | None = None) -> "Cells":
+        """Return what the regression misses at clear pixels, carried under the cloud.
 
         Two scales, each a weighted mean with a prior of 0: 8-pixel cells blurred over about 24, then 96 px.
+
+        Args:
+            residual: (B, 13 + E, H, W).
+            weight: (B, 1, H, W).
+            around: mean weight, and mean residual times weight, of the cells within `REACH` of the images,
+                which are 0 inside them; None: nothing is known there.
         """
         with torch.autocast(residual.device.type, enabled=False):
-            cell, (height, width) = RESIDUAL_CELL, residual.shape[-2:]
-            w, r = _pool(weight, cell), _pool(weight * residual, cell)
+            parts = [_pool(weight, RESIDUAL_CELL), _pool(weight * residual, RESIDUAL_CELL)]
+            if around is not None:
+                parts = [
+                    pad(part, 4 * (REACH,)) + outside for part, outside in zip(parts, around, strict=True)
+                ]
+            w, r = parts
             total, nears = torch.zeros_like(r), []
             for steps, log in zip(BLURS, FAST * self.log_spread, strict=True):
                 ws, rs = _blur(w, steps), _blur(r - w * total, steps)
                 total = total + rs / (ws + log.exp())
                 nears.append(ws / (ws + log.exp()))
-            grown = interpolate(torch.cat([total, *nears], 1), scale_factor=cell, mode="bilinear")
-            carried, near = grown[..., :height, :width].split([total.shape[1], len(nears)], 1)
-            return carried, near
+            cells = Cells(total, torch.cat(nears, 1))
+            return cells if around is None else Cells(*(x[..., REACH:-REACH, REACH:-REACH] for x in cells))
+
+
+class Cells(NamedTuple):
+    """The residual that is carried to each cell of `RESIDUAL_CELL` pixels, and how near clear pixels are."""
+
+    residual: Tensor  # (B, 13 + E, h, w)
+    near: Tensor  # (B, 2, h, w), of both scales
+
+    @staticmethod
+    def enlarge(values: Tensor, like: Tensor) -> Tensor:
+        """Return values of cells pixel by pixel, (B, K, H, W)."""
+        grown = interpolate(values, scale_factor=RESIDUAL_CELL, mode="bilinear")
+        return grown[..., : like.shape[-2], : like.shape[-1]]
+
+
+class Means(NamedTuple):
+    """Means over cells: of the weight, and of features and values times the weight."""
+
+    weight: Tensor  # (B, 1, h, w)
+    features: Tensor  # (B, D', h, w)
+    values: Tensor  # (B, 13 + E, h, w)
+
+    def residual(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weight, and what a regression with weights of (B, D', 13 + E) misses, times it."""
+        with torch.autocast(weights.device.type, enabled=False):
+            return self.weight, self.values - torch.einsum("bdc,bdhw->bchw", weights, self.features)
 
 
 class Solution(NamedTuple):
@@ -348,24 +326,6 @@ class Solution(NamedTuple):
     weights: Tensor
     covariance: Tensor
     noise: Tensor
-
-
-def _usual_sheets() -> tuple[Tensor, Tensor]:
-    """Return rough thickness, relative to blue, and colour of each sheet, (4, 13): where learning starts."""
-    wave, ones = torch.tensor(WAVELENGTHS_UM), torch.ones(len(BANDS))
-    ice, vapour = ones.clone(), ones.clone()
-    ice[AT["B11"]], ice[AT["B12"]] = 0.55, 0.45  # ice absorbs more there than water
-    vapour[AT["B09"]], vapour[AT["B10"]] = 0.2, 0.01  # the light of low clouds passes the vapour above them
-    air = 0.075 * (wave / 0.492) ** -3.5  # scattered by the air itself
-    skylight = 0.36 + 0.34 * (-(wave - 0.443) / 0.2).exp()  # share of the light that a shadow leaves
-    skylight[AT["B10"]] = 0.98
-    rho = torch.stack([(wave / 0.492) ** -1.3, ones, ones, -skylight.log()])
-    return rho, torch.stack([0.5 * vapour, 0.8 * vapour, 0.6 * ice, air])
-
-
-def _enlarge(x: Tensor) -> Tensor:
-    """Return an image at twice its resolution, bilinear."""
-    return interpolate(x, scale_factor=2, mode="bilinear")
 
 
 def _pool(x: Tensor, cell: int) -> Tensor:
@@ -379,20 +339,6 @@ def _blur(x: Tensor, radius: int) -> Tensor:
         for size, padding in (((2 * radius + 1, 1), (radius, 0)), ((1, 2 * radius + 1), (0, radius))):
             x = avg_pool2d(x, size, stride=1, padding=padding)
     return x
-
-
-def _haze_score(y: Tensor, known: Tensor) -> Tensor:
-    """Return the logit of cloud or haze by simple rules, (B, 1, H, W); see data/cloud_score.py."""
-    blue, red = y[:, AT["B02"], None], y[:, AT["B04"], None]
-    green, swir = y[:, AT["B03"], None], y[:, AT["B11"], None]
-    has_swir = known[:, AT["B11"], None, None, None]
-    hot = blue - red / 2
-    ratio = (green - swir) / (green + swir).clamp(min=1e-3)
-    snow = rise(ratio, (0.5, 0.65)) * (blue > 0.25) * has_swir
-    cirrus = y[:, AT["B10"], None] * known[:, AT["B10"], None, None, None]
-    logit = (hot - 0.105) / 0.015 * (1 - snow) - 4 * snow
-    logit = torch.maximum(logit, (cirrus - 0.025) / 0.005)
-    return logit.clamp(-6, 12)
 
 
 def build(config: Config) -> GroundNet:
