@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test lint clean browser
+.PHONY: demo test lint docs clean browser
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -20,6 +20,10 @@ test: $(READY) browser
 # The tests look at the HTML pages in a headless browser.
 browser:
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+
+# The documentation as a site; a link that leads nowhere fails.
+docs: $(READY)
+	$(BIN)/python -m docs.site.build
 
 lint: $(READY)
 	$(BIN)/ruff format --check

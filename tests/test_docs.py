@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 
 from pellucid.build.method import build_network, load
 from pellucid.cli import app
-from pellucid.config import Config, load_config
+from pellucid.config import Config, DataConfig, load_config
 from pellucid.data.tokenizer import default_tokenizer
 from pellucid.generative.path import beta_schedule
 from pellucid.networks import sr3_unet
@@ -39,7 +39,14 @@ REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "src" / "pellucid"
 README, CONTRIBUTING = REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"
 PAGES = (README, *sorted((REPOSITORY / "docs").glob("*.md")))
-ALL_PAGES = (*PAGES, CONTRIBUTING, REPOSITORY / "CHANGELOG.md")
+ALL_PAGES = (*PAGES, CONTRIBUTING, REPOSITORY / "CHANGELOG.md", REPOSITORY / "SECURITY.md")
+# Lines of code blocks that the tests do not run, and why.
+NOT_RUN = {
+    r"make \w+": "installs everything; that the target exists is tested",
+    r"\. \.venv/bin/activate": "changes the shell of the reader",
+    r"export PELLUCID_DATA=": "the tests have the images elsewhere",
+    r"python -m benchmarks\.": "takes minutes to hours; that the module exists is tested",
+}
 MAX_README_LINES = 150
 # What makes a run of days one of seconds; the data are as few.
 QUICK = (
@@ -191,6 +198,8 @@ def shortened(command: str) -> list[str]:
         words = [fewer.get(word, word) for word in words]
     if words[0] == "colorize":
         words = ["2" if word in ("20", "50") else word for word in words]
+    if words[0] == "demo":
+        words += ["--size", "128"]
     if words[0] == "simulate":
         words += ["--size", "64"]
         words = ["2" if word == "100" else word for word in words]
@@ -217,6 +226,27 @@ def test_a_page_runs_from_top_to_bottom(
             shutil.rmtree(Path("runs", Path(words[1]).stem), ignore_errors=True)
         result = CliRunner().invoke(app, words)
         assert result.exit_code == 0, f"{text}\n{result.output}"
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=name)
+def test_every_code_block_runs_or_is_named_with_the_reason_why_not(page: Path) -> None:
+    run = {item.text for item in items(page)} if page in PAGES else set()
+    for language, block in blocks(page):
+        match language:
+            case "python":
+                assert block in run or block in toys().values(), f"{name(page)} has\n{block}"
+            case "bash":
+                for command in filter(None, (line.partition("#")[0].strip() for line in block.splitlines())):
+                    assert command in run or any(re.match(each, command) for each in NOT_RUN), command
+            case "yaml":
+                parse(DataConfig, {"train": yaml.safe_load(block)}, where=name(page))
+            case _:
+                assert language == "text", f"{name(page)} has a block in {language!r}"
+
+
+def test_what_is_not_run_is_written_somewhere() -> None:
+    lines = [line for page in ALL_PAGES for _, block in blocks(page) for line in block.splitlines()]
+    assert all(any(re.match(pattern, line) for line in lines) for pattern in NOT_RUN)
 
 
 def test_the_readme_is_short() -> None:
@@ -264,9 +294,9 @@ def options(group: typer.main.TyperGroup) -> dict[str, set[str]]:
 
 
 def test_other_commands_of_the_text_have_a_target_or_a_module() -> None:
-    targets = re.findall(r"^(\w+):", read(REPOSITORY / "Makefile"), re.MULTILINE)
+    targets = {*re.findall(r"^(\w+):", read(REPOSITORY / "Makefile"), re.MULTILINE)}
     for page in ALL_PAGES:
-        assert set(re.findall(r"^make (\w+)", read(page), re.MULTILINE)) <= set(targets)
+        assert {*re.findall(r"^make (\w+)", read(page), re.MULTILINE)} <= targets
         for module in re.findall(r"python -m (benchmarks\.\w+)", read(page)):
             assert (REPOSITORY / module.replace(".", "/")).with_suffix(".py").is_file(), module
 

@@ -49,12 +49,15 @@ class DataConfig(Strict):
     """Where the images come from and how samples are cut."""
 
     train: tuple[Source, ...]
+    """Sources of the training samples."""
     val: tuple[Source, ...] = ()
+    """Sources of the validation images, which choose the best weights."""
     hold_out: tuple[str, ...] = ()
     """Places (ROIs) left out of training, in whichever source they are."""
     tile: int = Field(128, gt=0)
     """Side of a training crop in pixels."""
     augment: AugmentConfig = AugmentConfig()
+    """Random changes of a training sample."""
     num_cached: int = Field(0, ge=0)
     """Training samples that a generative method encodes once, keeps on disk and repeats; 0: every sample is
     new."""
@@ -72,17 +75,23 @@ class TrainConfig(Strict):
     batch: int = Field(4, gt=0)
     """Samples per optimiser step and process, before accumulation."""
     accumulate: int = Field(1, gt=0)
+    """Batches whose gradients are added up before the optimiser steps."""
     learning_rate: float = Field(1e-4, gt=0)
+    """Learning rate of Adam, before the schedule."""
     betas: tuple[Share, Share] = (0.9, 0.999)
     """Decay of Adam's means of the gradient and of its square."""
     eps: float = Field(1e-8, gt=0)
     """Added to the root of Adam's mean of squares."""
     weight_decay: float = Field(0.0, ge=0)
+    """Share of each weight, times the rate, by which it shrinks in a step (AdamW)."""
     schedule: Literal["constant", "step", "cosine"] = "step"
+    """How the rate falls: not at all, by `step_gamma` every `step_epochs`, or along a cosine."""
     steps_per_epoch: int = Field(0, ge=0)
     """Optimiser steps that count as an epoch; 0: one pass over the training samples."""
     step_epochs: int = Field(5, gt=0)
+    """Epochs between two falls of the schedule step."""
     step_gamma: float = Field(0.5, gt=0, le=1)
+    """Factor by which the rate falls in the schedule step."""
     warmup_steps: int = Field(0, ge=0)
     """Steps over which the rate rises; where they are more than half of the run, a tenth of it."""
     final_rate: float = Field(0.01, ge=0, le=1)
@@ -90,6 +99,7 @@ class TrainConfig(Strict):
     clip_norm: float = Field(1.0, ge=0)
     """Largest gradient norm; 0 switches clipping off."""
     precision: Precision = "fp32"
+    """Of the network's computations; weights and optimiser are fp32."""
     ema_decay: float = Field(0.0, ge=0, lt=1)
     """Decay of the averaged weights that are validated and saved; 0 switches averaging off."""
     early_stopping: int = Field(0, ge=0)
@@ -118,8 +128,11 @@ class TrainConfig(Strict):
     pin_memory: bool = False
     """Read samples into page-locked memory, from which they reach a GPU sooner."""
     seed: int = 0
+    """The same seed trains the same weights on the same machine."""
     device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
     num_devices: int = Field(1, gt=0)
+    """GPUs, or processes on a CPU; each takes a batch of its own."""
 
 
 class Config(Strict):
@@ -128,7 +141,9 @@ class Config(Strict):
     network: dict[str, Any]
     """`name` is a file in networks/, the rest are fields of its `Config`."""
     data: DataConfig
+    """Where the images come from."""
     method: MethodConfig = RegressionConfig()
+    """How the network is trained and how it restores."""
     losses: dict[str, float] = Field({"l1": 1.0})
     """Weight per loss term: the files in losses/, `denoise`, a generative network's own error, and functions
     of your own, `module:function`, which take (restored, batch). The methods contrastive and ground have
@@ -138,6 +153,7 @@ class Config(Strict):
     lpips_weights: str = ""
     """File or URL of VGG16 weights (torchvision's layout) for the loss lpips."""
     train: TrainConfig = TrainConfig()
+    """Optimiser, schedule and bookkeeping."""
 
     @model_validator(mode="before")
     @classmethod

@@ -63,7 +63,9 @@ class AugmentConfig(Strict):
     """Random changes of a training sample, each drawn once for all its images."""
 
     flip: bool = True
+    """Mirror at random, left to right."""
     turn: bool = True
+    """Turn at random by a multiple of 90 degrees."""
     scale: float = Field(0.0, ge=0, lt=1)
     """Zoom by a factor in [1 - scale, 1 + scale]."""
     gain: float = Field(0.0, ge=0, lt=1)
@@ -93,7 +95,9 @@ class AugmentConfig(Strict):
     give_cloud: float = Field(1.0, ge=0, le=1)
     """Probability of keeping the cloud map of a sample without hidden parts; else it is NaN."""
     low_resolution: LowResolutionAugment = LowResolutionAugment()
+    """Changes of low-resolution slices alone."""
     picture: PictureAugment = PictureAugment()
+    """Changes of pictures of radar and colour."""
 
 
 def random_crop(batch: Batch, tile: int, scale: float, generator: torch.Generator) -> Batch:

@@ -40,7 +40,9 @@ class Config(Strict):
 
     name: Literal["clear_scenes"] = "clear_scenes"
     root: Path
+    """Folder of the scenes."""
     pattern: str = "**/*.tif"
+    """Which files below the root are scenes."""
     radar_root: Path | None = None
     """Folder with radar of the same relative names; without it, there is no radar."""
     offset: Literal["auto", "none"] | int = "auto"
@@ -48,7 +50,9 @@ class Config(Strict):
     group: str = ""
     """Regular expression whose first group names the place; empty: each file is a place."""
     exclude: tuple[str, ...] = ()
+    """Scenes or places to leave out."""
     weight: float = Field(1.0, gt=0)
+    """Share of these data in the training samples, relative to the others."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,9 @@ class Config(Strict):
     root: Path
     """Folder of clear scenes."""
     pattern: str = "**/*.tif"
+    """Which files below the root are scenes."""
     exclude: tuple[str, ...] = ()
+    """Scenes or places to leave out."""
     group: str = ""
     """Regular expression whose first group names the place that belongs to one split; empty: each file."""
     radar_root: Path | None = None
@@ -54,6 +56,7 @@ class Config(Strict):
     pad: int = Field(0, ge=0)
     """Smaller scenes are continued to this side by their mirror image, which is not valid."""
     weight: float = Field(1.0, gt=0)
+    """Share of these data in the training samples, relative to the others."""
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class Config(Strict):
 
     name: Literal["sar_optical"] = "sar_optical"
     root: Path
+    """Folder of the dataset, with its lists."""
     split: Literal["train", "val", "test", "all"] = "all"
     """Whole region folders (r_NNN) belong to one split."""
     shares: tuple[NotNegative, NotNegative, NotNegative] = (0.8, 0.1, 0.1)
@@ -69,6 +70,7 @@ class Config(Strict):
     size: int = Field(0, ge=0)
     """Side in pixels to which every picture is resized; 0: none is."""
     weight: float = Field(1.0, gt=0)
+    """Share of these data in the training samples, relative to the others."""
 
     @field_validator("shares")
     @classmethod

@@ -44,9 +44,13 @@ class Config(Strict):
 
     name: Literal["sen12ms_cr"] = "sen12ms_cr"
     root: Path
+    """Folder of the dataset."""
     layout: Literal["auto", "csv", "rois", "folders"] = "auto"
+    """How the folder is laid out; auto finds out."""
     csv: str = "data.csv"
+    """Name of the list of the layout csv."""
     split: Literal["train", "val", "test", "all"] = "all"
+    """Which patches are taken."""
     splits: Path | None = None
     """JSON with exact ROI names per split; only for the layouts without a split column."""
     exclude: tuple[str, ...] = ()

@@ -53,10 +53,13 @@ class Config(Strict):
     lr: Path | None = None
     """Folder of the low resolution; without it, it is made by Pillow's bicubic reduction."""
     pattern: str = "*"
+    """Which files of the folders are slices."""
     numbers: tuple[int, int] | None = None
     """First and last number, taken from the end of the file's name, or the page of a stack, from 0."""
     exclude: tuple[str, ...] = ()
+    """Slices to leave out."""
     weight: float = Field(1.0, gt=0)
+    """Share of these data in the training samples, relative to the others."""
 
     @model_validator(mode="before")
     @classmethod

@@ -16,9 +16,13 @@ class Config(Strict):
 
     name: Literal["synthetic"] = "synthetic"
     num_scenes: int = Field(64, gt=0)
+    """Landscapes that are made."""
     size: int = Field(256, gt=0)
+    """Side of a landscape in pixels."""
     seed: int = 0
+    """The same seed makes the same landscapes."""
     weight: float = Field(1.0, gt=0)
+    """Share of these data in the training samples, relative to the others."""
 
 
 class SyntheticScenes(ScenePatches):

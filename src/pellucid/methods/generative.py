@@ -43,10 +43,12 @@ class Learning(Strict):
     scale: int = Field(1, gt=0)
     """How many times larger the result is than the degraded image."""
     space: SpaceConfig = SpaceConfig()
+    """What the network works on: pixels, or the latents of autoencoders."""
     text: str = ""
     """The text encoder that makes tokens of prompts: a run folder, a model that ships, or a folder of
     transformers. Of a run that is conditioned on texts itself, its own is meant. Empty: no texts."""
     path: PathConfig = PathConfig()
+    """The path from data to noise."""
     start: Literal["noise", "degraded"] = "noise"
     """Where sampling begins; "degraded" takes few steps, on a straight path."""
     start_noise: float = Field(0.1, gt=0)
