@@ -1,12 +1,15 @@
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from products import UPPER_LEFT, write_product
 from rasterio.transform import Affine
 from scenes import write
 
 from pellucid.apply.scene_list import SceneJob, choose_part, is_many, list_scenes
+from pellucid.data.gdal_open import open_raster
 from pellucid.errors import InputError
 
 
@@ -52,6 +55,36 @@ def test_a_scene_without_radar_of_its_own_says_so(tmp_path: Path) -> None:
     problem = listed(tmp_path, sar_dir=tmp_path / "s1")["a"].problem
     assert problem is not None
     assert "no radar scene belongs to" in problem
+
+
+def test_a_scene_whose_place_is_not_known_says_so(tmp_path: Path) -> None:
+    write(tmp_path / "scenes" / "a.tif", np.ones((1, 20, 20), np.uint16), crs=None)
+    image(tmp_path / "s1" / "b.tif")
+    problem = listed(tmp_path, sar_dir=tmp_path / "s1")["a"].problem
+    assert problem is not None
+    assert "by name, and without a CRS its place is not known" in problem
+
+
+def test_a_product_finds_its_radar_by_place_and_each_file_is_opened_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_product(tmp_path / "scenes")
+    place = Affine(10, 0, UPPER_LEFT[0], 0, -10, UPPER_LEFT[1])
+    radar = [
+        write(tmp_path / "s1" / name, np.ones((2, 120, 120), np.float32), transform=place)
+        for name in ("x_20230603.tif", "x_20230801.tif")
+    ]
+    image(tmp_path / "s1" / "elsewhere.tif")
+    opened = list[str]()
+
+    def open_it(path: Path | str) -> Any:
+        opened.append(Path(path).name if isinstance(path, Path) else "product")
+        return open_raster(path)
+
+    monkeypatch.setattr("pellucid.apply.scene_list.open_raster", open_it)
+    (job,) = list_scenes(tmp_path / "scenes" / "*.SAFE", tmp_path / "out", sar_dir=tmp_path / "s1")
+    assert job.sar == radar[0]
+    assert sorted(opened) == ["elsewhere.tif", "product", "x_20230603.tif", "x_20230801.tif"]
 
 
 def test_radar_that_days_do_not_tell_apart_is_not_guessed(tmp_path: Path) -> None:

@@ -56,6 +56,19 @@ def test_files_in_a_product_have_the_units_of_its_metadata(tmp_path: Path) -> No
     np.testing.assert_allclose(values.numpy()[INSIDE], expected[INSIDE], atol=1e-7)
 
 
+def test_bands_of_one_granule_of_an_old_product_are_a_scene(tmp_path: Path) -> None:
+    product = tmp_path / "S2A_OPER_PRD_MSIL1C_PDMC_20160605T201137_R022.SAFE"
+    for i, tile in enumerate(("T33UUP", "T33UUQ")):
+        for band, values in zip(("B02", "B04"), ramps(4)[2 * i :], strict=False):
+            name = f"S2A_OPER_MSI_L1C_TL_EPA__20160605T113933_A000734_{tile}"
+            write_jp2(product / f"GRANULE/{name}_N02.02/IMG_DATA/{name}_{band}.jp2", values, 10)
+    (product / "S2A_OPER_MTD_SAFL1C_PDMC_20160605T201137.xml").write_text("<a/>")
+    with OpticalRaster(product / "GRANULE/*_T33UUP_*/IMG_DATA/*_B*.jp2", ("B02", "B04")) as raster:
+        np.testing.assert_allclose(raster.read()[0].numpy(), ramps(2) / 10_000, atol=1e-7)
+    with pytest.raises(InputError, match="narrow the pattern"):
+        Raster(product / "GRANULE/*/IMG_DATA/*_B*.jp2", "optical scene")
+
+
 def test_pictures_and_classes_of_a_product_are_no_bands(tmp_path: Path) -> None:
     write_bands(tmp_path)
     write_jp2(tmp_path / f"{TILE}_{START}_SCL_20m.jp2", np.zeros((60, 60), np.uint8), 20)

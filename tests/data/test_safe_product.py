@@ -99,20 +99,32 @@ def _edit(pattern: str, new: str) -> Callable[[Path], None]:
     return change
 
 
+def _old(product: Path) -> None:
+    (product / "MTD_MSIL2A.xml").rename(product / "S2A_OPER_MTD_SAFL1C_PDMC_20160605T201137.xml")
+
+
 BOMB = '<!DOCTYPE a [<!ENTITY x "y"><!ENTITY z "&x;&x;">]>\n<n1:Level'
 
 
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        (_drop("*_B05_*.jp2"), r"lacks the file of B05 \(it has B01, .*\); download it again, or"),
+        (
+            _drop("*_B05_*.jp2"),
+            r"lacks the file of B05 in 20 m; needed are all of B01, .*: download it again, or",
+        ),
+        (_drop("*_B08_10m.jp2"), r"lacks the file of B08 in 10 m; needed"),
+        (_old, "in the format before December 2016, of many tiles; download the tile anew"),
         (_drop("MTD_MSI*.xml"), r"has no MTD_MSIL1C.xml or MTD_MSIL2A.xml, so it is no whole"),
         (_edit("<n1:Level", BOMB), "declares a document type"),
         (_edit("</n1:General_Info>", ""), r"MTD_MSIL2A.xml is damaged \(mismatched tag"),
         (_edit(">10000<", ">0<"), "quantification value 0, must be positive"),
         (_edit(">10000<", ">many<"), "has 'many' where a number is needed"),
         (_edit('band_id="3"', 'band_id="13"'), "offset for the band '13', must be 0 to 12"),
-        (_edit("</Granule>", "</Granule><Granule/>"), "has more than one granule"),
+        (
+            _edit("</Granule>", "</Granule><Granule/>"),
+            "has more than one granule, so it is in the format before",
+        ),
     ],
 )
 def test_incomplete_products_are_refused(tmp_path: Path, change: Callable[[Path], None], found: str) -> None:
@@ -120,6 +132,15 @@ def test_incomplete_products_are_refused(tmp_path: Path, change: Callable[[Path]
     change(product)
     with pytest.raises(InputError, match=found):
         OpticalRaster(product, LEVEL_2A)
+
+
+def test_a_band_that_was_only_made_at_20_m_is_taken_as_it_is(tmp_path: Path) -> None:
+    """Sen2Cor makes products of one resolution, whose metadata lists no other."""
+    product = write_product(tmp_path)
+    _edit("[^>]*B03_10m<", "<")(product)
+    found = {band.name: band.source for band in read_product(product).bands}
+    assert found["B03"].endswith("_B03_20m.jp2")
+    assert found["B02"].endswith("_B02_10m.jp2")
 
 
 def test_a_document_type_is_refused_in_any_encoding(tmp_path: Path) -> None:

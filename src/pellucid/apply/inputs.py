@@ -1,6 +1,6 @@
 """Input files are checked before torch and the model are loaded, so that a wrong one is refused at once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +114,17 @@ def check_radar_picture(source: Path) -> None:
         pass
 
 
-def find_scenes(scenes: Path, pattern: str, results: Iterable[Path] = ()) -> tuple[Path, list[Path]]:
+def find_scenes(
+    scenes: Path,
+    pattern: str,
+    results: Iterable[Path] = (),
+    *,
+    keeps: Callable[[Path], bool] = lambda path: not is_layer_tag(read_tags(path)),
+) -> tuple[Path, list[Path]]:
     """Return a folder and the scenes in it, sorted, without hidden ones, layers and folders of results in it.
 
-    `scenes` is the folder, or one scene; `pattern` says which files are scenes, as in `Path.glob`.
+    `scenes` is the folder, or one scene; `pattern` says which files are scenes, as in `Path.glob`. `keeps`
+    leaves out the layers: it opens each file.
     """
     if scenes.is_file() or is_product(scenes):
         return scenes.parent, [scenes]
@@ -135,7 +142,7 @@ def find_scenes(scenes: Path, pattern: str, results: Iterable[Path] = ()) -> tup
         for path in (*found, *filter(is_named_product, fitting))
         if not any(part.startswith(".") for part in path.relative_to(scenes).parts)
         and not any(folder in path.resolve().parents for folder in inside)
-        and not is_layer(path)
+        and keeps(path)
     ]
     if not paths:
         kinds = ", ".join((*SCENES, ".SAFE"))
@@ -143,6 +150,6 @@ def find_scenes(scenes: Path, pattern: str, results: Iterable[Path] = ()) -> tup
     return scenes, paths
 
 
-def is_layer(path: Path) -> bool:
-    """Whether a file is what pellucid wrote beside a scene: what was painted, or a deviation."""
-    return read_tags(path).get(f"{PREFIX}LAYER", "result") != "result"
+def is_layer_tag(tags: Mapping[str, str]) -> bool:
+    """Whether the tags of a file are of what pellucid writes beside a scene: what was painted, a map."""
+    return tags.get(f"{PREFIX}LAYER", "result") != "result"

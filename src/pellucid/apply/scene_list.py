@@ -2,7 +2,7 @@
 
 import glob
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -11,9 +11,10 @@ from pathlib import Path
 from rasterio.errors import RasterioError
 from rasterio.warp import transform_bounds
 
-from pellucid.apply.inputs import SCENES, find_scenes, is_layer
+from pellucid.apply.inputs import SCENES, find_scenes, is_layer_tag
 from pellucid.apply.scene_clouds import map_file
 from pellucid.data.gdal_open import open_raster
+from pellucid.data.raster_source import find_source
 from pellucid.errors import InputError
 from pellucid.text_file import read_rows
 
@@ -22,6 +23,7 @@ COVERED, MOST_DATES = 0.5, 3
 # Words in names that say which sensor took an image, not of what place.
 _WORDS = "s[12][abc]?|sar|radar|optical|msi|grd|rtc|vv|vh|l[12][ac]"
 SENSORS = re.compile(rf"(?i)(?<![a-z0-9])({_WORDS})(?![a-z0-9])")
+Bounds = tuple[float, float, float, float]
 COLUMNS = ("scene", "sar", "reference", "cloud")
 
 
@@ -64,14 +66,25 @@ class Candidate:
                 continue
         return None
 
+    @property
+    def bounds(self) -> Bounds | None:
+        """West, south, east and north in degrees; None if they are not known."""
+        return self._seen[0]
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether it is what pellucid wrote beside a scene; see `is_layer_tag`."""
+        return is_layer_tag(self._seen[1])
+
     @cached_property
-    def bounds(self) -> tuple[float, float, float, float] | None:
-        """Return west, south, east and north in degrees; None if they are not known."""
+    def _seen(self) -> tuple[Bounds | None, Mapping[str, str]]:
+        """Return bounds and tags; the file is opened once, however many scenes it may belong to."""
         try:
-            with open_raster(self.path) as file:
-                return transform_bounds(file.crs, "EPSG:4326", *file.bounds) if file.crs else None
-        except RasterioError:
-            return None
+            with open_raster(find_source(self.path, "scene")) as file:
+                bounds = transform_bounds(file.crs, "EPSG:4326", *file.bounds) if file.crs else None
+                return bounds, file.tags()
+        except (RasterioError, InputError):  # whoever restores it says so
+            return None, {}
 
     def covers(self, other: "Candidate") -> float:
         """Return which share of the other one lies in this one."""
@@ -113,10 +126,8 @@ def list_scenes(
             raise InputError(f"{scenes} lists radar and references; leave out --sar-dir and --reference-dir")
         jobs = _read_list(scenes, out)
     else:
-        guides = [
-            [Candidate(p) for p in find_scenes(d, "**/*")[1]] if d else None for d in (sar_dir, reference_dir)
-        ]
-        jobs = [_pair(Candidate(path), out, *guides) for path in _expand(scenes, out)]
+        guides = [_find_guides(folder) if folder else None for folder in (sar_dir, reference_dir)]
+        jobs = [_pair(scene, out, *guides) for scene in _expand(scenes, out)]
     names: dict[str, Path] = {}
     for job in jobs:
         other = names.setdefault(job.out.name.lower(), job.scene)
@@ -135,15 +146,29 @@ def choose_part(jobs: Sequence[SceneJob], part: str | None) -> list[SceneJob]:
     return list(jobs[int(found[1]) - 1 :: int(found[2])])
 
 
-def _expand(pattern: Path, out: Path) -> list[Path]:
+def _find_guides(folder: Path) -> list[Candidate]:
+    """Return the rasters and products in a folder that are no layers of results."""
+    found = list[Candidate]()
+
+    def is_guide(path: Path) -> bool:
+        candidate = Candidate(path)
+        found.extend([] if candidate.is_layer else [candidate])
+        return not candidate.is_layer
+
+    find_scenes(folder, "**/*", keeps=is_guide)
+    return found
+
+
+def _expand(pattern: Path, out: Path) -> list[Candidate]:
     """Return the files that fit a pattern, without results in `out`, hidden ones and layers of results."""
     found = [Path(each) for each in glob.iglob(str(pattern), recursive=True)]  # noqa: PTH207  # absolute too
     found = [path for path in found if path.suffix.lower() in (*SCENES, ".safe", ".zip")]
-    paths = [path for path in found if out.resolve() not in path.resolve().parents and not is_layer(path)]
-    if not paths:
+    apart = [Candidate(path) for path in found if out.resolve() not in path.resolve().parents]
+    scenes = [each for each in apart if not each.is_layer]
+    if not scenes:
         way = f" but in {out}, where the results go; name another -o" if found else "; check the pattern"
         raise InputError(f"no scene ({', '.join(SCENES)}) fits {str(pattern)!r}{way}")
-    return sorted(paths)
+    return sorted(scenes, key=lambda scene: scene.path)
 
 
 def _pair(
@@ -170,9 +195,8 @@ def _radar(scene: Candidate, radar: Sequence[Candidate]) -> Path:
         key=lambda each: (each.days_from(scene), -each.covers(scene)),
     )
     if not near:
-        raise InputError(
-            f"no radar scene belongs to {scene.path}, by name or by place; name one so, or list them in CSV"
-        )
+        by = "by name or by place" if scene.bounds else "by name, and without a CRS its place is not known"
+        raise InputError(f"no radar scene belongs to {scene.path}, {by}; name one so, or list them in CSV")
     if len(near) > 1 and near[0].days_from(scene) == near[1].days_from(scene):
         raise InputError(
             f"{near[0].path} and {near[1].path} may both belong to {scene.path}; put days into "

@@ -7,7 +7,7 @@ from pathlib import Path
 from pellucid.data.band_names import band_name
 from pellucid.data.band_stack import BandFile, stack_bands
 from pellucid.data.ranges import SENTINEL2
-from pellucid.data.safe_product import NATIVE_M, Metadata, is_product, read_metadata
+from pellucid.data.safe_product import NATIVE_M, Metadata, is_old, is_product, read_metadata
 from pellucid.errors import InputError
 
 # In products, beside the bands: pictures, aerosol, water vapour, classes and probabilities.
@@ -63,9 +63,10 @@ def stack_files(pattern: Path, what: str) -> str:
 
 
 def _products(files: Sequence[Path]) -> list[Path]:
-    """Return the folders of the products in which the files lie."""
+    """Return the folders of the products in which the files lie; not of old ones, which had no offsets."""
     folders = dict.fromkeys(folder for path in files for folder in path.parents)
-    return [each for each in folders if each.name and is_product(each)]
+    found = [each for each in folders if each.name and is_product(each)]
+    return [each for each in found if not is_old(path.name for path in each.iterdir())]
 
 
 def _refuse_mixture(files: Sequence[Path], name: str) -> None:

@@ -120,7 +120,10 @@ def _number(
             "give the Level-1C product" if missing == ["B10"] else "give a file with every band, or name them"
         )
         plural = "s" * (len(missing) > 1)
-        raise InputError(f"{path} lacks the band{plural} {', '.join(missing)} (it has {found}), {way}")
+        needed = ", ".join(band for band in bands if band not in allow_missing)
+        raise InputError(
+            f"{path} lacks the band{plural} {', '.join(missing)} (it has {found}; needed are {needed}), {way}"
+        )
     return [names.index(band) + 1 if band in names else None for band in bands]
 
 

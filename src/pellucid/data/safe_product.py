@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -31,6 +31,12 @@ _IMAGES = ("IMAGE_FILE", "IMAGE_FILE_2A", "IMAGE_ID", "IMAGE_ID_2A")
 _QUANTIFICATION = ("QUANTIFICATION_VALUE", "BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE")
 _OFFSETS = ("RADIO_ADD_OFFSET", "BOA_ADD_OFFSET")
 _URI = ("PRODUCT_URI", "PRODUCT_URI_1C", "PRODUCT_URI_2A")
+# Of the metadata of products before December 2016, and what is said of them.
+_OLD_METADATA = re.compile(r"_MTD_SAFL(1C|2A)_.*\.xml$")
+OLD = (
+    "in the format before December 2016, of many tiles; download the tile anew (all of them were processed "
+    "again), or give the bands of one granule: --optical 'GRANULE/*_T33UUP_*/IMG_DATA/*_B*.jp2'"
+)
 # Bytes of the largest metadata file that is read; real ones have some 100 kB.
 MAX_XML = 2**25
 # Reflectance is at least this exact in tags of files.
@@ -59,6 +65,8 @@ class Container:
         else:
             found = [PurePosixPath(name) for name in LEVELS if (path / name).is_file()]
         if not found:
+            if is_old(self.members if self.is_archive else [each.name for each in path.iterdir()]):
+                raise InputError(f"{path} is {OLD}")
             raise InputError(
                 f"{path} has no {' or '.join(LEVELS)}, so it is no whole Sentinel-2 product; download it "
                 "again, or give a GeoTIFF"
@@ -189,6 +197,11 @@ def read_product(path: Path) -> Product:
     return Product(tuple(paths), bands, classes, probability, metadata.tags)
 
 
+def is_old(names: Iterable[str]) -> bool:
+    """Whether files are those of a product before December 2016, whose metadata has another name."""
+    return any(map(_OLD_METADATA.search, names))
+
+
 def _open_archive(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
@@ -228,12 +241,12 @@ def _text(root: ET.Element, *tags: str) -> str:
 
 
 def _find_bands(root: ET.Element, container: Container, bands: Bands) -> dict[str, str]:
-    """Return the file of each band, in its native resolution if it is there, else in the finest."""
+    """Return the file of each band: of the native resolution, or else the finest, that the metadata lists.
+
+    One that is listed and not there is missing, whichever coarser one there is.
+    """
     if len(_elements(root, "Granule", "Granules")) > 1:
-        raise InputError(
-            f"{container.path} has more than one granule, as products before December 2016 had; give a "
-            "product in the format since then, or stack the bands of one granule"
-        )
+        raise InputError(f"{container.path} has more than one granule, so it is {OLD}")
     listed = [PurePosixPath(each.text.strip()).name for each in _elements(root, *_IMAGES) if each.text]
     there = {PurePosixPath(name).stem: name for name in container.names if name.lower().endswith(".jp2")}
     candidates: dict[str, list[tuple[bool, int, str]]] = {}
@@ -241,18 +254,16 @@ def _find_bands(root: ET.Element, container: Container, bands: Bands) -> dict[st
         if match := _BAND_FILE.search(stem.removesuffix(".jp2")):
             metres, native = int(match[2] or 0), NATIVE_M.get(match[1], 20)
             candidates.setdefault(match[1], []).append((bool(metres) and metres != native, metres, stem))
-    found = {
-        band: next((there[stem] for *_, stem in sorted(named) if stem in there), "")
-        for band, named in candidates.items()
-    }
+    best = {band: min(named) for band, named in candidates.items()}
+    found = {band: there.get(stem, "") for band, (*_, stem) in best.items()}
     if missing := [band for band in bands if not found.get(band)]:
-        plural, have = (
-            "s" * (len(missing) > 1),
-            ", ".join(each for each in bands if found.get(each)) or "none",
-        )
+        plural = "s" * (len(missing) > 1)
+        named = (f"{band} in {metres} m" if (metres := best[band][1]) else band for band in best)
+        lacking = [text for text, band in zip(named, best, strict=True) if band in missing]
+        lacking += [band for band in missing if band not in best]
         raise InputError(
-            f"{container.path} lacks the file{plural} of {', '.join(missing)} (it has {have}); download "
-            "it again, or give the files that are there with --optical"
+            f"{container.path} lacks the file{plural} of {', '.join(lacking)}; needed are all of "
+            f"{', '.join(bands)}: download it again, or give the files that are there with --optical"
         )
     return {band: found[band] for band in bands}
 
