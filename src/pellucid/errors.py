@@ -25,6 +25,10 @@ class InputError(ValueError):
     """
 
 
+class WriteError(InputError):
+    """A result could not be written, and what follows in the same place could not be either."""
+
+
 def explain(error: OSError, other: str = "free the disk or choose another folder") -> str:
     """Return what the system refused, and how to mend it, for the end of a sentence; `other` is how else."""
     return f"{error.strerror or error}; {WAYS_OUT.get(error.errno or 0, other)}"

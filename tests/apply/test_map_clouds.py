@@ -9,6 +9,7 @@ import scenes as made
 import torch
 from PIL import Image
 from products import write_product, zip_product
+from rasterio._err import CPLE_AppDefinedError
 from typer.testing import CliRunner
 
 from pellucid.apply import map_clouds as cloud_maps
@@ -239,15 +240,18 @@ def test_an_unwritable_place_is_named_scene_by_scene(scenes: Path, tmp_path: Pat
     assert "cannot make the folder" in report.failures[0].reason
 
 
-def test_a_full_disk_is_named_and_leaves_nothing(
-    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), CPLE_AppDefinedError(3, 1, "IO error writing tag data")]
+)
+def test_a_full_disk_stops_all_with_one_sentence_and_leaves_nothing(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(cloud_maps, "write_cog", full)
-    report = map_clouds(scenes / "a.tif", tmp_path / "maps", options=QUICK)
-    assert "No space left on device; free the disk" in report.failures[0].reason
+    with pytest.raises(InputError, match=r"cannot write .*a.tif: .*; free the disk .*; what is finished was"):
+        map_clouds(scenes, tmp_path / "maps", options=QUICK)
     assert not (tmp_path / "maps").exists()
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,12 @@ import numpy as np
 import pytest
 from many import QUICK, ROOT, call, environment, make_scenes, save_model, whole
 from scenes import read, write
+
+from pellucid.apply.options import SceneOptions
+from pellucid.apply.scene_list import SceneJob
+from pellucid.cli import many
+from pellucid.cli.cluster import _tell
+from pellucid.errors import WriteError
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +47,18 @@ def test_a_failed_scene_does_not_stop_the_others_and_is_told(tmp_path: Path, mod
     again = json.loads(call(*words, *QUICK, "--json").stdout)
     assert (again["done"], again["failed"], again["skipped"]) == (0, 0, 2)
     assert call("status", tmp_path / "out").exit_code == 0
+
+
+def test_a_full_disk_stops_all_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise WriteError("cannot write out.tif: No space left on device")
+
+    monkeypatch.setattr(many, "_restore", full)
+    job = SceneJob(tmp_path / "s2.tif", tmp_path / "out.tif")
+    with pytest.raises(WriteError):
+        many.restore_one(job, model="ground", options=SceneOptions(), out=tmp_path)
+    told = partial(many.restore_one, model="ground", options=SceneOptions(), out=tmp_path)
+    assert _tell(told, job) == "cannot write out.tif: No space left on device"
 
 
 def test_options_of_one_scene_and_of_many_are_told_apart(tmp_path: Path, model: Path) -> None:

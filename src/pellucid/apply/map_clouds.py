@@ -15,7 +15,6 @@ import rasterio
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from pellucid.apply.cloud_scorers import MODEL_BANDS, NO_DATA, Scorer, find_scorer, to_mask
@@ -28,14 +27,14 @@ from pellucid.data.claims import claim_folders
 from pellucid.data.drawing import NO_DATA as GREY
 from pellucid.data.drawing import gray_to_rgb, save_picture, sheet, to_rgb
 from pellucid.data.files import make_folder, temporary_beside
-from pellucid.data.gdal_open import open_raster
+from pellucid.data.gdal_open import GDAL_ERRORS, open_raster
 from pellucid.data.geotiff import Grid, Raster
 from pellucid.data.ranges import SENTINEL2
 from pellucid.data.raster import Offset, OpticalRaster
 from pellucid.data.reference import widen
 from pellucid.data.slice_file import TIFF
 from pellucid.data.working_file import WORKING_BLOCK, explain_write_error, write_cog
-from pellucid.errors import InputError
+from pellucid.errors import InputError, WriteError
 
 # Side of the windows in pixels, a multiple of the blocks of the file: 13 bands of one take about 80 MB.
 WINDOW = 4 * WORKING_BLOCK
@@ -195,7 +194,7 @@ def _run_all(
 
 
 def _run(job: Job, *, threads: int = 0, progress: Callable[[float], None] | None = None) -> str | None:
-    """Make what is missing; return None, or why that failed."""
+    """Make what is missing; return None, or why that failed, unless no other result could be written."""
     try:
         with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
             for result in filter(None, (job.out, job.mask)):
@@ -205,6 +204,8 @@ def _run(job: Job, *, threads: int = 0, progress: Callable[[float], None] | None
                 _write_map(job, _scorer(job.options.scorer, threads=threads), progress or (lambda _: None))
             if needs_mask and job.mask:
                 _write_mask(job, job.mask)
+    except WriteError:
+        raise
     except InputError as error:
         return str(error)
     return None
@@ -269,7 +270,7 @@ def _new_file(
                 file.dataset.update_tags(**tags)
                 yield file
             write_cog(temporary, path, overviews="average" if dtype == "float32" else "mode")
-    except (OSError, RasterioError) as error:
+    except (OSError, *GDAL_ERRORS) as error:
         raise explain_write_error(path, error) from error
 
 

@@ -13,7 +13,7 @@ from pellucid.data.files import check_writable, existing_folder, write_text
 from pellucid.data.ownership import TIFF, check_replaceable, is_ours
 from pellucid.data.raster_source import files_of
 from pellucid.data.working_file import check_room
-from pellucid.errors import InputError
+from pellucid.errors import InputError, WriteError
 from pellucid.text_file import read_text
 from pellucid.web.write_page import page_of
 
@@ -23,13 +23,23 @@ GO_ON = "what is finished was kept, and the same command goes on there"
 
 @contextmanager
 def can_go_on(*, is_kept: bool = True) -> Iterator[None]:
-    """Note on an interruption by the user or the system that what is finished was kept, if it was."""
+    """Say, if it was, that what is finished was kept: where user, system or disk stop the work."""
     try:
         yield
     except KeyboardInterrupt as error:
         if is_kept:
-            error.add_note(GO_ON)
+            say_kept(error)
         raise
+    except WriteError as error:
+        if not is_kept or GO_ON in str(error):
+            raise
+        raise WriteError(f"{error}; {GO_ON}") from error
+
+
+def say_kept(error: BaseException) -> None:
+    """Note, once, on what stops the work that what is finished was kept."""
+    if GO_ON not in getattr(error, "__notes__", ()):
+        error.add_note(GO_ON)
 
 
 @dataclass(frozen=True)

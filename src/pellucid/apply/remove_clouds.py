@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 
 from pellucid.apply.engine import Piece, Progress
 from pellucid.apply.estimate import Estimate, estimate_scene
 from pellucid.apply.memory import return_freed_memory
 from pellucid.apply.options import SceneOptions
-from pellucid.apply.outputs import GO_ON, SceneOutputs
+from pellucid.apply.outputs import GO_ON, SceneOutputs, say_kept
 from pellucid.apply.scene import OpenScene, Tile
 from pellucid.apply.scene_page import write_scene_page
 from pellucid.apply.scene_pass import read_scene
@@ -27,7 +26,7 @@ from pellucid.apply.surroundings import Surroundings, enlarge_cells
 from pellucid.data.batch import Batch
 from pellucid.data.claims import claim_files
 from pellucid.data.drawing import save_picture, sheet, to_rgb
-from pellucid.data.gdal_open import open_raster
+from pellucid.data.gdal_open import GDAL_ERRORS, open_raster
 from pellucid.data.geotiff import Raster
 from pellucid.data.raster import OpticalRaster
 from pellucid.data.working_file import WorkingFile, explain_write_error
@@ -280,18 +279,18 @@ def _working_file(scene: OpenScene, out: Path, key: str) -> Iterator[WorkingFile
         kept = working is not None and _keep(working)
         if isinstance(error, InputError) and not kept:
             raise
-        if not isinstance(error, (InputError, OSError, RasterioError, MemoryError)):
+        if not isinstance(error, (InputError, OSError, *GDAL_ERRORS, MemoryError)):
             raise
         raise _explain(out, error, kept=kept) from error
     except BaseException as error:  # the user, or the system, stops it
         if working and _keep(working):
-            error.add_note(GO_ON)
+            say_kept(error)
         raise
 
 
 def _keep(working: WorkingFile) -> bool:
     """Close a working file, and return whether it stays for a later call: where it has finished rows."""
-    with suppress(OSError, RasterioError):  # what was not noted yet is written again
+    with suppress(OSError, *GDAL_ERRORS):  # what was not noted yet is written again
         working.close()
     if working.num_done == 0:
         working.discard()
@@ -304,7 +303,7 @@ def _explain(out: Path, error: Exception, *, kept: bool) -> InputError:
         error = InputError(f"memory is exhausted ({error}); close other programs or use a smaller --tile")
     elif not isinstance(error, InputError):
         error = explain_write_error(out, error)
-    return InputError(f"{error}; {GO_ON}" if kept else str(error))
+    return type(error)(f"{error}; {GO_ON}") if kept else error
 
 
 def _show(scene: OpenScene, counts: Sequence[int]) -> None:

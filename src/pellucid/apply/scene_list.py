@@ -8,12 +8,11 @@ from datetime import date
 from functools import cached_property
 from pathlib import Path
 
-from rasterio.errors import RasterioError
 from rasterio.warp import transform_bounds
 
 from pellucid.apply.inputs import SCENES, find_scenes, is_layer_tag
 from pellucid.apply.scene_clouds import map_file
-from pellucid.data.gdal_open import open_raster
+from pellucid.data.gdal_open import GDAL_ERRORS, open_raster
 from pellucid.data.raster_source import find_source
 from pellucid.errors import InputError
 from pellucid.text_file import read_rows
@@ -83,7 +82,7 @@ class Candidate:
             with open_raster(find_source(self.path, "scene")) as file:
                 bounds = transform_bounds(file.crs, "EPSG:4326", *file.bounds) if file.crs else None
                 return bounds, file.tags()
-        except (RasterioError, InputError):  # whoever restores it says so
+        except (*GDAL_ERRORS, InputError):  # whoever restores it says so
             return None, {}
 
     def covers(self, other: "Candidate") -> float:

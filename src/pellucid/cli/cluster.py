@@ -1,10 +1,11 @@
 """Many scenes on a Dask cluster that runs already: one task per scene, results written by the workers."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from pellucid.apply.scene_list import SceneJob
-from pellucid.errors import InputError
+from pellucid.errors import InputError, WriteError
 
 # Seconds within which a scheduler must answer.
 PATIENCE = 10.0
@@ -37,10 +38,18 @@ def run_on_cluster(
                 "such as tcp://host:8786, and that it runs"
             ) from error
         with client:
-            futures = client.map(work, jobs, pure=False, retries=LOST)
+            futures = client.map(partial(_tell, work), jobs, pure=False, retries=LOST)
             numbers = {future.key: i for i, future in enumerate(futures)}
             for future in as_completed(futures):
                 yield numbers[future.key], _result(future)
+
+
+def _tell(work: Callable[[Any], str | None], job: Any) -> str | None:
+    """Return what the work does, or why nothing more can be written: another try would not mend it."""
+    try:
+        return work(job)
+    except WriteError as error:
+        return str(error)
 
 
 def _result(future: Any) -> str | None:

@@ -20,7 +20,7 @@ from pellucid.apply.workers import run_jobs
 from pellucid.cli.terminal import out as console
 from pellucid.cli.terminal import print_json, progress_bar, say
 from pellucid.data.files import make_folder
-from pellucid.errors import InputError
+from pellucid.errors import InputError, WriteError
 
 __all__ = ["Many", "is_many", "print_status", "restore_many", "restore_one"]
 
@@ -79,11 +79,17 @@ def restore_many(many: Many) -> None:
 def restore_one(
     job: SceneJob, *, model: str, options: SceneOptions, threads: int = 0, out: Path
 ) -> str | None:
-    """Restore one scene in a process of its own and note that it is done; return None, or why it failed."""
+    """Restore one scene in a process of its own and note that it is done; return None, or why it failed.
+
+    Raises:
+        WriteError: if no other result could be written either.
+    """
     if job.problem:
         return job.problem
     try:
         return _restore(job, Records(out, model, options), model, options, threads)
+    except WriteError:
+        raise
     except InputError as error:
         return str(error)
     except Exception as error:  # a fault of ours in one scene is no reason to give up the others

@@ -10,9 +10,8 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
-from rasterio.errors import RasterioError
 
-from pellucid.data.gdal_open import first_line, open_raster
+from pellucid.data.gdal_open import GDAL_ERRORS, first_line, open_raster
 from pellucid.errors import InputError
 
 # Side of the blocks that the raster offers, in pixels.
@@ -80,7 +79,7 @@ def _open(source: str, what: str, stack: ExitStack) -> Any:
         if dataset.driver.startswith("JP2") and _is_cut(Path(source)):
             raise InputError(f"{what} has the file {_show(source)}, which ends too early; download it again")
         return dataset
-    except RasterioError as error:
+    except GDAL_ERRORS as error:
         raise InputError(
             f"{what} has the file {_show(source)}, which is no readable raster ({first_line(error)}); copy "
             "or download it again"

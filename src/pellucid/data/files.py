@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from pellucid.errors import WAYS_OUT, InputError, explain
+from pellucid.errors import WAYS_OUT, InputError, WriteError, explain
 
 # Permissions of every file that is written: everyone may read, the owner may write.
 MODE = 0o644
@@ -29,7 +29,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             temporary.replace(path)
         except OSError as error:
             if error.errno in WAYS_OUT:
-                raise InputError(f"cannot write {path}: {explain(error)}") from error
+                raise WriteError(f"cannot write {path}: {explain(error)}") from error
             raise
 
 
@@ -48,7 +48,7 @@ def temporary_beside(path: Path) -> Iterator[Path]:
             os.close(handle)
             Path(name).chmod(MODE)
         except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+            raise WriteError(f"cannot write {path}: {error.strerror}; choose another folder") from error
         stack.callback(Path(name).unlink, missing_ok=True)
         yield Path(name)
 

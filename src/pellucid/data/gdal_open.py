@@ -9,9 +9,12 @@ from typing import Any
 import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
-from rasterio.errors import NotGeoreferencedWarning
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from pellucid.errors import InputError
+
+# What rasterio raises for what GDAL says, if not an OSError.
+GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 
 
 def open_raster(path: Path | str, mode: str = "r", **profile: Any) -> Any:

@@ -12,13 +12,13 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import MaskFlags, Resampling
-from rasterio.errors import CRSError, RasterioError
+from rasterio.errors import CRSError
 from rasterio.transform import Affine, array_bounds
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 
-from pellucid.data.gdal_open import find_opacity, first_line, open_raster
+from pellucid.data.gdal_open import GDAL_ERRORS, find_opacity, first_line, open_raster
 from pellucid.data.glance import read_small
 from pellucid.data.raster_source import TO_CORRECT, find_source
 from pellucid.errors import InputError
@@ -69,7 +69,7 @@ class Grid:
         boxes = [array_bounds(each.height, each.width, each.transform) for each in (self, other)]
         try:
             left, bottom, right, top = transform_bounds(self.crs, other.crs, *boxes[0])
-        except (RasterioError, CRSError):  # whoever warps it says so
+        except (*GDAL_ERRORS, CRSError):  # whoever warps it says so
             return False
         west, south, east, north = boxes[1]
         return bool(left >= east or right <= west or bottom >= north or top <= south)
@@ -99,7 +99,7 @@ class Raster:
         found = source or find_source(path, what)
         try:
             self.dataset = open_raster(found)
-        except RasterioError as error:
+        except GDAL_ERRORS as error:
             raise InputError(
                 f"the {what} {path} is no readable raster ({first_line(error)}), give a GeoTIFF"
             ) from error
@@ -232,7 +232,7 @@ class Raster:
             # With more threads, GDAL 3.10 reads a damaged JPEG 2000 file as other numbers without an error.
             with rasterio.Env(GDAL_NUM_THREADS="1"):
                 yield
-        except RasterioError as error:
+        except GDAL_ERRORS as error:
             raise InputError(
                 f"the {self.what} {self.path} is damaged ({first_line(error)}), copy or download it again"
             ) from error

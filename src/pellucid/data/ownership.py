@@ -11,9 +11,8 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
-from rasterio.errors import RasterioError
 
-from pellucid.data.gdal_open import open_raster
+from pellucid.data.gdal_open import GDAL_ERRORS, open_raster
 from pellucid.errors import InputError
 
 # The tag of a GeoTIFF; what pictures, and slices in TIFF, name as their software. What made a file is said in
@@ -64,7 +63,7 @@ def read_tags(path: Path) -> dict[str, str]:
             tags = _read_picture(path, is_jpeg=suffix in JPEG)
         else:
             tags = _read_text(path) if suffix in (".json", ".qml", ".html") else {}
-    except (OSError, RasterioError, UnidentifiedImageError, ValueError, SyntaxError):
+    except (OSError, *GDAL_ERRORS, UnidentifiedImageError, ValueError, SyntaxError):
         return {}
     return {name: text for name, text in tags.items() if name in TAG or name.startswith(PREFIX)}
 

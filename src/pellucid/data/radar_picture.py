@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
 from rasterio.transform import Affine
 
 from pellucid.data.backscatter import Backscatter
 from pellucid.data.band_names import find_polarisations, name_bands, names_polarisations
 from pellucid.data.checked_raster import write_raster
 from pellucid.data.files import temporary_beside, write_atomically
-from pellucid.data.gdal_open import colors_of
+from pellucid.data.gdal_open import GDAL_ERRORS, colors_of
 from pellucid.data.geotiff import Grid, Raster
 from pellucid.data.ownership import save_image
 from pellucid.data.ranges import ValueRange
@@ -110,7 +109,7 @@ def write_color_picture(path: Path, picture: NDArray[np.uint8], like: RadarPictu
             return
         options: dict[str, Any] = {"quality": QUALITY} if path.suffix.lower() in JPEG else {}
         write_atomically(path, partial(save_image, Image.fromarray(picture), **options))
-    except (OSError, RasterioError) as error:
+    except (OSError, *GDAL_ERRORS) as error:
         raise explain_write_error(path, error) from error
 
 

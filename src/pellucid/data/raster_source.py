@@ -3,12 +3,10 @@
 import re
 from pathlib import Path
 
-from rasterio.errors import RasterioError
-
 from pellucid.data.band_files import files_behind, is_pattern, stack_files
 from pellucid.data.band_stack import stack_bands
 from pellucid.data.files import check_input
-from pellucid.data.gdal_open import open_raster
+from pellucid.data.gdal_open import GDAL_ERRORS, open_raster
 from pellucid.data.safe_product import is_product, read_product
 from pellucid.data.stac_files import find_item_files, is_item, stack_item
 from pellucid.errors import InputError
@@ -64,6 +62,6 @@ def files_of(path: Path) -> list[Path]:
         try:
             with open_raster(found[-1]) as dataset:
                 left += [each for each in map(Path, dataset.files) if each not in (*found, *left)]
-        except RasterioError:  # whoever reads it says so
+        except GDAL_ERRORS:  # whoever reads it says so
             continue
     return found

@@ -16,10 +16,9 @@ import numpy as np
 import tifffile
 from numpy.typing import DTypeLike, NDArray
 from PIL import Image
-from rasterio.errors import RasterioError
 
 from pellucid.data.files import check_input, glob_files
-from pellucid.data.gdal_open import first_line
+from pellucid.data.gdal_open import GDAL_ERRORS, first_line
 from pellucid.data.tiff_stack import (
     ORIENTATION,
     SIGNED,
@@ -47,7 +46,7 @@ NO_UNIT, INCH, CENTIMETRE = 1, 2, 3
 _BROKEN: tuple[type[Exception], ...] = (
     *(OSError, SyntaxError, ValueError, KeyError, EOFError, MemoryError, struct.error, zlib.error),
     *(TypeError, AttributeError, ArithmeticError, NotImplementedError),
-    *(tifffile.TiffFileError, RasterioError, Image.DecompressionBombError),
+    *(tifffile.TiffFileError, *GDAL_ERRORS, Image.DecompressionBombError),
 )
 
 

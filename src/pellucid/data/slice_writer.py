@@ -17,7 +17,7 @@ from pellucid.data.ownership import SOFTWARE, save_image
 from pellucid.data.slice_file import CENTIMETRE, INCH, TIFF, SliceInfo, read_slices
 from pellucid.data.tiff_stack import WHITE, name_shape
 from pellucid.data.working_file import explain_write_error
-from pellucid.errors import InputError
+from pellucid.errors import InputError, WriteError
 
 WRITABLE = (".png", *TIFF)
 # Bytes above which the offsets of a classic TIFF may overflow.
@@ -56,7 +56,7 @@ def write_slices(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]
             raise ValueError(f"{len(sums)} pages were written, {info.num_pages} announced")
         flush(temporary)
         if [_sum(values) for values in read_slices(temporary, is_image=False)] != sums:
-            raise InputError(f"{path} did not read back as written, check the disk")
+            raise WriteError(f"{path} did not read back as written, check the disk")
         temporary.replace(path)
 
 

@@ -27,9 +27,9 @@ from pellucid.data.files import (
     temporary_beside,
     write_atomically,
 )
-from pellucid.data.gdal_open import first_line, open_raster
+from pellucid.data.gdal_open import GDAL_ERRORS, first_line, open_raster
 from pellucid.data.scene_layers import Labels, create_layer
-from pellucid.errors import InputError, explain
+from pellucid.errors import WriteError, explain
 
 # Side in pixels of the blocks of the working file, which is not compressed, so that they can be written again
 # in place, and of the result.
@@ -110,7 +110,7 @@ class WorkingFile:
         try:
             for name, path in self.paths.items():
                 create_layer(path, source, name, block=WORKING_BLOCK, labels=labels or Labels())
-        except (OSError, RasterioError) as error:
+        except (OSError, *GDAL_ERRORS) as error:
             self.discard()
             raise explain_write_error(out, error) from error
         self._open()
@@ -196,7 +196,7 @@ class WorkingFile:
             if self._holds(self.parts):
                 return True
             self.close()
-        except (OSError, EOFError, ValueError, KeyError, BadZipFile, RasterioError):
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile, *GDAL_ERRORS):
             pass  # as a part that does not read back
         warnings.warn(f"what an interrupted call left of {self.out} is damaged; it begins anew", stacklevel=3)
         self.num_done, self.state, self.parts, self.num_noted, self.files = 0, {}, [], 0, {}
@@ -234,7 +234,7 @@ def check_room(needed: Mapping[Path, int]) -> None:
     for folder, num_bytes in needed.items():
         free = shutil.disk_usage(folder).free
         if num_bytes > free:
-            raise InputError(
+            raise WriteError(
                 f"{folder} has {free / 1e9:.1f} GB free, {num_bytes / 1e9:.1f} GB may be needed; "
                 "free the disk or choose another folder"
             )
@@ -261,13 +261,13 @@ def stage_cog(made: Path, out: Path, *, overviews: str = "average") -> Iterator[
             rasterio.shutil.copy(made, temporary, driver="COG", overview_resampling=overviews, **COG)
         flush(temporary, forget=True)
         if not are_equal(made, temporary, side=CHECKED):
-            raise InputError(f"{out} {NOT_READ_BACK.removeprefix('it ')}, check the disk")
+            raise WriteError(f"{out} {NOT_READ_BACK.removeprefix('it ')}, check the disk")
         yield temporary
 
 
-def explain_write_error(out: Path, error: Exception) -> InputError:
+def explain_write_error(out: Path, error: Exception) -> WriteError:
     """Return an error of the disk, or of the library that writes to it, as one for users."""
     if isinstance(error, OSError) and not isinstance(error, RasterioError):
-        return InputError(f"cannot write {out}: {explain(error)}")
-    reason = first_line(error) if isinstance(error, RasterioError) else str(error)
-    return InputError(f"cannot write {out}: {reason}; free the disk or choose another folder")
+        return WriteError(f"cannot write {out}: {explain(error)}")
+    reason = first_line(error) if isinstance(error, GDAL_ERRORS) else str(error)
+    return WriteError(f"cannot write {out}: {reason}; free the disk or choose another folder")

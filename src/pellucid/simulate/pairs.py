@@ -12,7 +12,6 @@ import torch
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 from rasterio.windows import Window
 from rasterio.windows import transform as window_transform
 from torch import Tensor
@@ -20,6 +19,7 @@ from torch import Tensor
 from pellucid.data.checked_raster import write_raster
 from pellucid.data.claims import claim_folders
 from pellucid.data.files import glob_files, write_atomically
+from pellucid.data.gdal_open import GDAL_ERRORS
 from pellucid.data.geotiff import Grid
 from pellucid.data.ownership import check_replaceable
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
@@ -246,7 +246,7 @@ def _write(
     check_replaceable(path)
     try:
         write_atomically(path, write)
-    except (OSError, RasterioError) as error:
+    except (OSError, *GDAL_ERRORS) as error:
         raise explain_write_error(path, error) from error
 
 
