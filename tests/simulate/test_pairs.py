@@ -122,6 +122,33 @@ def test_a_scene_smaller_than_a_patch_is_refused(tmp_path: Path) -> None:
         simulate_pairs(tmp_path / "out", count=1, size=32, seed=0, clear=tmp_path / "clear")
 
 
+def test_a_bad_scene_ends_it_before_a_pair_is_written(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_clear(tmp_path / "clear" / f"{name}.tif", BANDS)
+    (tmp_path / "clear" / "c.tif").write_bytes((tmp_path / "clear" / "a.tif").read_bytes()[:3000])
+    with pytest.raises(InputError, match=r"c.tif"):
+        simulate_pairs(tmp_path / "out", count=3, size=32, seed=0, clear=tmp_path / "clear")
+    assert not (tmp_path / "out").exists()
+
+
+def test_scenes_whose_pairs_would_have_one_name_are_refused(tmp_path: Path) -> None:
+    for name in ("a_b", "a/b"):
+        write_clear(tmp_path / "clear" / f"{name}.tif", BANDS)
+    with pytest.raises(InputError, match="would have one name, a_b; rename one"):
+        simulate_pairs(tmp_path / "out", count=2, size=32, seed=0, clear=tmp_path / "clear")
+
+
+def test_pairs_of_two_kinds_are_not_mixed(tmp_path: Path) -> None:
+    write_clear(tmp_path / "clear" / "a.tif", BANDS)
+    kinds = {"made_up": None, "cut": tmp_path / "clear"}
+    for name, clear in kinds.items():
+        for _ in range(2):  # its own may be made again
+            simulate_pairs(tmp_path / name, count=1, size=32, seed=0, clear=clear)
+    for name, clear in zip(reversed(kinds), kinds.values(), strict=True):
+        with pytest.raises(InputError, match="it lists another dataset"):
+            simulate_pairs(tmp_path / name, count=1, size=32, seed=0, clear=clear)
+
+
 def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(InputError, match="choose another"):
@@ -159,10 +186,11 @@ def test_a_folder_with_another_dataset_is_refused_and_its_own_may_be_made_again(
 
 def test_a_pair_never_replaces_a_file_of_others(tmp_path: Path) -> None:
     (tmp_path / "s2_cloudy").mkdir()
-    (tmp_path / "s2_cloudy" / "synthetic_0.tif").write_bytes(b"mine")
-    with pytest.raises(InputError, match=r"synthetic_0\.tif: a file is there that pellucid did not write"):
-        simulate_pairs(tmp_path, count=1, size=16, seed=0)
-    assert (tmp_path / "s2_cloudy" / "synthetic_0.tif").read_bytes() == b"mine"
+    (tmp_path / "s2_cloudy" / "synthetic_1.tif").write_bytes(b"mine")
+    with pytest.raises(InputError, match=r"synthetic_1\.tif: a file is there that pellucid did not write"):
+        simulate_pairs(tmp_path, count=2, size=16, seed=0)
+    assert (tmp_path / "s2_cloudy" / "synthetic_1.tif").read_bytes() == b"mine"
+    assert not (tmp_path / "s2_cloudfree").exists()
 
 
 def test_a_pipe_in_place_of_the_list_is_not_replaced(tmp_path: Path) -> None:

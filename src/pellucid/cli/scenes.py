@@ -260,7 +260,7 @@ def simulate(
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; data.csv lists its pairs.")],
     count: Annotated[int, typer.Option(min=1, help="Number of pairs.")] = 8,
     size: Annotated[int, typer.Option(min=32, help="Side of a patch in pixels.")] = 256,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same pairs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same pairs.")] = 0,
     clear: Annotated[
         Path | None, typer.Option(help="Folder of your own clear scenes; else landscapes are made up.")
     ] = None,
@@ -282,7 +282,7 @@ def simulate(
 def demo(
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")] = Path("demo"),
     size: Annotated[int, typer.Option(min=128, help="Side of the scene in pixels.")] = 1024,
-    seed: Annotated[int, typer.Option(help="Another seed makes another scene.")] = 2027,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed makes another scene.")] = 2027,
     model: Model = DEFAULT_MODEL,
 ) -> None:
     """Make a cloudy scene whose truth is known, restore it and show how well that went.

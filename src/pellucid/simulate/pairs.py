@@ -2,8 +2,12 @@
 
 import csv
 import io
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,6 +62,10 @@ class PairPaths:
     cloudy: Path
     clear: Path
     cloud: Path
+
+
+# Names of pairs, and what clouds are laid over, in their order.
+_Patches = tuple[list[str], Iterator[ClearPatch]]
 
 
 def write_pair(
@@ -131,8 +139,13 @@ def simulate_pairs(
         progress: called with the number of pairs written.
     """
     with claim_folders(out):
-        _check_lists(out)
-        patches = _landscapes(count, size, seed) if clear is None else _cut_scenes(clear, count, size, seed)
+        _check_lists(out, is_made_up=clear is None)
+        names, patches = (
+            _landscapes(count, size, seed) if clear is None else _cut_scenes(clear, count, size, seed)
+        )
+        for each in names:
+            for sub in FOLDERS:
+                check_replaceable(out / sub / f"{each}.tif")
         rows = []
         for index, (name, place, scene, bands, grid) in enumerate(patches):
             generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
@@ -150,44 +163,64 @@ def simulate_pairs(
         return _write_rows(out / "data.csv", lines)
 
 
-def _landscapes(count: int, size: int, seed: int) -> Iterator[ClearPatch]:
-    for index in range(count):
-        name, scene = f"{MADE_UP}{seed + index}", make_scene(size, seed + index)
-        yield ClearPatch(name, name, scene, SENTINEL2.bands, _place(size, size, index))
+def _landscapes(count: int, size: int, seed: int) -> _Patches:
+    names = [f"{MADE_UP}{seed + index}" for index in range(count)]
+    return names, (
+        ClearPatch(name, name, make_scene(size, seed + i), SENTINEL2.bands, _place(size, size, i))
+        for i, name in enumerate(names)
+    )
 
 
-def _cut_scenes(folder: Path, count: int, size: int, seed: int) -> Iterator[ClearPatch]:
+def _cut_scenes(folder: Path, count: int, size: int, seed: int) -> _Patches:
+    """Return squares of clear scenes; all are read before the first is given, so that a bad one comes up."""
     paths = [path for path in glob_files(folder, "**/*") if path.suffix.lower() in (".tif", ".tiff")]
     if not paths:
         raise InputError(f"{folder} holds no GeoTIFF (.tif); give the folder of your clear scenes")
+    places = {path: path.relative_to(folder).with_suffix("").as_posix().replace("/", "_") for path in paths}
+    if twice := [place for place, number in Counter(places.values()).items() if number > 1]:
+        same = " and ".join(str(path) for path, place in places.items() if place == twice[0])
+        raise InputError(f"the pairs of {same} would have one name, {twice[0]}; rename one")
     rng = np.random.default_rng(seed)
-    for index in range(count):
-        path = paths[index % len(paths)]
-        place = path.relative_to(folder).with_suffix("").as_posix().replace("/", "_")
-        yield ClearPatch(f"{place}_cut{index // len(paths)}", place, *_cut(path, size, rng))
+    chosen = [(path, _choose(path, size, rng)) for path in islice(cycle(paths), count)]
+    names = [f"{places[path]}_cut{index // len(paths)}" for index, (path, _) in enumerate(chosen)]
+    return names, (
+        ClearPatch(name, places[path], *_cut(path, window))
+        for name, (path, window) in zip(names, chosen, strict=True)
+    )
 
 
-def _cut(path: Path, size: int, rng: np.random.Generator) -> tuple[Landscape, tuple[str, ...], Grid]:
+def _choose(path: Path, size: int, rng: np.random.Generator) -> Window:
     """Return a random square of a clear scene, if possible one without missing pixels."""
-    with OpticalRaster(path, SENTINEL2.bands, allow_missing=("B10",)) as raster:
+    with _open_clear(path) as raster:
+        raster.log_doubts()
         height, width = raster.grid.height, raster.grid.width
         if min(height, width) < size:
             raise InputError(
                 f"{path} has {height} x {width} pixels, patches need {size}; choose a smaller size"
             )
-        there = [index is not None for index in raster.indices]
-        best, most = None, -1
+        best, most = None, 0
         for _ in range(NUM_TRIES):
             left, top = int(rng.integers(width - size + 1)), int(rng.integers(height - size + 1))
             window = Window(left, top, size, size)
-            optical, valid = raster.read(window)
+            _, valid = raster.read(window)
             if int(valid.sum()) > most:
-                best, most = (window, optical), int(valid.sum())
+                best, most = window, int(valid.sum())
             if valid.all():
                 break
-        if best is None or most == 0:
-            raise InputError(f"{path} holds no data where it was cut; take it out of the folder")
-        window, optical = best
+    if best is None:
+        raise InputError(f"{path} holds no data where it was cut; take it out of the folder")
+    return best
+
+
+def _open_clear(path: Path) -> OpticalRaster:
+    return OpticalRaster(path, SENTINEL2.bands, allow_missing=("B10",))
+
+
+def _cut(path: Path, window: Window) -> tuple[Landscape, tuple[str, ...], Grid]:
+    """Return a square of a clear scene, the bands that it has, and where it lies."""
+    size = window.width
+    with _open_clear(path) as raster:
+        there, optical = [index is not None for index in raster.indices], raster.read(window)[0]
         grid = Grid(raster.grid.crs, window_transform(window, raster.grid.transform), size, size)
     scene = Landscape(
         optical=optical[there].clamp(0, 1),
@@ -243,16 +276,15 @@ def _write(
             file.write(values)
             file.dataset.descriptions = bands
 
-    check_replaceable(path)
     try:
         write_atomically(path, write)
     except (OSError, *GDAL_ERRORS) as error:
         raise explain_write_error(path, error) from error
 
 
-def _check_lists(folder: Path) -> None:
-    """Refuse a folder with lists of another dataset, which those of the pairs would replace."""
-    for name, is_own in (("index.csv", _is_index), ("data.csv", _is_data)):
+def _check_lists(folder: Path, *, is_made_up: bool) -> None:
+    """Refuse a folder with lists of another dataset, or of pairs of the other kind."""
+    for name, is_own in (("index.csv", partial(_is_index, is_made_up=is_made_up)), ("data.csv", _is_data)):
         path = folder / name
         if not path.exists():
             continue
@@ -260,14 +292,15 @@ def _check_lists(folder: Path) -> None:
             rows = [row for _, row in read_rows(path, "the list")]
         except InputError:
             rows = []
-        if not is_own(rows):
+        if not is_own(rows) or (name == "data.csv" and not is_made_up):
             raise InputError(
                 f"cannot write {path}: it lists another dataset; name another folder, or move it away"
             )
 
 
-def _is_index(rows: Sequence[Sequence[str]]) -> bool:
-    return bool(rows) and tuple(rows[0]) == INDEX_COLUMNS
+def _is_index(rows: Sequence[Sequence[str]], *, is_made_up: bool) -> bool:
+    has_columns = bool(rows) and tuple(rows[0]) == INDEX_COLUMNS
+    return has_columns and all(bool(re.fullmatch(rf"{MADE_UP}\d+", row[0])) == is_made_up for row in rows[1:])
 
 
 def _is_data(rows: Sequence[Sequence[str]]) -> bool:
