@@ -8,6 +8,7 @@ import typer
 
 import pellucid
 from pellucid.apply.memory import keep_freed_memory
+from pellucid.cli.audit import audit_command
 from pellucid.cli.checks import doctor, models, verify_command
 from pellucid.cli.comparison import compare_command
 from pellucid.cli.data import data_app
@@ -39,6 +40,7 @@ for name, command in (
     ("average", average_command),
     ("evaluate", evaluate_command),
     ("compare", compare_command),
+    ("audit", audit_command),
     ("simulate", simulate),
     ("models", models),
     ("import", import_command),

@@ -1,11 +1,14 @@
 """The commands about folders of data."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pellucid.cli.terminal import Command, out, progress_bar, quietable, report_errors, split_names
+
+if TYPE_CHECKING:
+    from pellucid.evaluation.check_report import Report
 
 data_app = typer.Typer(help="Look at folders of data.", no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -60,11 +63,8 @@ def check_command(
 
     Example: `pellucid data check Dataset --sheet look.png`
     """
-    import json
-
     from pellucid.data.claims import claim_files
-    from pellucid.data.files import check_is_folder, check_writable, write_text
-    from pellucid.data.ownership import check_replaceable
+    from pellucid.data.files import check_is_folder
 
     check_is_folder(folder)
     from pellucid.evaluation.check_folder import CheckOptions, check_folder
@@ -79,13 +79,34 @@ def check_command(
         seed=seed,
         limit=limit,
     )
-    if json_path is not None:
-        check_writable(json_path)
-        check_replaceable(json_path, start='{\n "folder": ')
+    check_report_path(json_path)
     with claim_files(json_path, sheet), progress_bar("reading") as advance:
         report = check_folder(folder, options, sheet_path=sheet, progress=advance)
-        if json_path is not None:
-            write_text(json_path, json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n")
+        print_report(report, json_path)
+    usable = report.num_samples - report.num_unusable
+    out.print(f"{usable} of {report.num_samples} samples can be used", soft_wrap=True)
+    if not report.is_usable:
+        raise typer.Exit(1)
+
+
+def check_report_path(path: Path | None) -> None:
+    """Refuse the file of a report that cannot be written, or would replace one of another origin."""
+    from pellucid.data.files import check_writable
+    from pellucid.data.ownership import check_replaceable
+
+    if path is not None:
+        check_writable(path)
+        check_replaceable(path, start='{\n "folder": ')
+
+
+def print_report(report: "Report", json_path: Path | None) -> None:
+    """Print what a check or an audit found, and write all of it as JSON, if there is a path."""
+    import json
+
+    from pellucid.data.files import write_text
+
+    if json_path is not None:
+        write_text(json_path, json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n")
     read = f", {report.num_read} of them read" if report.num_read < report.num_samples else ""
     out.print(
         f"{report.folder}: {report.kind}, {report.num_samples} samples{read}, {report.num_places} places",
@@ -97,7 +118,3 @@ def check_command(
         out.print(line, soft_wrap=True, markup=False)
     for is_fatal, line in report.problem_lines():
         out.print(line, style="red" if is_fatal else "yellow", soft_wrap=True, markup=False)
-    usable = report.num_samples - report.num_unusable
-    out.print(f"{usable} of {report.num_samples} samples can be used", soft_wrap=True)
-    if not report.is_usable:
-        raise typer.Exit(1)

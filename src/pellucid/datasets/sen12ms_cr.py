@@ -34,7 +34,7 @@ _NAME = re.compile(r"(?P<season>ROIs\d+_[a-z]+)(?:_s1|_s2|_s2_cloudy)?_(?P<numbe
 # ROIs1970_fall_139 was seen in fall.
 _SEASON = re.compile(r"ROIs\d+_([a-z]+)_\d+")
 # Column 0 of the published lists.
-_SPLIT_NUMBERS = {"1": "train", "2": "val", "3": "test"}
+SPLIT_NUMBERS = {"1": "train", "2": "val", "3": "test"}
 
 SIGN = "data.csv, s2_cloudy/ or ROIs*_s2_cloudy/"
 
@@ -155,7 +155,7 @@ def recognise(root: Path) -> bool:
 def from_list(path: Path) -> dict[str, object] | None:
     """Return the keys of a config for a list of the published GLF-CR code; None: it is none."""
     rows = read_rows(path, "the list")
-    is_ours = bool(rows) and rows[0][1][0].removesuffix(".0") in _SPLIT_NUMBERS
+    is_ours = bool(rows) and rows[0][1][0].removesuffix(".0") in SPLIT_NUMBERS
     return {"root": path.parent, "layout": "csv", "csv": path.name} if is_ours else None
 
 
@@ -240,14 +240,14 @@ def _parse_row(root: Path, row: list[str], where: str, places: dict[str, str]) -
         )
     number, radar_folder, clear_folder, cloudy_folder = cells[:4]
     number = number.removesuffix(".0")
-    if number not in _SPLIT_NUMBERS:
+    if number not in SPLIT_NUMBERS:
         raise InputError(
             f"{where} begins with {number!r}; 1 (train), 2 (validation) or 3 (test) is needed, no header"
         )
     clear, radar, cloudy = cells[4:] if len(cells) == 7 else cells[4:] * 3
     key, roi = name_patch(Path(clear).stem)
     images = root / cloudy_folder / cloudy, root / clear_folder / clear, root / radar_folder / radar
-    return Patch(key, places.get(key, roi), *images, split=_SPLIT_NUMBERS[number])
+    return Patch(key, places.get(key, roi), *images, split=SPLIT_NUMBERS[number])
 
 
 def _list_rois(root: Path) -> list[Patch]:

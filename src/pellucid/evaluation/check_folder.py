@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,10 +65,27 @@ def check_folder(
     `sheet_path` gets a picture of some samples, and `progress` is called with (samples done, samples).
     """
     options = options or CheckOptions()
+    kind, listing = list_samples(folder, options)
+    return check_listing(folder, kind, listing, options, sheet_path=sheet_path, progress=progress)
+
+
+def check_listing(
+    folder: Path,
+    kind: str,
+    listing: Listing,
+    options: CheckOptions,
+    *,
+    inspect: Callable[[CheckedSample], Iterable[Problem]] = lambda _: (),
+    sheet_path: Path | None = None,
+    progress: Callable[[float, int], None] | None = None,
+) -> Report:
+    """Return what listed samples hold, and what is wrong with them; see `check_folder`.
+
+    `inspect` finds further problems of a sample, of those whose images are read.
+    """
     if sheet_path is not None:
         check_writable(sheet_path)
         check_replaceable(sheet_path)
-    kind, listing = _list_samples(folder, options)
     problems = [*listing.problems]
     chosen = _spread(listing.samples, options.limit)
     chosen_keys = {id(sample) for sample in chosen}
@@ -78,7 +95,7 @@ def check_folder(
         if id(sample) in chosen_keys:
             facts, found = _read(sample, options.bands)
             read.append((sample, facts))
-            problems += found
+            problems += [*found, *inspect(sample)]
             if progress is not None:
                 progress(len(read), len(chosen))
     problems += [*_find_odd_sizes(listing, read), *_find_odd_scales(read), *find_leaks(listing.samples, read)]
@@ -87,7 +104,7 @@ def check_folder(
     return _report(folder, kind, listing, read, tuple(problems))
 
 
-def _list_samples(folder: Path, options: CheckOptions) -> tuple[str, Listing]:
+def list_samples(folder: Path, options: CheckOptions) -> tuple[str, Listing]:
     """Return the layout of a folder and its samples."""
     kind = recognise(folder) if options.kind == "auto" else options.kind
     layouts = folder_layouts()

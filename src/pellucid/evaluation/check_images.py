@@ -86,7 +86,7 @@ def read_facts(image: ImageFile, bands: tuple[str, ...] = ()) -> Facts:
         return _read_optical(image.path, bands, image.role)
     if image.form == "radar":
         return _read_radar(image.path)
-    return _describe(image, _read_stored(image))
+    return _describe(image, read_stored(image))
 
 
 def draw(image: ImageFile, bands: tuple[str, ...] = ()) -> NDArray[np.uint8]:
@@ -98,7 +98,7 @@ def draw(image: ImageFile, bands: tuple[str, ...] = ()) -> NDArray[np.uint8]:
     if image.form == "radar":
         with RadarRaster(image.path) as radar:
             return radar_to_rgb(SENTINEL1.to_unit(radar.read_db(size=PANEL)))
-    values = torch.from_numpy(to_unit(_read_stored(image)))
+    values = torch.from_numpy(to_unit(read_stored(image)))
     return color_to_rgb(values) if len(values) == 3 else gray_to_rgb(values[:1])
 
 
@@ -186,7 +186,7 @@ def _of_raster(raster: Raster, tally: _Tally, **rest: Any) -> Facts:
     return tally.facts(height=grid.height, width=grid.width, dtype=dtype, grid=grid, **rest)
 
 
-def _read_stored(image: ImageFile) -> NDArray[Any]:
+def read_stored(image: ImageFile) -> NDArray[Any]:
     """Return (C, H, W) of a picture, a slice, or a file with a reader of its own."""
     if callable(image.form):
         with errors_named(image.path, "image"):

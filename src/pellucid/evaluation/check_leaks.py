@@ -12,7 +12,7 @@ Read: TypeAlias = tuple[CheckedSample, Mapping[str, Facts]]
 # Left, bottom, right, top.
 Bounds: TypeAlias = tuple[float, float, float, float]
 
-LEAK = "leak between splits"
+LEAK, DUPLICATE, OVERLAP = "leak between splits", "duplicate image", "overlapping places"
 # Share of its side by which a patch must reach into another to count as overlapping.
 TOUCH = 0.01
 
@@ -45,14 +45,14 @@ def _find_duplicates(read: Sequence[Read]) -> Iterator[Problem]:
                 continue  # alike without being the same place
             if image.digest in within:
                 text = f"the {within[image.digest]} and {role} image of {sample.key} are one"
-                yield Problem("duplicate image", text, sample.key)
+                yield Problem(DUPLICATE, text, sample.key)
             within[image.digest] = role
             other = first.setdefault((role, image.digest), sample)
             if other is not sample:
-                yield _relate(other, sample, f"hold the same {role} image", "duplicate image")
+                yield relate(other, sample, f"hold the same {role} image", DUPLICATE)
 
 
-def _relate(one: CheckedSample, other: CheckedSample, relation: str, kind: str) -> Problem:
+def relate(one: CheckedSample, other: CheckedSample, relation: str, kind: str) -> Problem:
     """Return a leak, if the two are in different splits, else a problem of a kind that is not fatal."""
     if one.split and other.split and one.split != other.split:
         text = f"{one.key} ({one.split}) and {other.key} ({other.split}) {relation}"
@@ -74,7 +74,7 @@ def _find_overlaps(read: Sequence[Read]) -> Iterator[Problem]:
         known = {mark: other for cell in near for mark, other in cells[cell].items()}
         for (group, split, others), other in known.items():
             if (group, split) != (sample.group, sample.split) and _overlap(bounds, others):
-                yield _relate(other, sample, "overlap on the ground", "overlapping places")
+                yield relate(other, sample, "overlap on the ground", OVERLAP)
                 break
         for cell in near:
             cells[cell].setdefault((sample.group, sample.split, bounds), sample)
