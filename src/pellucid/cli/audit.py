@@ -19,23 +19,27 @@ from pellucid.cli.data import (
 from pellucid.cli.terminal import out, progress_bar, report_errors, split_names
 
 
+Data = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of one of the layouts of --kind.")]
+Split = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Anybody's split: JSON with lists of places by split, a list as data.csv, or a table with a "
+        "column split; default: that of the data.",
+    ),
+]
+Older = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Clear scenes of another date, of the same names.")
+]
+Cloudy = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Cloudy scenes of the same names.")]
+
+
 @report_errors()
 def audit_command(
-    folder: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of one of the layouts of --kind.")],
-    split: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Anybody's split: JSON with lists of places by split, a list as data.csv, or a table with a "
-            "column split; default: that of the data.",
-        ),
-    ] = None,
-    older: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Clear scenes of another date, of the same names.")
-    ] = None,
-    cloudy: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Cloudy scenes of the same names.")
-    ] = None,
+    folder: Data,
+    split: Split = None,
+    older: Older = None,
+    cloudy: Cloudy = None,
     radar: Radar = None,
     kind: Kind = "auto",
     pattern: Pattern = "",

@@ -20,6 +20,8 @@ Found = tuple[str, str]
 
 # Share of a target that may be cloudy, and of a place that may have snow on one date alone.
 MANY_CLOUDS, MUCH_SNOW = 0.05, 0.3
+# Pixels that clouds have at least: bright roofs of a small patch have less.
+CLOUD_PIXELS = 1000
 # Reflectance in B02 and B04 of clouds that are no bright roof or soil, and in B10 of cirrus.
 BRIGHT_B02, BRIGHT_B04, CIRRUS_B10 = 0.2, 0.15, 0.015
 # Pixels about snow that may be snow in part, which looks like cloud.
@@ -35,8 +37,9 @@ JUMP, HALF_JUMP, MANY_JUMPS = 0.8, (0.4, 0.6), 0.002
 MANY_ZEROS, OFFSET, OFFSET_SPREAD = 0.05, 0.1, 0.02
 MIN_BANDS = 4
 VISIBLE = ("B02", "B03", "B04")
-# Pixels that a shift is searched within, and by which images must be apart: two dates, radar and optical.
-REACH, SHIFTED, RADAR_SHIFTED = 16, 2.0, 3.0
+# Pixels that a shift is searched within, and by which images must be apart: two dates, radar and optical
+# (edges of sound radar lie up to 3 pixels beside those of the optical image).
+REACH, SHIFTED, RADAR_SHIFTED = 16, 2.0, 4.0
 # A shift is believed if its correlation is at least this, so many deviations above the mean of all shifts,
 # and so many times that of every shift elsewhere; and if so much of the place is seen on both.
 MIN_PEAK, MIN_SIGMA, MIN_RATIO, MIN_SEEN = 0.1, 5.0, 1.25, 0.2
@@ -108,8 +111,9 @@ def find_target_faults(view: View) -> Iterator[Found]:
     """Yield what is wrong with a cloud-free image: clouds, and values that an offset pushed to 0."""
     num = max(1, int(view.valid.sum()))
     is_scaled = float((view.values > 1).float().mean()) <= MANY_CLIPPED
-    share = float(view.sure_clouds().sum() / num)
-    if is_scaled and share > MANY_CLOUDS:
+    cloudy = int(view.sure_clouds().sum())
+    if is_scaled and cloudy > max(MANY_CLOUDS * num, CLOUD_PIXELS):
+        share = cloudy / num
         yield "clouds in a target", f"is {share:.0%} cloudy and is to be cloud-free"
     at = [view.bands.index(band) for band in VISIBLE if band in view.bands]
     if at:
