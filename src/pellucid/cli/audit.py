@@ -18,7 +18,6 @@ from pellucid.cli.data import (
 )
 from pellucid.cli.terminal import out, progress_bar, report_errors, split_names
 
-
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of one of the layouts of --kind.")]
 Split = Annotated[
     Path | None,
