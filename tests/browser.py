@@ -15,7 +15,7 @@ READY_MS = 60_000
 
 
 @cache
-def _browser() -> Browser:
+def browser() -> Browser:
     """Return a browser that runs until the tests end."""
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     assert chromium, "no Chromium is installed: apt-get install chromium, or let CHROMIUM name one"
@@ -27,7 +27,7 @@ def _browser() -> Browser:
 @contextmanager
 def opened(path: Path) -> Iterator[Page]:
     """Yield the page of a file, loaded; afterwards neither a request nor an error may have been seen."""
-    context = _browser().new_context(viewport={"width": 1200, "height": 800}, color_scheme="light")
+    context = browser().new_context(viewport={"width": 1200, "height": 800}, color_scheme="light")
     page, requests, faults = context.new_page(), list[str](), list[str]()
     page.on("request", lambda request: requests.append(request.url))
     page.on("pageerror", lambda error: faults.append(str(error)))

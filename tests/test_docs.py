@@ -200,6 +200,8 @@ def shortened(command: str) -> list[str]:
         words = ["2" if word in ("20", "50") else word for word in words]
     if words[0] == "demo":
         words += ["--size", "128"]
+    if words[0] == "serve":
+        words += ["--dry-run"]
     if words[0] == "simulate":
         words += ["--size", "64"]
         words = ["2" if word == "100" else word for word in words]

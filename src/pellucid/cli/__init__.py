@@ -19,6 +19,7 @@ from pellucid.cli.info import info
 from pellucid.cli.pictures import colorize_command
 from pellucid.cli.runs import average_command, import_command, train_command
 from pellucid.cli.scenes import clouds, demo, remove_clouds, simulate, status
+from pellucid.cli.serve import serve_command
 from pellucid.cli.slices import upscale_command
 from pellucid.cli.terminal import Command, quietable
 
@@ -46,6 +47,7 @@ for name, command in (
     ("import", import_command),
     ("export", export_command),
     ("explain", explain_command),
+    ("serve", serve_command),
     ("demo", demo),
     ("doctor", doctor),
     ("verify", verify_command),

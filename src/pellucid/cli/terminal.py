@@ -46,6 +46,8 @@ Model = Annotated[
 TO_OPEN = (".html", ".png", ".jpg", ".tif", ".tiff", ".onnx")
 # Exit code of what is stopped by Ctrl-C or a terminate signal.
 STOPPED = 130
+# Who else is told of progress: label, done, total.
+followers = list[Callable[[str, float, int], None]]()
 
 
 @contextmanager
@@ -185,6 +187,8 @@ def progress_bars(*labels: str) -> Iterator[tuple[Callable[[float, int], None], 
 
         def advance(task: TaskID, done: float, total: int) -> None:
             bar.update(task, completed=done, total=total, visible=True)
+            for follow in followers:
+                follow(labels[task], done, total)
 
         yield tuple(partial(advance, task) for task in tasks)
 

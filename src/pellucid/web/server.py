@@ -1,0 +1,173 @@
+"""Runs the service: the application behind its guard, and the threads that work, until a signal ends both."""
+
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from pellucid.data.claims import claim_files
+from pellucid.data.files import check_is_folder
+from pellucid.errors import InputError, explain
+from pellucid.web.guard import TOKEN, Guard, read_token
+from pellucid.web.job_queue import JobQueue
+from pellucid.web.jobs import Jobs
+from pellucid.web.limits import MAX_CONNECTIONS, Limits
+from pellucid.web.tasks import Task
+
+if TYPE_CHECKING:
+    import uvicorn
+
+# Seconds that answers have to end when the service does, and that an idle connection is kept.
+GRACE_S, KEEP_S = 3, 15
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the service runs.
+
+    Attributes:
+        home: its own folder: jobs, uploads, the token.
+        tasks: what it offers, by command.
+        start: the words before a command line, as `JobQueue` takes them.
+        shared: the folder below which files may be named; None: none.
+        host, port: where it listens; port 0: any that is free.
+        names: hosts that it also goes by.
+        devices: one job runs on each at a time.
+        limits: what it takes.
+    """
+
+    home: Path
+    tasks: Mapping[str, Task]
+    start: Sequence[str]
+    shared: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    names: Collection[str] = ()
+    devices: Sequence[str] = ("auto",)
+    limits: Limits = field(default_factory=Limits)
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse settings that cannot be used, also where a package is missing; the folder is not made."""
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"serve needs the package {error.name}, install it: pip install 'pellucid[serve]'"
+        ) from error
+    if settings.shared is not None:
+        check_is_folder(settings.shared)
+        home, shared = settings.home.resolve(), settings.shared.resolve()
+        if home.is_relative_to(shared) or shared.is_relative_to(home):
+            raise InputError(
+                f"the folder of the service, {home}, and --folder {shared} lie in each other; "
+                "part them, so that nobody can name the files of others"
+            )
+    if settings.home.exists() and not settings.home.is_dir():
+        raise InputError(f"{settings.home} is a file; name a folder for the jobs and their results")
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service that listens.
+
+    Attributes:
+        address: what a browser opens, with the token.
+        run: serves until a signal comes or `stop` is called.
+        stop: ends it, from any thread.
+    """
+
+    address: str
+    run: Callable[[], None]
+    stop: Callable[[], None]
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Service]:
+    """Yield a service; what runs when it ends, the next one in its folder goes on with.
+
+    Raises:
+        InputError: if the folder or the port is another service's, or cannot be used.
+    """
+    check_settings(settings)
+    from pellucid.web.desk import Desk
+    from pellucid.web.service import build_app
+    from pellucid.web.uploads import Uploads
+
+    home = settings.home.resolve()
+    with claim_files(home / "service"), _listen(settings.host, settings.port) as listener:
+        home.chmod(0o700)
+        token, port = read_token(home), listener.getsockname()[1]
+        shared = settings.shared.resolve() if settings.shared else None
+        jobs, limits = Jobs(home / "jobs", settings.limits), settings.limits
+        desk = Desk(jobs, Uploads(home / "uploads", limits), settings.tasks, limits, shared, settings.devices)
+        names = (settings.host, *settings.names)
+        server = _build(
+            Guard(build_app(desk), token=token, names=names, cookie=f"pellucid-{port}"), desk.closing
+        )
+
+        def stop() -> None:
+            desk.closing.set()
+            server.should_exit = True
+
+        queue = JobQueue(jobs, settings.start, settings.devices, shown=[shared] if shared else [])
+        queue.start()
+        try:
+            yield Service(_address(settings.host, port, token), partial(server.run, sockets=[listener]), stop)
+        finally:
+            desk.closing.set()
+            queue.stop()
+            shutil.rmtree(home / "uploads", ignore_errors=True)
+
+
+def _build(guard: Guard, closing: threading.Event) -> "uvicorn.Server":
+    """Return the server of an application; streams end when `closing` is set, as a signal does."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            closing.set()
+            super().handle_exit(sig, frame)
+
+    return Server(
+        uvicorn.Config(
+            guard,
+            log_level="warning",
+            access_log=False,  # it would hold the token
+            proxy_headers=False,
+            server_header=False,
+            lifespan="off",
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_keep_alive=KEEP_S,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as error:
+        reason = explain(error, "choose another --port or --host")
+        raise InputError(f"cannot listen at {host}, port {port}: {reason}") from error
+    return listener
+
+
+def _address(host: str, port: int, token: str) -> str:
+    """Return what a browser opens."""
+    if host in ("0.0.0.0", "::"):
+        host = socket.gethostname()
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/?{TOKEN}={quote(token)}"
