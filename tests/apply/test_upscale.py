@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from PIL import Image
+from rasterio.transform import Affine
 from stacks import SMALL, Fake, bicubic, pattern, read, save
 from torch import Tensor, nn
 
@@ -184,6 +186,26 @@ def test_where_there_is_no_data_there_is_none_in_the_result(tmp_path: Path) -> N
     assert (np.isnan(read(tmp_path / "out.tif")) == hidden).all()
     assert (np.isnan(read(tmp_path / "out_std.tif")) == hidden).all()
     assert all(seen.isfinite().all() for seen in method.seen)
+
+
+def test_a_georeferenced_slice_keeps_its_place_and_what_is_declared(tmp_path: Path) -> None:
+    values = pattern(12, 16).clip(1)
+    values[:3, :3] = 0
+    source, out = tmp_path / "in.tif", tmp_path / "out.tif"
+    place = {"crs": "EPSG:32633", "transform": Affine(10, 0, 500_000, 0, -10, 5_000_000)}
+    size = {"count": 1, "height": 12, "width": 16}
+    with rasterio.open(source, "w", driver="GTiff", dtype="uint8", nodata=0, **size, **place) as file:
+        file.write(values, 1)
+        file.scales, file.offsets = (0.5,), (2,)
+    upscale(source, out, method=Fake(spread=0.2), options=replace(SMALL, samples=2, html=True, preview=True))
+    for path, nodata, offset in ((out, 0, 2), (tmp_path / "out_std.tif", math.nan, 0)):
+        with rasterio.open(source) as before, rasterio.open(path) as after:
+            assert after.bounds == before.bounds
+            assert (after.crs, after.res, after.scales) == (before.crs, (2.5, 2.5), (0.5,))
+            assert (after.nodata, after.offsets) == (pytest.approx(nodata, nan_ok=True), (offset,))
+            hidden = after.read_masks(1) == 0
+        assert hidden[:12, :12].all()
+        assert hidden.sum() == 144
 
 
 def test_a_rounding_error_above_one_is_no_other_range(tmp_path: Path) -> None:

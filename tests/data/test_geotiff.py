@@ -4,12 +4,14 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
+from rasterio.rpc import RPC
 from rasterio.transform import Affine
 
 from pellucid.data.files import check_writable, temporary_beside, write_atomically
 from pellucid.data.gdal_open import find_opacity, open_raster
-from pellucid.data.geotiff import Grid, Raster
+from pellucid.data.geotiff import Grid, Raster, avoid_nodata, enlarge_place
 from pellucid.data.radar_scene import RadarRaster
 from pellucid.errors import InputError
 
@@ -157,3 +159,34 @@ def test_band_names_that_are_no_utf8_are_refused_in_one_sentence(tmp_path: Path)
     path.write_bytes(path.read_bytes().replace(b"Reflectance", b"R\xe9flectances"[:11]))
     with pytest.raises(InputError, match=r"scene.tif has band names, units or tags that are no UTF-8"):
         Raster(path, "scene")
+
+
+def test_an_enlarged_image_lies_where_it_did() -> None:
+    assert enlarge_place({"transform": HERE.transform}, 4)["transform"] == Affine(
+        2.5, 0, 500_000, 0, -2.5, 5_000_000
+    )
+    points = enlarge_place({"gcps": [GroundControlPoint(3, 5, 1, 2, 0)]}, 4)["gcps"]
+    assert [(point.row, point.col, point.x, point.y) for point in points] == [(12, 20, 1, 2)]
+    terms = dict.fromkeys(
+        ("line_num_coeff", "line_den_coeff", "samp_num_coeff", "samp_den_coeff"), [0.0] * 20
+    )
+    ground = dict.fromkeys(
+        ("lat_off", "lat_scale", "long_off", "long_scale", "height_off", "height_scale"), 1.0
+    )
+    model = RPC(line_off=20, line_scale=10, samp_off=30, samp_scale=15, **terms, **ground)
+    found = enlarge_place({"rpcs": model}, 4)["rpcs"]
+    # the centre of pixel 7 is between those of pixels 29 and 30
+    assert (29.5 - found.line_off) / found.line_scale == pytest.approx((7 - 20) / 10)
+    assert (29.5 - found.samp_off) / found.samp_scale == pytest.approx((7 - 30) / 15)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata", "wanted"),
+    [("uint8", 0, 1), ("uint8", 255, 254), ("int16", -9999, -9998), ("float32", 0, np.float32(1e-45))],
+)
+def test_a_value_that_would_mean_no_data_is_moved_by_as_little_as_possible(
+    dtype: str, nodata: float, wanted: float
+) -> None:
+    values = np.array([nodata, 7], dtype)
+    avoid_nodata(values, nodata)
+    assert values.tolist() == [wanted, 7]

@@ -146,10 +146,12 @@ class Stack:
         for file in self.files:
             dtype = file.info.dtype
             for page, values in enumerate(read_slices(file.source, is_image=False)):
-                low, high = _find_limits(values, f"page {page} of {file.source}")
+                known = values[~file.info.find_missing(values)]
+                low, high = _find_limits(known, f"page {page} of {file.source}")
                 before = limits.get(dtype, (math.inf, -math.inf))
                 limits[dtype] = min(before[0], low), max(before[1], high)
-                chosen.setdefault(dtype, []).append(values[::step, ::step])
+                some = values[::step, ::step]
+                chosen.setdefault(dtype, []).append(some[~file.info.find_missing(some)])
         return {dtype: self._contrast(dtype, parts, *limits[dtype]) for dtype, parts in chosen.items()}
 
     def _contrast(
@@ -171,8 +173,7 @@ class Stack:
             return Contrast(*full, *within)
         if wanted != "auto":
             return Contrast(*wanted, *within)
-        values = np.concatenate([part.ravel() for part in parts])
-        known = values[np.isfinite(values)] if dtype.kind == "f" else values
+        known = np.concatenate(parts)
         low, high = map(float, np.percentile(known, PERCENTILES)) if known.size else (0.0, 1.0)
         if low == high and lowest < highest:
             low, high = lowest, highest
@@ -181,13 +182,10 @@ class Stack:
         return Contrast(start, start + (span or 1.0), *within)
 
 
-def _find_limits(values: NDArray[Any], name: str) -> tuple[float, float]:
-    """Return the lowest and highest grey value, where there is one; refuse infinite ones."""
-    if values.dtype.kind != "f":
-        return float(values.min()), float(values.max())
-    if np.isinf(values).any():
+def _find_limits(known: NDArray[Any], name: str) -> tuple[float, float]:
+    """Return the lowest and highest of the grey values that are known, if any is; refuse infinite ones."""
+    if known.dtype.kind == "f" and np.isinf(known).any():
         raise InputError(f"{name} holds infinite values; give finite ones, or NaN where there is no data")
-    known = values[~np.isnan(values)]
     return (float(known.min()), float(known.max())) if known.size else (math.inf, -math.inf)
 
 

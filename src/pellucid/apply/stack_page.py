@@ -96,6 +96,8 @@ def _read(held: _Held, kind: Kind, every: int) -> Iterator[NDArray[Any]]:
         assert path is not None
         for page, values in enumerate(read_slices(path, is_image=False)):
             if page in wanted:
-                yield values[::every, ::every]
+                some = values[::every, ::every]
+                missing = file.info.find_missing(some)
+                yield np.where(missing, np.float32(np.nan), some) if file.info.nodata is not None else some
             if page == max(wanted):
                 break

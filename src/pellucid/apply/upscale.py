@@ -1,5 +1,6 @@
 """Slices in, larger slices out: tiles without seams, the same noise for a whole stack, mean and spread."""
 
+import math
 import time
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -21,8 +22,9 @@ from pellucid.apply.stack_page import write_stack_page
 from pellucid.data.batch import Batch
 from pellucid.data.claims import claim_files, claim_folders
 from pellucid.data.drawing import gray_to_rgb, save_picture, sheet
+from pellucid.data.geotiff import avoid_nodata
 from pellucid.data.resample import enlarge, fill_gaps
-from pellucid.data.slice_file import read_slices
+from pellucid.data.slice_file import SliceInfo, read_slices
 from pellucid.data.slice_writer import write_slices
 from pellucid.data.tiles import TileGrid, reflect
 from pellucid.data.working_file import explain_write_error
@@ -132,15 +134,19 @@ def _enlarge_file(file: SliceFile, sampler: "_Sampler", *, wants_picture: bool) 
     info = file.info.enlarged(sampler.stack.method.scale)
     with ExitStack() as open_files:
         write = open_files.enter_context(write_slices(file.out, info))
-        spread = replace(info, dtype=np.dtype(np.float32))
+        nodata = None if info.nodata is None else math.nan
+        spread = replace(
+            info, dtype=np.dtype(np.float32), nodata=nodata, scaling=(info.scaling[0], 0.0)
+        )  # a difference of grey values
         write_std = open_files.enter_context(write_slices(file.std, spread)) if file.std else None
         for page, values in enumerate(read_slices(file.source, is_image=False)):
-            result, deviation = sampler.enlarge(values)
+            result, deviation = sampler.enlarge(values, info)
             write(result)
             if write_std and deviation is not None:
                 write_std(deviation)
             if wants_picture and page == info.num_pages // 2:
-                picture = _draw(values, result, deviation, sampler.stack.contrast[info.dtype])
+                low, high = (np.where(info.find_missing(x), np.nan, x) for x in (values, result))
+                picture = _draw(low, high, deviation, sampler.stack.contrast[info.dtype])
     return picture
 
 
@@ -151,13 +157,15 @@ class _Sampler:
         self.stack, self.progress = stack, progress
         self.done, self.total = 0, sum(_num_tiles(file, stack) for file in files)
 
-    def enlarge(self, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+    def enlarge(
+        self, values: NDArray[Any], info: SliceInfo
+    ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
         """Return a slice (H, W) enlarged, in its own type, and the standard deviation in its grey values.
 
-        A slice of one grey value stays so, and where there is no data (NaN), the result has none.
+        A slice of one grey value stays so, and where there is no data, the result has none.
         """
         contrast, grid = self.stack.contrast[values.dtype], self.stack.grids[values.shape]
-        missing = np.isnan(values)
+        missing = info.find_missing(values)
         known = values[~missing] if missing.any() else values
         result = np.full((grid.height, grid.width), known.flat[0] if known.size else 0, values.dtype)
         deviation = np.zeros(result.shape, np.float32) if self.stack.options.samples > 1 else None
@@ -174,10 +182,11 @@ class _Sampler:
         elif self.progress:
             self.progress(self.done + len(grid), self.total)
         self.done += len(grid)
+        avoid_nodata(result, info.nodata)
         if missing.any():
             factor = self.stack.method.scale
             hidden = missing.repeat(factor, 0).repeat(factor, 1)
-            result[hidden] = np.nan
+            result[hidden] = np.nan if info.nodata is None else info.nodata
             if deviation is not None:
                 deviation[hidden] = np.nan
         return result, deviation

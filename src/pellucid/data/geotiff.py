@@ -10,9 +10,11 @@ from typing import Any, Self
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import CRSError
+from rasterio.rpc import RPC
 from rasterio.transform import Affine, array_bounds
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
@@ -266,6 +268,37 @@ def georeference(dataset: Any) -> dict[str, Any]:
     elif points:
         place = {"gcps": points, "crs": points_crs}
     return place | ({"rpcs": dataset.rpcs} if dataset.rpcs else {})
+
+
+def avoid_nodata(values: NDArray[Any], nodata: float | None) -> None:
+    """Change values in place so that none of them is the number of missing data, by as little as possible."""
+    if nodata is None:
+        return
+    dtype = values.dtype
+    if dtype.kind == "f":
+        other = np.nextafter(dtype.type(nodata), dtype.type(1))
+    else:
+        other = nodata + (1 if nodata < np.iinfo(dtype).max else -1)
+    values[values == nodata] = other
+
+
+def enlarge_place(place: dict[str, Any], factor: int) -> dict[str, Any]:
+    """Return the georeference of the same image with `factor` times as many rows and columns."""
+    place = dict(place)
+    if "transform" in place:
+        place["transform"] = place["transform"] @ Affine.scale(1 / factor)
+    if "gcps" in place:
+        points = (point.asdict() for point in place["gcps"])
+        place["gcps"] = [
+            GroundControlPoint(**{**point, "row": point["row"] * factor, "col": point["col"] * factor})
+            for point in points
+        ]
+    if "rpcs" in place:  # they count from the centre of the first pixel
+        rpcs, shift = place["rpcs"].to_dict(), (factor - 1) / 2
+        moved = {f"{side}_off": factor * rpcs[f"{side}_off"] + shift for side in ("line", "samp")}
+        wider = {f"{side}_scale": factor * rpcs[f"{side}_scale"] for side in ("line", "samp")}
+        place["rpcs"] = RPC(**{**rpcs, **moved, **wider})
+    return place
 
 
 def copy_mask(source: Any, copy: Any) -> None:

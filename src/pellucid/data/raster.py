@@ -11,7 +11,7 @@ from rasterio.windows import Window
 
 from pellucid.data.band_names import match_bands, read_names
 from pellucid.data.cloud_raster import CloudRaster
-from pellucid.data.geotiff import HUGE, SAMPLE, Raster, find_huge
+from pellucid.data.geotiff import HUGE, SAMPLE, Raster, avoid_nodata, find_huge
 from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.errors import InputError
@@ -103,17 +103,12 @@ class OpticalRaster(Raster):
 
     def fit(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return values in the file's units, rounded and clipped to its type; none of them means nodata."""
-        nodata = self.dataset.nodata
-        if self.dtype.kind == "f":
-            stored = values.astype(self.dtype)
-            if nodata is not None:
-                stored[stored == nodata] = np.nextafter(self.dtype.type(nodata), self.dtype.type(1))
-            return stored.astype(np.float64)
-        limits = np.iinfo(self.dtype)
-        values = np.rint(values).clip(limits.min, limits.max)
-        if nodata is not None:
-            values[values == nodata] = nodata + (1 if nodata < limits.max else -1)
-        return values
+        if self.dtype.kind != "f":
+            limits = np.iinfo(self.dtype)
+            values = np.rint(values).clip(limits.min, limits.max)
+        stored = values.astype(self.dtype)
+        avoid_nodata(stored, self.dataset.nodata)
+        return stored.astype(np.float64)
 
     def keep_valid(self, stored: NDArray[Any], restored: NDArray[np.bool_]) -> NDArray[Any]:
         """Return pixels as stored; restored ones that would mean no data, as 0 in all bands, gain one DN."""

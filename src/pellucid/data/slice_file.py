@@ -7,8 +7,8 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +18,8 @@ from numpy.typing import DTypeLike, NDArray
 from PIL import Image
 
 from pellucid.data.files import check_input, glob_files
-from pellucid.data.gdal_open import GDAL_ERRORS, first_line
+from pellucid.data.gdal_open import GDAL_ERRORS, first_line, open_raster
+from pellucid.data.geotiff import enlarge_place, georeference
 from pellucid.data.tiff_stack import (
     ORIENTATION,
     SIGNED,
@@ -58,6 +59,9 @@ class SliceInfo:
         resolution: pixels per unit, along x and y; None if the file does not state it.
         resolution_unit: TIFF's number of the unit: 1 none, 2 inch, 3 centimetre.
         description: the text in a TIFF, for instance ImageJ's unit and spacing.
+        place: where the pixels of a GeoTIFF lie, as `georeference` returns it.
+        nodata: the value that marks missing data, if the file declares one.
+        scaling: scale and offset that make other values of those stored.
     """
 
     num_pages: int
@@ -67,11 +71,21 @@ class SliceInfo:
     resolution: tuple[float, float] | None = None
     resolution_unit: int = NO_UNIT
     description: str = ""
+    place: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    nodata: float | None = None
+    scaling: tuple[float, float] = (1.0, 0.0)
+
+    def find_missing(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return where (H, W) holds no data."""
+        missing = np.isnan(values)
+        return missing if self.nodata is None else missing | (values == self.nodata)
 
     def enlarged(self, factor: int) -> Self:
         """Return the description of the same slices with `factor` times as many rows and columns."""
         resolution = self.resolution and (self.resolution[0] * factor, self.resolution[1] * factor)
-        return replace(self, height=self.height * factor, width=self.width * factor, resolution=resolution)
+        height, width = self.height * factor, self.width * factor
+        place = enlarge_place(self.place, factor)
+        return replace(self, height=height, width=width, resolution=resolution, place=place)
 
 
 def read_info(path: Path) -> SliceInfo:
@@ -179,7 +193,16 @@ def _describe_tiff(path: Path, file: tifffile.TiffFile) -> SliceInfo:
         resolution, unit = found, CENTIMETRE
     if resolution and is_lying(stack.orientation):
         resolution = (resolution[1], resolution[0])
-    return replace(info, resolution=resolution, resolution_unit=unit, description=text)
+    info = replace(info, resolution=resolution, resolution_unit=unit, description=text)
+    return replace(info, **_read_geotiff(path)) if stack.orientation == UPRIGHT else info
+
+
+def _read_geotiff(path: Path) -> dict[str, Any]:
+    """Return what GDAL alone reads of the first page: where it lies, its nodata and its scale."""
+    with suppress(*GDAL_ERRORS), open_raster(path) as dataset:
+        scaling = float(dataset.scales[0]), float(dataset.offsets[0])
+        return {"place": georeference(dataset), "nodata": dataset.nodata, "scaling": scaling}
+    return {}
 
 
 def _read_pixel_size(description: str) -> tuple[float, float] | None:
@@ -197,6 +220,8 @@ def _read_pixel_size(description: str) -> tuple[float, float] | None:
 
 def _read_resolution(page: tifffile.TiffPage) -> tuple[float, float] | None:
     """Return pixels per unit; without a unit only for ImageJ, which keeps the unit in its description."""
+    if "XResolution" not in page.tags:
+        return None
     if page.resolutionunit == NO_UNIT and not page.is_imagej:
         return None
     x, y = page.get_resolution()

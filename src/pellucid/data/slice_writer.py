@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pellucid.data.files import flush, temporary_beside
+from pellucid.data.gdal_open import open_raster
 from pellucid.data.ownership import SOFTWARE, save_image
 from pellucid.data.slice_file import CENTIMETRE, INCH, TIFF, SliceInfo, read_slices
 from pellucid.data.tiff_stack import WHITE, name_shape
@@ -54,6 +55,7 @@ def write_slices(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]
             yield write
         if len(sums) != info.num_pages:
             raise ValueError(f"{len(sums)} pages were written, {info.num_pages} announced")
+        _write_geotiff(temporary, info)
         flush(temporary)
         if [_sum(values) for values in read_slices(temporary, is_image=False)] != sums:
             raise WriteError(f"{path} did not read back as written, check the disk")
@@ -95,6 +97,23 @@ def _open_writer(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]
             software=SOFTWARE,
             metadata=None,
         )
+
+
+def _write_geotiff(path: Path, info: SliceInfo) -> None:
+    """Give the first page of a TIFF what GDAL alone reads."""
+    if path.suffix.lower() not in TIFF:
+        return
+    found: dict[str, Any] = {} if info.nodata is None else {"nodata": info.nodata}
+    if info.scaling != (1, 0):
+        found |= {"scales": info.scaling[:1], "offsets": info.scaling[1:]}
+    if place := dict(info.place):
+        if "gcps" in place:
+            place = {**place, "gcps": (place["gcps"], place.pop("crs"))}
+        found |= place
+    if found:
+        with open_raster(path, "r+") as dataset:
+            for name, value in found.items():
+                setattr(dataset, name, value)
 
 
 def _find_dpi(info: SliceInfo) -> tuple[float, float] | None:
