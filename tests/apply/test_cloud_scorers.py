@@ -7,11 +7,12 @@ from s2cloudless.cloud_detector import S2PixelCloudDetector
 from s2cloudless.utils import MODEL_BANDS as PUBLISHED_BANDS
 
 from pellucid.apply.cloud_scorers import MODEL_BANDS, NO_DATA, disk, find_scorer, to_mask
+from pellucid.build.method import load
 from pellucid.data.cloud_score import cloud_score
 from pellucid.data.ranges import SENTINEL2
 from pellucid.errors import InputError
 
-BANDS = SENTINEL2.bands
+BANDS, RGBN = SENTINEL2.bands, ("B02", "B03", "B04", "B08")
 
 
 def patch(height: int = 20, width: int = 30) -> torch.Tensor:
@@ -47,6 +48,25 @@ def test_pixels_without_data_score_nothing_and_do_not_change_the_others(name: st
     np.testing.assert_array_equal(found[:, 10:], whole[:, 10:])
     nothing = torch.zeros_like(valid)
     assert (scorer(image * nothing, nothing, BANDS) == 0).all()
+
+
+@pytest.mark.parametrize("bands", [BANDS, tuple(band for band in BANDS if band != "B10"), RGBN])
+def test_ground_finds_cloud_in_the_bands_that_there_are(bands: tuple[str, ...]) -> None:
+    scorer = find_scorer("ground", method=load("ground", device="cpu"))
+    generator = torch.Generator().manual_seed(0)
+    image = 0.05 + 0.02 * torch.rand(len(bands), 75, 90, generator=generator)
+    image[:, :, 45:] += 0.6
+    if "B10" in bands:
+        image[bands.index("B10")] = 0.001  # which water vapour hides, land as cloud
+    valid = everywhere(image)
+    valid[:, :9] = False
+    found = scorer(image * valid, valid, bands)
+    assert found.shape == (75, 90)
+    assert (found[:9] == 0).all()
+    assert found[9:, :40].mean() < 0.4
+    assert found[9:, 50:].mean() > 0.8
+    with pytest.raises(InputError, match=r"pellucid.load\('ground'\)"):
+        find_scorer("ground")
 
 
 def test_the_built_in_scorer_is_the_cloud_score_of_the_bands_that_there_are() -> None:
@@ -92,7 +112,7 @@ def test_missing_data_is_marked_and_no_mean_heeds_it() -> None:
 def test_without_s2cloudless_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s2cloudless.cloud_detector", None)
     with pytest.raises(
-        InputError, match=r"s2cloudless is not installed.*pellucid\[clouds\].*--scorer built-in"
+        InputError, match=r"s2cloudless is not installed.*pellucid\[clouds\].*--scorer ground"
     ):
         find_scorer("s2cloudless")
     find_scorer("built-in")

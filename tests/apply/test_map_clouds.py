@@ -16,6 +16,7 @@ from pellucid.apply import map_clouds as cloud_maps
 from pellucid.apply.cloud_scorers import MODEL_BANDS, find_scorer, to_mask
 from pellucid.apply.map_clouds import check_clouds, map_clouds
 from pellucid.apply.options import CloudMapOptions
+from pellucid.build.method import load
 from pellucid.cli import app
 from pellucid.data.cloud_raster import CloudRaster
 from pellucid.data.cloud_score import cloud_score
@@ -277,14 +278,28 @@ def test_the_command_maps_lists_failures_and_says_so_by_its_exit_code(scenes: Pa
     assert call("--offset", "much")[0] == 2
 
 
-def test_without_s2cloudless_nothing_begins_and_the_command_offers_the_built_in_score(
+def test_without_s2cloudless_nothing_begins_and_the_command_offers_ground(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "s2cloudless.cloud_detector", None)
     result = CliRunner().invoke(app, ["clouds", str(scenes), "-o", str(tmp_path / "maps")])
     assert result.exit_code == 2
-    assert "--scorer built-in" in " ".join(result.output.split())
+    assert "--scorer ground" in " ".join(result.output.split())
     assert not (tmp_path / "maps").exists()
+    call = ["clouds", str(scenes), "-o", str(tmp_path / "maps"), "--scorer", "ground", "--no-preview"]
+    assert CliRunner().invoke(app, call).exit_code == 0
+    with open_raster(tmp_path / "maps" / "a.tif") as file:
+        assert file.tags()["SCORER"] == "pellucid ground"
+
+
+def test_windows_of_ground_agree_with_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = write(tmp_path / "s2" / "s.tif", cloudy(300, 340))
+    method, options = load("ground", device="cpu"), CloudMapOptions(scorer="ground", preview=False)
+    map_clouds(scene, tmp_path / "whole", options=options, method=method)
+    monkeypatch.setattr("pellucid.apply.map_clouds.WINDOW", 128)
+    map_clouds(scene, tmp_path / "parts", options=options, method=method)
+    whole, parts = (read(tmp_path / name / "s.tif") for name in ("whole", "parts"))
+    assert np.abs(whole - parts).mean() < 0.01
 
 
 def test_a_mask_that_came_with_a_real_scene_is_made_again(data_folder: Path, tmp_path: Path) -> None:

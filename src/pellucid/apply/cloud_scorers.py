@@ -1,4 +1,4 @@
-"""Cloud probability from reflectance, by s2cloudless or the built-in score; and masks from probabilities."""
+"""Cloud probability from reflectance, by a model, s2cloudless or a score; and masks from probabilities."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,11 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, convolve
 from torch import Tensor
+from torch.nn.functional import pad
 
 from pellucid.apply.options import ScorerName
+from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import NEEDED, REACH_PX, cloud_score
 from pellucid.data.ranges import SENTINEL2
 from pellucid.errors import InputError
+from pellucid.methods.ground import Ground
+from pellucid.methods.method import Method
 
 # The bands on which s2cloudless was trained (its MODEL_BAND_IDS). Level 1C.
 MODEL_BANDS = ("B01", "B02", "B04", "B05", "B08", "B8A", "B09", "B10", "B11", "B12")
@@ -32,6 +36,25 @@ class BuiltIn:
     def __call__(self, reflectance: Tensor, valid: Tensor, bands: tuple[str, ...]) -> NDArray[np.float32]:
         """Return (H, W) in [0, 1] of (C, H, W), not clipped, and (1, H, W) bool; 0 where there is no data."""
         return (cloud_score(reflectance.clamp(0, 1), bands) * valid)[0].numpy()
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What `ground` judges by looks alone: clouds, haze and shadows, from the bands that there are."""
+
+    method: Ground
+    optional: tuple[str, ...] = tuple(band for band in SENTINEL2.bands if band not in NEEDED)
+    reach_px: int = 64  # beyond it, little matters
+    origin: str = "pellucid ground"
+
+    def __call__(self, reflectance: Tensor, valid: Tensor, bands: tuple[str, ...]) -> NDArray[np.float32]:
+        """Return (H, W) in [0, 1] of (C, H, W), not clipped, and (1, H, W) bool; 0 where there is no data."""
+        height, width = valid.shape[-2:]
+        below, right = -height % self.method.stride, -width % self.method.stride
+        image, known = (pad(x[None], (0, right, 0, below)) for x in (reflectance.clamp(0, 1), valid))
+        method = self.method.with_bands(SENTINEL2.select(bands))
+        found = method.cloud_probability(Batch(degraded=image * known, valid=known, key=("scene",)))
+        return found[0, 0, :height, :width].numpy()
 
 
 @dataclass(frozen=True)
@@ -73,18 +96,33 @@ class S2Cloudless:
             from s2cloudless.cloud_detector import S2PixelCloudDetector
         except ImportError as error:
             raise InputError(
-                f"s2cloudless is not installed ({error}), pip install 'pellucid[clouds]' or use the score "
-                "that is built in, --scorer built-in"
+                f"s2cloudless is not installed ({error}), pip install 'pellucid[clouds]' or use the model "
+                "that ships, --scorer ground"
             ) from error
         return {13: S2PixelCloudDetector(all_bands=True), 10: S2PixelCloudDetector(all_bands=False)}
 
 
-Scorer = BuiltIn | S2Cloudless
+Scorer = BuiltIn | Learned | S2Cloudless
 
 
-def find_scorer(name: ScorerName, *, threads: int = 0) -> Scorer:
-    """Return the scorer of that name, if it is installed; it may use so many threads, 0 for all."""
-    return S2Cloudless(threads) if name == "s2cloudless" else BuiltIn()
+def find_scorer(name: ScorerName, *, threads: int = 0, method: Method | None = None) -> Scorer:
+    """Return the scorer of that name, if it is installed.
+
+    Args:
+        name: of the scorer.
+        threads: that s2cloudless may use, 0 for all.
+        method: of the scorer "ground".
+    """
+    if name == "s2cloudless":
+        return S2Cloudless(threads)
+    if name == "built-in":
+        return BuiltIn()
+    if not isinstance(method, Ground):
+        raise InputError(
+            "the scorer ground needs a model of ground, such as pellucid.load('ground'); give one, or choose "
+            "another scorer"
+        )
+    return Learned(method)
 
 
 def disk(radius: int) -> NDArray[np.uint8]:

@@ -35,6 +35,7 @@ from pellucid.data.reference import widen
 from pellucid.data.slice_file import TIFF
 from pellucid.data.working_file import WORKING_BLOCK, explain_write_error, write_cog
 from pellucid.errors import InputError, WriteError
+from pellucid.methods.method import Method
 
 # Side of the windows in pixels, a multiple of the blocks of the file: 13 bands of one take about 80 MB.
 WINDOW = 4 * WORKING_BLOCK
@@ -54,6 +55,7 @@ class Job:
     out: Path
     mask: Path | None
     options: CloudMapOptions
+    method: Method | None = None  # of the scorer "ground"
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -97,6 +99,7 @@ def map_clouds(
     *,
     masks: Path | str | None = None,
     options: CloudMapOptions | None = None,
+    method: Method | None = None,
     progress: Callable[[float, int], None] | None = None,
 ) -> CloudReport:
     """Write a map of cloud probability for each scene: float32 in [0, 1], NaN without data, on its grid.
@@ -109,13 +112,14 @@ def map_clouds(
         out: folder of the maps; made if it is missing.
         masks: folder for masks of the same names: uint8, 1 cloud, 0 clear, 255 no data.
         options: see `CloudMapOptions`.
+        method: that scores, where the scorer is "ground"; see `find_scorer`.
         progress: called with the number of scenes done, a part of one at the end, and of all to do.
     """
     start, options = time.monotonic(), options or CloudMapOptions()
     out, masks = Path(out), Path(masks) if masks else None
-    jobs = _list_jobs(Path(scenes), out, masks, options)
+    jobs = _list_jobs(Path(scenes), out, masks, options, method)
     if any(job.needs_map for job in jobs):
-        find_scorer(options.scorer)  # refuses now what every scene would
+        find_scorer(options.scorer, method=method)  # refuses now what every scene would
     with claim_folders(out, masks), can_go_on():
         pending = [job for job in jobs if job.needs_map or job.needs_mask]
         reasons = _run_all(pending, options.workers, progress or (lambda *_: None))
@@ -137,11 +141,12 @@ def check_clouds(
     *,
     masks: Path | str | None = None,
     options: CloudMapOptions | None = None,
+    method: Method | None = None,
 ) -> CloudReport:
     """Return what `map_clouds` with the same arguments would do, after opening every scene; write nothing."""
     start, options = time.monotonic(), options or CloudMapOptions()
-    jobs = _list_jobs(Path(scenes), Path(out), Path(masks) if masks else None, options)
-    scorer = find_scorer(options.scorer)
+    jobs = _list_jobs(Path(scenes), Path(out), Path(masks) if masks else None, options, method)
+    scorer = find_scorer(options.scorer, method=method)
     pending = [job for job in jobs if job.needs_map or job.needs_mask]
     failures = []
     for job in pending:
@@ -153,7 +158,9 @@ def check_clouds(
     return CloudReport(Path(out), None, *counts, tuple(failures), time.monotonic() - start)
 
 
-def _list_jobs(scenes: Path, out: Path, masks: Path | None, options: CloudMapOptions) -> list[Job]:
+def _list_jobs(
+    scenes: Path, out: Path, masks: Path | None, options: CloudMapOptions, method: Method | None
+) -> list[Job]:
     """Return what is to be made of each scene, done or not, sorted by name."""
     if masks and masks.resolve() == out.resolve():
         raise InputError(f"masks and maps have the same names and both go to {out}, name another folder")
@@ -162,7 +169,7 @@ def _list_jobs(scenes: Path, out: Path, masks: Path | None, options: CloudMapOpt
     for path in paths:
         name = path.relative_to(root)
         name = name if name.suffix.lower() in TIFF else name.with_suffix(".tif")
-        jobs.append(Job(path, out / name, masks / name if masks else None, options))
+        jobs.append(Job(path, out / name, masks / name if masks else None, options, method))
     results = [Output(result, job.source) for job in jobs for result in (job.out, job.mask) if result]
     folders = [folder for folder in (out, masks) if folder]
     check_outputs(results, paths, folders=folders, replaces=True)
@@ -201,7 +208,11 @@ def _run(job: Job, *, threads: int = 0, progress: Callable[[float], None] | None
                 make_folder(result.parent)
             needs_mask = job.needs_mask
             if job.needs_map:
-                _write_map(job, _scorer(job.options.scorer, threads=threads), progress or (lambda _: None))
+                _write_map(
+                    job,
+                    _scorer(job.options.scorer, threads=threads, method=job.method),
+                    progress or (lambda _: None),
+                )
             if needs_mask and job.mask:
                 _write_mask(job, job.mask)
     except WriteError:

@@ -20,7 +20,7 @@ SAMPLERS: "dict[Sampler, tuple[float, Solver]]" = {
     "dpm++": (0.0, "dpm++"),
 }
 GreyRange = Literal["full", "auto"] | tuple[float, float]
-ScorerName = Literal["s2cloudless", "built-in"]
+ScorerName = Literal["ground", "s2cloudless", "built-in"]
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,8 @@ class CloudMapOptions:
     """How clouds are mapped."""
 
     scorer: Annotated[
-        ScorerName, Help("s2cloudless (pip install 'pellucid[clouds]'), or a score that needs nothing.")
+        ScorerName,
+        Help("s2cloudless (pip install 'pellucid[clouds]'), the model ground, or a score by simple rules."),
     ] = "s2cloudless"
     threshold: Annotated[float, Help("Mask: mean probability above which is cloud.", 0, 1)] = 0.4
     average_over: Annotated[

@@ -223,12 +223,14 @@ def clouds(
 
     find_scenes(scenes, options.pattern)
     from pellucid.apply.map_clouds import check_clouds, map_clouds
+    from pellucid.build.method import load
 
+    method = load("ground", device="cpu") if options.scorer == "ground" else None
     if dry_run:
-        report = check_clouds(scenes, output, masks=mask, options=options)
+        report = check_clouds(scenes, output, masks=mask, options=options, method=method)
     else:
         with progress_bar("mapping clouds") as advance:
-            report = map_clouds(scenes, output, masks=mask, options=options, progress=advance)
+            report = map_clouds(scenes, output, masks=mask, options=options, method=method, progress=advance)
     done = "would be mapped" if dry_run else f"mapped in {report.seconds:.1f} s"
     skipped = f", {report.num_skipped} were there already" if report.num_skipped else ""
     out.print(f"{report.num_done} scene{'s' * (report.num_done != 1)} {done}{skipped}")

@@ -6,6 +6,7 @@ no picture of a cloud, then simulated and real clouds are to be found and taken 
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal, Self
 
 import torch
@@ -43,6 +44,8 @@ DETAIL_CELL = 4
 ENOUGH = 0.06
 # Pixels around what the built-in score calls cloud or shadow that are doubted too.
 DOUBT_PX = 4
+# What is taken off the logit of what hides the ground, so that 0.5 is half hidden: chosen on training places.
+HALF_HIDDEN = 1.1
 # A squared error of this size, 47 dB, is good enough: better ones gain little.
 GOOD = 2e-5
 # Cloud probability from which a pixel of a training image counts as cloudy, and below which as clear.
@@ -182,6 +185,12 @@ class Ground(Method):
         factor = seen_alike + (unseen - seen_alike) * painted.unexplained**2
         deviation = painted.deviation * (1 - keep) * factor
         return Estimate(image[:, at].clamp(0, 1), deviation[:, at], 1 - keep)
+
+    @torch.no_grad()
+    def cloud_probability(self, batch: Batch) -> Tensor:
+        """Return how likely cloud, haze or shadow hides the ground, by its looks alone, (B, 1, H, W)."""
+        hidden = 1 - self.network.judge(self._seen(replace(batch, cloud=None))).confidence
+        return (hidden.clamp(1e-4, 1 - 1e-4).logit() - HALF_HIDDEN).sigmoid() * batch.valid
 
     @torch.no_grad()
     def inside(self, batch: Batch) -> tuple[Seen, Clear, Tensor, Solution, Painted]:
