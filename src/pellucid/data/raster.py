@@ -11,6 +11,7 @@ from rasterio.windows import Window
 
 from pellucid.data.band_names import match_bands, read_names
 from pellucid.data.cloud_raster import CloudRaster
+from pellucid.data.fills import is_filled, possible_fills
 from pellucid.data.geotiff import HUGE, SAMPLE, Raster, avoid_nodata, find_huge
 from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
@@ -33,8 +34,6 @@ OFFSET_STARTS = (1000.0, 1150.0)
 DARKEST_MEDIAN, BRIGHTEST_MEDIAN, DARKEST_DN, BRIGHT, DARKEST_BRIGHT_DN = 5e-4, 2.0, 20.0, 99, 100.0
 # Reflectance below which a band of Sentinel-2 holds no data; dark surfaces come out a little below 0.
 LOWEST = -0.5
-# Numbers that files put where they hold no data: in any band, and, as saturated pixels may too, in all bands.
-FILLS, FILLS_OF_ALL = (-9999.0, -32768.0, -99999.0), (65535.0, 32767.0, 6.5535)
 # A number of a tag.
 _NUMBER = r"[+-]?\d{1,6}(\.\d*)?"
 
@@ -129,7 +128,7 @@ class OpticalRaster(Raster):
         valid: NDArray[np.bool_] = (wanted != 0).any(axis=0)
         if stored.dtype.kind == "f":
             valid &= (np.isfinite(wanted) & (np.abs(wanted) < HUGE)).all(axis=0)
-        for fill in self._fills(stored):
+        for fill in possible_fills(stored.dtype):
             valid &= ~self._is_filled(stored, fill)
         valid &= (wanted >= self.lowest).all(axis=0)
         nodata = self.dataset.nodata
@@ -145,26 +144,14 @@ class OpticalRaster(Raster):
         """Return the wanted bands of the file, from 0."""
         return [index - 1 for index in self.indices if index is not None]
 
-    def _fills(self, stored: NDArray[Any]) -> tuple[float, ...]:
-        """Return the numbers that may mark missing data in a file of this type."""
-        if stored.dtype.kind == "f":
-            return (*FILLS, *FILLS_OF_ALL)
-        limits = np.iinfo(stored.dtype)
-        possible = {*FILLS, *FILLS_OF_ALL[:2], float(limits.max)}
-        return tuple(fill for fill in possible if limits.min <= fill <= limits.max)
-
     def _is_filled(self, stored: NDArray[Any], fill: float) -> NDArray[np.bool_]:
-        """Return (H, W): where a number marks missing data; one that may be a bright pixel in all bands."""
-        number = np.asarray(fill, stored.dtype)
-        if fill in FILLS:
-            found: NDArray[np.bool_] = (stored[self._present()] == number).any(axis=0)
-            return found
-        return (stored[[i - 1 for i in self.numbers]] == number).all(axis=0)
+        every = stored[[i - 1 for i in self.numbers]]
+        return is_filled(stored[self._present()], every, fill)
 
     def _find_units(self, offset: Offset) -> None:
         """Set `quantification` and `add`, and check the order of unnamed bands."""
         stored, shown = self.read_array(size=SAMPLE), self.read_mask(size=SAMPLE)
-        found = [fill for fill in self._fills(stored) if self._is_filled(stored, fill).any()]
+        found = [fill for fill in possible_fills(stored.dtype) if self._is_filled(stored, fill).any()]
         self.mark_fills([fill for fill in found + find_huge(stored) if fill != self.dataset.nodata])
         self.fill = 0.0 if self.fill is None else self.fill
         valid = self.find_valid(stored) & shown

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from pellucid.data.band_names import find_bands, read_names
 from pellucid.data.cloud_score import NEEDED
+from pellucid.data.fills import FILLS, is_filled, possible_fills
 from pellucid.data.gdal_open import colors_of
-from pellucid.data.geotiff import SAMPLE, Grid, Raster
+from pellucid.data.geotiff import HUGE, SAMPLE, Grid, Raster, find_huge
 from pellucid.data.older import MASK_REACH_PX, mask_clouds
 from pellucid.data.ranges import Bands
 from pellucid.data.raster import OpticalRaster
@@ -48,6 +49,7 @@ class ReferenceRaster:
             colors = enumerate(colors_of(plain.dataset), start=1)
             self.numbers = [i for i, kind in colors if kind != ColorInterp.alpha]
             self.raster, self.bands = plain, ("",) * len(self.numbers)
+            self.fills = self._find_fills()
             self.low, self.high = self._find_limits()
             plain.doubts.append(
                 f"{path} has no bands of known names, so clouds in it are not found; name its bands"
@@ -73,9 +75,21 @@ class ReferenceRaster:
             values = mask_clouds(values, self.bands)
         return values[..., inner[0], inner[1]]
 
+    def _find_fills(self) -> list[float]:
+        """Return the numbers that mark missing data, though the file does not declare them; a doubt."""
+        values = self.raster.read_array(self.numbers, size=SAMPLE)
+        possible = [fill for fill in possible_fills(values.dtype) if fill != self.raster.dataset.nodata]
+        found = [fill for fill in possible if is_filled(values, values, fill).any()]
+        self.raster.mark_fills([fill for fill in found if fill in FILLS] + find_huge(values))
+        if bright := [f"{fill:g}" for fill in found if fill not in FILLS]:
+            self.raster.doubts.append(
+                f"{self.raster.path}: pixels that are {' or '.join(bright)} in all bands hold no data"
+            )
+        return found
+
     def _find_limits(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        stored = self.raster.read_array(size=SAMPLE)
-        known = stored[[i - 1 for i in self.numbers]][:, self._find_valid(stored)]
+        stored, shown = self.raster.read_array(size=SAMPLE), self.raster.read_mask(size=SAMPLE)
+        known = stored[[i - 1 for i in self.numbers]][:, self._find_valid(stored) & shown]
         if not known.size:
             raise InputError(f"the reference {self.raster.path} holds no data, give another")
         low, high = np.percentile(known, MIDDLE, axis=1).astype(np.float32)[..., None, None]
@@ -83,14 +97,16 @@ class ReferenceRaster:
 
     def _stretch(self, stored: NDArray[Any]) -> NDArray[np.float32]:
         values = stored[[i - 1 for i in self.numbers]].astype(np.float32)
-        values = ((values - self.low) / (self.high - self.low)).clip(0, 1)
         values[:, ~self._find_valid(stored)] = np.nan
-        return values
+        return ((values - self.low) / (self.high - self.low)).clip(0, 1)
 
     def _find_valid(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return (H, W): where all bands hold data; 0 in all of them and transparent pixels do not."""
+        """Return (H, W): where all bands hold data; 0 in all of them, fills and transparent pixels do not."""
         values = stored[[i - 1 for i in self.numbers]]
         valid: NDArray[np.bool_] = np.isfinite(values).all(axis=0) & (values != 0).any(axis=0)
+        valid &= (np.abs(values.astype(np.float64)) < HUGE).all(axis=0)
+        for fill in self.fills:
+            valid &= ~is_filled(values, values, fill)
         nodata = self.raster.dataset.nodata
         if nodata is not None and not np.isnan(nodata):
             valid &= (values != nodata).all(axis=0)

@@ -1,0 +1,48 @@
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rasterio.crs import CRS
+from rasterio.transform import Affine
+from rasterio.windows import Window
+from scenes import write
+
+from pellucid.data.geotiff import Grid
+from pellucid.data.reference import ReferenceRaster
+
+ALL = Window(0, 0, 20, 16)
+
+
+def picture(dtype: str) -> np.ndarray:
+    values = np.random.default_rng(0).integers(20, 120, (3, 16, 20))
+    return (values * {"uint8": 1, "int16": 100, "float32": 0.01}[dtype]).astype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fill"), [("uint8", 255), ("float32", -9999), ("float32", 3.4e38), ("int16", -32768)]
+)
+def test_a_picture_has_no_data_where_an_undeclared_fill_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, dtype: str, fill: float
+) -> None:
+    whole, values = (picture(dtype) for _ in range(2))
+    values[:, :, :3] = fill
+    date = ReferenceRaster(write(tmp_path / "older.tif", values))
+    found = date.read(ALL).numpy()[0]
+    assert np.isnan(found[..., :3]).all()
+    plain = ReferenceRaster(write(tmp_path / "whole.tif", whole)).read(ALL).numpy()[0]
+    assert np.abs(found - plain)[..., 3:].max() < 0.02  # the limits are those of the pixels that hold data
+    with caplog.at_level(logging.WARNING):
+        date.raster.log_doubts()
+    assert "hold no data" in caplog.text
+    moved = Grid(CRS.from_epsg(32633), Affine(10, 0, 500_005, 0, -10, 4_999_995), 19, 15)
+    date.raster.align(moved, allowed=True)
+    warped = date.read(Window(0, 0, 19, 15)).numpy()[0]
+    assert np.isnan(warped[..., 0]).all()
+    assert np.nanmin(warped) > 0 or fill == 255
+
+
+def test_white_in_one_band_of_a_picture_is_a_bright_pixel(tmp_path: Path) -> None:
+    values = picture("uint8")
+    values[0] = 255
+    assert ReferenceRaster(write(tmp_path / "older.tif", values)).read(ALL).isfinite().all()
