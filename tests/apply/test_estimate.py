@@ -8,6 +8,7 @@ from scenes import BANDS, OPTIONS, FakeMethod, ground, identity, nothing_left, w
 from pellucid.apply.estimate import Estimate
 from pellucid.apply.remove_clouds import estimate
 from pellucid.data.batch import Batch
+from pellucid.methods.method import Estimate as Estimated
 
 PLAIN = replace(OPTIONS, html=False, painted=False)
 
@@ -33,6 +34,28 @@ def test_disk_holds_the_working_file_and_the_result(tmp_path: Path) -> None:
     found = estimate(path, tmp_path / "out.tif", method=identity(), options=PLAIN)
     assert found.disk_bytes == 2 * 75 * 101 * 13 * 2
     assert found.memory_bytes > 50e6
+
+
+def test_what_one_looks_at_and_a_deviation_take_time_memory_and_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pellucid.apply.estimate.time.monotonic", lambda: 0.0)
+    monkeypatch.setattr("pellucid.apply.estimate._peak_bytes", lambda: 0)
+    path = write(tmp_path / "s2.tif", ground(400, 400), BANDS)
+    method = identity()
+    method.gives_deviation = True
+    shown = replace(OPTIONS, preview=True, html=True, sidecars=True)
+    monkeypatch.setattr(method, "estimate", lambda batch, *_: Estimated(batch.degraded, batch.degraded, None))
+    found = [
+        estimate(path, tmp_path / "out.tif", method=method, options=options, uncertainty=std)
+        for options, std in ((PLAIN, None), (shown, None), (PLAIN, tmp_path / "std.tif"))
+    ]
+    plain, looked_at, spread = found
+    raw = 400 * 400 * 13 * 2
+    assert looked_at.seconds - plain.seconds == pytest.approx(1.8, abs=0.1)
+    assert plain.disk_bytes < looked_at.disk_bytes < plain.disk_bytes + raw
+    assert spread.disk_bytes == 3 * plain.disk_bytes == 6 * raw
+    assert spread.memory_bytes > plain.memory_bytes + 200e6
 
 
 def test_an_estimate_reads_as_a_sentence() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from many import QUICK, ROOT, call, environment, make_scenes, save_model, whole
-from scenes import read, write
+from scenes import BANDS, ground, read, write
 
 from pellucid.apply.options import SceneOptions
 from pellucid.apply.scene_list import SceneJob
@@ -96,11 +96,31 @@ def test_the_plan_says_which_guides_belong_to_which_scene(tmp_path: Path, model:
     words = ("remove-clouds", scenes, "--sar-dir", tmp_path / "s1", "-o", tmp_path / "out", "-m", model)
     plan = json.loads(call(*words, "--dry-run", "--json").stdout)
     assert [(Path(job["scene"]).name, Path(job["sar"]).parent.name) for job in plan] == [("0.tif", "s1")]
+    assert "1 tile, with radar; all checks passed" in plan[0]["plan"]
     (tmp_path / "s1" / "0.tif").unlink()
     write(tmp_path / "s1" / "elsewhere.tif", np.full((2, 9, 9), -10, np.float32), ("VV", "VH"))
     failed = call(*words, "--dry-run")
     assert (failed.exit_code, "no radar scene belongs to" in failed.output) == (1, True)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_opens_every_scene_and_says_what_would_be_done_or_its_fault(
+    tmp_path: Path, model: Path
+) -> None:
+    scenes = make_scenes(tmp_path, 2)
+    words = ("remove-clouds", scenes, "--sar-dir", tmp_path / "s1", "-o", tmp_path / "out", "-m", model)
+    assert call(*words, *QUICK, "--workers", "1").exit_code == 0
+    write(tmp_path / "scenes" / "1.tif", ground(96, 96)[:5], BANDS[:5])
+    sar = np.full((2, 96, 96), -10, np.float32)
+    write(write(tmp_path / "scenes" / "2.tif", ground(96, 96), BANDS).parents[1] / "s1" / "2.tif", sar)
+    before = sorted(path.name for path in (tmp_path / "out").rglob("*"))
+    found = call(*words, *QUICK, "--dry-run")
+    assert found.exit_code == 1
+    text = " ".join(found.output.split())
+    assert "0.tif: is done already" in text
+    assert "1.tif lacks the bands B06" in text
+    assert "96 x 96 px of 10 x 10" in text
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == before
 
 
 @pytest.mark.parametrize("kills", [3])

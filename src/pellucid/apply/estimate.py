@@ -10,12 +10,18 @@ from pellucid.apply.scene import OpenScene
 from pellucid.apply.scene_pass import AROUND, BLOCK, ENOUGH, FEW, PART
 from pellucid.data.working_file import layer_bytes
 from pellucid.generative.noise import JoinedNoise, TileNoise
+from pellucid.web.write_page import MAX_BYTES
 
-# Seconds of one core per million bytes of the scene: reading, blending and writing, which other cores do
+# Seconds of one core per million bytes that are written: reading, blending and writing, which other cores do
 # meanwhile, and the rest, which comes before and after. Measured on 13 bands of 16 bit with radar.
 MEANWHILE, ALONE = 0.05, 0.035
-# Bytes that come on top while a scene is restored: blocks that GDAL keeps, and tiles ahead and behind.
-BESIDES = 400_000_000
+# Seconds of what is looked at: styles and catalogue entry, preview, page, and this per million bytes.
+SIDECARS, PREVIEW, PAGE, PAGE_MORE = 0.3, 0.9, 0.6, 0.013
+# Bytes of preview and page: at most, and as a share of the scene.
+PREVIEW_BYTES, PAGE_BYTES = (4_000_000, 0.15), (MAX_BYTES, 0.4)
+# Bytes that come on top while a scene is restored: blocks that GDAL keeps, tiles ahead and behind; in scenes
+# of so many tiles and more, freed memory between blocks in use; and likewise of a deviation, band by band.
+BESIDES, FREED, MANY, SPREAD = 400_000_000, 300_000_000, 16, 300_000_000
 
 
 @dataclass(frozen=True)
@@ -44,19 +50,38 @@ def estimate_scene(scene: OpenScene) -> Estimate:
     if engine.collects:
         network += _looked_at(scene) * _seconds(lambda: engine.collect(tile.batch, tile.batch.valid.float()))
     sizes = layer_bytes(scene.optical.dataset)
-    millions, cores = sizes["result"] / 1e6, os.cpu_count() or 1
-    meanwhile = MEANWHILE * millions
-    seconds = network + (ALONE * millions if cores > 1 else meanwhile + ALONE * millions)
-    kept = {
-        "result",
-        *(["std"] if scene.uncertainty else []),
-        *(["painted"] if scene.outputs.painted else []),
-    }
-    disk = 2 * sum(sizes[name] for name in kept)  # the working file, and the result beside it
+    written = sum(sizes[name] for name in ("result", "std", "painted") if getattr(scene.outputs, name))
+    meanwhile, alone = MEANWHILE * written / 1e6, ALONE * written / 1e6 + _show_seconds(scene, written)
+    cores = os.cpu_count() or 1
+    seconds = max(network, meanwhile) if cores > 1 else network + meanwhile
+    disk = 2 * written + _show_bytes(scene, written)  # the working file, and the result beside it
     if scene.options.match_surroundings:
         disk += sizes["result"] + sizes["weight"]
-    overlapped = grid.overlap * grid.width * 8 * 2 * len(scene.optical.bands) * engine.num_kept
-    return Estimate(max(seconds, meanwhile), _peak_bytes() + BESIDES + overlapped, disk)
+    return Estimate(seconds + alone, _peak_bytes() + _more_bytes(scene), disk)
+
+
+def _show_seconds(scene: OpenScene, written: int) -> float:
+    """Return how long it takes to write what one looks at."""
+    files = scene.outputs
+    page = PAGE + PAGE_MORE * written / 1e6
+    parts = (files.item, SIDECARS), (files.preview, PREVIEW), (files.page, page)
+    return sum(seconds for path, seconds in parts if path)
+
+
+def _show_bytes(scene: OpenScene, written: int) -> int:
+    """Return how large that is, roughly."""
+    sizes = (scene.outputs.preview, PREVIEW_BYTES), (scene.outputs.page, PAGE_BYTES)
+    return sum(min(most, int(share * written)) for path, (most, share) in sizes if path)
+
+
+def _more_bytes(scene: OpenScene) -> int:
+    """Return how much memory comes on top of that of one tile."""
+    grid, engine = scene.tiles, scene.engine
+    many = min(1.0, len(grid) / MANY)
+    spread = 1 if scene.uncertainty else 0
+    layers = len(scene.optical.bands) * (engine.num_kept + spread)
+    overlapped = grid.overlap * grid.width * 8 * 2 * layers
+    return BESIDES + int(many * (FREED + spread * SPREAD)) + overlapped
 
 
 def _looked_at(scene: OpenScene) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from rasterio.warp import transform_bounds
 
@@ -36,6 +37,11 @@ class SceneJob:
     references: tuple[Path, ...] = ()
     cloud: Path | None = None
     problem: str | None = None
+
+    @property
+    def guides(self) -> dict[str, Any]:
+        """Radar, other dates and cloud map, as arguments of `restore_scene`."""
+        return {"sar": self.sar, "references": self.references, "cloud": self.cloud}
 
     @property
     def inputs(self) -> tuple[Path, ...]:

@@ -56,13 +56,11 @@ def restore_many(many: Many) -> None:
     if many.cloud:
         jobs = [replace(job, cloud=job.cloud or many.cloud) for job in jobs]
     chosen = choose_part(jobs, many.part)
+    records = Records(many.out, many.model, many.options)
     if many.dry_run:
-        _print_plan(chosen, as_json=many.as_json)
-        if any(job.problem for job in chosen):
-            raise typer.Exit(1)
+        _check(many, records, chosen)
         return
     make_folder(many.out)
-    records = Records(many.out, many.model, many.options)
     records.write_list(jobs)
     pending = [job for job in chosen if not (many.options.resume and records.is_done(job))]
     reasons: dict[Path, str | None] = {}
@@ -104,15 +102,8 @@ def _restore(job: SceneJob, records: Records, model: str, options: SceneOptions,
     if threads:
         torch.set_num_threads(threads)
     records.note(job, "started")
-    report = restore_scene(
-        job.scene,
-        job.out,
-        sar=job.sar,
-        references=job.references,
-        cloud=job.cloud,
-        method=_load(model, options.device),
-        options=options,
-    )
+    method = _load(model, options.device)
+    report = restore_scene(job.scene, job.out, **job.guides, method=method, options=options)
     share = report.num_restored / max(report.num_valid, 1)
     records.note(job, "done", seconds=round(report.seconds, 1), restored=round(share, 4))
     return None
@@ -142,15 +133,41 @@ def _run(many: Many, jobs: Sequence[SceneJob]) -> Iterator[tuple[int, str | None
     return run_jobs(partial(work, threads=threads), jobs, workers=workers)
 
 
-def _print_plan(jobs: Sequence[SceneJob], *, as_json: bool) -> None:
-    """Print which files belong to which scene."""
-    if as_json:
-        print_json([asdict(job) for job in jobs])
-        return
-    for job in jobs:
-        guides = [f"radar {job.sar}"] if job.sar else []
-        guides += [f"other date {path}" for path in job.references]
-        console.print(f"{job.scene}: {job.problem or ', '.join(guides) or 'no guides'}", soft_wrap=True)
+def _check(many: Many, records: Records, jobs: Sequence[SceneJob]) -> None:
+    """Open every scene and say what would be done of it, with which files, or its fault: then exit with 1."""
+    plans = list[dict[str, Any]]()
+    with progress_bar("checking scenes") as advance:
+        for i, job in enumerate(jobs):
+            is_done = many.options.resume and records.is_done(job)
+            said, problem = ("is done already", None) if is_done else _plan(many, job)
+            plans.append(asdict(job) | {"plan": said, "problem": problem})
+            advance(i + 1, len(jobs))
+    faults = sum(plan["problem"] is not None for plan in plans)
+    if many.as_json:
+        print_json(plans)
+    for job, plan in zip(jobs, plans, strict=True) if not many.as_json else ():
+        files = [f"radar {job.sar}"] if job.sar else []
+        files += [f"other date {path}" for path in job.references]
+        if problem := plan["problem"]:
+            say("failed", problem if str(job.scene) in problem else f"{job.scene}: {problem}")
+        else:
+            console.print("; ".join([f"{job.scene}: {plan['plan']}", *files]), soft_wrap=True)
+    if faults:
+        raise typer.Exit(1)
+
+
+def _plan(many: Many, job: SceneJob) -> tuple[str | None, str | None]:
+    """Return what would be done of a scene, and why it cannot."""
+    from pellucid.apply.remove_clouds import check_scene
+
+    if job.problem:
+        return None, job.problem
+    try:
+        method = _load(many.model, many.options.device)
+        said = check_scene(job.scene, job.out, **job.guides, method=method, options=many.options)
+        return said.removeprefix(f"{job.scene}: "), None
+    except InputError as error:
+        return None, str(error)
 
 
 def _report(many: Many, jobs: Sequence[SceneJob], reasons: dict[Path, str | None]) -> None:
