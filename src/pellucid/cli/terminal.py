@@ -27,8 +27,10 @@ from pellucid.data.run_folder import shipped_runs
 from pellucid.errors import WAYS_OUT, InputError, explain
 from pellucid.schema import nearest
 
+# Characters in a line of a file or a pipe, which has no width of its own: tables keep their names.
+PIPED = 140
 # Paths may hold brackets, which are no markup.
-out = Console(highlight=False, markup=False)
+out = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPED)
 err = Console(stderr=True, highlight=False)
 
 Model = Annotated[

@@ -122,7 +122,7 @@ class Evaluation:
         title = f"{self.name}: {self.summary()}"
         table = Table("pixels", title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
         table.add_column("images", justify="right")
-        table.add_column("of")
+        table.add_column("of", min_width=14)  # a figure without a name says nothing
         for name in heads:
             table.add_column(COLUMNS[name], justify="right", no_wrap=True)  # figures stay whole
         for at, row in enumerate(self.rows):
