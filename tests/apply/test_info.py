@@ -2,14 +2,22 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from painters import PROMPTS, Painter, save_radar
 from scenes import BANDS, OPTIONS, constant, ground, left_cloud, write
+from stacks import SMALL, Fake, pattern, save
 from typer.testing import CliRunner
 
+from pellucid.apply.colorize import colorize_file
 from pellucid.apply.info import in_lines, inform
+from pellucid.apply.inputs import find_scenes
+from pellucid.apply.map_clouds import map_clouds
+from pellucid.apply.options import CloudMapOptions, PictureOptions
 from pellucid.apply.remove_clouds import restore_scene
+from pellucid.apply.upscale import upscale
 from pellucid.build.method import load
 from pellucid.cli import app
 from pellucid.data.drawing import save_picture
@@ -33,6 +41,41 @@ def test_a_result_tells_what_made_it(result: Path) -> None:
     lines = in_lines(found)
     assert f"file      {result}" in lines
     assert "  optical          s2.tif" in lines
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_enlarged_slices_tell_what_made_them_and_what_grey_values_were_seen(
+    tmp_path: Path, suffix: str
+) -> None:
+    source = save(tmp_path / f"in{suffix}", pattern(8, 8))
+    upscale(source, tmp_path / f"out{suffix}", method=Fake(), options=replace(SMALL, samples=2))
+    found = inform(tmp_path / f"out{suffix}")
+    assert (found["command"], found["model"], found["inputs"]) == ("upscale", "Fake", {"slices": source.name})
+    assert (found["options"]["samples"], found["options"]["grey_range"]) == (2, [0, 255])
+    assert inform(tmp_path / "out_std.tif")["layer"] == "standard deviation"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+def test_colorized_radar_tells_what_made_it_and_from_which_words(tmp_path: Path, suffix: str) -> None:
+    source, out = save_radar(tmp_path / "sar.png", 20, 24), tmp_path / f"out{suffix}"
+    options = PictureOptions(tile=32, overlap=8, device="cpu", html=False, seed=3)
+    colorize_file(source, out, method=Painter(), prompt=PROMPTS[0], options=options)
+    found = inform(out)
+    assert (found["command"], found["model"], found["seed"]) == ("colorize", "Painter", "3")
+    assert (found["options"]["prompt"], found["inputs"]) == (PROMPTS[0], {"radar": "sar.png"})
+
+
+def test_maps_and_masks_of_clouds_tell_what_made_them_and_are_no_scenes(tmp_path: Path) -> None:
+    scene = write(tmp_path / "s.tif", ground(), BANDS)
+    options = CloudMapOptions(scorer="built-in", preview=False, offset=-10)
+    map_clouds(scene, tmp_path / "maps", masks=tmp_path / "masks", options=options)
+    found, mask = inform(tmp_path / "maps" / "s.tif"), inform(tmp_path / "masks" / "s.tif")
+    assert (found["command"], found["model"]) == ("clouds", "pellucid cloud_score")
+    assert (found["options"]["offset"], found["inputs"]) == (-10, {"scene": "s.tif"})
+    assert mask["options"]["threshold"] == 0.4
+    assert (found["layer"], mask["layer"]) == ("cloud probability", "cloud mask")
+    with pytest.raises(InputError, match="no scene"):
+        find_scenes(tmp_path / "masks", "**/*")
 
 
 def test_a_run_folder_has_the_digest_that_results_of_its_model_name() -> None:

@@ -168,7 +168,7 @@ def test_a_stack_is_enlarged_by_a_run(upscaler: Path, stack: Path, tmp_path: Pat
         (["--steps", "51"], "--steps: num_steps is 51, the path has 1 to 50"),
         (["--range", "much"], "--range is 'much', must be full, auto or two grey values such as 0,40000"),
         (["--range", "9,3"], "LOW must lie below HIGH"),
-        (["--tile", "50"], "tile is 50 px, must be a positive multiple of 4; try 48"),
+        (["--tile", "50"], "tile is 50 px, must be a positive multiple of 8; try 48"),
         (["--std", "std.tif"], "needs several samples"),
     ],
 )

@@ -52,6 +52,28 @@ def test_the_size_of_a_pixel_shrinks_by_the_factor(tmp_path: Path) -> None:
     assert read_info(tmp_path / "big.tif") == info
 
 
+@pytest.mark.parametrize("depth", [1, 4])
+def test_the_distance_of_slices_is_what_it_is_afterwards(tmp_path: Path, depth: int) -> None:
+    size = {"PhysicalSizeX": 2, "PhysicalSizeY": 2, "PhysicalSizeZ": 6, "axes": "ZYX"}
+    tifffile.imwrite(tmp_path / "ome.tif", STACK, ome=True, metadata=size)
+    options = {"imagej": True, "resolution": (0.5, 0.5)}
+    tifffile.imwrite(
+        tmp_path / "imagej.tif", STACK, **options, metadata={"unit": "um", "spacing": 6, "axes": "ZYX"}
+    )
+    for name, per_um in (("ome", 1e-4), ("imagej", 1.0)):
+        info = read_info(tmp_path / f"{name}.tif")
+        assert info.spacing == pytest.approx(6 * per_um)
+        big = info.enlarged(2, depth=depth)
+        write_all(tmp_path / "big.tif", big, STACK.repeat(2, 1).repeat(2, 2).repeat(depth, 0))
+        with tifffile.TiffFile(tmp_path / "big.tif") as file:
+            found, page = file.imagej_metadata, file.pages.first
+            assert found is not None
+            assert found["spacing"] == pytest.approx(6 * per_um / depth)
+            assert (found["images"], found["slices"]) == (3 * depth, 3 * depth)
+            assert found["unit"] == {"ome": "cm", "imagej": "um"}[name]
+            assert 1 / page.get_resolution()[0] == pytest.approx(1 * per_um)
+
+
 def test_centimetres_become_the_inches_of_a_png(tmp_path: Path) -> None:
     info = replace(INFO, num_pages=1, resolution=(100.0, 50.0), resolution_unit=3)
     write_all(tmp_path / "x.png", info, STACK[:1])

@@ -356,3 +356,9 @@ def test_parts_that_contradict_each_other_are_refused_before_training() -> None:
 def test_more_steps_than_the_path_has_are_refused_before_training() -> None:
     with pytest.raises(InputError, match=r"method\.steps: .*21"):
         method(steps=21)
+
+
+def test_what_only_adds_to_the_enlarged_input_takes_any_tile_and_bf16() -> None:
+    whole, adding = method(), method(residual=12.0)
+    assert (whole.any_tile, whole.prefers_bf16, whole.tile) == (False, False, 256)
+    assert (adding.any_tile, adding.prefers_bf16, adding.tile) == (True, True, 384)

@@ -19,6 +19,7 @@ from pellucid.apply.engine import Engine, Progress
 from pellucid.apply.options import PictureOptions
 from pellucid.apply.outputs import can_go_on
 from pellucid.apply.picture_page import find_page, write_picture_page
+from pellucid.apply.provenance import tag_of_engine
 from pellucid.data.batch import Batch
 from pellucid.data.claims import claim_files, claim_folders
 from pellucid.data.drawing import color_to_rgb, gray_to_rgb, save_picture, sheet, spread
@@ -145,8 +146,13 @@ class Colorizer:
         for source, each in groupby(jobs, key=lambda job: job.source):
             radar = read_radar_picture(source, self.method.radar)
             for job in each:
-                write_color_picture(job.out, self._colorize(radar, job, partial(report, job=job)), radar)
+                picture = self._colorize(radar, job, partial(report, job=job))
+                write_color_picture(job.out, picture, radar, self._tags(job))
                 done += self._num_tiles(job)
+
+    def _tags(self, job: ColorJob) -> dict[str, str]:
+        inputs = {"radar": job.source, "guess": job.guess}
+        return tag_of_engine("colorize", self.engine, inputs, prompt=job.prompt or None)
 
     def _colorize(
         self, radar: RadarPicture, job: ColorJob, report: Callable[[float], None]

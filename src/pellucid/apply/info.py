@@ -32,7 +32,7 @@ def inform(path: Path) -> dict[str, Any]:
     }
     if not found:
         said = "was written by pellucid, but does not say how" if tags else "was not written by pellucid"
-        raise InputError(f"{path} {said}; name a result of remove-clouds, a run folder or a model that ships")
+        raise InputError(f"{path} {said}; name a result, a run folder or a model that ships")
     for name in ("options", "inputs"):
         with suppress(KeyError, ValueError):  # not there, or changed by others
             found[name] = json.loads(found[name])

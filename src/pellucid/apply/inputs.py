@@ -8,7 +8,7 @@ from pellucid.data.geotiff import Raster
 from pellucid.data.ownership import PREFIX, read_tags
 from pellucid.data.run_folder import CONFIG, find_run
 from pellucid.data.safe_product import is_named_product, is_product
-from pellucid.data.slice_file import TIFF, errors_named, find_files, read_info
+from pellucid.data.slice_file import TIFF, errors_named, find_files, is_folder, read_info
 from pellucid.errors import InputError
 from pellucid.schema import read_yaml
 
@@ -95,7 +95,7 @@ def _read_method(model: str) -> dict[str, Any]:
 
 def check_slices(source: Path) -> None:
     """Refuse a slice that is missing or damaged, or a folder without any."""
-    for path in find_files(source)[:1] if source.is_dir() else [source]:
+    for path in find_files(source)[:1] if is_folder(source) else [source]:
         read_info(path)
 
 

@@ -21,6 +21,7 @@ from pellucid.apply.cloud_scorers import MODEL_BANDS, NO_DATA, Scorer, find_scor
 from pellucid.apply.inputs import find_scenes
 from pellucid.apply.options import CloudMapOptions
 from pellucid.apply.outputs import Output, can_go_on, check_outputs
+from pellucid.apply.provenance import tag_result
 from pellucid.apply.workers import run_jobs
 from pellucid.data.checked_raster import CheckedRaster, write_raster
 from pellucid.data.claims import claim_folders
@@ -29,6 +30,7 @@ from pellucid.data.drawing import gray_to_rgb, save_picture, sheet, to_rgb
 from pellucid.data.files import make_folder, temporary_beside
 from pellucid.data.gdal_open import GDAL_ERRORS, open_raster
 from pellucid.data.geotiff import Grid, Raster
+from pellucid.data.ownership import PREFIX
 from pellucid.data.ranges import SENTINEL2
 from pellucid.data.raster import Offset, OpticalRaster
 from pellucid.data.reference import widen
@@ -236,7 +238,8 @@ def _open(job: Job, scorer: Scorer) -> OpticalRaster:
 def _write_map(job: Job, scorer: Scorer, progress: Callable[[float], None]) -> None:
     with _open(job, scorer) as raster:
         windows = list(_windows(raster.grid))
-        tags = {"SCORER": scorer.origin, "OFFSET": f"{raster.offset_dn:.0f}"}
+        options = {"all_bands": job.options.all_bands, "offset": raster.offset_dn}
+        tags = _tags(scorer.origin, options, {"scene": job.source}) | {"OFFSET": f"{raster.offset_dn:.0f}"}
         with _new_file(job.out, raster.grid, "float32", np.nan, "cloud probability", tags) as file:
             for i, window in enumerate(windows):
                 file.write(_score(raster, scorer, window)[None], window)
@@ -257,12 +260,18 @@ def _write_mask(job: Job, path: Path) -> None:
     how = {name: getattr(job.options, name) for name in ("threshold", "average_over", "dilation_size")}
     margin = job.options.average_over + job.options.dilation_size
     with Raster(job.out, "cloud map") as raster:
-        tags = {"SCORER": raster.dataset.tags().get("SCORER", "unknown")}
+        scorer = raster.dataset.tags().get("SCORER", "unknown")
+        tags = _tags(scorer, how, {"scene": job.source, "cloud map": job.out})
         tags |= {name.upper(): f"{value:g}" for name, value in how.items()}
         with _new_file(path, raster.grid, "uint8", NO_DATA, "cloud mask", tags) as file:
             for window in _windows(raster.grid):
                 wide, inner = widen(window, margin, raster.grid)
                 file.write(to_mask(raster.read_array([1], wide)[0], **how)[inner][None], window)
+
+
+def _tags(scorer: str, options: dict[str, Any], inputs: dict[str, Path]) -> dict[str, str]:
+    """Return what made a map or a mask."""
+    return {"SCORER": scorer, **tag_result("clouds", model=scorer, options=options, inputs=inputs)}
 
 
 @contextmanager
@@ -278,7 +287,7 @@ def _new_file(
         with temporary_beside(path) as temporary:
             with write_raster(temporary, **profile) as file:
                 file.dataset.set_band_description(1, description)
-                file.dataset.update_tags(**tags)
+                file.dataset.update_tags(**tags, **{f"{PREFIX}LAYER": description})
                 yield file
             write_cog(temporary, path, overviews="average" if dtype == "float32" else "mode")
     except (OSError, *GDAL_ERRORS) as error:

@@ -172,6 +172,14 @@ class SliceOptions(ApplyOptions):
 
     factor: Annotated[int | None, Help("How many times larger; default: what the model does.", min=2)] = None
     overlap: Annotated[int, Help("Pixels over which neighbouring tiles blend, at least.", min=0)] = 32
+    volume: Annotated[
+        bool,
+        Help(
+            "Enlarge along the third axis, too: the slices of a file or a folder become one file of factor "
+            "times as many.",
+            flags=("--volume",),
+        ),
+    ] = False
     grey_range: Annotated[
         GreyRange | None,
         Help(

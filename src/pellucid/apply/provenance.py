@@ -16,12 +16,12 @@ Inputs = Mapping[str, Path | Sequence[Path] | None]
 
 
 def tag_result(
-    command: str, *, model: str, weights: str, options: Mapping[str, Any], inputs: Inputs
+    command: str, *, model: str, weights: str | None = None, options: Mapping[str, Any], inputs: Inputs
 ) -> dict[str, str]:
     """Return the tags of a result: command, model, SHA-256 of its weights, version, options, seed, inputs.
 
     Options and inputs are JSON. Inputs, by what they are, are named by their files alone: folders say
-    nothing elsewhere. Options that are None are left out.
+    nothing elsewhere. Options that are None are left out, and so are the weights of what has none of ours.
     """
     named = {
         what: path.name if isinstance(path, Path) else [each.name for each in path]
@@ -29,7 +29,8 @@ def tag_result(
         if path
     }
     chosen = {name: value for name, value in options.items() if value is not None and name != "seed"}
-    tags = {"COMMAND": command, "MODEL": model, "WEIGHTS": weights, "VERSION": __version__}
+    tags = {"COMMAND": command, "MODEL": model, "VERSION": __version__}
+    tags |= {"WEIGHTS": weights} if weights else {}
     tags |= {"OPTIONS": json.dumps(chosen), "INPUTS": json.dumps(named)}
     if "seed" in options:
         tags["SEED"] = str(options["seed"])

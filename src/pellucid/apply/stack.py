@@ -3,20 +3,23 @@
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pellucid.apply.engine import Engine
 from pellucid.apply.options import SliceOptions
 from pellucid.apply.outputs import Output, check_outputs
+from pellucid.data.array_stack import is_array
+from pellucid.data.batch import Batch
 from pellucid.data.files import check_folder
-from pellucid.data.slice_file import ROUNDING, TIFF, SliceInfo, find_files, read_info, read_slices
+from pellucid.data.slice_file import ROUNDING, TIFF, SliceInfo, find_files, is_folder, read_info, read_slices
 from pellucid.data.slice_writer import WRITABLE, check_output
-from pellucid.data.tiles import TileGrid
+from pellucid.data.tiles import TileGrid, reflect
 from pellucid.errors import InputError
 from pellucid.methods.method import Method, result_range
 from pellucid.web.write_page import page_of
@@ -63,6 +66,20 @@ class SliceFile:
         return (self.out, self.std) if self.std else (self.out,)
 
 
+def cut_slice(seen: NDArray[np.float32], grid: TileGrid, scale: int, top: int, left: int) -> Batch:
+    """Return a tile of a slice, (H, W), as the model sees it, mirrored beyond the edges."""
+    size = grid.tile_height, grid.tile_width
+    at = (
+        reflect(first // scale, (first + length) // scale, side)
+        for first, length, side in zip((top, left), size, seen.shape, strict=True)
+    )
+    return Batch(
+        degraded=torch.from_numpy(seen[np.ix_(*at)])[None, None],
+        valid=torch.ones(1, 1, *size, dtype=torch.bool),
+        key=(f"row {top}, column {left}",),
+    )
+
+
 class Stack:
     """The files to enlarge, all of them read once and checked, and how the model is to see them.
 
@@ -78,7 +95,10 @@ class Stack:
         self.method = self.engine.method
         _warn_of_one_step(self.method, options)
         out = out if out.name else out.resolve()  # "." has no name beside which the other files could lie
-        self.source, self.out, self.is_folder = source, out, source.is_dir()
+        # The parts of a volume make one file, wherever they lie.
+        self.source, self.out, self.is_folder = source, out, is_folder(source) and not options.volume
+        if options.volume and options.samples > 1:
+            raise InputError(f"--samples is {options.samples}, of a volume one is drawn; leave it out")
         if std and options.samples < 2:
             raise InputError("a standard deviation needs several samples, 1 is drawn; add --samples 5")
         default = out.with_name(f"{out.name}_std" if self.is_folder else f"{out.stem}_std.tif")
@@ -87,13 +107,37 @@ class Stack:
         self.page = out.with_name(f"{out.name}.html") if self.is_folder else page_of(out)
         self.files = tuple(self._files())
         self._check_outputs()
-        self.grids = {(file.info.height, file.info.width): self._grid(file.info) for file in self.files}
+        sizes = {(file.info.height, file.info.width) for file in self.files}
+        self.grids = {size: self.grid(*size) for size in sizes}
         self.contrast = self._read_all()
+
+    @property
+    def has_page(self) -> bool:
+        """Whether a page to look at is written; that of a volume would hold it no more than in part."""
+        return self.options.html and not self.options.volume
 
     @property
     def num_slices(self) -> int:
         """Slices in all files."""
         return sum(file.info.num_pages for file in self.files)
+
+    @property
+    def volume_info(self) -> SliceInfo:
+        """Return what all slices together are, one upon the other; refuse what makes no volume."""
+        first = self.files[0].info
+        for file in self.files:
+            if (file.info.height, file.info.width, file.info.dtype) != (
+                first.height,
+                first.width,
+                first.dtype,
+            ):
+                raise InputError(
+                    f"{file.source} and {self.files[0].source} differ in size or type, which the slices of a "
+                    "volume share; move one of them away"
+                )
+        if self.num_slices < 2:
+            raise InputError(f"{self.source} holds one slice, a volume has several; leave out --volume")
+        return replace(first, num_pages=self.num_slices)
 
     def key(self) -> str:
         """Return a digest of everything on which a result depends, but for its own file."""
@@ -101,12 +145,16 @@ class Stack:
 
     def _files(self) -> Iterator[SliceFile]:
         """Yield the files of the source, with where their results go."""
-        if not self.is_folder:
+        if not is_folder(self.source):
             yield SliceFile(self.source, read_info(self.source), self.out, self.std)
+            return
+        if self.options.volume:
+            yield from (SliceFile(path, read_info(path), self.out, None) for path in find_files(self.source))
             return
         for path in find_files(self.source):
             # A format that is read but not written comes out as the one that keeps grey values best.
-            name = path.name if path.suffix.lower() in WRITABLE else f"{path.stem}.png"
+            suffix = ".tif" if is_array(path) else ".png"
+            name = path.name if path.suffix.lower() in WRITABLE else f"{path.stem}{suffix}"
             std = self.std / f"{path.stem}.tif" if self.std else None
             yield SliceFile(path, read_info(path), self.out / name, std)
 
@@ -114,9 +162,11 @@ class Stack:
         """Refuse outputs that cannot be written, that replace an input, or each other."""
         for folder in filter(None, (self.out, self.std) if self.is_folder else ()):
             check_folder(folder, self.source, reason="a folder of slices is given")
-        outputs = []
-        for file in self.files:
-            big = file.info.enlarged(self.method.scale)
+        outputs, factor = [], self.method.scale
+        results = [(file, file.info.enlarged(factor)) for file in self.files]
+        if self.options.volume:
+            results = [(self.files[0], self.volume_info.enlarged(factor, depth=factor))]
+        for file, big in results:
             num_values = big.num_pages * big.height * big.width
             outputs.append(Output(file.out, file.source, num_values * big.dtype.itemsize))
             if file.std:
@@ -124,18 +174,18 @@ class Stack:
         sources = [file.source for file in self.files]
         folders = [folder for folder in (self.out, self.std) if folder and self.is_folder]
         check_outputs(outputs, sources, folders=folders)
-        wanted = {self.preview: self.options.preview, self.page: self.options.html}
+        wanted = {self.preview: self.options.preview, self.page: self.has_page}
         beside = [Output(path, self.source) for path, is_wanted in wanted.items() if is_wanted]
         check_outputs(beside, [*sources, *(output.path for output in outputs)])
-        for file in self.files:
-            check_output(file.out, file.info.enlarged(self.method.scale))
+        for file, big in results:
+            check_output(file.out, big)
             if file.std and file.std.suffix.lower() not in TIFF:
                 raise InputError(f"{file.std} cannot hold a standard deviation, name a .tif")
 
-    def _grid(self, info: SliceInfo) -> TileGrid:
-        """Return the tiles of the result; what a kernel sees only in part is in their margins."""
-        scale, big = self.method.scale, info.enlarged(self.method.scale)
-        return self.engine.grid(big.height, big.width, stride=scale, margin=KERNEL_REACH * scale)
+    def grid(self, height: int, width: int) -> TileGrid:
+        """Return the tiles of an enlarged slice; what a kernel sees only in part is in their margins."""
+        scale = self.method.scale
+        return self.engine.grid(height * scale, width * scale, stride=scale, margin=KERNEL_REACH * scale)
 
     def _read_all(self) -> dict[np.dtype[Any], Contrast]:
         """Read every slice once, so that none stops the work later; return the contrast of each type."""

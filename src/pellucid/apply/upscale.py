@@ -17,16 +17,18 @@ from torch import Tensor
 from pellucid.apply.engine import Progress
 from pellucid.apply.options import SliceOptions
 from pellucid.apply.outputs import Done, can_go_on
-from pellucid.apply.stack import Contrast, SliceFile, Stack
+from pellucid.apply.provenance import tag_of_engine
+from pellucid.apply.stack import Contrast, SliceFile, Stack, cut_slice
 from pellucid.apply.stack_page import write_stack_page
-from pellucid.data.batch import Batch
+from pellucid.apply.volume import Volume, write_volume
 from pellucid.data.claims import claim_files, claim_folders
 from pellucid.data.drawing import gray_to_rgb, save_picture, sheet
 from pellucid.data.geotiff import avoid_nodata
+from pellucid.data.ownership import PREFIX
 from pellucid.data.resample import enlarge, fill_gaps
+from pellucid.data.scene_layers import LAYERS
 from pellucid.data.slice_file import SliceInfo, read_slices
 from pellucid.data.slice_writer import write_slices
-from pellucid.data.tiles import TileGrid, reflect
 from pellucid.data.working_file import explain_write_error
 from pellucid.methods.method import Method
 
@@ -74,10 +76,13 @@ def upscale(
     """
     start, options = time.monotonic(), options or SliceOptions()
     stack = Stack(Path(source), Path(out), Path(std) if std else None, method, options)
-    preview, page = stack.preview if options.preview else None, stack.page if options.html else None
+    preview, page = stack.preview if options.preview else None, stack.page if stack.has_page else None
     claim = claim_folders if stack.is_folder else claim_files
     with claim(stack.out, stack.std), claim_files(preview, page), can_go_on(is_kept=stack.is_folder):
-        pending = _enlarge_all(stack, preview, progress)
+        if options.volume:
+            pending = write_volume(stack, _tags(stack.files[0], stack), preview, progress)
+        else:
+            pending = _enlarge_all(stack, preview, progress)
         if page:
             write_stack_page(page, stack)
     num_slices = sum(file.info.num_pages for file in pending)
@@ -123,6 +128,8 @@ def check_upscale(
         for dtype, contrast in stack.contrast.items()
     )
     num_tiles = sum(_num_tiles(file, stack) for file in stack.files) * stack.options.samples
+    if stack.options.volume:
+        num_tiles = Volume(stack).num_tiles
     counts = {"slice": stack.num_slices, "tile": num_tiles}
     work = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items())
     return f"{source}: {work}; {seen} seen as 0 to 1; all checks passed"
@@ -133,12 +140,14 @@ def _enlarge_file(file: SliceFile, sampler: "_Sampler", *, wants_picture: bool) 
     picture = None
     info = file.info.enlarged(sampler.stack.method.scale)
     with ExitStack() as open_files:
-        write = open_files.enter_context(write_slices(file.out, info))
+        tags = _tags(file, sampler.stack)
+        write = open_files.enter_context(write_slices(file.out, info, tags))
         nodata = None if info.nodata is None else math.nan
         spread = replace(
             info, dtype=np.dtype(np.float32), nodata=nodata, scaling=(info.scaling[0], 0.0)
         )  # a difference of grey values
-        write_std = open_files.enter_context(write_slices(file.std, spread)) if file.std else None
+        tags = tags | {f"{PREFIX}LAYER": LAYERS["std"]}
+        write_std = open_files.enter_context(write_slices(file.std, spread, tags)) if file.std else None
         for page, values in enumerate(read_slices(file.source, is_image=False)):
             result, deviation = sampler.enlarge(values, info)
             write(result)
@@ -148,6 +157,13 @@ def _enlarge_file(file: SliceFile, sampler: "_Sampler", *, wants_picture: bool) 
                 low, high = (np.where(info.find_missing(x), np.nan, x) for x in (values, result))
                 picture = _draw(low, high, deviation, sampler.stack.contrast[info.dtype])
     return picture
+
+
+def _tags(file: SliceFile, stack: Stack) -> dict[str, str]:
+    """Return what made the result of a file; the grey values that the model saw are those of its stack."""
+    contrast = stack.contrast[file.info.dtype]
+    seen = contrast.low, contrast.high
+    return tag_of_engine("upscale", stack.engine, {"slices": file.source}, grey_range=seen)
 
 
 class _Sampler:
@@ -171,7 +187,7 @@ class _Sampler:
         deviation = np.zeros(result.shape, np.float32) if self.stack.options.samples > 1 else None
         if known.size and known.min() < known.max():
             seen = fill_gaps(contrast.to_model(values)[None], ~missing)[0]
-            cut = partial(self._cut, seen, grid)
+            cut = partial(cut_slice, seen, grid, self.stack.method.scale)
             with closing(self.stack.engine.run(grid, cut, progress=self._report)) as pieces:
                 for piece in pieces:
                     rows, columns, drawn = piece.rows, piece.columns, piece.samples[:, 0]
@@ -190,19 +206,6 @@ class _Sampler:
             if deviation is not None:
                 deviation[hidden] = np.nan
         return result, deviation
-
-    def _cut(self, seen: NDArray[np.float32], grid: TileGrid, top: int, left: int) -> Batch:
-        """Return a tile of a slice as the model sees it, mirrored beyond the edges."""
-        scale, size = self.stack.method.scale, (grid.tile_height, grid.tile_width)
-        at = (
-            reflect(first // scale, (first + length) // scale, side)
-            for first, length, side in zip((top, left), size, seen.shape, strict=True)
-        )
-        return Batch(
-            degraded=torch.from_numpy(seen[np.ix_(*at)])[None, None],
-            valid=torch.ones(1, 1, *size, dtype=torch.bool),
-            key=(f"row {top}, column {left}",),
-        )
 
     def _report(self, done: float, _: int) -> None:
         if self.progress:

@@ -9,7 +9,7 @@ from pellucid.cli.terminal import out, print_json, report_errors
 
 Result = Annotated[
     Path,
-    typer.Argument(metavar="FILE", help="A result of remove-clouds, a run folder, or the name of a model."),
+    typer.Argument(metavar="FILE", help="A result of any kind, a run folder, or the name of a model."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 

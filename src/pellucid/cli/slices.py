@@ -13,7 +13,8 @@ Source = Annotated[
     Path,
     typer.Argument(
         metavar="IN",
-        help="PNG, TIFF (8 or 16 bit, floating point) of one or more pages, or a folder of such.",
+        help="PNG, TIFF or .npy (8 or 16 bit, floating point) of one or more pages, a Zarr, or a folder of "
+        "files.",
     ),
 ]
 Output = Annotated[
@@ -45,6 +46,10 @@ def upscale_command(
     """Super-resolve slices of a tomogram; bit depth and grey values are kept.
 
     Example: `pellucid upscale slice.png -o big.png --factor 4`
+
+    Example: `pellucid upscale scan.ome.zarr -o big.tif --range -1000,2000`
+
+    Example: `pellucid upscale slices -o volume.tif --volume`
     """
     from pellucid.apply.inputs import check_slices
 

@@ -26,7 +26,7 @@ GENERATOR, NUM_FIRST = b'<meta name="generator" content="pellucid">', 4096
 STYLE_MARK = f"<!-- written by {SOFTWARE} -->"
 # Characters of a style or catalogue entry in which the mark lies.
 LONGEST_TEXT = 2**20
-_NO_TAGS: Mapping[str, str] = MappingProxyType({})
+NO_TAGS: Mapping[str, str] = MappingProxyType({})
 
 
 def check_replaceable(path: Path, *, start: str | None = None) -> None:
@@ -101,7 +101,7 @@ def _read_text(path: Path) -> dict[str, str]:
     return TAG if isinstance(software, dict) and SOFTWARE in software else {}
 
 
-def save_image(image: Image.Image, path: Path, tags: Mapping[str, str] = _NO_TAGS, **options: Any) -> None:
+def save_image(image: Image.Image, path: Path, tags: Mapping[str, str] = NO_TAGS, **options: Any) -> None:
     """Save a picture that says that pellucid wrote it, and with `tags` how; the suffix names the format."""
     suffix = path.suffix.lower()
     if suffix == ".png":

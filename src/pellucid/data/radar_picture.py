@@ -1,5 +1,6 @@
 """Radar pictures and the colour pictures made from them: PNG, JPEG and TIFF, georeferenced or not."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from pellucid.data.checked_raster import write_raster
 from pellucid.data.files import temporary_beside, write_atomically
 from pellucid.data.gdal_open import GDAL_ERRORS, colors_of
 from pellucid.data.geotiff import Grid, Raster
-from pellucid.data.ownership import save_image
+from pellucid.data.ownership import NO_TAGS, save_image
 from pellucid.data.ranges import ValueRange
 from pellucid.data.slice_file import TIFF, errors_named, find_orientation, is_deep_color, to_unit
 from pellucid.data.tiff_stack import UPRIGHT, turn_upright
@@ -95,8 +96,12 @@ def read_as_stored(path: Path) -> tuple[NDArray[Any], NDArray[np.bool_], Grid]:
         return values, valid, raster.grid
 
 
-def write_color_picture(path: Path, picture: NDArray[np.uint8], like: RadarPicture) -> None:
+def write_color_picture(
+    path: Path, picture: NDArray[np.uint8], like: RadarPicture, tags: Mapping[str, str] = NO_TAGS
+) -> None:
     """Write (H, W, 3) with the georeference of the radar, whole or not at all; the suffix names the format.
+
+    `tags` say what made it.
 
     A TIFF is a Cloud-Optimized GeoTIFF. If the radar lacks data somewhere, all bands are 0 there, a TIFF
     declares 0 as nodata, and zeros elsewhere become 1.
@@ -105,10 +110,10 @@ def write_color_picture(path: Path, picture: NDArray[np.uint8], like: RadarPictu
         picture = np.where(like.valid[..., None], picture.clip(min=1), 0).astype(np.uint8)
     try:
         if path.suffix.lower() in TIFF:
-            _write_tiff(path, picture, like)
+            _write_tiff(path, picture, like, tags)
             return
         options: dict[str, Any] = {"quality": QUALITY} if path.suffix.lower() in JPEG else {}
-        write_atomically(path, partial(save_image, Image.fromarray(picture), **options))
+        write_atomically(path, partial(save_image, Image.fromarray(picture), tags=tags, **options))
     except (OSError, *GDAL_ERRORS) as error:
         raise explain_write_error(path, error) from error
 
@@ -204,13 +209,14 @@ def _choose(raster: Raster, values: NDArray[Any], radar: ValueRange) -> tuple[ND
     )
 
 
-def _write_tiff(path: Path, picture: NDArray[np.uint8], like: RadarPicture) -> None:
+def _write_tiff(path: Path, picture: NDArray[np.uint8], like: RadarPicture, tags: Mapping[str, str]) -> None:
     height, width, count = picture.shape
     profile = {"height": height, "width": width, "count": count, "dtype": "uint8", "photometric": "RGB"}
     profile |= {"bigtiff": "IF_SAFER", "nodata": None if like.valid.all() else 0}
     profile |= like.place
     with temporary_beside(path) as made:
         with write_raster(made, **profile) as raster:
+            raster.dataset.update_tags(**tags)
             raster.write(np.moveaxis(picture, -1, 0))
         write_cog(made, path)
 

@@ -1,6 +1,6 @@
-"""Reading grey slices, upright: PNG and TIFF, 8 or 16 bit or floating point, one page or a stack.
+"""Reading grey slices, upright: PNG, TIFF, `.npy`, Zarr; 8 or 16 bit or floating point, one or a stack.
 
-A TIFF is read page by page, so that a stack may be larger than the memory.
+They are read page by page, so that a stack may be larger than the memory.
 """
 
 import re
@@ -17,6 +17,7 @@ import tifffile
 from numpy.typing import DTypeLike, NDArray
 from PIL import Image
 
+from pellucid.data.array_stack import ARRAYS, is_array, open_array
 from pellucid.data.files import check_input, glob_files
 from pellucid.data.gdal_open import GDAL_ERRORS, first_line, open_raster
 from pellucid.data.geotiff import enlarge_place, georeference
@@ -33,7 +34,8 @@ from pellucid.data.tiff_stack import (
 from pellucid.errors import InputError
 
 TIFF = (".tif", ".tiff")
-READABLE = (".png", *TIFF, ".jpg", ".jpeg", ".bmp")
+PICTURES = (".png", *TIFF, ".jpg", ".jpeg", ".bmp")
+READABLE = (*PICTURES, *ARRAYS)
 
 # Units of length in a centimetre, by their names in OME-XML, where micrometres are the default.
 PER_CENTIMETRE = {"nm": 1e7, "µm": 1e4, "um": 1e4, "mm": 10.0, "cm": 1.0, "m": 0.01}
@@ -58,7 +60,8 @@ class SliceInfo:
     Attributes:
         resolution: pixels per unit, along x and y; None if the file does not state it.
         resolution_unit: TIFF's number of the unit: 1 none, 2 inch, 3 centimetre.
-        description: the text in a TIFF, for instance ImageJ's unit and spacing.
+        description: the text in a TIFF, for instance ImageJ's unit.
+        spacing: from slice to slice, in the unit of the resolution; None if the file does not state it.
         place: where the pixels of a GeoTIFF lie, as `georeference` returns it.
         nodata: the value that marks missing data, if the file declares one.
         scaling: scale and offset that make other values of those stored.
@@ -71,6 +74,7 @@ class SliceInfo:
     resolution: tuple[float, float] | None = None
     resolution_unit: int = NO_UNIT
     description: str = ""
+    spacing: float | None = None
     place: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     nodata: float | None = None
     scaling: tuple[float, float] = (1.0, 0.0)
@@ -80,17 +84,24 @@ class SliceInfo:
         missing = np.isnan(values)
         return missing if self.nodata is None else missing | (values == self.nodata)
 
-    def enlarged(self, factor: int) -> Self:
-        """Return the description of the same slices with `factor` times as many rows and columns."""
-        resolution = self.resolution and (self.resolution[0] * factor, self.resolution[1] * factor)
-        height, width = self.height * factor, self.width * factor
-        place = enlarge_place(self.place, factor)
-        return replace(self, height=height, width=width, resolution=resolution, place=place)
+    def enlarged(self, factor: int, *, depth: int = 1) -> Self:
+        """Return what is stated of slices of `factor` times as many rows and columns, `depth` as many."""
+        return replace(
+            self,
+            num_pages=self.num_pages * depth,
+            height=self.height * factor,
+            width=self.width * factor,
+            resolution=self.resolution and (self.resolution[0] * factor, self.resolution[1] * factor),
+            spacing=self.spacing and self.spacing / depth,
+            place=enlarge_place(self.place, factor),
+        )
 
 
 def read_info(path: Path) -> SliceInfo:
     """Return what the file holds, from its header alone."""
     with errors_named(path):
+        if is_array(path):
+            return _describe_array(path)
         if _is_tiff(path):
             with tifffile.TiffFile(path) as file:
                 return _describe_tiff(path, file)
@@ -143,6 +154,11 @@ def find_files(folder: Path, pattern: str = "*") -> list[Path]:
     return found
 
 
+def is_folder(source: Path) -> bool:
+    """Whether the slices lie in files of a folder; a Zarr is one file to the user."""
+    return source.is_dir() and not is_array(source)
+
+
 def _is_tiff(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix not in READABLE:
@@ -167,7 +183,9 @@ def errors_named(path: Path, what: str = "slice") -> Iterator[None]:
 
 def _read(path: Path, pages: list[int] | None, *, is_image: bool = True) -> Iterator[NDArray[Any]]:
     with errors_named(path):
-        if _is_tiff(path):
+        if is_array(path):
+            yield from _read_array(path, pages, is_image=is_image)
+        elif _is_tiff(path):
             with tifffile.TiffFile(path) as file:
                 stack = TiffStack(path, file)
                 for page in range(stack.num_slices) if pages is None else pages:
@@ -183,17 +201,38 @@ def _read(path: Path, pages: list[int] | None, *, is_image: bool = True) -> Iter
                 yield turn_upright(to_grey(path, np.asarray(image)), find_orientation(image))
 
 
+def _read_array(path: Path, pages: list[int] | None, *, is_image: bool) -> Iterator[NDArray[Any]]:
+    stack = open_array(path)
+    for page in range(len(stack)) if pages is None else pages:
+        values = stack.read(page)
+        if is_image:
+            _check_values(path, page, values)
+        yield values
+
+
+def _describe_array(path: Path) -> SliceInfo:
+    stack = open_array(path)
+    info = SliceInfo(len(stack), *stack.shape, stack.dtype)
+    if not stack.pixel_size_cm:
+        return info
+    z, y, x = stack.pixel_size_cm
+    return replace(info, resolution=(1 / x, 1 / y), resolution_unit=CENTIMETRE, spacing=z)
+
+
 def _describe_tiff(path: Path, file: tifffile.TiffFile) -> SliceInfo:
     stack = TiffStack(path, file)
     info = SliceInfo(stack.num_slices, *stack.shape, stack.dtype)
     text = stack.first.description
     text = "" if text[:1] in "{<" else text  # JSON and XML would state the old size
     resolution, unit = _read_resolution(stack.first), int(stack.first.resolutionunit)
-    if stack.first.description.startswith("<") and (found := _read_pixel_size(stack.first.description)):
-        resolution, unit = found, CENTIMETRE
+    spacing = _read_spacing(stack.first)
+    if stack.first.description.startswith("<"):
+        x, y, z = (_read_size_cm(stack.first.description, axis) for axis in "XYZ")
+        if x and y:
+            resolution, unit, spacing = (1 / x, 1 / y), CENTIMETRE, z
     if resolution and is_lying(stack.orientation):
         resolution = (resolution[1], resolution[0])
-    info = replace(info, resolution=resolution, resolution_unit=unit, description=text)
+    info = replace(info, resolution=resolution, resolution_unit=unit, description=text, spacing=spacing)
     return replace(info, **_read_geotiff(path)) if stack.orientation == UPRIGHT else info
 
 
@@ -205,17 +244,18 @@ def _read_geotiff(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _read_pixel_size(description: str) -> tuple[float, float] | None:
-    """Return pixels per centimetre along x and y, as the OME-XML in a description states their size."""
-    sizes = []
-    for axis in "XY":
-        size = re.search(rf'\bPhysicalSize{axis}="([0-9.eE+-]+)"', description)
-        unit = re.search(rf'\bPhysicalSize{axis}Unit="([^"]+)"', description)
-        per_cm = PER_CENTIMETRE.get(unit[1] if unit else "µm")
-        if not size or not per_cm or not float(size[1]) > 0:
-            return None
-        sizes.append(per_cm / float(size[1]))
-    return sizes[0], sizes[1]
+def _read_size_cm(description: str, axis: str) -> float | None:
+    """Return the size of a pixel along an axis, X, Y or Z, as the OME-XML in a description states it."""
+    size = re.search(rf'\bPhysicalSize{axis}="([0-9.eE+-]+)"', description)
+    unit = re.search(rf'\bPhysicalSize{axis}Unit="([^"]+)"', description)
+    per_cm = PER_CENTIMETRE.get(unit[1] if unit else "µm")
+    return float(size[1]) / per_cm if size and per_cm and float(size[1]) > 0 else None
+
+
+def _read_spacing(page: tifffile.TiffPage) -> float | None:
+    """Return how far slices lie apart, as ImageJ writes it into the description."""
+    found = re.search(r"^spacing=([0-9.eE+-]+)", page.description, re.MULTILINE) if page.is_imagej else None
+    return float(found[1]) if found and float(found[1]) > 0 else None
 
 
 def _read_resolution(page: tifffile.TiffPage) -> tuple[float, float] | None:

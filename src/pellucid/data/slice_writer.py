@@ -1,11 +1,13 @@
 """Writing grey slices as PNG or TIFF, page by page, whole or not at all."""
 
+import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import tifffile
@@ -14,7 +16,7 @@ from PIL import Image
 
 from pellucid.data.files import flush, temporary_beside
 from pellucid.data.gdal_open import open_raster
-from pellucid.data.ownership import SOFTWARE, save_image
+from pellucid.data.ownership import NO_TAGS, SOFTWARE, save_image
 from pellucid.data.slice_file import CENTIMETRE, INCH, TIFF, SliceInfo, read_slices
 from pellucid.data.tiff_stack import WHITE, name_shape
 from pellucid.data.working_file import explain_write_error
@@ -24,13 +26,18 @@ WRITABLE = (".png", *TIFF)
 # Bytes above which the offsets of a classic TIFF may overflow.
 CLASSIC_TIFF = 2**32 - 2**25
 CM_PER_INCH = 2.54
+# TIFF tag in which GDAL keeps metadata, and the type of a text.
+GDAL_METADATA, ASCII = 42112, 2
 
 
 @contextmanager
-def write_slices(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]], None]]:
+def write_slices(
+    path: Path, info: SliceInfo, tags: Mapping[str, str] = NO_TAGS
+) -> Iterator[Callable[[NDArray[Any]], None]]:
     """Yield a function that appends a page, (H, W) of `info.dtype`, to the PNG or TIFF at `path`.
 
-    The file appears at the end, complete and read back; if anything fails, nothing is left.
+    The file appears at the end, complete and read back; if anything fails, nothing is left. `tags` say what
+    made it.
 
     Raises:
         ValueError: if a page has another shape or type, or pages are missing.
@@ -38,7 +45,7 @@ def write_slices(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]
     check_output(path, info)
     sums: list[int] = []
     with temporary_beside(path) as temporary:
-        with _open_writer(temporary, info) as append:
+        with _open_writer(temporary, info, tags) as append:
 
             def write(values: NDArray[Any]) -> None:
                 if values.shape != (info.height, info.width) or values.dtype != info.dtype:
@@ -79,10 +86,12 @@ def check_output(path: Path, info: SliceInfo) -> None:
 
 
 @contextmanager
-def _open_writer(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]], object]]:
+def _open_writer(
+    path: Path, info: SliceInfo, tags: Mapping[str, str]
+) -> Iterator[Callable[[NDArray[Any]], object]]:
     """Yield a function that appends a page, compressed without loss."""
     if path.suffix.lower() not in TIFF:
-        yield lambda values: save_image(Image.fromarray(values), path, dpi=_find_dpi(info))
+        yield lambda values: save_image(Image.fromarray(values), path, tags, dpi=_find_dpi(info))
         return
     num_bytes = info.num_pages * info.height * info.width * info.dtype.itemsize
     with tifffile.TiffWriter(path, bigtiff=num_bytes > CLASSIC_TIFF) as writer:
@@ -93,9 +102,10 @@ def _open_writer(path: Path, info: SliceInfo) -> Iterator[Callable[[NDArray[Any]
             predictor=info.dtype in WHITE,
             resolution=info.resolution,
             resolutionunit=info.resolution_unit,
-            description=info.description.encode() or None,
+            description=_describe(info).encode() or None,
             software=SOFTWARE,
             metadata=None,
+            extratags=_as_metadata(tags),
         )
 
 
@@ -114,6 +124,29 @@ def _write_geotiff(path: Path, info: SliceInfo) -> None:
         with open_raster(path, "r+") as dataset:
             for name, value in found.items():
                 setattr(dataset, name, value)
+
+
+def _describe(info: SliceInfo) -> str:
+    """Return the description of a TIFF: ImageJ's, wherever the distance of the slices is known."""
+    text = info.description
+    if not info.spacing:
+        return text
+    if not text and info.resolution_unit == CENTIMETRE:
+        text = "ImageJ=1.54f\nimages=\nslices=\nunit=cm\nspacing=\n"
+    lines = {"images": f"{info.num_pages}", "slices": f"{info.num_pages}", "spacing": f"{info.spacing:.9g}"}
+    for name, value in lines.items():
+        text = re.sub(rf"^{name}=.*$", f"{name}={value}", text, flags=re.MULTILINE)
+    return text
+
+
+def _as_metadata(tags: Mapping[str, str]) -> list[tuple[int, int, None, bytes, bool]]:
+    """Return tags as one of the first page of a TIFF, which GDAL reads."""
+    if not tags:
+        return []
+    root = ET.Element("GDALMetadata")
+    for name, text in tags.items():
+        ET.SubElement(root, "Item", name=name).text = text
+    return [(GDAL_METADATA, ASCII, None, ET.tostring(root), True)]
 
 
 def _find_dpi(info: SliceInfo) -> tuple[float, float] | None:

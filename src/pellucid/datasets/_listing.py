@@ -13,7 +13,7 @@ from pellucid.data.batch import Batch
 from pellucid.data.files import glob_files
 from pellucid.data.geotiff import Raster
 from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2, SLICE, Bands
-from pellucid.data.slice_file import READABLE
+from pellucid.data.slice_file import PICTURES
 from pellucid.datasets._augment import AugmentConfig, change_clouds, change_image
 from pellucid.errors import InputError
 
@@ -209,7 +209,7 @@ def first_image(root: Path) -> Path | None:
     """Return the first image file of a folder, or, where there is none, of the GeoTIFFs in its folders."""
     for pattern in ("*", "**/*.tif"):
         for path in glob_files(root, pattern):
-            if path.suffix.lower() in READABLE:
+            if path.suffix.lower() in PICTURES:
                 return path
     return None
 

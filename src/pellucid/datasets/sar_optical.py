@@ -21,7 +21,7 @@ from pellucid.data.batch import Batch
 from pellucid.data.files import glob_files
 from pellucid.data.radar_picture import read_color, read_gray
 from pellucid.data.ranges import PICTURE
-from pellucid.data.slice_file import READABLE
+from pellucid.data.slice_file import PICTURES
 from pellucid.data.tiff_stack import name_shape
 from pellucid.datasets._augment import AugmentConfig, change_pair
 from pellucid.datasets._listing import CheckedSample, ImageFile, Listing, Patches, Problem, Wanted
@@ -221,7 +221,7 @@ def _find_unknown(samples: list[CheckedSample]) -> Iterator[Problem]:
 def _find_unlisted(root: Path, pairs: list[Pair]) -> Iterator[Problem]:
     listed = {path for pair in pairs for path in (pair.sar, pair.optical)}
     for path in glob_files(root, "r_*/s[12]_*/*"):
-        if path.suffix.lower() in READABLE and path not in listed:
+        if path.suffix.lower() in PICTURES and path not in listed:
             yield Problem("not listed", f"{path} is in no list")
 
 

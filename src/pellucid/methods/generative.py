@@ -26,6 +26,8 @@ from pellucid.methods.sampling import Sampling, check_sampling
 from pellucid.methods.space import Latents, Pixels, Space, SpaceConfig, Texts
 from pellucid.schema import Strict
 
+# Side in pixels of the tiles of a network that only adds to the enlarged input, more or less.
+RESIDUAL_TILE = 384
 # The term that compares what the network returns with what it should return; all others see images.
 DENOISE = "denoise"
 
@@ -139,6 +141,8 @@ class Generative(Method):
         self.autoencoders = _autoencoders(self.space, self.sar_space)
         self.radar_optional = config.radar_optional or not radar.bands
         self.start_noise = config.start_noise if config.start == "degraded" else None
+        if self.residual:  # what it adds is small, and so is what bf16 or another tile changes in it
+            self.prefers_bf16, self.any_tile, self.tile = True, True, RESIDUAL_TILE
         self.stride: int = network.stride * self.space.factor  # type: ignore[assignment, operator]
         self._limit = self.residual or self.space.limit  # largest absolute value of x0
         self.texts, self.takes_text = texts, texts is not None

@@ -49,8 +49,8 @@ class Method(ABC):
     radar_optional: bool = True  # whether `sar` may be NaN or missing
     stride: int = 1  # sides of the result must divide by it, in pixels
     tile: int = 256  # side of the tiles that suit it, in pixels
-    any_tile: ClassVar[bool] = False  # whether somewhat larger or smaller ones suit it as well
-    prefers_bf16: ClassVar[bool] = False  # whether its results in bf16 are as good as in fp32
+    any_tile: bool = False  # whether somewhat larger or smaller ones suit it as well
+    prefers_bf16: bool = False  # whether its results in bf16 are as good as in fp32
     scale: int = 1  # how many times larger the result is than the degraded image
     is_random: bool = False  # whether the result depends on noise
     any_bands: bool = False  # whether `with_bands` gives one for whatever bands a scene has
