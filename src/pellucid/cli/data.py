@@ -61,7 +61,7 @@ def check_command(
 
     The exit code is 0 if all can be used, 1 if something cannot, 2 if the folder is no data at all.
 
-    Example: `pellucid data check Dataset --sheet look.png`
+    Example: `pellucid data check data/Dataset --sheet look.png`
     """
     from pellucid.data.claims import claim_files
     from pellucid.data.files import check_is_folder

@@ -128,13 +128,13 @@ def evaluate_command(
     Each call leaves a folder of its own, with figures, a table per image and pictures; `pellucid compare`
     puts several side by side.
 
-    Example: `pellucid evaluate cross_attention --data data/sen12mscr --split test --ablate-guides`
+    Example: `pellucid evaluate cross_attention --data data/SEN12MSCR --splits configs/sen12ms_cr_splits.json`
 
-    Example: `pellucid evaluate runs/glf_cr --data data/data.csv --crop 128 --cloud-threshold 0.2 --pictures`
+    Example: `pellucid evaluate runs/glf_cr --data DIR/data.csv --crop 128 --cloud-threshold 0.2 --pictures`
 
     Example: `pellucid evaluate sr3_ct_x4 --data slices --numbers 310,345`
 
-    Example: `pellucid evaluate runs/colorize --data Dataset --folders r_006`
+    Example: `pellucid evaluate runs/colorize --data data/Dataset --folders r_006`
     """
     span = parse_numbers("--numbers", numbers, count="two", example="310,345")
     if not data.exists():
