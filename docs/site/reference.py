@@ -364,7 +364,9 @@ def _sentence(node: ast.expr, texts: dict[str, ast.expr]) -> str:
 
 
 def _stand_in(node: ast.expr) -> str:
-    """Return the last name of an expression, in words."""
+    """Return the last name of an expression, in words; of what is counted, its word."""
+    if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "counted":
+        return f"number of {ast.literal_eval(node.args[1])}s"
     names = [
         each.id if isinstance(each, ast.Name) else each.attr
         for each in ast.walk(node)

@@ -29,6 +29,11 @@ class WriteError(InputError):
     """A result could not be written, and what follows in the same place could not be either."""
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number of things in words: "1 band", "2 bands"."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 def explain(error: OSError, other: str = "free the disk or choose another folder") -> str:
     """Return what the system refused, and how to mend it, for the end of a sentence; `other` is how else."""
     return f"{error.strerror or error}; {WAYS_OUT.get(error.errno or 0, other)}"

@@ -149,3 +149,10 @@ def test_what_the_model_or_the_options_do_not_allow_is_refused(
     options = replace(EVERYTHING, **changes)
     refuse(tmp_path, tmp_path / "out.tif", message, method=method, options=options, uncertainty=path)
     assert method.num_calls == 0
+
+
+def test_a_truth_on_another_grid_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "s2.tif", ground(), BANDS)
+    truth = write(tmp_path / "truth.tif", ground(24, 24), BANDS)
+    options = replace(EVERYTHING, truth=truth)
+    refuse(tmp_path, tmp_path / "out.tif", "has another grid than the scene; give one on", options=options)

@@ -2,6 +2,8 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -123,3 +125,10 @@ def test_the_last_line_says_what_to_open(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out.splitlines()[-1].split() == ["open", "a.html"]
     print_paths(result=Path("a.tif"))
     assert capsys.readouterr().out.splitlines() == ["result   a.tif"]
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pellucid", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"pellucid {pellucid.__version__}\n"

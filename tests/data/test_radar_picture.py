@@ -93,8 +93,8 @@ def test_declared_scales_make_decibels_of_whole_numbers(tmp_path: Path) -> None:
             (),
             r"has 2 bands \(unnamed, unnamed\), the model needs VV; give a file",
         ),
-        (DB, ("VH",), r"has 1 bands \(VH\), the model needs VV"),
-        (DB, ("VV/VH",), r"has 1 bands \(VV/VH\), the model needs VV"),
+        (DB, ("VH",), r"has 1 band \(VH\), the model needs VV"),
+        (DB, ("VV/VH",), r"has 1 band \(VV/VH\), the model needs VV"),
         (DB.astype(np.complex64), (), "holds complex64 values, as a single-look complex product does"),
         (DB * 100, (), "values about -1250, dB times 100.*the scale 0.01"),
         (np.full((1, 3, 4), np.nan, np.float32), (), "holds no data, give another"),
@@ -224,7 +224,7 @@ def test_formats_read_back(tmp_path: Path, suffix: str) -> None:
 
 
 def test_a_picture_in_colour_has_three_bands_of_8_bit(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has 1 bands of float32, a picture has three of 8 bit"):
+    with pytest.raises(InputError, match="has 1 band of float32, a picture has three of 8 bit"):
         read_color_picture(write(tmp_path / "db.tif", DB))
     with pytest.raises(InputError, match="is grey, an optical picture in colour is needed"):
         read_color_picture(write(tmp_path / "grey.tif", np.zeros((1, 3, 4), np.uint8)))

@@ -44,7 +44,7 @@ def test_linear_power_is_converted_after_saying_so(tmp_path: Path, caplog: pytes
 @pytest.mark.parametrize(
     ("values", "names", "message"),
     [
-        (np.full((1, 4, 4), -9.0), (), r"has 1 bands \(unnamed\), needed are VV and VH"),
+        (np.full((1, 4, 4), -9.0), (), r"has 1 band \(unnamed\), needed are VV and VH"),
         (np.full((2, 4, 4), -9.0), ("HH", "HV"), r"has 2 bands \(HH, HV\), needed are VV and VH"),
         (np.full((2, 4, 4), 180.0), (), r"values about 180, neither dB nor linear power; calibrate it"),
         (DB * 100, (), r"values about -1[45]\d\d, dB times 100\?; divide them, or declare the scale 0.01"),

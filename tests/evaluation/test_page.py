@@ -53,6 +53,24 @@ def test_the_table_holds_every_image_sorts_and_shows_pictures(folder: Path) -> N
         assert page.locator("#table tbody th").first.inner_text() == NASTY
 
 
+def test_plots_of_a_single_image_have_whole_counts_and_room_about_its_point(tmp_path: Path) -> None:
+    data = [make_item(3)]
+    result = evaluate(identity(), data, name="one", out=tmp_path, mean_spectrum=(0.15, 0.15, 0.15))
+    assert result.folder
+    with opened(result.folder / "evaluation.html") as page:
+        assert page.locator("#gains .tick.end").all_text_contents() == ["0", "1"]
+        assert page.locator("#cover .tick.middle").all_text_contents()[:-1] == [
+            "0",
+            "20",
+            "40",
+            "60",
+            "80",
+            "100",
+        ]
+        across = page.evaluate("axisOf([23])")
+        assert across["low"] < 23 < across["high"]
+
+
 def test_plots_show_each_image(folder: Path) -> None:
     with opened(folder / "evaluation.html") as page:
         assert page.locator("#against circle").count() == 5

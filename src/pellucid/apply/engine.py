@@ -43,9 +43,7 @@ WINDOW = 4096
 NOT_IN_KEY = (
     "batch",
     "device",
-    "preview",
-    "html",
-    "sidecars",
+    *("preview", "html", "sidecars", "truth"),
     "resume",
     "force",
     "factor",

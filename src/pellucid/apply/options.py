@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pellucid.errors import InputError
@@ -163,6 +164,8 @@ class SceneOptions(ApplyOptions):
     sidecars: Annotated[
         bool, Help("Write styles for QGIS (.qml) and a STAC Item (.json) beside the result.")
     ] = True
+    truth: Path | None = None
+    """The scene without clouds, where it is known: a file on the same grid, which the page shows too."""
     resume: Annotated[bool, Help("Go on where an interrupted call stopped.")] = True
 
 

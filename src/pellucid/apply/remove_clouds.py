@@ -30,7 +30,7 @@ from pellucid.data.gdal_open import GDAL_ERRORS, open_raster
 from pellucid.data.geotiff import Raster
 from pellucid.data.raster import OpticalRaster
 from pellucid.data.working_file import WorkingFile, explain_write_error
-from pellucid.errors import InputError
+from pellucid.errors import InputError, counted
 from pellucid.methods.method import Method
 
 # Longer side in pixels of each half of the preview.
@@ -158,7 +158,7 @@ def check_scene(
     options = options or SceneOptions()
     files: dict[str, Any] = {"sar": sar, "cloud": cloud, "references": references}
     with OpenScene(optical, out, **files, uncertainty=uncertainty, method=method, options=options) as scene:
-        bands = f" {len(scene.optical.bands)} bands," if method.any_bands else ""
+        bands = f" {counted(len(scene.optical.bands), 'band')}," if method.any_bands else ""
         count = len(scene.tiles)
         work = f"{bands} {count} tile{'s' * (count > 1)}, {scene.guides}"
         return f"{optical}: {scene.optical.grid};{work}; all checks passed"

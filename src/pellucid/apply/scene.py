@@ -101,6 +101,7 @@ class OpenScene:
             self.references = References(references, grid, options, stack)
             if self.references:
                 self.references.fit(self._clear_window, self.optical.bands)
+            self.truth = stack.enter_context(self._open_truth(options.truth)) if options.truth else None
             self.inputs |= {"references": [date.raster.path for date in self.references.dates]}
             self.tiles = self.engine.grid(grid.height, grid.width)
             self.close = stack.pop_all().close
@@ -277,6 +278,12 @@ class OpenScene:
         raise InputError(
             "no radar is given and this model needs it; add --sar S1.tif or choose another model"
         )
+
+    def _open_truth(self, path: Path) -> OpticalRaster:
+        truth = OpticalRaster(path, self.optical.bands, offset=self.options.offset)
+        if not truth.grid.matches(self.optical.grid):
+            raise InputError(f"the truth {path} has another grid than the scene; give one on the same grid")
+        return truth
 
     def _check_score(self) -> None:
         finds = self.method.finds_clouds

@@ -27,6 +27,9 @@ def write_scene_page(path: Path, scene: OpenScene, counts: Sequence[int]) -> Non
     with ExitStack() as stack:
         result = stack.enter_context(Raster(files.result, "result"))
         layers.append(raster_layer("After", "after", result, bands, "reflectance"))
+        if scene.truth:
+            of_truth = optical_bands(scene.truth)
+            layers.append(raster_layer("Truth", "truth", scene.truth, of_truth, "reflectance"))
         if files.std:
             deviation = stack.enter_context(Raster(files.std, "uncertainty"))
             spread = tuple(Band(band.name, band.number, 0, band.divide) for band in bands)

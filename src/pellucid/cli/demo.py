@@ -22,6 +22,7 @@ from pellucid.evaluation.table import Evaluation, summarise
 from pellucid.simulate.clouds import SkyOptions, add_clouds
 from pellucid.simulate.landscape import make_scene
 from pellucid.simulate.pairs import PairPaths, write_pair
+from pellucid.web.write_page import page_of
 
 # A sky with holes: clouds and their shadows over about a third of the scene, and some haze.
 SKY = SkyOptions(
@@ -57,10 +58,10 @@ def run_demo(
     cloudy, cloud = add_clouds(scene.optical, bands, generator, options=SKY)
     with claim_folders(folder):
         clear, picture = folder / "clear.tif", folder / "before_after_truth.png"
-        for path in (clear, picture):
+        for path in (clear, picture, page_of(clear)):
             check_replaceable(path)
         paths = write_pair(folder, "scene", scene, cloudy, cloud)
-        options = SceneOptions(preview=False)
+        options = SceneOptions(preview=False, truth=paths.clear)
         restore_scene(paths.cloudy, clear, sar=paths.radar, method=method, options=options, progress=progress)
         batch, restored = _read_back(paths, clear, bands)
         evaluation = summarise([score_image(batch, restored, baseline_spectrum(method))], name=model)
@@ -69,6 +70,7 @@ def run_demo(
             "result": clear,
             "picture": picture,
             "figures": folder / "figures.json",
+            "page": page_of(clear),
         }
         before, after, truth = (to_rgb(x, bands) for x in (batch.degraded[0], restored[0], scene.optical))
         panels = [before, radar_to_rgb(read_radar(paths.radar)) if paths.radar else after, after, truth]

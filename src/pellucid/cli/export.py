@@ -31,3 +31,7 @@ def export_command(
         done = export(model, output, deepness=deepness, progress=advance)
     out.print(f"agrees with PyTorch to {done.difference:.0e}")
     print_paths(stac=done.stac, deepness=done.deepness, model=done.model)
+    out.print(
+        f"next     onnxruntime.InferenceSession({str(done.model)!r}); {done.stac.name} says what goes in",
+        soft_wrap=True,
+    )

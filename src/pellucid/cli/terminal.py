@@ -45,7 +45,7 @@ Model = Annotated[
 
 
 # What of several results is opened first, by suffix.
-TO_OPEN = (".html", ".png", ".jpg", ".tif", ".tiff", ".onnx")
+TO_OPEN = (".html", ".png", ".jpg", ".tif", ".tiff")
 # Exit code of what is stopped by Ctrl-C or a terminate signal.
 STOPPED = 130
 # Who else is told of progress: label, done, total.

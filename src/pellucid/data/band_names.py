@@ -7,7 +7,7 @@ from typing import Any
 
 from pellucid.data.gdal_open import find_opacity
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
-from pellucid.errors import InputError
+from pellucid.errors import InputError, counted
 
 # Level 2A has no B10.
 LEVEL_2A = tuple(band for band in SENTINEL2.bands if band != "B10")
@@ -65,7 +65,7 @@ def find_bands(dataset: Any, path: Path, named: Bands | None = None) -> dict[str
         for usual in (SENTINEL2.bands, LEVEL_2A):
             if len(usual) == len(numbers):
                 return dict(zip(usual, numbers, strict=True))
-        raise InputError(f"{path} has {len(numbers)} bands without names, {way}")
+        raise InputError(f"{path} has {counted(len(numbers), 'band')} without names, {way}")
     found = [(name, i) for i, name in enumerate(names, start=1) if name in SENTINEL2.bands]
     if not found:
         raise InputError(f"{path} has no band named as one of Sentinel-2 ({name_bands(dataset)}), {way}")
@@ -88,8 +88,8 @@ def _by_position(dataset: Any, path: Path, named: Bands, option: str) -> dict[st
         places = _numbers(dataset)
     if len(named) != len(places):
         raise InputError(
-            f"{path} has {dataset.count} bands, {option} names {len(named)}; name each, {SKIP} for one "
-            "that is not to be used"
+            f"{path} has {counted(dataset.count, 'band')}, {option} names {len(named)}; name each, "
+            f"{SKIP} for one that is not to be used"
         )
     names = [name if name == SKIP else band_name(name) for name in named]
     used = {name: i for name, i in zip(names, places, strict=True) if name != SKIP}
@@ -139,7 +139,7 @@ def _match_positions(count: int, bands: Bands, path: Path, allow_missing: Bands)
             found = f"{count} without names, taken as Level 2A"
             return _number(names, bands, path, allow_missing, found=found)
     raise InputError(
-        f"{path} has {count} bands without names, needed are {len(bands)}: {', '.join(bands)}; "
+        f"{path} has {counted(count, 'band')} without names, needed are {len(bands)}: {', '.join(bands)}; "
         "give a file with these bands, or name its bands"
     )
 
@@ -211,7 +211,7 @@ def match_polarisations(
             numbers = [*_numbers(dataset)]
     if all(numbers) or (partial and any(numbers)):
         return numbers
-    found = f"the radar scene {path} has {dataset.count} bands ({name_bands(dataset)})"
+    found = f"the radar scene {path} has {counted(dataset.count, 'band')} ({name_bands(dataset)})"
     if partial:
         raise InputError(
             f"{found} of unknown polarisation; describe them as VV or VH in the file, or say it, for "

@@ -24,7 +24,7 @@ from pellucid.data.slice_file import TIFF, errors_named, find_orientation, is_de
 from pellucid.data.tiff_stack import UPRIGHT, turn_upright
 from pellucid.data.tiff_stack import find_orientation as find_tiff_orientation
 from pellucid.data.working_file import explain_write_error, write_cog
-from pellucid.errors import InputError
+from pellucid.errors import InputError, counted
 
 JPEG = (".jpg", ".jpeg")
 WRITABLE = (".png", *JPEG, *TIFF)
@@ -80,7 +80,8 @@ def read_color_picture(path: Path) -> NDArray[np.float32]:
         values, valid = _read_bands(raster)
         if values.dtype != np.uint8 or len(values) not in (1, 3):
             raise InputError(
-                f"{path} has {len(values)} bands of {values.dtype}, a picture has three of 8 bit; convert it"
+                f"{path} has {counted(len(values), 'band')} of {values.dtype}, a picture has three of "
+                "8 bit; convert it"
             )
         return to_unit(as_color(path, values) * valid)
 
@@ -204,8 +205,8 @@ def _choose(raster: Raster, values: NDArray[Any], radar: ValueRange) -> tuple[ND
         if len(values) == len(radar.bands):
             return values, raster.numbers
     raise InputError(
-        f"the radar image {raster.path} has {len(values)} bands ({name_bands(raster.dataset)}), the model "
-        f"needs {', '.join(radar.bands)}; give a file with these, or name its bands"
+        f"the radar image {raster.path} has {counted(len(values), 'band')} ({name_bands(raster.dataset)}), "
+        f"the model needs {', '.join(radar.bands)}; give a file with these, or name its bands"
     )
 
 

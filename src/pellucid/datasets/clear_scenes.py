@@ -27,7 +27,7 @@ from pellucid.datasets._listing import (
     first_image,
 )
 from pellucid.datasets._splits import check_patterns, is_named
-from pellucid.errors import InputError
+from pellucid.errors import InputError, counted
 from pellucid.schema import Strict
 
 # Any GeoTIFFs are taken, so that the other layouts are asked first.
@@ -133,7 +133,7 @@ def _check_uniform(root: Path) -> None:
     firsts = {inner.name: next(iter(glob_files(inner, "*.tif")), None) for inner in root.iterdir()}
     bands = {name: count_bands(path) for name, path in sorted(firsts.items()) if path is not None}
     if len(set(bands.values())) > 1:
-        names = ", ".join(f"{name} ({number} bands)" for name, number in bands.items())
+        names = ", ".join(f"{name} ({counted(number, 'band')})" for name, number in bands.items())
         raise InputError(f"{root} holds images of several kinds, {names}; name one of these folders")
 
 

@@ -12,7 +12,7 @@ from pellucid.apply.engine import Engine
 from pellucid.apply.options import ApplyOptions
 from pellucid.data.batch import Batch, Images
 from pellucid.data.ranges import Bands
-from pellucid.errors import InputError
+from pellucid.errors import InputError, counted
 from pellucid.generative.noise import keyed_noise
 from pellucid.methods.method import Estimate, Method, result_range
 
@@ -250,7 +250,8 @@ def _check_patch(method: Method, patch: Batch) -> None:
     found, bands = patch.degraded.shape[1], result_range(method).bands
     if found != len(bands):
         raise InputError(
-            f"{patch.key[0]} has {found} bands, the model needs {', '.join(bands)}; choose other data"
+            f"{patch.key[0]} has {counted(found, 'band')}, the model needs {', '.join(bands)}; "
+            "choose other data"
         )
     if patch.scale != method.scale:
         raise InputError(

@@ -59,7 +59,7 @@ function showPlots(data, show) {
     .map(({ image, i, gain }) => ({ x: 100 * figure(image.cover), y: gain, name: image.key, at: i }))
     .filter(({ x }) => Number.isFinite(x));
   find("cover-plot").hidden = !covered.length;
-  if (covered.length) drawPoints(find("cover"), covered, { across: "cloud cover, %", up: "gain, dB", zero: true }, show);
+  if (covered.length) drawPoints(find("cover"), covered, { across: "cloud cover, %", up: "gain, dB", zero: true, within: [0, 100] }, show);
 }
 
 /** Connect the table of images; returns a function that opens the pictures of one. */

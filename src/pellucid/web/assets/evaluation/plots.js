@@ -2,11 +2,11 @@
 
 /* Plots over the images of an evaluation. */
 
-/** Draw points, {x, y, name, at} each; `call` is called with the position of one that is clicked. */
-function drawPoints(target, points, { across, up, isEqual = false, zero = false }, call) {
+/** Draw points, {x, y, name, at} each; `within`: what the axis holds at least; a click calls `call` with `at`. */
+function drawPoints(target, points, { across, up, isEqual = false, zero = false, within = [] }, call) {
   const [xs, ys] = [points.map(({ x }) => x), points.map(({ y }) => y)];
   const both = [...xs, ...ys];
-  const x = axisOf(isEqual ? both : xs);
+  const x = axisOf(isEqual ? both : [...xs, ...within]);
   const y = axisOf(isEqual ? both : zero ? [...ys, 0] : ys);
   const plot = frame(x, y, across, up);
   const toX = (value) => scale(value, x.low, x.high, SIZE.left, SIZE.width - SIZE.right);
@@ -28,7 +28,7 @@ function drawHistogram(target, values, across) {
   const step = x.step / (values.length > 60 ? 4 : 2);
   const counts = Array(Math.max(1, Math.round((x.high - x.low) / step))).fill(0);
   for (const value of values) counts[Math.min(counts.length - 1, Math.floor((value - x.low) / step))]++;
-  const y = axisOf([0, ...counts]);
+  const y = axisOf([0, ...counts], 1);
   const plot = frame(x, y, across, "images");
   const toX = (value) => scale(value, x.low, x.high, SIZE.left, SIZE.width - SIZE.right);
   const toY = (value) => scale(value, y.low, y.high, SIZE.height - SIZE.bottom, SIZE.top);
@@ -41,12 +41,12 @@ function drawHistogram(target, values, across) {
   target.replaceChildren(plot);
 }
 
-/** Return limits and step of an axis that holds some values. */
-function axisOf(values) {
+/** Return limits and step of an axis that holds some values; about a single one there is room on both sides. */
+function axisOf(values, leastStep = 0) {
   const [least, most] = [Math.min(...values), Math.max(...values)];
-  const step = stepOf(most - least || Math.abs(most) || 1);
-  const low = Math.floor(least / step) * step;
-  return { low, high: Math.max(low + step, Math.ceil(most / step) * step), step };
+  const step = Math.max(leastStep, stepOf(most - least || Math.abs(most) / 10 || 1));
+  const room = most === least ? step / 2 : 0;
+  return { low: Math.floor((least - room) / step) * step, high: Math.ceil((most + room) / step) * step, step };
 }
 
 function frame(x, y, across, up) {

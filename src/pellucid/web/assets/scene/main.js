@@ -26,12 +26,6 @@ function showFacts(data) {
     `${ordinal(data.step)}, with the values of the file. The files above hold all of them.`;
 }
 
-function ordinal(number) {
-  const endings = { 1: "st", 2: "nd", 3: "rd" };
-  const isTeen = number % 100 > 10 && number % 100 < 14;
-  return number === 1 ? "" : `${number}${isTeen ? "th" : (endings[number % 10] ?? "th")}`;
-}
-
 function start(data, layers) {
   const place = placeOf(data.grid);
   const after = layers.find((layer) => layer.kind === "after") ?? layers.at(-1);

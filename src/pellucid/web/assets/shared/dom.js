@@ -56,6 +56,13 @@ function format(number) {
   return String(Number(number.toPrecision(4)));
 }
 
+/** Return a number as a place in a row: "2nd"; none for the first. */
+function ordinal(number) {
+  const endings = { 1: "st", 2: "nd", 3: "rd" };
+  const isTeen = number % 100 > 10 && number % 100 < 14;
+  return number === 1 ? "" : `${number}${isTeen ? "th" : (endings[number % 10] ?? "th")}`;
+}
+
 /** Let a button exchange dark and light; at first the system decides. */
 function switchTheme(button, changed = () => {}) {
   const root = document.documentElement;

@@ -24,7 +24,7 @@ function showFacts(data) {
   listFiles(find("files"), data.layers);
   const said = [];
   if (data.slices.length < data.numSlices) said.push(`${data.slices.length} of the ${data.numSlices} slices`);
-  if (data.step > 1) said.push(`every ${data.step}th row and column`);
+  if (data.step > 1) said.push(`every ${ordinal(data.step)} row and column`);
   find("decimated").hidden = !said.length;
   find("decimated").textContent = `This page holds ${said.join(", ")}, with the values of the files, which hold all.`;
 }
