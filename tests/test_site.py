@@ -2,13 +2,12 @@
 
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from docs.site import build as site
 from docs.site.reference import CONFIGS, SHELVES, commands, error_page, keys_of, load, sections, type_text
-from playwright.sync_api import Browser, sync_playwright
+from tests.browser import browser
 
 from pellucid.config import TrainConfig
 
@@ -21,22 +20,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site.build(tmp_path_factory.mktemp("site"))
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    if not (program := shutil.which("chromium")):
-        pytest.fail("Chromium is missing; `make browser` installs it")
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-def test_the_site_has_every_page_and_fetches_nothing(home: Path, chromium: Browser) -> None:
+def test_the_site_has_every_page_and_fetches_nothing(home: Path) -> None:
     written = {path.stem for path in (REPOSITORY / "docs").glob("*.md")}
     assert written <= {path.stem for path in (home.parent / "docs").glob("*.html")}
     listed = re.findall(r'"([\w/]+\.md)"', (REPOSITORY / "docs" / "site" / "zensical.toml").read_text())
     assert {f"docs/{name}.md" for name in written - {"index"}} <= set(listed)
-    page, asked = chromium.new_page(), list[str]()
+    page, asked = browser().new_page(), list[str]()
     page.on("request", lambda request: asked.append(request.url))
     for path in (home, home.parent / "reference" / "errors.html"):
         page.goto(path.as_uri())
@@ -46,8 +35,8 @@ def test_the_site_has_every_page_and_fetches_nothing(home: Path, chromium: Brows
     page.close()
 
 
-def test_the_search_works_in_a_page_that_was_opened_as_a_file(home: Path, chromium: Browser) -> None:
-    page = chromium.new_page()
+def test_the_search_works_in_a_page_that_was_opened_as_a_file(home: Path) -> None:
+    page = browser().new_page()
     page.goto((home.parent / "docs" / "scenes.html").as_uri())
     page.locator(".md-search__button").click()
     words = page.get_by_role("combobox")
@@ -58,8 +47,8 @@ def test_the_search_works_in_a_page_that_was_opened_as_a_file(home: Path, chromi
     page.close()
 
 
-def test_no_page_is_wider_than_a_phone(home: Path, chromium: Browser) -> None:
-    page = chromium.new_page(viewport={"width": 360, "height": 740})
+def test_no_page_is_wider_than_a_phone(home: Path) -> None:
+    page = browser().new_page(viewport={"width": 360, "height": 740})
     for name in ("index", "docs/scenes", "docs/published", "reference/config_keys", "reference/errors"):
         path = home.parent / f"{name}.html"
         page.goto(path.as_uri())
