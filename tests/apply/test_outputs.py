@@ -5,6 +5,9 @@ from scenes import BANDS, ground, write
 
 from pellucid.apply.options import SceneOptions
 from pellucid.apply.outputs import Done, Output, SceneOutputs, check_outputs
+from pellucid.data.files import beside
+from pellucid.data.gdal_open import open_raster
+from pellucid.data.working_file import ENDINGS
 from pellucid.errors import InputError
 
 
@@ -48,6 +51,19 @@ def test_a_disk_that_is_too_small_is_refused(tmp_path: Path) -> None:
     out = Output(tmp_path / "out" / "a.tif", tmp_path / "a.tif", 10**18)
     with pytest.raises(InputError, match=r"GB free, 1000000000.0 GB may be needed; free the disk"):
         check_outputs([out], [], folders=[tmp_path / "out"])
+
+
+def test_a_scene_that_the_disk_cannot_hold_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    scene, out = tmp_path / "s2.tif", tmp_path / "out.tif"
+    size = {"height": 400_000, "width": 400_000, "count": 13, "dtype": "uint16"}
+    options = {"sparse_ok": True, "bigtiff": "YES", "tiled": True, "blockxsize": 8192, "blockysize": 8192}
+    with open_raster(scene, "w", driver="GTiff", **size, **options):
+        pass
+    outputs = SceneOutputs.of(out, None, SceneOptions())
+    with pytest.raises(InputError, match=r"GB free, 4160.0 GB may be needed; free the disk"):
+        outputs.check([scene])
+    beside(out, ENDINGS["result"]).touch()  # an earlier call has room for it
+    outputs.check([scene])
 
 
 def test_what_is_done_is_remembered_until_it_or_the_key_changes(tmp_path: Path) -> None:

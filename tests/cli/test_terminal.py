@@ -105,6 +105,11 @@ def test_what_the_system_refuses_ends_in_one_sentence(number: int, way_out: str)
     )
 
 
+def test_exhausted_memory_ends_in_one_sentence() -> None:
+    wanted = "memory is exhausted (84 GiB); close other programs, or cut the input into parts"
+    assert end(MemoryError("84 GiB")) == (2, f"error: {wanted}")
+
+
 def test_a_fault_of_ours_stays_a_fault() -> None:
     assert end(FileNotFoundError(errno.ENOENT, "none", "x"))[0] == 1
     assert end(ZeroDivisionError())[0] == 1

@@ -161,6 +161,15 @@ def test_band_names_that_are_no_utf8_are_refused_in_one_sentence(tmp_path: Path)
         Raster(path, "scene")
 
 
+def test_a_raster_of_absurd_size_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    size = {"height": 2_000_000, "width": 2_000_000, "count": 1, "dtype": "uint8"}
+    options = {"sparse_ok": True, "bigtiff": "YES", "tiled": True, "blockxsize": 8192, "blockysize": 8192}
+    with open_raster(tmp_path / "huge.tif", "w", driver="GTiff", **size, **options):
+        pass
+    with pytest.raises(InputError, match="2000000 x 2000000 pixels, at most 1,000,000,000,000 are read"):
+        Raster(tmp_path / "huge.tif", "optical scene")
+
+
 def test_an_enlarged_image_lies_where_it_did() -> None:
     assert enlarge_place({"transform": HERE.transform}, 4)["transform"] == Affine(
         2.5, 0, 500_000, 0, -2.5, 5_000_000

@@ -35,7 +35,7 @@ from pellucid.data.ranges import SENTINEL2
 from pellucid.data.raster import Offset, OpticalRaster
 from pellucid.data.reference import widen
 from pellucid.data.slice_file import TIFF
-from pellucid.data.working_file import WORKING_BLOCK, explain_write_error, write_cog
+from pellucid.data.working_file import WORKING_BLOCK, check_room, explain_write_error, layer_bytes, write_cog
 from pellucid.errors import InputError, WriteError
 from pellucid.methods.method import Method
 
@@ -236,6 +236,8 @@ def _open(job: Job, scorer: Scorer) -> OpticalRaster:
 
 
 def _write_map(job: Job, scorer: Scorer, progress: Callable[[float], None]) -> None:
+    with Raster(job.source, "optical scene") as scene:
+        check_room({job.out.parent: layer_bytes(scene.dataset)["weight"]})
     with _open(job, scorer) as raster:
         windows = list(_windows(raster.grid))
         options = {"all_bands": job.options.all_bands, "offset": raster.offset_dn}

@@ -10,9 +10,10 @@ from typing import Self
 
 from pellucid.apply.options import SceneOptions
 from pellucid.data.files import check_writable, existing_folder, write_text
+from pellucid.data.geotiff import Raster
 from pellucid.data.ownership import TIFF, check_replaceable, is_ours
 from pellucid.data.raster_source import files_of
-from pellucid.data.working_file import check_room
+from pellucid.data.working_file import check_room, check_scene_room
 from pellucid.errors import InputError, WriteError
 from pellucid.text_file import read_text
 from pellucid.web.write_page import page_of
@@ -132,6 +133,8 @@ class SceneOutputs:
             if path.suffix.lower() not in TIFF:
                 raise InputError(f"cannot write {path}: the result is a GeoTIFF; let its name end in .tif")
         check_outputs([Output(path, inputs[0]) for path in self.all], inputs)
+        with Raster(inputs[0], "optical scene") as scene:
+            check_scene_room(self.result, scene.dataset)
 
     def remove_stale(self, inputs: Sequence[Path]) -> None:
         """Remove what an earlier call left beside the result and this one has not made: it shows another."""

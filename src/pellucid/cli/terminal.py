@@ -71,6 +71,9 @@ def report_errors() -> Iterator[None]:
                 raise
             say("error", f"cannot read or write {error.filename or 'a file'}: {explain(error)}")
             raise typer.Exit(2) from error
+        except MemoryError as error:
+            say("error", f"memory is exhausted ({error}); close other programs, or cut the input into parts")
+            raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             err.print(escape("; ".join(["stopped", *getattr(error, "__notes__", [])])), soft_wrap=True)
             raise typer.Exit(STOPPED) from error

@@ -31,6 +31,8 @@ GRID_TOLERANCE = 0.01
 SAMPLE = 256
 # Magnitude of numbers that mean no data, for instance 3.4e38.
 HUGE = 1e30
+# Pixels of a raster that no computer reads to its end: a square of 10,000 km in pixels of 10 m.
+MAX_PIXELS = 10**12
 log = logging.getLogger(__name__)
 
 
@@ -247,6 +249,9 @@ class Raster:
                 f"{name} holds {found} values, as a single-look complex product does; needed are real ones, "
                 "of radar dB or linear power: calibrate and detect it"
             )
+        if self.dataset.width * self.dataset.height > MAX_PIXELS:
+            size = f"{self.dataset.height} x {self.dataset.width}"
+            raise InputError(f"{name} has {size} pixels, at most {MAX_PIXELS:,} are read; cut it into parts")
         pages = len(self.dataset.subdatasets)
         if self.dataset.driver == "GTiff" and pages > 1 and not self.is_stack:
             raise InputError(

@@ -23,6 +23,7 @@ from pellucid.data.files import (
     beside,
     check_writable,
     clear_orphans,
+    existing_folder,
     flush,
     temporary_beside,
     write_atomically,
@@ -227,6 +228,12 @@ def layer_bytes(source: Any) -> dict[str, int]:
     pixels = source.width * source.height
     size = {"result": pixels * source.count * np.dtype(source.dtypes[0]).itemsize, "painted": pixels}
     return size | {"std": 4 * pixels * source.count, "weight": 4 * pixels}
+
+
+def check_scene_room(out: Path, source: Any) -> None:
+    """Refuse to read a scene whose working file the disk cannot hold, unless an earlier call has made it."""
+    if not beside(out, ENDINGS["result"]).exists():
+        check_room({existing_folder(out.parent): layer_bytes(source)["result"]})
 
 
 def check_room(needed: Mapping[Path, int]) -> None:
