@@ -24,7 +24,11 @@ def test_the_site_has_every_page_and_fetches_nothing(home: Path) -> None:
     written = {path.stem for path in (REPOSITORY / "docs").glob("*.md")}
     assert written <= {path.stem for path in (home.parent / "docs").glob("*.html")}
     listed = re.findall(r'"([\w/]+\.md)"', (REPOSITORY / "docs" / "site" / "zensical.toml").read_text())
-    assert {f"docs/{name}.md" for name in written - {"index"}} <= set(listed)
+    linked = re.findall(r"\]\((\w+\.md)\)", (REPOSITORY / "docs" / "index.md").read_text(encoding="utf-8"))
+    assert {f"docs/{name}.md" for name in written - {"index"}} <= {
+        *listed,
+        *(f"docs/{name}" for name in linked),
+    }
     page, asked = browser().new_page(), list[str]()
     page.on("request", lambda request: asked.append(request.url))
     for path in (home, home.parent / "reference" / "errors.html"):
