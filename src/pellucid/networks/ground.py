@@ -135,12 +135,12 @@ class GroundNet(nn.Module):
             older = seen.older[:, [AT[b] for b in SEEN]].nan_to_num()
         has_sar = sar.isfinite().to(values.dtype)
         inputs = [2 * sar.nan_to_num() - has_sar, has_sar, 3 * older, dated]
-        raw = 4 * self.guides(torch.cat(inputs, 1)).float()
+        raw = self.guides(torch.cat(inputs, 1)).float().mul_(4)
+        excess = (raw.abs() - 1.5).clamp(min=0).square().mean() if self.training else raw.new_zeros(())
+        own = raw.tanh() if self.training else raw.tanh_()
         if seen.older is None:
-            phi = pad(raw.tanh(), (0, 0, 0, 0, 1, 0), value=1.0)  # in the layout of the features
-        else:
-            phi = torch.cat([1 - dated, dated, OLDER_SCALE * seen.older.nan_to_num(), raw.tanh()], 1)
-        return phi, (raw.abs() - 1.5).clamp(min=0).square().mean() if self.training else raw.new_zeros(())
+            return pad(own, (0, 0, 0, 0, 1, 0), value=1.0), excess  # in the layout of the features
+        return torch.cat([1 - dated, dated, OLDER_SCALE * seen.older.nan_to_num(), own], 1), excess
 
     def sums(self, seen: Seen, clear: Clear, phi: Tensor, share: Tensor | None = None) -> tuple[Sums, Tensor]:
         """Return the sums of the regression, and each band's count, (B, C)."""
@@ -215,8 +215,10 @@ class GroundNet(nn.Module):
             told = (torch.full_like(seen.valid, torch.nan) if seen.given is None else seen.given).isfinite()
             missed = missed.detach().masked_fill(told, 0)  # what is hidden may be anything
             judged = torch.cat([(leverage + 1e-4).log() / 4, confidence], 1)
-            x = self._squeeze(solution.weights, cells, phi, missed, judged)
-            change, doubt, sees = self._refine(x, image.shape[1])
+            change, doubt, sees = self._refine(self._squeeze(solution.weights, cells, phi, missed, judged))
+            if extra := image.shape[1] - len(BANDS):  # bands of other sensors have no detail of their own
+                change = pad(change, (0, 0, 0, 0, 0, extra))
+                doubt = torch.cat([doubt, doubt.mean(1, keepdim=True).expand(-1, extra, -1, -1)], 1)
             image = image + change * seen.known[..., None, None]
             log_variance = log_variance + doubt
             found = (confidence.clamp(1e-4, 1 - 1e-4).logit() + sees).sigmoid()
@@ -249,12 +251,13 @@ class GroundNet(nn.Module):
             told = conv2d(told, of_cells[..., None, None], self.squeeze.bias)
             told = cells.enlarge(told.contiguous(memory_format=torch.channels_last), phi)
             rest = torch.cat([softsign(missed[:, :num] / 2), judged], 1)
-            x = phi.flatten(2).mT @ of_phi.mT + rest.flatten(2).mT @ torch.cat([seen, last], 1).mT
-            return x.mT.unflatten(2, phi.shape[-2:]) + told  # channels last
+            of_rest = torch.cat([seen, last], 1).mT.expand(len(rest), -1, -1)
+            x = (phi.flatten(2).mT @ of_phi.mT).baddbmm_(rest.flatten(2).mT, of_rest)
+            return x.mT.unflatten(2, phi.shape[-2:]).add_(told)  # channels last
 
-    def _refine(self, x: Tensor, num_bands: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _refine(self, x: Tensor) -> list[Tensor]:
         """Return changes of the image, of its logarithmic variance, and of the logit of the confidence."""
-        num, extra, kind = len(BANDS), num_bands - len(BANDS), x.device.type
+        kind, num = x.device.type, len(BANDS)
         if torch.is_autocast_enabled(kind):  # less memory is moved
             x = x.to(torch.get_autocast_dtype(kind))
         for layer in self.mix:
@@ -262,10 +265,9 @@ class GroundNet(nn.Module):
         found = self.detail.weight.flatten(1) @ silu(x).flatten(2)  # bands first again, at once
         found = found.unflatten(2, x.shape[-2:]).float()
         if self.detail.bias is not None:
-            found = found + self.detail.bias[:, None, None]
+            found.add_(self.detail.bias[:, None, None])
         change, doubt, sees = found.split([num, num, 1], 1)
-        change = pad(REFINEMENT * change.tanh(), (0, 0, 0, 0, 0, extra))
-        return change, torch.cat([doubt, doubt.mean(1, keepdim=True).expand(-1, extra, -1, -1)], 1), sees
+        return [REFINEMENT * change.tanh(), doubt, sees]
 
     def carry(self, residual: Tensor, weight: Tensor, around: tuple[Tensor, Tensor] | None = None) -> "Cells":
         """Return what the regression misses at clear pixels, carried under the cloud.
