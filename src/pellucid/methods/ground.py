@@ -92,7 +92,7 @@ class Ground(Method):
     """
 
     any_bands = takes_older = finds_clouds = gives_deviation = any_tile = prefers_bf16 = True
-    tile = 512
+    tile = 448
 
     def __init__(
         self, network: GroundNet, config: GroundConfig, *, optical: ValueRange, radar: ValueRange
