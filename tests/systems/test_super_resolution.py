@@ -16,6 +16,7 @@ from pellucid.config import Config, load_config
 from pellucid.evaluation.evaluate import evaluate
 from pellucid.evaluation.figures import BICUBIC, MODEL
 from pellucid.evaluation.reference import read_reference
+from pellucid.evaluation.table import PORES
 from pellucid.generative.noise import NoiseField, TileNoise
 from pellucid.methods.sampling import with_sampling
 from pellucid.train.run_training import run_training
@@ -89,7 +90,7 @@ def test_the_judgement_stands_beside_bicubic(run: Path, slices: Path, tmp_path: 
     result = evaluate(method, images, name="tiny", out=tmp_path / "report", samples=2, device="cpu")
     model, bicubic = result.row(MODEL), result.row(BICUBIC)
     assert model.num_images == 2
-    assert {"psnr", "ssim", "mae", "rmse", "gmsd", "consistency"} == set(model.metrics)
+    assert {"psnr", "ssim", "mae", "rmse", "gmsd", "consistency", *PORES} == set(model.metrics)
     assert bicubic.metrics["psnr"].mean > 15
     assert abs(model.metrics["psnr"].mean - bicubic.metrics["psnr"].mean) < 6
     assert (tmp_path / "report" / "tiny" / "sheet.png").exists()

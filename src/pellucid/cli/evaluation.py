@@ -213,6 +213,8 @@ def _evaluate_images(
     out.print(result.table())
     if result.bands:
         out.print(result.band_table())
+    if pores := result.pore_table():
+        out.print(pores)
     if result.guides:
         out.print(result.guide_table())
     if result.calibration:

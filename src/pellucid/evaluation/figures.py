@@ -12,6 +12,7 @@ from pellucid.data.batch import ANY_PROMPT, Batch
 from pellucid.data.ranges import ValueRange
 from pellucid.data.run_folder import find_run, shipped_runs
 from pellucid.errors import InputError
+from pellucid.evaluation.pores import Pores, find_pores
 from pellucid.methods.method import Method
 from pellucid.metrics import (
     consistency,
@@ -106,12 +107,20 @@ def score_image(
         values[source, "all", "gmsd"] = gmsd(image, target, valid).item()
         if batch.scale > 1:
             values[source, "all", "consistency"] = consistency(image, batch.degraded, batch.scale).item()
+            if target.shape[1] == 1:
+                errors = _pores(image, valid).errors(_pores(target, valid))
+                values |= {(source, "all", name): error for name, error in errors.items()}
         if lpips is not None:
             values[source, "all", "lpips"] = lpips(image, target).item()
         if legacy:
             values[source, "all", "legacy_psnr"] = legacy_psnr(image, target).item()
             values[source, "all", "legacy_ssim"] = legacy_ssim(image, target).item()
     return ImageScore(batch.key[0], _cover(batch, cloudy), values)
+
+
+def _pores(image: Tensor, valid: Tensor) -> Pores:
+    """Return the pores of a slice, (1, 1, H, W)."""
+    return find_pores(image[0, 0].cpu().numpy(), valid[0, 0].cpu().numpy())
 
 
 def baselines(

@@ -29,15 +29,29 @@ COLUMNS = {
     "rmse": "RMSE",
     "gmsd": "GMSD",
     "consistency": "consistency dB",
+    "porosity": "porosity error %",
+    "pore_size": "pore size error px",
+    "connectivity": "connectivity error %",
     "lpips": "LPIPS",
     FID: "FID",
     "legacy_psnr": "legacy PSNR",
     "legacy_ssim": "legacy SSIM",
     "gain": "gain dB",
 }
+# The figures of pores, which have a table of their own on the screen.
+PORES = ("porosity", "pore_size", "connectivity")
 # A value of how an evaluation was made; None: not known, or not for this model.
 Setting = str | float | bool | None
-DECIMALS = {"psnr": 2, "sam": 2, "legacy_psnr": 4, "consistency": 2, FID: 3}
+DECIMALS = {
+    "psnr": 2,
+    "sam": 2,
+    "legacy_psnr": 4,
+    "consistency": 2,
+    "porosity": 2,
+    "pore_size": 2,
+    "connectivity": 2,
+    FID: 3,
+}
 
 
 @dataclass(frozen=True)
@@ -117,7 +131,7 @@ class Evaluation:
 
     def table(self) -> Table:
         """Return the rows for the screen; (n) behind a figure: so many of the images have a finite one."""
-        names = list(self.rows[0].metrics)
+        names = [name for name in self.rows[0].metrics if name not in PORES]
         heads = [*names, "gain"] if self.gain.num else names
         title = f"{self.name}: {self.summary()}"
         table = Table("pixels", title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
@@ -141,6 +155,16 @@ class Evaluation:
         for band, value in self.bands.items():
             table.add_row(band, _figure(value, "psnr", len(self.images)))
         return table
+
+    def pore_table(self) -> Table | None:
+        """Return how far the pores of slices are from the true ones, for the screen; None without slices."""
+        rows = [row for row in self.rows if PORES[0] in row.metrics and row.region == "all"]
+        heads = (Column(COLUMNS[name], justify="right") for name in PORES)
+        title = "Pores, by Otsu's threshold of each image: errors against the reference"
+        table = Table("", *heads, title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+        for row in rows:
+            table.add_row(row.source, *(_figure(row.metrics[name], name, row.num_images) for name in PORES))
+        return table if rows else None
 
     def guide_table(self) -> Table:
         """Return what the PSNR falls by without guides for the screen."""
