@@ -17,8 +17,8 @@ from pellucid.web.write_page import MAX_BYTES
 MEANWHILE, ALONE = 0.05, 0.035
 # Seconds of what is looked at: styles and catalogue entry, preview, page, and this per million bytes.
 SIDECARS, PREVIEW, PAGE, PAGE_MORE = 0.3, 0.9, 0.6, 0.013
-# Bytes of preview and page: at most, and as a share of the scene.
-PREVIEW_BYTES, PAGE_BYTES = (4_000_000, 0.15), (MAX_BYTES, 0.4)
+# Bytes of preview and page: at least, as a share of the scene, and at most.
+PREVIEW_BYTES, PAGE_BYTES = (0, 0.15, 4_000_000), (2_000_000, 0.4, MAX_BYTES)
 # Bytes that come on top while a scene is restored: blocks that GDAL keeps, tiles ahead and behind; in scenes
 # of so many tiles and more, freed memory between blocks in use; and likewise of a deviation, band by band.
 BESIDES, FREED, MANY, SPREAD = 400_000_000, 300_000_000, 16, 300_000_000
@@ -71,7 +71,7 @@ def _show_seconds(scene: OpenScene, written: int) -> float:
 def _show_bytes(scene: OpenScene, written: int) -> int:
     """Return how large that is, roughly."""
     sizes = (scene.outputs.preview, PREVIEW_BYTES), (scene.outputs.page, PAGE_BYTES)
-    return sum(min(most, int(share * written)) for path, (most, share) in sizes if path)
+    return sum(min(most, least + int(share * written)) for path, (least, share, most) in sizes if path)
 
 
 def _more_bytes(scene: OpenScene) -> int:

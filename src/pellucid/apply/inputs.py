@@ -38,8 +38,10 @@ def check_rasters(
                     raster.align(scene.grid, allowed=align)
 
 
-def check_scene_model(model: str, *, references: bool = False, bands: bool = False) -> None:
-    """Refuse a model that is not there, and references, or names of bands, for one that takes none.
+def check_scene_model(
+    model: str, *, references: bool = False, bands: bool = False, shared: bool = False
+) -> None:
+    """Refuse a model that is not there, and what one does not take: references, names of bands, other scenes.
 
     Its config says so, long before its weights are read.
     """
@@ -48,6 +50,11 @@ def check_scene_model(model: str, *, references: bool = False, bands: bool = Fal
     if references:
         raise InputError(
             f"references are given, but the model {model} takes none; leave out --reference or choose "
+            "another --model"
+        )
+    if shared:
+        raise InputError(
+            f"--shared-context is given, but the model {model} looks at tiles alone; leave it out or choose "
             "another --model"
         )
     if bands:

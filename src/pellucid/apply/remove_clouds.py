@@ -21,6 +21,7 @@ from pellucid.apply.outputs import GO_ON, SceneOutputs, say_kept
 from pellucid.apply.scene import OpenScene, Tile
 from pellucid.apply.scene_page import write_scene_page
 from pellucid.apply.scene_pass import read_scene
+from pellucid.apply.shared_context import find_context, save_context
 from pellucid.apply.sidecars import write_sidecars
 from pellucid.apply.surroundings import Surroundings, enlarge_cells
 from pellucid.data.batch import Batch
@@ -70,6 +71,7 @@ def restore_scene(
     cloud: Path | str | None = None,
     uncertainty: Path | str | None = None,
     options: SceneOptions | None = None,
+    context: Sequence[Path] = (),
     progress: Progress | None = None,
     reading: Progress | None = None,
 ) -> SceneReport:
@@ -92,6 +94,7 @@ def restore_scene(
         uncertainty: where the standard deviation, of the samples or by the model, goes: a float32 GeoTIFF in
             bands and units of the scene; 0 where pixels pass through, NaN where there is no data.
         options: see `SceneOptions`.
+        context: files of what this scene and others say of their ground, its own first; see `find_context`.
         progress: called with the number of tiles done and of all tiles.
         reading: called likewise before, while a model that looks at all of the scene first does so.
     """
@@ -113,13 +116,23 @@ def restore_scene(
             options=options,
         ) as scene,
     ):
-        key, guides = scene.key(), scene.guides
-        read_scene(scene, reading)
-        return_freed_memory()
+        key, guides = _look(scene, context, reading)
         counts = _write_scene(scene, out, key, progress)
         _show(scene, counts)
         outputs.remove_stale([Path(path) for path in (optical, sar, cloud, *references) if path])
     return _report(scene, counts, seconds=time.monotonic() - start, guides=guides)
+
+
+def _look(scene: OpenScene, context: Sequence[Path], reading: Progress | None) -> tuple[str, str]:
+    """Let the method look at all of the scene; return the key of the result, and what guides it."""
+    collected = find_context(scene, context, reading) if context else None
+    key, guides = scene.key(), scene.guides
+    if collected:
+        scene.use(collected)
+    else:
+        read_scene(scene, reading)
+    return_freed_memory()
+    return key, guides
 
 
 def _report(scene: OpenScene, counts: Sequence[int], *, seconds: float, guides: str) -> SceneReport:
@@ -162,6 +175,15 @@ def check_scene(
         count = len(scene.tiles)
         work = f"{bands} {count} tile{'s' * (count > 1)}, {scene.guides}"
         return f"{optical}: {scene.optical.grid};{work}; all checks passed"
+
+
+def look_at_scene(
+    optical: Path, out: Path, *, context: Sequence[Path], options: SceneOptions, **given: Any
+) -> None:
+    """Save what a scene says about its ground in the first file of `context`; see `restore_scene`."""
+    given = {"uncertainty": None} | given
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), OpenScene(optical, out, options=options, **given) as scene:
+        save_context(scene, context[0])
 
 
 def estimate(optical: Path, out: Path, *, options: SceneOptions | None = None, **given: Any) -> Estimate:

@@ -1,6 +1,6 @@
 """The open inputs of a restoration, checked against each other, and the tiles cut from them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,6 +76,7 @@ class OpenScene:
                 "--model"
             )
         self.options, self.uncertainty = options, uncertainty
+        self.shared: tuple[str, ...] = ()  # digests of what other scenes tell
         self.inputs: dict[str, Path | Sequence[Path] | None]
         self.inputs = {"optical": optical, "sar": sar, "references": references, "cloud": cloud}
         self.files = tuple(path for path in (optical, sar, map_file(cloud), *references) if path)
@@ -119,7 +120,9 @@ class OpenScene:
         if self.radar and len(self.radar.polarisations) < len(SENTINEL1.bands):
             radar = f"with {self.radar.polarisations[0]} radar"
         count = len(self.references)
-        return radar + (f", with {count} other date{'s' * (count > 1)}" if count else "")
+        dates = f", with {count} other date{'s' * (count > 1)}" if count else ""
+        shared = f", with {len(self.shared)} more of its day" if self.shared else ""
+        return radar + dates + shared
 
     @property
     def labels(self) -> Labels:
@@ -133,13 +136,18 @@ class OpenScene:
         self.engine.set_scene(collected)
         self.method = self.engine.method
 
+    def share(self, scenes: Mapping[Path, str]) -> None:
+        """Note the files in which other scenes of its day tell of the ground, and what is in them."""
+        self.inputs |= {"context": list(scenes)}
+        self.shared = tuple(scenes.values())
+
     def key(self) -> str:
         """Return a digest of everything on which the result depends; on a CPU, the threads of a tile too."""
         files = [file for path in self.files for file in files_of(path)]
         stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         is_cpu = self.engine.device.type == "cpu"
         threads = torch.get_num_threads() // self.engine.lanes if is_cpu else None  # of a tile
-        about = (self.uncertainty is not None, self.labels, type(self.cloud).__name__)
+        about = (self.uncertainty is not None, self.labels, type(self.cloud).__name__, *self.shared)
         return self.engine.key(stamps, *about, threads)
 
     def cut(self, top: int, left: int, size: tuple[int, int] | None = None) -> Tile:

@@ -29,7 +29,11 @@ COLUMNS = ("scene", "sar", "reference", "cloud")
 
 @dataclass(frozen=True)
 class SceneJob:
-    """A scene with its guides, and where its result goes; `problem` says why it cannot be restored."""
+    """A scene with its guides, and where its result goes.
+
+    `problem` says why it cannot be restored; `context` names the files of the sums that guide it, its own
+    first, where scenes share them.
+    """
 
     scene: Path
     out: Path
@@ -37,10 +41,11 @@ class SceneJob:
     references: tuple[Path, ...] = ()
     cloud: Path | None = None
     problem: str | None = None
+    context: tuple[Path, ...] = ()
 
     @property
     def guides(self) -> dict[str, Any]:
-        """Radar, other dates and cloud map, as arguments of `restore_scene`."""
+        """Radar, other dates and cloud map, as arguments of `check_scene`."""
         return {"sar": self.sar, "references": self.references, "cloud": self.cloud}
 
     @property

@@ -44,8 +44,12 @@ def read_scene(scene: OpenScene, progress: Progress | None = None) -> None:
     they tell enough, so that clear land costs a quarter. Neither tiles nor batch matter. A method
     that collects nothing costs nothing. `progress` is called with the parts done and all.
     """
-    if not scene.engine.collects:
-        return
+    if scene.engine.collects:
+        scene.use(collect_scene(scene, progress))
+
+
+def collect_scene(scene: OpenScene, progress: Progress | None = None) -> Any:
+    """Return what a method that collects finds in the scene; see `read_scene`."""
     glance, blocks = scene.glance_clear(), list(_blocks(scene))
     ordered = [_clearest_first(parts, glance, (scene.tiles.height, scene.tiles.width)) for parts in blocks]
     if len(blocks) <= FEW:  # with fewer surroundings
@@ -53,7 +57,7 @@ def read_scene(scene: OpenScene, progress: Progress | None = None) -> None:
     total = _collect(scene, ordered, ENOUGH if len(blocks) > FEW else math.inf, progress)
     if total is None:  # all is cloud, which one part with data can say
         total = _collect(scene, [[part for parts in blocks for part in parts]], 0, None)
-    scene.use(total)
+    return total
 
 
 def _collect(

@@ -1,7 +1,8 @@
 """What was done of many scenes, noted in a file for each, so that any number of processes share the work.
 
 `OUT/.pellucid/NAME.json` says of a scene that it is done or why it failed; `OUT/.pellucid/scenes.list` lists
-all scenes. Each is written whole or not at all.
+all scenes; `OUT/.pellucid/NAME.sums` holds what a scene says of its ground, where scenes share that. Each is
+written whole or not at all.
 """
 
 import hashlib
@@ -70,7 +71,8 @@ class Records:
         write_text(_path(self.folder, job.scene), json.dumps(content | about | key))
 
     def _key(self, job: SceneJob) -> str:
-        stamps = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in job.inputs]
+        files = (*job.inputs, *(path for path in job.context if path.exists()))
+        stamps = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
         return hashlib.sha256(repr((stamps, str(job.cloud), self.how)).encode()).hexdigest()
 
 
@@ -96,6 +98,11 @@ def _read(folder: Path, scene: str) -> Record:
         return Record(scene, found["state"], **{name: found[name] for name in names if name in found})
     except (OSError, ValueError, KeyError, TypeError):
         return Record(scene, "open")
+
+
+def sums_of(out: Path, scene: Path) -> Path:
+    """Return where the sums of a scene lie, whose results go to a folder."""
+    return out / FOLDER / f"{scene.stem}.sums"
 
 
 def _path(folder: Path, scene: Path) -> Path:

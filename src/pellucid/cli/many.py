@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -42,6 +42,7 @@ class Many:
     part: str | None = None
     workers: int | None = None
     scheduler: str | None = None
+    shared_context: bool = False
     dry_run: bool = False
     as_json: bool = False
 
@@ -51,10 +52,15 @@ def restore_many(many: Many) -> None:
     if many.out.suffix.lower() in (".tif", ".tiff") or many.out.is_file():
         raise InputError(f"{many.out} is to hold the results of many scenes; name a folder")
     has_dates = many.reference_dir is not None
-    check_scene_model(many.model, references=has_dates, bands=many.options.bands is not None)
+    named = many.options.bands is not None
+    check_scene_model(many.model, references=has_dates, bands=named, shared=many.shared_context)
     jobs = list_scenes(many.scenes, many.out, sar_dir=many.sar_dir, reference_dir=many.reference_dir)
     if many.cloud:
         jobs = [replace(job, cloud=job.cloud or many.cloud) for job in jobs]
+    if many.shared_context:
+        from pellucid.apply.shared_context import share_context
+
+        jobs = share_context(jobs, many.out)
     chosen = choose_part(jobs, many.part)
     records = Records(many.out, many.model, many.options)
     if many.dry_run:
@@ -63,15 +69,37 @@ def restore_many(many: Many) -> None:
     make_folder(many.out)
     records.write_list(jobs)
     pending = [job for job in chosen if not (many.options.resume and records.is_done(job))]
+    with can_go_on():
+        looked = _run_all(many, records, _to_look_at(pending, jobs), "reading scenes", collect_one)
+        failed: dict[Path, str | None]
+        failed = {job.scene: reason for job in pending if (reason := looked.get(job.scene))}
+        pending = [job for job in pending if job.scene not in failed]
+        done = _run_all(many, records, pending, "removing clouds", restore_one)
+    _report(many, chosen, failed | done)
+
+
+def _to_look_at(pending: Sequence[SceneJob], jobs: Sequence[SceneJob]) -> list[SceneJob]:
+    """Return the scenes whose sums are needed: those to be restored, then the others of their days."""
+    needed = {path for job in pending for path in job.context}
+    others = (job for job in jobs if job not in pending and needed.intersection(job.context[:1]))
+    return [job for job in (*pending, *others) if job.context]
+
+
+def _run_all(
+    many: Many, records: Records, jobs: Sequence[SceneJob], title: str, work: Callable[..., str | None]
+) -> dict[Path, str | None]:
+    """Do the work on each scene; return why it failed, which is noted, or None."""
     reasons: dict[Path, str | None] = {}
-    with can_go_on(), progress_bar("removing clouds") as advance:
-        advance(0, len(pending))
-        for i, reason in _run(many, pending):
-            reasons[pending[i].scene] = reason
+    if not jobs:
+        return reasons
+    with progress_bar(title) as advance:
+        advance(0, len(jobs))
+        for i, reason in _run(many, jobs, work):
+            reasons[jobs[i].scene] = reason
             if reason:
-                records.note(pending[i], "failed", reason=reason)
-            advance(len(reasons), len(pending))
-    _report(many, chosen, reasons)
+                records.note(jobs[i], "failed", reason=reason)
+            advance(len(reasons), len(jobs))
+    return reasons
 
 
 def restore_one(
@@ -82,31 +110,52 @@ def restore_one(
     Raises:
         WriteError: if no other result could be written either.
     """
+    return _try(lambda: _restore(job, Records(out, model, options), model, options), job, threads)
+
+
+def collect_one(
+    job: SceneJob, *, model: str, options: SceneOptions, threads: int = 0, out: Path
+) -> str | None:
+    """Save what a scene says about its ground, for all of its day; return None, or why that failed."""
+
+    def collect() -> None:
+        from pellucid.apply.remove_clouds import look_at_scene
+
+        make_folder(out)
+        given = {**job.guides, "method": _load(model, options.device), "options": options}
+        look_at_scene(job.scene, job.out, **given, context=job.context)
+
+    return _try(collect, job, threads)
+
+
+def _try(work: Callable[[], None], job: SceneJob, threads: int) -> str | None:
+    """Do the work of a process on a scene with so many threads; return None, or why it failed."""
+    import torch
+
     if job.problem:
         return job.problem
+    if threads:
+        torch.set_num_threads(threads)
     try:
-        return _restore(job, Records(out, model, options), model, options, threads)
+        work()
     except WriteError:
         raise
     except InputError as error:
         return str(error)
     except Exception as error:  # a fault of ours in one scene is no reason to give up the others
         return f"an unexpected error, please report it: {type(error).__name__}: {error}"
+    return None
 
 
-def _restore(job: SceneJob, records: Records, model: str, options: SceneOptions, threads: int) -> str | None:
-    import torch
-
+def _restore(job: SceneJob, records: Records, model: str, options: SceneOptions) -> None:
     from pellucid.apply.remove_clouds import restore_scene
 
-    if threads:
-        torch.set_num_threads(threads)
     records.note(job, "started")
     method = _load(model, options.device)
-    report = restore_scene(job.scene, job.out, **job.guides, method=method, options=options)
+    given = {**job.guides, "method": method, "options": options, "context": job.context}
+    report = restore_scene(job.scene, job.out, **given)
     share = report.num_restored / max(report.num_valid, 1)
     records.note(job, "done", seconds=round(report.seconds, 1), restored=round(share, 4))
-    return None
 
 
 @lru_cache(maxsize=1)
@@ -118,9 +167,11 @@ def _load(model: str, device: str) -> Any:
     return load(model, device=device)
 
 
-def _run(many: Many, jobs: Sequence[SceneJob]) -> Iterator[tuple[int, str | None]]:
+def _run(
+    many: Many, jobs: Sequence[SceneJob], work: Callable[..., str | None]
+) -> Iterator[tuple[int, str | None]]:
     """Yield the number of each job, as they end, and why it failed, or None."""
-    work = partial(restore_one, model=many.model, options=many.options, out=many.out)
+    work = partial(work, model=many.model, options=many.options, out=many.out)
     if many.scheduler:
         from pellucid.cli.cluster import run_on_cluster
 
@@ -148,6 +199,7 @@ def _check(many: Many, records: Records, jobs: Sequence[SceneJob]) -> None:
     for job, plan in zip(jobs, plans, strict=True) if not many.as_json else ():
         files = [f"radar {job.sar}"] if job.sar else []
         files += [f"other date {path}" for path in job.references]
+        files += [f"{len(job.context) - 1} more of its day"] if job.context else []
         if problem := plan["problem"]:
             say("failed", problem if str(job.scene) in problem else f"{job.scene}: {problem}")
         else:

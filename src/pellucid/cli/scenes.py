@@ -83,6 +83,12 @@ Scheduler = Annotated[
     str | None,
     typer.Option(metavar="tcp://HOST:8786", help="Dask cluster that restores many scenes, a task for each."),
 ]
+SharedContext = Annotated[
+    bool,
+    typer.Option(
+        "--shared-context", help="Of many scenes: those of one day, by their names, show each other's ground."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print what was done as JSON, for scripts.")]
 EstimateOnly = Annotated[
     bool, typer.Option("--estimate", help="Say what time, memory and disk it takes; restore nothing.")
@@ -105,6 +111,7 @@ def remove_clouds(
     part: Part = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
+    shared_context: SharedContext = False,
     *,
     options: SceneOptions,
     dry_run: DryRun = False,
@@ -128,7 +135,7 @@ def remove_clouds(
         "part": part,
         "workers": workers,
     }
-    for_many["scheduler"] = scheduler
+    for_many |= {"scheduler": scheduler, "shared_context": shared_context}
     scene = _one_scene(scene, optical)
     if optical is None and is_many(scene):
         words = files | {"cloud": map_file(cloud), "estimate": estimate_only}
