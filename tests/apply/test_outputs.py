@@ -4,11 +4,11 @@ import pytest
 from scenes import BANDS, ground, write
 
 from pellucid.apply.options import SceneOptions
-from pellucid.apply.outputs import Done, Output, SceneOutputs, check_outputs
+from pellucid.apply.outputs import GO_ON, Done, Output, SceneOutputs, can_go_on, check_outputs
 from pellucid.data.files import beside
 from pellucid.data.gdal_open import open_raster
 from pellucid.data.working_file import ENDINGS
-from pellucid.errors import InputError
+from pellucid.errors import InputError, WriteError
 
 
 def touch(*paths: Path) -> None:
@@ -64,6 +64,19 @@ def test_a_scene_that_the_disk_cannot_hold_is_refused_before_it_is_read(tmp_path
         outputs.check([scene])
     beside(out, ENDINGS["result"]).touch()  # an earlier call has room for it
     outputs.check([scene])
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), WriteError("cannot write x: No space left on device")]
+)
+def test_where_work_stops_it_is_said_once_that_what_is_finished_was_kept(error: BaseException) -> None:
+    with pytest.raises(type(error)) as raised, can_go_on(), can_go_on():
+        raise error
+    said = [str(raised.value), *getattr(raised.value, "__notes__", [])]
+    assert " ".join(said).count(GO_ON) == 1
+    with pytest.raises(ZeroDivisionError) as fault, can_go_on():
+        raise ZeroDivisionError
+    assert not getattr(fault.value, "__notes__", [])
 
 
 def test_what_is_done_is_remembered_until_it_or_the_key_changes(tmp_path: Path) -> None:
