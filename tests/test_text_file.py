@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from pellucid.errors import InputError
-from pellucid.text_file import read_rows, read_text
+from pellucid.text_file import parse_json, read_rows, read_text
 
 PLAIN = "name,place\r\na,r_1\r\n\r\nb,\r\n"
 
@@ -58,3 +58,9 @@ def test_what_is_no_file_or_too_large_is_refused_before_it_is_read(tmp_path: Pat
     for name in ("none", "x" * 300):
         with pytest.raises(InputError, match=r"cannot read the list .*: (No such file|File name too long)"):
             read_text(tmp_path / name, "the list")
+
+
+def test_json_that_is_nested_too_deep_is_an_error_of_its_value() -> None:
+    assert parse_json('{"a": [1]}') == {"a": [1]}
+    with pytest.raises(ValueError, match="nested too deep"):
+        parse_json("[" * 100_000)

@@ -1,10 +1,12 @@
-"""Text files that people make: regular files of limited size in UTF-8, and tables of them in CSV."""
+"""Text files that people make: regular files of limited size in UTF-8, tables in CSV, and JSON."""
 
 import csv
 import io
+import json
 import re
 import stat
 from pathlib import Path
+from typing import Any
 
 from pellucid.errors import InputError, explain
 
@@ -34,6 +36,14 @@ def read_text(path: Path, what: str, *, max_bytes: int = MAX_BYTES, save_as: str
         raise InputError(f"cannot read {what} {path}: {explain(error, 'check the path')}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{what} {path} is not in UTF-8; save it as {save_as}") from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the values of a text in JSON; a ValueError says what is wrong, also a nesting too deep."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
 
 
 def read_rows(path: Path, what: str) -> list[tuple[int, list[str]]]:

@@ -116,3 +116,8 @@ def test_pictures_are_turned_upright_too(tmp_path: Path, orientation: int) -> No
     np.testing.assert_array_equal(found, np.rot90(grey, {3: 2, 6: -1}[orientation]))
     info = read_info(tmp_path / "x.png")
     assert (info.height, info.width) == found.shape
+
+
+def test_a_description_that_is_nested_too_deep_is_no_shape(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 5), np.uint8), description="[" * 100_000, metadata=None)
+    assert read_info(tmp_path / "a.tif").num_pages == 1

@@ -1,6 +1,5 @@
 """What made a result, and what a run folder holds, for people and for scripts."""
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ from pellucid.data.ownership import PREFIX, read_tags
 from pellucid.data.run_folder import CONFIG, WEIGHTS, describe, find_run, shipped_runs
 from pellucid.errors import InputError
 from pellucid.schema import read_yaml
+from pellucid.text_file import parse_json
 
 # What a result says, in the order in which it is shown.
 SHOWN = ("command", "layer", "model", "weights", "version", "seed", "options", "inputs")
@@ -35,7 +35,7 @@ def inform(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} {said}; name a result, a run folder or a model that ships")
     for name in ("options", "inputs"):
         with suppress(KeyError, ValueError):  # not there, or changed by others
-            found[name] = json.loads(found[name])
+            found[name] = parse_json(found[name])
     return {"file": str(path), **{name: found[name] for name in SHOWN if name in found}, **found}
 
 

@@ -15,7 +15,7 @@ from pellucid.data.ownership import TIFF, check_replaceable, is_ours
 from pellucid.data.raster_source import files_of
 from pellucid.data.working_file import check_room, check_scene_room
 from pellucid.errors import InputError, WriteError
-from pellucid.text_file import read_text
+from pellucid.text_file import parse_json, read_text
 from pellucid.web.write_page import page_of
 
 # What to do after an interruption.
@@ -178,7 +178,7 @@ class Done:
 
     def _read(self, note: Path) -> None:
         with suppress(ValueError, KeyError, TypeError):  # no note, or one of no use: begin anew
-            found = json.loads(read_text(note, "the note"))
+            found = parse_json(read_text(note, "the note"))
             if found["key"] == self.key:
                 self.stamps = dict(found["done"])
 

@@ -19,6 +19,7 @@ from pellucid.apply.scene_list import SceneJob
 from pellucid.data.files import make_folder, write_text
 from pellucid.data.run_folder import WEIGHTS, find_run
 from pellucid.errors import InputError
+from pellucid.text_file import parse_json
 
 FOLDER, LIST = ".pellucid", "scenes.list"
 State = Literal["done", "failed", "started", "open"]
@@ -60,7 +61,7 @@ class Records:
     def is_done(self, job: SceneJob) -> bool:
         """Whether the result is there, made as it would be now from inputs that have not changed."""
         with suppress(OSError, ValueError, KeyError, TypeError):
-            found = json.loads(_path(self.folder, job.scene).read_text(encoding="utf-8"))
+            found = parse_json(_path(self.folder, job.scene).read_text(encoding="utf-8"))
             return found["state"] == "done" and found["key"] == self._key(job) and job.out.exists()
         return False
 
@@ -83,7 +84,7 @@ def read_records(out: Path) -> list[Record]:
         InputError: if no scenes were restored there.
     """
     try:
-        scenes = json.loads((out / FOLDER / LIST).read_text(encoding="utf-8"))
+        scenes = parse_json((out / FOLDER / LIST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
             f"{out} holds no results of many scenes; name the folder that was given to remove-clouds -o"
@@ -93,7 +94,7 @@ def read_records(out: Path) -> list[Record]:
 
 def _read(folder: Path, scene: str) -> Record:
     try:
-        found = json.loads(_path(folder, Path(scene)).read_text(encoding="utf-8"))
+        found = parse_json(_path(folder, Path(scene)).read_text(encoding="utf-8"))
         names = ("reason", "seconds", "restored")
         return Record(scene, found["state"], **{name: found[name] for name in names if name in found})
     except (OSError, ValueError, KeyError, TypeError):

@@ -3,7 +3,6 @@
 A folder holds a whole model or one part of it, with weights as safetensors.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +14,7 @@ from pellucid.build.weights_file import match, read_state_dict
 from pellucid.errors import InputError
 from pellucid.networks import autoencoder, text_encoder, text_unet
 from pellucid.networks.autoencoder import LATENT_SCALE
-from pellucid.text_file import read_text
+from pellucid.text_file import parse_json, read_text
 
 T = TypeVar("T")
 
@@ -159,7 +158,7 @@ def _read_config(folder: Path, *kinds: str) -> dict[str, Any]:
     if not path.exists():
         raise InputError(f"{folder} holds no {CONFIG}, name the folder of a downloaded model")
     try:
-        values = json.loads(read_text(path, "the config"))
+        values = parse_json(read_text(path, "the config"))
         found = {values.get("_class_name"), *(values.get("architectures") or ())}
     except InputError:
         raise

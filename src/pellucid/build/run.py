@@ -27,6 +27,7 @@ from pellucid.data.tokenizer import TOKENIZER, Tokenizer, read_tokenizer
 from pellucid.errors import InputError
 from pellucid.methods.method import Method
 from pellucid.schema import parse
+from pellucid.text_file import parse_json
 
 # Where the files of a run are written before they appear, in its folder.
 STAGED = ".run.partial"
@@ -117,7 +118,7 @@ def read_metadata(folder: Path) -> tuple[Config, Metadata]:
         raise InputError(f"{folder} is no run folder, it needs {CONFIG} and {WEIGHTS}")
     config = load_config(folder / CONFIG)
     with _open_weights(folder) as file:
-        values = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+        values = {name: parse_json(text) for name, text in (file.metadata() or {}).items()}
         needed = {name: values[name] for name in ("optical", "radar", "mean_spectrum")}
         optional = ("autoencoders", "mean_colors", "tokenizer", "text")
         found = {**needed, **{name: values[name] for name in optional if name in values}}

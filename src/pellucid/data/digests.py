@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from pellucid.data.files import flush
+from pellucid.text_file import parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,7 +123,7 @@ def _open(path: Path) -> BinaryIO:
 def _sort_texts(file: BinaryIO) -> None:
     """Sort the metadata, which the library writes in any order, so that the same weights give one file."""
     size = int.from_bytes(file.read(8), "little")
-    header = json.loads(file.read(size))
+    header = parse_json(file.read(size))
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
     if len(content) == size:

@@ -14,6 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from pellucid.data.gdal_open import GDAL_ERRORS, open_raster
 from pellucid.errors import InputError
+from pellucid.text_file import parse_json
 
 # The tag of a GeoTIFF; what pictures, and slices in TIFF, name as their software. What made a file is said in
 # further tags that begin like the first.
@@ -84,7 +85,7 @@ def _read_picture(path: Path, *, is_jpeg: bool) -> dict[str, str]:
         return texts | TAG if texts.get("Software") == SOFTWARE else {}
     comment = found.get("comment", b"")
     said, _, rest = (comment if isinstance(comment, bytes) else comment.encode()).decode().partition("\n")
-    return {**(json.loads(rest) if rest else {}), **TAG} if said == SOFTWARE else {}
+    return {**(parse_json(rest) if rest else {}), **TAG} if said == SOFTWARE else {}
 
 
 def _read_text(path: Path) -> dict[str, str]:
@@ -95,7 +96,7 @@ def _read_text(path: Path) -> dict[str, str]:
         text = file.read(LONGEST_TEXT)
     if path.suffix.lower() == ".qml":
         return TAG if STYLE_MARK in text else {}
-    found = json.loads(text)
+    found = parse_json(text)
     properties = found.get("properties") if isinstance(found, dict) else None
     software = properties.get("processing:software") if isinstance(properties, dict) else None
     return TAG if isinstance(software, dict) and SOFTWARE in software else {}

@@ -1,6 +1,5 @@
 """Rasters that a STAC Item on the disk names, one band each, as one: Sentinel-1 RTC, or Sentinel-2."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from pellucid.data.band_names import band_name
 from pellucid.data.band_stack import BandFile, stack_bands
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.errors import InputError
-from pellucid.text_file import read_text
+from pellucid.text_file import parse_json, read_text
 
 # Bytes of the longest item that is read, and assets that are named in a sentence.
 MAX_BYTES, SHOWN = 2**22, 6
@@ -41,8 +40,8 @@ def stack_item(path: Path, what: str) -> str:
 
 def _read_bands(path: Path) -> list[BandFile]:
     try:
-        item = json.loads(read_text(path, "the STAC Item", max_bytes=MAX_BYTES))
-    except (ValueError, RecursionError) as error:
+        item = parse_json(read_text(path, "the STAC Item", max_bytes=MAX_BYTES))
+    except ValueError as error:
         raise InputError(f"{path} is no JSON ({error}), give a STAC Item or a GeoTIFF") from error
     assets = item.get("assets") if isinstance(item, dict) else None
     if not isinstance(assets, dict):

@@ -1,6 +1,5 @@
 """The slices in a TIFF: which pages, or which parts of one block of pixels, they are, and which way up."""
 
-import json
 import math
 import struct
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from pellucid.data.gdal_open import open_raster
 from pellucid.errors import InputError
+from pellucid.text_file import parse_json
 
 # The value of white by data type; in floating point it is 1.
 WHITE: dict[np.dtype[Any], float] = {np.dtype("uint8"): 255.0, np.dtype("uint16"): 65535.0}
@@ -116,7 +116,7 @@ class TiffStack:
 
     def _described_shape(self) -> tuple[int, ...]:
         try:
-            described = json.loads(self.first.description)
+            described = parse_json(self.first.description)
             return tuple(int(side) for side in described["shape"])
         except (ValueError, KeyError, TypeError):
             return ()

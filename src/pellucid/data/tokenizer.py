@@ -16,7 +16,7 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 
 from pellucid.errors import InputError
-from pellucid.text_file import read_text
+from pellucid.text_file import parse_json, read_text
 
 # Name of the file in a run folder and in a folder of transformers; its folder in a published model.
 TOKENIZER, SUBFOLDER = "tokenizer.json", "tokenizer"
@@ -177,7 +177,7 @@ def _read_json(path: Path) -> dict[str, int]:
     if not path.exists():
         raise InputError(f"the tokenizer {path} does not exist, take that of the training run")
     try:
-        content = json.loads(read_text(path, "the tokenizer"))
+        content = parse_json(read_text(path, "the tokenizer"))
     except InputError:
         raise
     except ValueError as error:

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from pellucid.errors import InputError
-from pellucid.text_file import read_text
+from pellucid.text_file import parse_json, read_text
 
 SPLITS = ("train", "val", "test")
 # Orders of the places that are tried, of which the one nearest to the wanted shares is taken.
@@ -46,10 +46,10 @@ def read_splits(path: Path, known: Iterable[str] | None = None) -> Splits:
     Those in the file must be some of the `known` places; None: any name is accepted.
     """
     try:
-        values = json.loads(read_text(path, "the splits"))
+        values = parse_json(read_text(path, "the splits"))
     except InputError:
         raise
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{path} is not valid JSON: {error}") from error
     digest, lists = None, values
     if isinstance(values, dict) and "splits" in values:

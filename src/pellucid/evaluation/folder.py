@@ -15,6 +15,7 @@ from pellucid.data.ownership import begins
 from pellucid.errors import InputError
 from pellucid.evaluation.figures import ImageScore
 from pellucid.evaluation.table import Evaluation
+from pellucid.text_file import parse_json
 
 # What lies in the folder of an evaluation.
 METRICS, PER_IMAGE, SHEET, CALIBRATION, PICTURES, PAGE = (
@@ -67,7 +68,7 @@ def write_metrics(metrics: Mapping[str, Any], folder: Path) -> None:
 def read_metrics(path: Path) -> dict[str, Any]:
     """Return the figures in a metrics.json; refuse a file that no evaluation wrote."""
     try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
+        metrics = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}: {error}; evaluate again") from error
     if not isinstance(metrics, dict) or "timestamp" not in metrics:

@@ -21,6 +21,7 @@ from pellucid.evaluation.trial import Setup, Trial
 from pellucid.methods.method import Method
 from pellucid.metrics import psnr
 from pellucid.schema import Precision
+from pellucid.text_file import parse_json
 
 GOLDEN = "golden.json"
 # Every so many pixels of a golden tile have a golden value: no multiple of a window or stride.
@@ -117,7 +118,7 @@ def _read_golden(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        golden = json.loads(path.read_text(encoding="utf-8"))
+        golden = parse_json(path.read_text(encoding="utf-8"))
         return {key: golden[key] for key in ("sha256", "values", "psnr_db", "input_psnr_db")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read ({error}); make it anew with --renew") from error

@@ -14,6 +14,7 @@ from pellucid.data.batch import Batch, Encoded
 from pellucid.data.digests import check_tensors, save_tensors
 from pellucid.data.files import write_atomically
 from pellucid.errors import InputError
+from pellucid.text_file import parse_json
 from pellucid.train.stream import TrainingStream
 
 # Samples per file.
@@ -106,7 +107,7 @@ def _check_once(path: Path) -> None:
 def _prompts(path: Path) -> tuple[str, ...] | None:
     """Return the prompts of a file's samples."""
     text = (_open(path).metadata() or {}).get(PROMPTS)
-    return None if text is None else tuple(json.loads(text))
+    return None if text is None else tuple(parse_json(text))
 
 
 @lru_cache(maxsize=2)
