@@ -1,3 +1,7 @@
+import ast
+import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -5,7 +9,14 @@ import pytest
 from loopback import TIFF
 
 from pellucid.errors import InputError
-from pellucid.web.given_files import check_content, check_given, check_name, find_given
+from pellucid.web.given_files import (
+    DRIVERS,
+    check_content,
+    check_given,
+    check_name,
+    find_given,
+    skipped_drivers,
+)
 from pellucid.web.limits import RequestError
 
 JP2 = b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(50)
@@ -57,6 +68,25 @@ def test_a_folder_holds_pictures_alone(tmp_path: Path) -> None:
     (tmp_path / "slices" / "list.csv").write_text("../../x.tif")
     with pytest.raises(InputError, match=r"list.csv is no TIFF"):
         check_given(tmp_path, find_given(tmp_path, "slices"))
+
+
+@pytest.mark.parametrize("start", [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"II*\0"])
+def test_a_vrt_behind_the_first_bytes_of_a_picture_is_refused(tmp_path: Path, start: bytes) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(start + b'<VRTDataset rasterXSize="8" rasterYSize="8"></VRTDataset>')
+    with pytest.raises(InputError, match="takes nothing else"):
+        check_content(path)
+
+
+def test_jobs_know_no_formats_that_read_elsewhere() -> None:
+    skipped = skipped_drivers().split(",")
+    assert {"WMS", "STACIT", "GTI", "DERIVED", "HTTP", "MRF"} <= set(skipped)
+    code = "import rasterio\nwith rasterio.Env() as env: print(sorted(env.drivers()))"
+    environment = {**os.environ, "GDAL_SKIP": ",".join(skipped)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert set(ast.literal_eval(done.stdout)) <= set(DRIVERS)
 
 
 def test_without_a_folder_no_path_is_read() -> None:

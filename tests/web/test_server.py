@@ -27,6 +27,7 @@ def test_a_restart_in_the_middle_goes_on_with_what_ran_and_keeps_what_ended(tmp_
 
 
 def test_a_folder_that_is_no_job_and_a_damaged_one_hold_nobody_up(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("x" * 20)
     for name, text in (("empty", None), ("damaged", "{"), ("other", '{"id": "job"}')):
         (tmp_path / "jobs" / name).mkdir(parents=True)
         if text is not None:
@@ -79,10 +80,21 @@ def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", ["", "inside"])
 def test_own_folder_and_shared_folder_do_not_lie_in_each_other(tmp_path: Path, part: str) -> None:
     (tmp_path / "inside").mkdir()
+    (tmp_path / "token").touch()
     with pytest.raises(InputError, match="lie in each other"):
         check_settings(settings(tmp_path, shared=tmp_path / part))
     with pytest.raises(InputError, match="lie in each other"):
         check_settings(settings(tmp_path / "inside", shared=tmp_path))
+
+
+def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "uploads").mkdir()
+    (tmp_path / "uploads" / "mine.tif").write_bytes(TIFF)
+    mode = tmp_path.stat().st_mode
+    with pytest.raises(InputError, match="holds other files, such as uploads"), opened(settings(tmp_path)):
+        pass
+    assert (tmp_path / "uploads" / "mine.tif").exists()
+    assert tmp_path.stat().st_mode == mode
 
 
 def test_the_address_names_the_machine_where_it_listens_everywhere() -> None:

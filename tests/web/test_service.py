@@ -62,7 +62,7 @@ def test_a_job_goes_from_upload_to_archive(client: Client) -> None:
 
 def test_a_job_that_fails_shows_its_one_sentence(client: Client) -> None:
     found = client.reach(client.start(name="bad.tif"), "failed")
-    assert found["message"] == "scene/bad.tif has no bands; name them"
+    assert found["message"] == "bad.tif has no bands; name them"
     assert found["warnings"] == ["it is dark"]
     assert not found["files"]
     found = client.reach(client.start(name="broken.tif"), "failed")
@@ -143,9 +143,22 @@ def test_what_may_name_other_files_is_refused_by_its_content(client: Client) -> 
     assert (status, b"takes nothing else" in body) == (400, True)
 
 
+def test_a_new_job_takes_files_of_an_earlier_one_even_when_that_is_gone(client: Client) -> None:
+    earlier = client.start(name="bad.tif")
+    client.reach(earlier, "failed")
+    wanted = {"command": "remove-clouds", "files": {"scene": [{"job": earlier, "path": "bad.tif"}]}}
+    status, found = client.ask("POST", "/api/jobs", wanted | {"options": {"seed": 1}})
+    assert status == 201
+    assert client.ask("DELETE", f"/api/jobs/{earlier}")[0] == 204
+    client.reach(found["id"], "failed")
+    assert client.raw("GET", f"/jobs/{found['id']}/input/scene/bad.tif")[2] == TIFF
+    for file in ({"job": found["id"], "path": "../job.json"}, {"job": "x", "path": "bad.tif"}):
+        assert client.ask("POST", "/api/jobs", wanted | {"files": {"scene": [file]}})[0] == 404
+
+
 def test_the_folder_is_listed_without_what_leaves_it(client: Client) -> None:
     names = {each["name"]: each["kind"] for each in client.ask("GET", "/api/folder")[1]}
-    assert names == {"S2.vrt": "file", "below": "folder"}
+    assert names == {"below": "folder"}
     assert [each["name"] for each in client.ask("GET", "/api/folder?path=below")[1]] == ["S2.tif"]
     for path in ("..", "below/../..", "away", "%2e%2e", "..%2f..", "/", "below%2f..%2f.."):
         status = client.ask("GET", f"/api/folder?path={path}")[0]

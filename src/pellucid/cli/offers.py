@@ -72,30 +72,13 @@ _KINDS: dict[type, Kind] = {bool: "yes", int: "whole", float: "number", str: "te
 def find_tasks(runs: Sequence[Path] = ()) -> dict[str, Task]:
     """Return the commands that are offered, with the models that ship and those of further run folders."""
     models = find_models(runs)
+    commands = {"remove-clouds": remove_clouds, "upscale": upscale_command, "colorize": colorize_command}
+    options = {"remove-clouds": SCENE_OPTIONS, "upscale": SLICE_OPTIONS, "colorize": RADAR_OPTIONS}
+    choices = {name: _choices(commands[name], options[name], models.get(name, ())) for name in commands}
     found = (
-        Task(
-            "remove-clouds",
-            "Remove clouds",
-            SCENE_ROLES,
-            _choices(remove_clouds, SCENE_OPTIONS, models.get("remove-clouds", ())),
-            "clear.tif",
-        ),
-        Task(
-            "upscale",
-            "Enlarge slices",
-            SLICE_ROLES,
-            _choices(upscale_command, SLICE_OPTIONS, models.get("upscale", ())),
-            "large.tif",
-            "large",
-        ),
-        Task(
-            "colorize",
-            "Colour radar",
-            RADAR_ROLES,
-            _choices(colorize_command, RADAR_OPTIONS, models.get("colorize", ())),
-            "colour.png",
-            "colours",
-        ),
+        Task("remove-clouds", "Remove clouds", SCENE_ROLES, choices["remove-clouds"], "clear.tif"),
+        Task("upscale", "Enlarge slices", SLICE_ROLES, choices["upscale"], "large.tif", "large"),
+        Task("colorize", "Colour radar", RADAR_ROLES, choices["colorize"], "colour.png", "colours", 3),
     )
     return {task.command: task for task in found}
 

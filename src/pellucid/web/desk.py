@@ -9,21 +9,25 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from pellucid.data.files import make_folder
 from pellucid.errors import InputError
 from pellucid.schema import Strict, nearest
 from pellucid.web.given_files import check_given, find_given
 from pellucid.web.jobs import INPUTS, RESULTS, Job, Jobs, new_id
-from pellucid.web.limits import MAX_FILES, MAX_TEXT, Limits
+from pellucid.web.limits import MAX_FILES, MAX_TEXT, Limits, RequestError
 from pellucid.web.results import find_page, list_files
 from pellucid.web.tasks import Task, Value, write_words
 from pellucid.web.uploads import Uploads
 
 
 class GivenFile(Strict):
-    """A file of a job: an upload, or a path below the shared folder."""
+    """A file of a job: an upload, a path below the shared folder, or a file of an earlier job."""
 
     upload: str = Field("", max_length=40)
-    path: str = Field("", max_length=2000)
+    path: str = Field(
+        "", max_length=2000, description="below the shared folder, or as the earlier job lists it"
+    )
+    job: str = Field("", max_length=60, description="an earlier job that was given the file as the same role")
 
 
 class NewJob(Strict):
@@ -73,14 +77,14 @@ class Desk:
         home = self.jobs.home(job)
         self._check(task, files)
         names = {role: [self._name(file) for file in given] for role, given in files.items()}
-        trial = {role: [self._find(file, home / INPUTS / role) for file in files[role]] for role in files}
+        places = {role: home / INPUTS / role for role in files}
+        trial = {role: [self._find(file, role, places[role]) for file in files[role]] for role in files}
         words = write_words(task, trial, wanted.options, home / RESULTS)
         try:
             home.mkdir()
             for role, given in files.items():
                 for file in given:
-                    if file.upload:
-                        self.uploads.take(file.upload, home / INPUTS / role)
+                    self._give(file, role, places[role])
             return self.jobs.add(
                 Job(
                     id=job,
@@ -110,10 +114,10 @@ class Desk:
             raise InputError("one upload is given twice; send the file again, or leave one out")
         arguments = [role.name for role in task.roles if not role.flag]
         for role, given in files.items():
-            names = [self._name(file).lower() for file in given if file.upload]
+            names = [self._name(file).lower() for file in given if file.upload or file.job]
             if len(names) > len(set(names)):
                 raise InputError(f"two files of {role} have the same name; rename one")
-            if role in arguments and len(given) > 1 and any(file.path for file in given):
+            if role in arguments and len(given) > 1 and any(file.path and not file.job for file in given):
                 raise InputError(
                     f"several files of {role} in the shared folder: name the folder that holds them"
                 )
@@ -121,14 +125,36 @@ class Desk:
     def _name(self, file: GivenFile) -> str:
         return file.path or self.uploads.name(file.upload)
 
-    def _find(self, file: GivenFile, place: Path) -> Path:
-        """Return where a file lies or, an upload, will lie."""
+    def _find(self, file: GivenFile, role: str, place: Path) -> Path:
+        """Return where a file lies or, where the job gets its own, will lie."""
         if file.upload:
             return place / self.uploads.name(file.upload)
+        if file.job and (earlier := self._earlier(file, role)):
+            return place / earlier.name
         path = find_given(self.shared, file.path)
         if self.shared is not None:
             check_given(self.shared, path)
         return path
+
+    def _earlier(self, file: GivenFile, role: str) -> Path | None:
+        """Return a file that was sent for an earlier job; None if it lies in the shared folder."""
+        job = self.jobs.get(file.job)
+        if file.path not in job.inputs.get(role, ()):
+            raise RequestError(
+                404, f"{job.name} has no file {file.path[:200]!r} as {role}; send the file again"
+            )
+        return list_files(self.jobs.home(job.id), INPUTS).get(f"{role}/{file.path}")
+
+    def _give(self, file: GivenFile, role: str, place: Path) -> None:
+        """Put a file that was sent into the folder of a job."""
+        if file.upload:
+            self.uploads.take(file.upload, place)
+        elif file.job and (earlier := self._earlier(file, role)):
+            make_folder(place)
+            try:
+                (place / earlier.name).hardlink_to(earlier)
+            except OSError:  # this file system has no links
+                shutil.copyfile(earlier, place / earlier.name)
 
     def describe(self, job: Job) -> dict[str, Any]:
         """Return what pages and scripts learn of a job."""

@@ -4,7 +4,6 @@ import os
 import re
 import zipfile
 from pathlib import Path
-from typing import IO
 
 from pellucid.errors import InputError
 from pellucid.web.limits import MAX_FILES, RequestError
@@ -21,6 +20,12 @@ BEGINNINGS = (
     b"\xff\x4f\xff\x51",
 )
 ZIP = b"PK\x03\x04"
+# What GDAL takes for a VRT, whatever stands before it, and the bytes in which that is looked for.
+VRT, LOOKED_AT = b"<VRTDataset", 2**16
+# Formats of GDAL that a job needs; others might read what their files name, here or in the net.
+DRIVERS = ("GTiff", "COG", "JPEG", "PNG", "JP2OpenJPEG", "MEM", "Memory", "VRT")
+# Suffixes of the files in a folder that are offered.
+SUFFIXES = (".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg", ".zip")
 # What no name has: what systems and GDAL take for a place, a pattern or an option.
 FORBIDDEN = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\[\]{}]|^[-.~]|[. ]$')
 MAX_NAME = 150
@@ -42,25 +47,29 @@ def check_content(path: Path) -> None:
     """Refuse a file that is neither raster, picture nor archive of such by its first bytes."""
     try:
         with path.open("rb") as file:
-            _check_start(file, path.name)
-            is_archive = _starts(file, (ZIP,))
-        if is_archive:
+            start = file.read(LOOKED_AT)
+        if not _is_plain(start) and not start.startswith(ZIP):
+            raise InputError(
+                f"{path.name} is no TIFF, JPEG 2000, PNG, JPEG or zipped Sentinel-2 product, and the service "
+                "takes nothing else; convert it"
+            )
+        if start.startswith(ZIP):
             _check_archive(path)
     except OSError as error:
         raise InputError(f"{path.name} cannot be read ({error.strerror}); choose another file") from error
 
 
-def _starts(file: IO[bytes], beginnings: tuple[bytes, ...]) -> bool:
-    file.seek(0)
-    return file.read(16).startswith(beginnings)
+def _is_plain(start: bytes) -> bool:
+    """Whether a file that starts so is a raster or picture that names no other files."""
+    return start.startswith(BEGINNINGS) and VRT not in start
 
 
-def _check_start(file: IO[bytes], name: str) -> None:
-    if not _starts(file, (*BEGINNINGS, ZIP)):
-        raise InputError(
-            f"{name} is no TIFF, JPEG 2000, PNG, JPEG or zipped Sentinel-2 product, and the service takes "
-            "nothing else; convert it"
-        )
+def skipped_drivers() -> str:
+    """Return what GDAL_SKIP is for a job: all formats that none needs."""
+    import rasterio
+
+    with rasterio.Env() as env:
+        return ",".join(sorted(set(env.drivers()) - set(DRIVERS)))
 
 
 def _check_archive(path: Path) -> None:
@@ -72,7 +81,7 @@ def _check_archive(path: Path) -> None:
                 raise InputError(f"{path.name} is no Sentinel-2 product; give its .zip, or a GeoTIFF")
             for each in images:
                 with archive.open(each) as file:
-                    if not file.read(16).startswith(BEGINNINGS):
+                    if not _is_plain(file.read(LOOKED_AT)):
                         raise InputError(f"{each.filename} in {path.name} is no JPEG 2000; download it again")
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
         raise InputError(f"{path.name} is a damaged archive ({error}); download it again") from error
@@ -135,7 +144,8 @@ def list_folder(folder: Path | None, path: str) -> list[dict[str, str | int]]:
     for each in sorted(place.iterdir(), key=lambda entry: entry.name.lower()):
         if each.name.startswith(".") or not each.exists() or not _is_below(each, folder):
             continue
-        kind = "file" if each.is_file() else "product" if each.suffix.lower() == ".safe" else "folder"
-        if each.is_dir() or kind == "file":
+        suffix = each.suffix.lower()
+        kind = "file" if each.is_file() else "product" if suffix == ".safe" else "folder"
+        if each.is_dir() or (each.is_file() and suffix in SUFFIXES):
             found.append({"name": each.name, "kind": kind, "bytes": each.stat().st_size})
     return found[:MAX_FILES]

@@ -49,7 +49,8 @@ WELCOME = (
 REFUSAL = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><link rel="stylesheet" href="/assets/page.css">'
     '<meta name="viewport" content="width=device-width, initial-scale=1"><title>pellucid</title>'
-    '<body class="service"><main><section class="card"><h1>Not open</h1><p>{}</p></section></main>'
+    '<body class="service"><main class="single"><section class="card"><h1>Not open</h1><p>{}</p>'
+    '<p><a href="/">To the jobs</a></p></section></main>'
 )
 
 
@@ -85,7 +86,7 @@ class Guard:
         self, app: App, *, token: str, names: Collection[str] = (), cookie: str = "pellucid"
     ) -> None:
         self.app, self.token, self.cookie = app, token, cookie
-        own = ("localhost", socket.gethostname(), socket.getfqdn(), *names)
+        own = ("localhost", socket.gethostname(), *names)
         self.names = {name.lower().rstrip(".") for name in own}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,7 +151,7 @@ class Guard:
         """Refuse what another site lets a browser ask for."""
         site, origin = headers.get("sec-fetch-site", "none"), headers.get("origin")
         is_change = scope["method"] not in SAFE_METHODS
-        from_here = origin is not None and urlsplit(origin).netloc == headers.get("host")
+        from_here = origin is not None and origin.partition("://")[2] == headers.get("host")
         is_script = "authorization" in headers and origin is None
         is_page = headers.get("sec-fetch-mode") == "navigate" and not is_change
         if (is_change and not from_here and not is_script) or (origin and not from_here):

@@ -6,8 +6,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 from pellucid.web.jobs import INPUTS, LOG, RESULTS, Job, Jobs
@@ -29,13 +30,21 @@ class JobQueue:
             JSON with `stage`, `done` and `total` each, its errors and warnings as pellucid does, and ends
             when its standard input does.
         devices: one thread each; the command gets the name.
-        shown: folders that are left out of messages.
+        hidden: folders that are left out of messages.
+        environment: variables of the processes, besides those of this one.
     """
 
     def __init__(
-        self, jobs: Jobs, start: Sequence[str], devices: Sequence[str], *, shown: Sequence[Path] = ()
+        self,
+        jobs: Jobs,
+        start: Sequence[str],
+        devices: Sequence[str],
+        *,
+        hidden: Sequence[Path] = (),
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self.jobs, self.words, self.hidden = jobs, tuple(start), tuple(shown)
+        self.jobs, self.words, self.hidden = jobs, tuple(start), tuple(hidden)
+        self.environment = {**os.environ, **environment}
         self.is_ending = threading.Event()
         self.threads = [
             threading.Thread(target=self._work, args=(device,), name=f"jobs on {device}")
@@ -69,7 +78,7 @@ class JobQueue:
         home, start = self.jobs.home(job.id), time.monotonic()
         (home / RESULTS).mkdir(exist_ok=True)
         words = [*self.words, *job.words, f"--device={job.device}", "--quiet"]
-        with (home / LOG).open("ab") as log, _started(words, home, log) as process:
+        with (home / LOG).open("ab") as log, _started(words, home, log, self.environment) as process:
             from_here = log.seek(0, os.SEEK_END)
             reader = threading.Thread(target=self._follow, args=(job, process.stdout), daemon=True)
             reader.start()
@@ -124,7 +133,7 @@ class JobQueue:
                 stage, begun, first = name, time.monotonic(), done
             share = min(1.0, done / total) if total > 0 else 0.0
             passed = time.monotonic() - begun
-            left = passed * (total - done) / (done - first) if done > first else None
+            left = passed * (total - done) / (done - first) if first < done < total else None
             with self.jobs.changed:
                 if self._is_wanted(job):
                     self.jobs.change(
@@ -137,7 +146,8 @@ class JobQueue:
         with (home / LOG).open("rb") as log:
             log.seek(max(log_from, log.seek(0, os.SEEK_END) - TAIL))
             text = log.read().decode(errors="replace")
-        for folder in (home / INPUTS, home / RESULTS, *self.hidden, home):
+        inputs = (home / INPUTS / role for role in job.inputs)
+        for folder in (*inputs, home / RESULTS, *self.hidden, home):
             text = text.replace(f"{folder.resolve()}{os.sep}", "")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         warnings = [line.removeprefix("warning: ") for line in lines if line.startswith("warning: ")]
@@ -161,11 +171,20 @@ def _explain(code: int, errors: Sequence[str], lines: Sequence[str]) -> str:
     return f"an unexpected error, please report it: {last}"
 
 
-def _started(words: Sequence[str], home: Path, log: IO[bytes]) -> "subprocess.Popen[str]":
+def _started(
+    words: Sequence[str], home: Path, log: IO[bytes], environment: Mapping[str, str]
+) -> "subprocess.Popen[str]":
     """Return a process of its own session, so that Ctrl-C in the terminal is left to the service."""
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        words, cwd=home, stdin=pipe, stdout=pipe, stderr=log, text=True, start_new_session=True
+        words,
+        cwd=home,
+        env=environment,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=log,
+        text=True,
+        start_new_session=True,
     )
 
 

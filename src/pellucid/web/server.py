@@ -15,6 +15,7 @@ from urllib.parse import quote
 from pellucid.data.claims import claim_files
 from pellucid.data.files import check_is_folder
 from pellucid.errors import InputError, explain
+from pellucid.web.given_files import skipped_drivers
 from pellucid.web.guard import TOKEN, Guard, read_token
 from pellucid.web.job_queue import JobQueue
 from pellucid.web.jobs import Jobs
@@ -71,8 +72,18 @@ def check_settings(settings: Settings) -> None:
                 f"the folder of the service, {home}, and --folder {shared} lie in each other; "
                 "part them, so that nobody can name the files of others"
             )
-    if settings.home.exists() and not settings.home.is_dir():
-        raise InputError(f"{settings.home} is a file; name a folder for the jobs and their results")
+    _check_home(settings.home)
+
+
+def _check_home(home: Path) -> None:
+    """Refuse a folder of the service that holds anything else: it is closed to others, and uploads go."""
+    if home.exists() and not home.is_dir():
+        raise InputError(f"{home} is a file; name a folder for the jobs and their results")
+    names = (
+        {each.name for each in home.iterdir() if not each.name.startswith(".")} if home.exists() else set()
+    )
+    if names and TOKEN not in names:
+        raise InputError(f"{home} holds other files, such as {min(names)}; name a new folder for the service")
 
 
 @dataclass(frozen=True)
@@ -118,7 +129,13 @@ def opened(settings: Settings) -> Iterator[Service]:
             desk.closing.set()
             server.should_exit = True
 
-        queue = JobQueue(jobs, settings.start, settings.devices, shown=[shared] if shared else [])
+        queue = JobQueue(
+            jobs,
+            settings.start,
+            settings.devices,
+            hidden=[shared] if shared else [],
+            environment={"GDAL_SKIP": skipped_drivers()},
+        )
         queue.start()
         try:
             yield Service(_address(settings.host, port, token), partial(server.run, sockets=[listener]), stop)

@@ -45,6 +45,7 @@ def build_app(desk: Desk) -> FastAPI:
     )
     for add in (_add_pages, _add_files, _add_jobs, _add_events, _add_results):
         add(app, desk)
+    app.add_exception_handler(Exception, _explain)
     app.add_exception_handler(InputError, _explain)
     app.add_exception_handler(HTTPException, _explain)
     app.add_exception_handler(RequestValidationError, _explain)
@@ -56,6 +57,8 @@ async def _explain(request: Request, error: Exception) -> Response:
     status, text = 400, str(error)
     if isinstance(error, RequestError):
         status = error.status
+    elif not isinstance(error, InputError | HTTPException | RequestValidationError):
+        status, text = 500, f"an unexpected error, please report it: {type(error).__name__}"
     elif isinstance(error, HTTPException):
         status, text = (
             error.status_code,

@@ -53,7 +53,16 @@ class Choice:
 
 @dataclass(frozen=True)
 class Task:
-    """A command that is offered; `out` and `out_many` name the result of one file and of several."""
+    """A command that is offered.
+
+    Attributes:
+        command: of pellucid.
+        about: what it does, in two words.
+        roles: the files that it takes.
+        choices: the options that it takes; the first `num_first` are shown at once.
+        out: the name of the result of one file.
+        out_many: the name of the folder of the results of several; "" if it takes one.
+    """
 
     command: str
     about: str
@@ -61,6 +70,7 @@ class Task:
     choices: tuple[Choice, ...]
     out: str
     out_many: str = ""
+    num_first: int = 2
 
 
 def write_words(

@@ -7,7 +7,10 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from starlette.requests import ClientDisconnect
+
 from pellucid.data.files import make_folder
+from pellucid.errors import explain
 from pellucid.web.given_files import check_content, check_name
 from pellucid.web.limits import GB, IDLE_S, LOOSE_S, MAX_LOOSE, RESERVE, Limits, RequestError
 
@@ -36,14 +39,9 @@ class Uploads:
             async with asyncio.timeout(self.limits.upload_seconds):
                 await self._write(folder / name, pieces, length)
             await asyncio.to_thread(check_content, folder / name)
-        except TimeoutError as error:
+        except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
-            raise RequestError(
-                408, f"{name} came too slowly, and was given up; copy it into the shared folder instead"
-            ) from error
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+            raise _as_refusal(error, name) from error
         return key
 
     async def _write(self, path: Path, pieces: AsyncIterator[bytes], length: int | None) -> None:
@@ -58,6 +56,7 @@ class Uploads:
                 size += len(piece)
                 if size > self.limits.upload_bytes:
                     raise self._too_large()
+                self._check_disk(len(piece))
                 await asyncio.to_thread(file.write, piece)
         if not size or (length is not None and size != length):
             raise RequestError(400, f"{path.name} came with {size:,} bytes, not whole; send it again")
@@ -71,8 +70,11 @@ class Uploads:
             raise RequestError(429, f"{MAX_LOOSE} files wait for a job; start one, or try again in an hour")
         if length is not None and length > self.limits.upload_bytes:
             raise self._too_large()
+        self._check_disk(length or 0)
+
+    def _check_disk(self, size: int) -> None:
         free = shutil.disk_usage(self.folder).free - RESERVE
-        if free < (length or 0):
+        if free < size:
             raise RequestError(
                 507, f"the disk has room for {max(0, free) / GB:.1f} GB more; delete results, or ask"
             )
@@ -99,3 +101,14 @@ class Uploads:
         make_folder(folder)
         file.rename(folder / file.name)
         file.parent.rmdir()
+
+
+def _as_refusal(error: BaseException, name: str) -> BaseException:
+    """Return what is said about an upload that failed; an error of ours stays."""
+    if isinstance(error, TimeoutError):
+        return RequestError(408, f"{name} came too slowly; copy it into the shared folder instead")
+    if isinstance(error, ClientDisconnect):
+        return RequestError(400, f"{name} broke off; send it again")
+    if isinstance(error, OSError):
+        return RequestError(507, f"{name} cannot be kept: {explain(error)}")
+    return error

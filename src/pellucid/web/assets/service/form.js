@@ -19,8 +19,9 @@ function asLabel(name) {
 /** Return the answer of the service, or throw its sentence. */
 async function ask(path, init = {}) {
   const answer = await fetch(path, init);
-  const found = answer.status === 204 ? {} : await answer.json();
-  if (!answer.ok) throw new Error(found.error ?? answer.statusText);
+  if (answer.status === 204) return {};
+  const found = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(found.error ?? `the service answered ${answer.status}; try again`);
   return found;
 }
 
@@ -45,6 +46,7 @@ function makeForm(offer) {
       state.files = {};
       showTask(state);
     });
+    input.id = `command-${task.command}`;
     return make("label", {}, input, make("span", {}, task.about));
   });
   find("commands").append(...commands);
@@ -57,12 +59,33 @@ function makeForm(offer) {
   // A file that misses the fields is meant for the first one; nowhere does the browser open it.
   for (const kind of ["dragover", "drop"]) document.addEventListener(kind, (event) => event.preventDefault());
   form.addEventListener("drop", (event) => addFiles(state, state.task.roles[0], event.dataTransfer.files));
+  return (job) => fillAgain(state, job);
+}
+
+/** Fill the form with what a job was given, so that it can be changed. */
+function fillAgain(state, job) {
+  find(`command-${job.command}`).click();
+  for (const role of state.task.roles) {
+    for (const name of job.inputs[role.name] ?? []) keep(state, role, { path: name, job: job.id, name, note: "sent before" });
+  }
+  for (const choice of state.task.choices) {
+    const [input, value] = [find(`option-${choice.name}`), job.options[choice.name]];
+    if (choice.kind === "yes") input.checked = value === true;
+    else if (value !== undefined) input.value = value;
+  }
+  find("name").value = Object.values(job.inputs).flat().includes(job.name) ? "" : job.name;
+  find("more").open = true;
+  find("form").scrollIntoView();
+  find("submit").focus({ preventScroll: true });
+  say(`The form holds what ${job.name} was given`);
 }
 
 /** Show fields for the files and options of the command. */
 function showTask(state) {
   find("roles").replaceChildren(...state.task.roles.map((role) => roleField(state, role)));
-  find("options").replaceChildren(...state.task.choices.map(optionField));
+  const fields = state.task.choices.map(optionField);
+  find("first").replaceChildren(...fields.slice(0, state.task.num_first));
+  find("options").replaceChildren(...fields.slice(state.task.num_first));
   complain(find("problem"), "");
 }
 
@@ -99,7 +122,7 @@ function roleField(state, role) {
 
 function optionField(choice) {
   const id = `option-${choice.name}`;
-  const help = make("span", { class: "note", id: `${id}-help` }, choice.help);
+  const help = make("span", { class: "note", id: `${id}-help` }, choice.help.replaceAll("`", ""));
   const common = { id, name: choice.name, "aria-describedby": `${id}-help` };
   if (choice.kind === "yes") {
     const box = make("input", { type: "checkbox", ...common });
@@ -185,7 +208,7 @@ async function submit(state) {
       for (const entry of entries) {
         // What was sent once is not sent again after a refusal.
         if (entry.file && !entry.upload) entry.upload = await send(entry.file);
-        files[role].push(entry.file ? { upload: entry.upload } : { path: entry.path });
+        files[role].push(entry.file ? { upload: entry.upload } : { path: entry.path, job: entry.job ?? "" });
       }
     }
     const wanted = { command: task.command, files, options: readOptions(task), name: find("name").value };
@@ -195,6 +218,7 @@ async function submit(state) {
     find("name").value = "";
     task.roles.forEach((role) => showChosen(state, role));
     say(`${job.name} is in the queue`);
+    if (matchMedia("(max-width: 820px)").matches) find("jobs").scrollIntoView();
   } catch (error) {
     if (error.message.startsWith("there is no upload")) Object.values(state.files).flat().forEach((each) => delete each.upload);
     complain(find("problem"), error.message);

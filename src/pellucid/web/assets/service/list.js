@@ -12,9 +12,10 @@ function inTime(seconds) {
 }
 
 /** Follow the jobs of the service; all pages that are open see the same. */
-function followJobs(tasks) {
+function followJobs(tasks, again) {
   const jobs = new Map();
   const about = new Map(tasks.map((task) => [task.command, task]));
+  about.again = again;
   const source = new EventSource("/api/events");
   const offline = find("offline");
   source.addEventListener("open", () => (offline.hidden = true));
@@ -49,7 +50,7 @@ function showJobs(jobs, about) {
     let item = there.get(`job-${job.id}`);
     if (item?.dataset.shape !== shape) {
       const focused = item?.contains(document.activeElement) && document.activeElement.dataset.act;
-      const fresh = makeItem(job, about.get(job.command));
+      const fresh = makeItem(job, about.get(job.command), about.again);
       fresh.dataset.shape = shape;
       item?.replaceWith(fresh);
       item = fresh;
@@ -64,7 +65,7 @@ function showJobs(jobs, about) {
   find("empty").hidden = items.length > 0;
 }
 
-function makeItem(job, task) {
+function makeItem(job, task, again) {
   const files = Object.entries(job.inputs).flatMap(([role, names]) => names.map((name) => (role === task?.roles[0].name ? name : `${role} ${name}`)));
   const options = Object.entries(job.options).map(([name, value]) => `${asLabel(name).toLowerCase()}${value === true ? "" : ` ${value}`}`);
   const facts = [
@@ -74,29 +75,46 @@ function makeItem(job, task) {
     new Date(1000 * job.added).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" }),
     job.state === "done" ? `took ${inTime(job.seconds)}` : "",
   ];
+  const picture = job.files.find(({ name, bytes }) => name.endsWith(".png") && bytes < 4e6);
   const parts = [
+    ...(picture ? [make("img", { class: "thumb", src: linkTo(job, picture.name), alt: "", loading: "lazy" })] : []),
     make("div", { class: "top" }, make("h3", {}, job.name), make("span", { class: `state ${job.state}` }, WORDS[job.state])),
     make("p", { class: "note" }, facts.filter(Boolean).join(" · ")),
   ];
   if (job.state === "running" || job.state === "waiting") {
     parts.push(make("div", { class: "running-bar" }, make("progress", { "aria-label": `Progress of ${job.name}` }), make("span", { class: "note how" })));
   }
-  if (job.message) parts.push(make("p", { class: "problem" }, asSentence(job.message)));
+  if (job.message) parts.push(make("p", { class: "problem" }, asSentence(inLabels(job.message, task))));
   if (job.warnings.length) parts.push(make("ul", { class: "warnings", "aria-label": "Warnings" }, ...job.warnings.map((text) => make("li", {}, text))));
-  parts.push(make("div", { class: "actions" }, ...actionsOf(job)));
+  parts.push(make("div", { class: "actions" }, ...actionsOf(job, again)));
+  if (job.files.length) {
+    const links = job.files.slice(0, 100).map(({ name, bytes }) => make("li", {}, make("a", { href: linkTo(job, name), target: "_blank" }, name), ` ${inBytes(bytes)}`));
+    parts.push(make("details", {}, make("summary", {}, "Files"), make("ul", { class: "files" }, ...links)));
+  }
   return make("li", { class: "job", id: `job-${job.id}` }, ...parts);
 }
 
-function actionsOf(job) {
+function linkTo(job, name) {
+  return `/jobs/${job.id}/result/${name.split("/").map(encodeURIComponent).join("/")}`;
+}
+
+/** Return a message with the labels of this page in place of options of the command line. */
+function inLabels(text, task) {
+  return (task?.choices ?? []).reduce((found, { flag, name }) => found.replaceAll(new RegExp(`${flag}(?![-\\w])`, "g"), `“${asLabel(name)}”`), text);
+}
+
+function actionsOf(job, again) {
   const found = [];
-  const link = (name) => `/jobs/${job.id}/result/${name.split("/").map(encodeURIComponent).join("/")}`;
-  if (job.page) found.push(make("a", { class: "button primary", href: link(job.page), target: "_blank", "data-act": "open", "aria-label": `Open ${job.name}` }, "Open"));
+  if (job.page) found.push(make("a", { class: "button primary", href: linkTo(job, job.page), target: "_blank", "data-act": "open", "aria-label": `Open ${job.name}` }, "Open"));
   const main = job.files.find(({ name }) => name === job.out);
-  if (main) found.push(make("a", { class: "button", href: link(main.name), download: "", "data-act": "main" }, `${main.name} (${inBytes(main.bytes)})`));
+  if (main) found.push(make("a", { class: "button", href: linkTo(job, main.name), download: "", "data-act": "main" }, `${main.name} (${inBytes(main.bytes)})`));
   if (job.files.length) found.push(make("a", { class: "button", href: `/jobs/${job.id}/all.zip`, download: "", "data-act": "zip" }, `All ${job.files.length} files (zip)`));
   if (job.state === "waiting" || job.state === "running") found.push(actionButton(job, "Cancel", "cancel"));
   else {
-    if (job.state !== "done") found.push(actionButton(job, "Resume", "resume"));
+    if (job.state !== "done") found.push(actionButton(job, job.state === "failed" ? "Try again" : "Resume", "resume"));
+    const change = make("button", { type: "button", "data-act": "change", "aria-label": `Change ${job.name}, as a new job` }, "Change");
+    change.addEventListener("click", () => again(job));
+    found.push(change);
     found.push(actionButton(job, "Delete", "delete"));
   }
   return found;
@@ -138,9 +156,9 @@ function showProgress(item, job, place) {
   else bar.removeAttribute("value");
   bar.hidden = job.state === "waiting";
   if (job.state === "waiting") {
-    how.textContent = place ? `${place + 1} in the queue` : "next in the queue";
+    how.textContent = place ? `number ${place + 1} in the queue` : "next in the queue";
     return;
   }
-  const left = job.left_s === null ? "" : `, about ${inTime(job.left_s)} left`;
+  const left = job.share === 1 ? ", nearly done" : job.left_s === null ? "" : `, about ${inTime(job.left_s)} left for this step`;
   how.textContent = job.share === null ? `starting on ${job.device}` : `${job.stage}, ${Math.floor(100 * job.share)} %${left}`;
 }

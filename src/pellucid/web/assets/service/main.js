@@ -8,8 +8,7 @@ document.addEventListener("DOMContentLoaded", async () => {
     const offered = await ask("/api/offer");
     const places = offered.devices.length > 1 ? `${offered.devices.length} devices` : offered.devices[0];
     find("subtitle").textContent = `Version ${offered.version}; one job at a time on ${places}; all who have the address see all jobs`;
-    makeForm(offered);
-    followJobs(offered.tasks);
+    followJobs(offered.tasks, makeForm(offered));
   } catch (error) {
     complain(find("problem"), error.message);
   }
