@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from pellucid.web.jobs import INPUTS, RESULTS
@@ -30,9 +30,10 @@ def list_files(home: Path, part: str = RESULTS) -> dict[str, Path]:
     }
 
 
-def find_page(names: Iterable[str]) -> str:
-    """Return the name of the page of a result; "" without."""
-    return next((name for name in names if name.endswith(".html")), "")
+def find_page(names: Collection[str]) -> str:
+    """Return the name of what is opened of a result: a page, or else a picture, the sheet of several."""
+    endings = (".html", "sheet.png", ".png")
+    return next((name for ending in endings for name in names if name.endswith(ending)), "")
 
 
 def zip_files(files: dict[str, Path]) -> Iterator[bytes]:

@@ -203,7 +203,8 @@ async function submit(state) {
   setBusy(state, true);
   try {
     const files = {};
-    for (const [role, entries] of Object.entries(state.files)) {
+    const given = { ...state.files };
+    for (const [role, entries] of Object.entries(given)) {
       files[role] = [];
       for (const entry of entries) {
         // What was sent once is not sent again after a refusal.
@@ -214,9 +215,12 @@ async function submit(state) {
     const wanted = { command: task.command, files, options: readOptions(task), name: find("name").value };
     const headers = { "content-type": "application/json" };
     const job = await ask("/api/jobs", { method: "POST", headers, body: JSON.stringify(wanted) });
-    state.files = {};
+    // What was added while the files were sent is for the next job.
+    for (const [role, entries] of Object.entries(given)) {
+      if (state.files[role]) state.files[role] = state.files[role].filter((entry) => !entries.includes(entry));
+    }
     find("name").value = "";
-    task.roles.forEach((role) => showChosen(state, role));
+    state.task.roles.forEach((role) => showChosen(state, role));
     say(`${job.name} is in the queue`);
     if (matchMedia("(max-width: 820px)").matches) find("jobs").scrollIntoView();
   } catch (error) {

@@ -77,8 +77,8 @@ function makeItem(job, task, again) {
   ];
   const picture = job.files.find(({ name, bytes }) => name.endsWith(".png") && bytes < 4e6);
   const parts = [
-    ...(picture ? [make("img", { class: "thumb", src: linkTo(job, picture.name), alt: "", loading: "lazy" })] : []),
     make("div", { class: "top" }, make("h3", {}, job.name), make("span", { class: `state ${job.state}` }, WORDS[job.state])),
+    ...(picture ? [make("img", { class: "thumb", src: linkTo(job, picture.name), alt: "", loading: "lazy" })] : []),
     make("p", { class: "note" }, facts.filter(Boolean).join(" · ")),
   ];
   if (job.state === "running" || job.state === "waiting") {
