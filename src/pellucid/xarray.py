@@ -83,8 +83,8 @@ def restore(
 ) -> Restored:
     """Return a scene, or a series of scenes, without its clouds, on the same grid.
 
-    The result is computed at once. Where `ds` is made of dask arrays, the result is too: it stays in files,
-    and is read when it is needed.
+    The result is computed at once, for each block hangs on what the whole scene says of its ground. Where
+    `ds` is made of dask arrays, the result is too: it stays in files, and is read when it is needed.
 
     Args:
         ds: variables (y, x) or (time, y, x), or one of bands, by STAC's common names or as B02 to B12, in

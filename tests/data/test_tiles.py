@@ -115,6 +115,7 @@ def test_reflection_mirrors_at_the_edge_and_runs_back_and_forth() -> None:
         (256, 33, r"overlap is 33 px, must be a positive multiple of 4; try 32"),
         (0, 0, r"tile is 0 px, must be a positive multiple of 4; try 4"),
         (64, 64, r"overlap is 64 px, must be less than the tile of 64; try 16"),
+        (64, 65, r"overlap is 65 px, must be a positive multiple of 4; try 16"),
     ],
 )
 def test_a_tile_that_the_network_cannot_divide_is_refused(tile: int, overlap: int, message: str) -> None:

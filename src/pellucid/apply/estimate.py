@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from pellucid.apply.engine import Engine
+from pellucid.apply.lanes import run_lanes
 from pellucid.apply.scene import OpenScene
 from pellucid.apply.scene_pass import AROUND, BLOCK, ENOUGH, FEW, PART
 from pellucid.data.working_file import layer_bytes
@@ -21,7 +23,7 @@ SIDECARS, PREVIEW, PAGE, PAGE_MORE = 0.3, 0.9, 0.6, 0.013
 PREVIEW_BYTES, PAGE_BYTES = (0, 0.15, 4_000_000), (2_000_000, 0.4, MAX_BYTES)
 # Bytes that come on top while a scene is restored: blocks that GDAL keeps, tiles ahead and behind; in scenes
 # of so many tiles and more, freed memory between blocks in use; and likewise of a deviation, band by band.
-BESIDES, FREED, MANY, SPREAD = 400_000_000, 300_000_000, 16, 300_000_000
+BESIDES, FREED, MANY, SPREAD = 400_000_000, 150_000_000, 16, 300_000_000
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,11 @@ def estimate_scene(scene: OpenScene) -> Estimate:
     tile = scene.cut(top, left)
     noise = TileNoise((engine.noise,), (top,), (left,), grid.tile_height, grid.tile_width, 0)
     batch = tile.batch.to(engine.device)
-    one = _seconds(lambda: engine.restore(batch, JoinedNoise((noise,))))
+    one = _seconds(engine, lambda: engine.restore(batch, JoinedNoise((noise,))))
     network = len(grid) * engine.options.samples * one
     if engine.collects:
-        network += _looked_at(scene) * _seconds(lambda: engine.collect(tile.batch, tile.batch.valid.float()))
+        share = tile.batch.valid.float()
+        network += _looked_at(scene) * _seconds(engine, lambda: engine.collect(tile.batch, share))
     sizes = layer_bytes(scene.optical.dataset)
     written = sum(sizes[name] for name in ("result", "std", "painted") if getattr(scene.outputs, name))
     meanwhile, alone = MEANWHILE * written / 1e6, ALONE * written / 1e6 + _show_seconds(scene, written)
@@ -92,12 +95,20 @@ def _looked_at(scene: OpenScene) -> float:
     return parts * share * (PART + 2 * AROUND) ** 2 / (grid.tile_height * grid.tile_width)
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    """Return how long work takes the second time: the first takes memory from the system."""
-    work()
+def _seconds(engine: Engine, work: Callable[[], object]) -> float:
+    """Return how long the work of a tile takes, on as many at once as while a scene is restored.
+
+    The second time counts: the first takes memory from the system.
+    """
+
+    def on_all_lanes() -> None:
+        for _ in run_lanes(lambda _: work(), iter(range(engine.lanes)), engine.lanes):
+            pass
+
+    on_all_lanes()
     start = time.monotonic()
-    work()
-    return time.monotonic() - start
+    on_all_lanes()
+    return (time.monotonic() - start) / engine.lanes
 
 
 def _peak_bytes() -> int:

@@ -1,6 +1,7 @@
 """Many scenes on a Dask cluster that runs already: one task per scene, results written by the workers."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -24,9 +25,27 @@ def run_on_cluster(
     Raises:
         InputError: if the package distributed is missing, or the scheduler does not answer.
     """
+    with _connect(scheduler) as client:
+        from distributed import as_completed
+
+        futures = client.map(partial(_tell, work), jobs, pure=False, retries=LOST)
+        numbers = {future.key: i for i, future in enumerate(futures)}
+        for future in as_completed(futures):
+            yield numbers[future.key], _result(future)
+
+
+def check_scheduler(scheduler: str) -> None:
+    """Refuse a scheduler that does not answer, before anything is written; see `run_on_cluster`."""
+    with _connect(scheduler):
+        pass
+
+
+@contextmanager
+def _connect(scheduler: str) -> Iterator[Any]:
+    """Give a client of the cluster."""
     try:
         import dask
-        from distributed import Client, as_completed
+        from distributed import Client
     except ImportError as error:
         raise InputError("--scheduler needs Dask; install it with pip install 'pellucid[dask]'") from error
     with dask.config.set({"distributed.scheduler.allowed-failures": LOST}):
@@ -38,10 +57,7 @@ def run_on_cluster(
                 "such as tcp://host:8786, and that it runs"
             ) from error
         with client:
-            futures = client.map(partial(_tell, work), jobs, pure=False, retries=LOST)
-            numbers = {future.key: i for i, future in enumerate(futures)}
-            for future in as_completed(futures):
-                yield numbers[future.key], _result(future)
+            yield client
 
 
 def _tell(work: Callable[[Any], str | None], job: Any) -> str | None:

@@ -66,6 +66,10 @@ def restore_many(many: Many) -> None:
     if many.dry_run:
         _check(many, records, chosen)
         return
+    if many.scheduler:
+        from pellucid.cli.cluster import check_scheduler
+
+        check_scheduler(many.scheduler)
     make_folder(many.out)
     records.write_list(jobs)
     pending = [job for job in chosen if not (many.options.resume and records.is_done(job))]

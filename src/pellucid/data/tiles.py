@@ -43,6 +43,8 @@ class TileGrid:
         for name, value, least in (("tile", self.tile, 1), ("overlap", self.overlap, 0)):
             if value < least or value % self.stride:
                 better = max(least, round(value / self.stride)) * self.stride
+                if name == "overlap" and better >= self.tile:
+                    better = self.tile // (4 * self.stride) * self.stride
                 raise ValueError(
                     f"{name} is {value} px, must be a positive multiple of {self.stride}; try {better}"
                 )
