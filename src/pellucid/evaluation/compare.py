@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pellucid.data.claims import claim_files
 from pellucid.data.files import check_writable, write_text
 from pellucid.data.ownership import check_replaceable
 from pellucid.data.run_folder import CONFIG
@@ -201,8 +202,9 @@ def write_comparison(found: Comparison, path: Path) -> None:
     else:
         raise InputError(f"{path} is neither .csv nor .json; name such a file")
     check_writable(path)
-    check_replaceable(path, start="".join(text.splitlines(keepends=True)[:num_first]))
-    write_text(path, text)
+    with claim_files(path):
+        check_replaceable(path, start="".join(text.splitlines(keepends=True)[:num_first]))
+        write_text(path, text)
 
 
 def _find_column(scored: Sequence[Scored], metric: str, region: str) -> str:
