@@ -13,10 +13,13 @@ from pellucid.metrics import (
     consistency,
     gaussian_window,
     gmsd,
+    hallucination,
+    inconsistency,
     legacy_psnr,
     legacy_ssim,
     mae,
     mean_inside,
+    omission,
     psnr,
     rmse,
     sam,
@@ -184,3 +187,34 @@ def test_an_image_brought_down_to_its_input_but_for_a_tenth_is_consistent_to_20_
     degraded = reduce(restored, 4)
     assert consistency(restored, degraded, 4).tolist() == [math.inf, math.inf]
     torch.testing.assert_close(consistency(restored, degraded + 0.1, 4), torch.tensor([20.0, 20.0]))
+
+
+def board(strength: float) -> torch.Tensor:
+    """Return a board of 2 x 2 fields about 0.5, which only its detail tells from grey."""
+    rows, columns = torch.arange(40)[:, None] // 2, torch.arange(40) // 2
+    return (0.5 + strength * ((rows + columns) % 2 * 2 - 1.0)).expand(1, 2, 40, 40)
+
+
+def test_detail_is_right_missing_or_made_up() -> None:
+    real, inside = board(0.1), torch.zeros(1, 1, 40, 40, dtype=torch.bool)
+    inside[..., 12:28, 12:28] = True
+    for image, made, missing in (
+        (real, 0, 0),
+        (board(0), 0, 1),
+        (board(0.05), 0, 0.5),
+        (board(0.3), 2, 0),
+        (board(-0.1), 1, 1),  # as strong, and everywhere the other way round
+        (real + 0.2, 0, 0),  # another brightness is no detail
+    ):
+        assert hallucination(image, real, inside).item() == pytest.approx(made, abs=0.02)
+        assert omission(image, real, inside).item() == pytest.approx(missing, abs=0.02)
+
+
+def test_what_is_seen_may_keep_or_lose_its_brightness() -> None:
+    image, seen = board(0.1), torch.ones(1, 1, 40, 40, dtype=torch.bool)
+    seen[..., :20] = False
+    changed = image.clone()
+    changed[..., :20] += 0.5  # where nothing is seen
+    assert inconsistency(changed, image, seen).item() == pytest.approx(0, abs=1e-6)
+    assert inconsistency(image + 0.05, image, seen).item() == pytest.approx(0.05, abs=1e-6)
+    assert math.isnan(inconsistency(image, image, torch.zeros_like(seen)).item())

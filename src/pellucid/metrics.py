@@ -18,6 +18,8 @@ GMSD_C = 0.0026
 # The published GLF-CR code centres its 11 taps on 11 / 2, half a pixel off; identical images have 100 dB.
 LEGACY_CENTRE = 5.5
 LEGACY_IDENTICAL_DB = 100.0
+# Side in pixels, 170 m of Sentinel-2, of the mean about a pixel: what differs from it is detail.
+DETAIL_PX = 17
 # Spectra shorter than this have no direction.
 _SAM_MIN_NORM = 1e-8
 
@@ -88,6 +90,33 @@ def consistency(restored: Tensor, degraded: Tensor, factor: int) -> Tensor:
     return psnr(reduce(restored, factor), degraded)
 
 
+def hallucination(restored: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return how much detail was made up, as a share of the reference's detail: 0 is none.
+
+    Detail is the difference from the mean over `DETAIL_PX`, of each pixel and band; made up is what exceeds
+    the reference's there, or has the other sign. A flat image has 0 here and 1 in `omission`, one with the
+    right detail 0 in both. The distinction follows opensr-test, Aybar et al. 2024,
+    doi:10.1109/LGRS.2024.3401394, the measure is ours.
+    """
+    made, real, shared = _details(restored, target, mask)
+    return mean_inside(made - shared, mask) / mean_inside(real, mask)
+
+
+def omission(restored: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return which share of the reference's detail is missing, in [0, 1]; see `hallucination`."""
+    _, real, shared = _details(restored, target, mask)
+    return mean_inside(real - shared, mask) / mean_inside(real, mask)
+
+
+def inconsistency(restored: Tensor, degraded: Tensor, seen: Tensor) -> Tensor:
+    """Return by how much the restored image departs from what is seen of the ground, in reflectance.
+
+    That is the root mean square difference of both images' means over `DETAIL_PX`, over the pixels that are
+    `seen`, (B, 1, H, W) bool, in the means of which these alone count.
+    """
+    return rmse(_local_mean(restored, seen), _local_mean(degraded, seen), seen)
+
+
 def legacy_psnr(restored: Tensor, target: Tensor) -> Tensor:
     """Return the PSNR in dB as in the published GLF-CR code: () for the whole batch, 100 if identical."""
     mse = (restored - target).square().mean()
@@ -116,6 +145,21 @@ def mean_inside(values: Tensor, mask: Tensor | None = None) -> Tensor:
         return values.flatten(1).mean(1)
     inside = values.where(mask, 0).flatten(1).sum(1)
     return inside / (mask.flatten(1).sum(1) * values.shape[1])
+
+
+def _details(restored: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the magnitudes of both images' detail, and of what they share, (B, C, H, W) each."""
+    inside = torch.ones_like(target[:, :1], dtype=torch.bool) if mask is None else mask
+    made, real = (image - _local_mean(image, inside) for image in (restored, target))
+    shared = torch.minimum(made.abs(), real.abs()).where(made * real > 0, 0)
+    return made.abs(), real.abs(), shared
+
+
+def _local_mean(image: Tensor, inside: Tensor) -> Tensor:
+    """Return the mean about each pixel over those that are inside."""
+    weight = inside.to(image.dtype)
+    sums = [avg_pool2d(x, DETAIL_PX, 1, DETAIL_PX // 2) for x in (image.where(inside, 0), weight)]
+    return sums[0] / sums[1].clamp(min=1e-6)
 
 
 def _length(spectra: Tensor) -> Tensor:

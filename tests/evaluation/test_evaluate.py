@@ -16,7 +16,15 @@ from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2
 from pellucid.datasets.sen12ms_cr import Config, Sen12MsCr
 from pellucid.errors import InputError
 from pellucid.evaluation.evaluate import Extras, Record, evaluate
-from pellucid.evaluation.figures import CLEAR_MEAN, GREY_RADAR, INPUT, MEAN_COLOR, MODEL, SPECTRUM
+from pellucid.evaluation.figures import (
+    CLEAR_MEAN,
+    GREY_RADAR,
+    INPUT,
+    MEAN_COLOR,
+    MODEL,
+    OLDER_DATE,
+    SPECTRUM,
+)
 from pellucid.evaluation.trial import NO_GUIDES, NO_OLDER, NO_RADAR, Setup, crop_centre
 from pellucid.methods.autoencoding import Autoencoding, AutoencodingConfig
 from pellucid.methods.regression import Regression, RegressionConfig
@@ -269,7 +277,7 @@ def test_guides_calibration_and_thickness_are_in_tables_and_files(tmp_path: Path
         Guided(), [patch, bare], name="guided", out=tmp_path, mean_spectrum=(0.1, 0.2, 0.3, 0.4)
     )
     sources = [row.source for row in result.rows if row.region == "cloudy"]
-    assert sources == [MODEL, NO_RADAR, NO_OLDER, NO_GUIDES, INPUT, SPECTRUM, CLEAR_MEAN]
+    assert sources == [MODEL, NO_RADAR, NO_OLDER, NO_GUIDES, INPUT, SPECTRUM, CLEAR_MEAN, OLDER_DATE]
     assert [label for label in result.gains if "cover" not in label] == [
         "all",
         "cloudy",

@@ -12,6 +12,7 @@ from pellucid.evaluation.figures import (
     INPUT,
     MEAN_COLOR,
     MODEL,
+    OLDER_DATE,
     SPECTRUM,
     ImageScore,
     baselines,
@@ -154,3 +155,27 @@ def test_models_without_guides_are_scored_but_are_no_baselines() -> None:
     assert found.loss_without("other") == pytest.approx(20, abs=1e-3)
     assert found.gain() == score_image(batch, restored, BLACK).gain()
     assert math.isnan(found.loss_without("none"))
+
+
+def test_an_older_date_is_a_baseline_and_the_clear_mean_fills_it() -> None:
+    batch = flat_batch(0.5, 0.1)
+    assert OLDER_DATE not in baselines(batch, None)
+    older = torch.full_like(batch.degraded, 0.2)
+    older[..., :8] = torch.nan
+    made = baselines(replace(batch, older=older), None)
+    torch.testing.assert_close(made[OLDER_DATE][..., 8:], older[..., 8:])
+    torch.testing.assert_close(made[OLDER_DATE][..., :8], made[CLEAR_MEAN][..., :8])
+    nothing = torch.full_like(older, torch.nan)
+    assert OLDER_DATE not in baselines(replace(batch, older=nothing), None)
+
+
+def test_detail_is_measured_on_demand() -> None:
+    batch = flat_batch(0.5, 0.1)
+    noise = torch.rand(batch.degraded.shape, generator=torch.Generator().manual_seed(0))
+    batch = replace(batch, target=noise)
+    assert not [key for key in score_image(batch, noise, BLACK).values if "omission" in key]
+    values = score_image(batch, noise, BLACK, detail=True).values
+    assert values[MODEL, "cloudy", "omission"] == values[MODEL, "all", "hallucination"] == 0
+    assert values[INPUT, "cloudy", "omission"] == pytest.approx(1)
+    assert values[INPUT, "all", "inconsistency"] == 0
+    assert values[MODEL, "all", "inconsistency"] > 0

@@ -9,6 +9,7 @@ import typer
 import pellucid
 from pellucid.apply.memory import keep_freed_memory
 from pellucid.cli.audit import audit_command
+from pellucid.cli.benchmark import benchmark_command
 from pellucid.cli.checks import doctor, models, verify_command
 from pellucid.cli.comparison import compare_command
 from pellucid.cli.data import data_app
@@ -42,6 +43,7 @@ for name, command in (
     ("evaluate", evaluate_command),
     ("compare", compare_command),
     ("audit", audit_command),
+    ("benchmark", benchmark_command),
     ("simulate", simulate),
     ("models", models),
     ("import", import_command),

@@ -119,7 +119,7 @@ def evaluate_command(
     *,
     options: EvaluationOptions,
 ) -> None:
-    """Evaluate a model against its baselines: the input (or bicubic), the mean spectrum, the clear mean.
+    """Evaluate a model against its baselines: the input (or bicubic), mean spectrum, clear mean, older date.
 
     Of colorized radar these are the grey radar, and the mean colour of the training images with the same
     prompt; figures are also given by region and season. An autoencoder has no baselines, but a PSNR per band.

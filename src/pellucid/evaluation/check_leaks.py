@@ -1,9 +1,10 @@
 """What splits by place fail to keep apart: places in two splits, images twice, places that overlap."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
+from pellucid.data.geotiff import Grid
 from pellucid.datasets._listing import CheckedSample, Problem
 from pellucid.evaluation.check_images import Facts
 
@@ -63,7 +64,11 @@ def relate(one: CheckedSample, other: CheckedSample, relation: str, kind: str) -
 
 def _find_overlaps(read: Sequence[Read]) -> Iterator[Problem]:
     """Yield georeferenced samples of different places, or splits, that overlap; each at most once."""
-    extents = [(sample, extent) for sample, facts in read if (extent := _find_extent(facts)) is not None]
+    extents = [
+        (sample, extent)
+        for sample, facts in read
+        if (extent := find_extent(image.grid for image in facts.values())) is not None
+    ]
     side: dict[str, float] = defaultdict(float)
     for _, (crs, (left, bottom, right, top)) in extents:
         side[crs] = max(side[crs], right - left, top - bottom)
@@ -73,23 +78,24 @@ def _find_overlaps(read: Sequence[Read]) -> Iterator[Problem]:
         near = [(crs, x, y) for x in range(left, right + 1) for y in range(bottom, top + 1)]
         known = {mark: other for cell in near for mark, other in cells[cell].items()}
         for (group, split, others), other in known.items():
-            if (group, split) != (sample.group, sample.split) and _overlap(bounds, others):
+            if (group, split) != (sample.group, sample.split) and do_overlap(bounds, others):
                 yield relate(other, sample, "overlap on the ground", OVERLAP)
                 break
         for cell in near:
             cells[cell].setdefault((sample.group, sample.split, bounds), sample)
 
 
-def _find_extent(facts: Mapping[str, Facts]) -> tuple[str, Bounds] | None:
+def find_extent(grids: Iterable[Grid | None]) -> tuple[str, Bounds] | None:
     """Return CRS and bounds of the first image that has some."""
-    for grid in (image.grid for image in facts.values()):
+    for grid in grids:
         if grid is not None and grid.crs is not None and not grid.transform.is_identity:
             (x0, y0), (x1, y1) = grid.transform @ (0, 0), grid.transform @ (grid.width, grid.height)
             return grid.crs.to_string(), (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
     return None
 
 
-def _overlap(one: Bounds, other: Bounds) -> bool:
+def do_overlap(one: Bounds, other: Bounds) -> bool:
+    """Return whether two places share ground, more than along an edge."""
     wide = min(one[2], other[2]) - max(one[0], other[0])
     high = min(one[3], other[3]) - max(one[1], other[1])
     return wide > TOUCH * (one[2] - one[0]) and high > TOUCH * (one[3] - one[1])

@@ -1,14 +1,15 @@
 """Evaluation of a method against baselines, which a useful model clearly beats.
 
 The baselines are the untouched input and, the same for every pixel, the mean spectrum of the training set
-and the mean of the image's own clear pixels, where a cloud map says which these are. Of radar that is given
-colours they are the grey radar, and the mean colour of the training images with the same prompt. An
-autoencoder has none: what it gets is what it is to give back.
+and the mean of the image's own clear pixels, where a cloud map says which these are; and an older date, where
+there is one. Of radar that is given colours they are the grey radar, and the mean colour of the training
+images with the same prompt. An autoencoder has none: what it gets is what it is to give back.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor
 
@@ -48,11 +49,13 @@ class Extras:
         lpips: perceptual distance of two images.
         fid: features of an image, (1, C, H, W) -> (1, D), for the Fréchet distance between their
             distributions over all images.
+        detail: which detail is made up and missing, and how far what is seen was changed.
     """
 
     legacy: bool = False
     lpips: Callable[[Tensor, Tensor], Tensor] | None = None
     fid: Callable[[Tensor], Tensor] | None = None
+    detail: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Record:
         notes: a remark.
         settings: how it is made, by name.
         sheet: patches on the picture sheet, spread evenly over the data.
-        pictures: whether the panels of every image are written too, as files of their own.
+        pictures: whether the panels of every image, or of those on the sheet, are written too, as files of
+            their own.
         words: what is known of each image's place, by which the figures are grouped; alike in their keys.
         page: whether a page is written, to look at in a browser.
     """
@@ -71,7 +75,7 @@ class Record:
     notes: str = ""
     settings: Mapping[str, Setting] = field(default_factory=dict)
     sheet: int = 8
-    pictures: bool = False
+    pictures: bool | Literal["sheet"] = False
     words: Sequence[Mapping[str, str]] = ()
     page: bool = True
 
@@ -152,7 +156,12 @@ class _Tally:
         self.distances = FeatureDistances(self.extras.fid, num_images) if self.extras.fid else None
         pictures = folder / PICTURES if folder and self.record.pictures else None
         self.thumbnails = Thumbnails(num_images) if folder and self.record.page else None
-        self.drawn = ScoreSheet(spread(self.record.sheet, num_images), pictures, self.thumbnails)
+        self.drawn = ScoreSheet(
+            spread(self.record.sheet, num_images),
+            pictures,
+            self.thumbnails,
+            saves_all=self.record.pictures != "sheet",
+        )
 
     def add(self, restored: Restored, *, place: str) -> None:
         """Take in the next image, of a place."""
@@ -222,6 +231,7 @@ def _score(
         is_colored=_is_colored(method),
         legacy=extras.legacy,
         lpips=extras.lpips,
+        detail=extras.detail,
     )
 
 

@@ -17,10 +17,13 @@ from pellucid.methods.method import Method
 from pellucid.metrics import (
     consistency,
     gmsd,
+    hallucination,
+    inconsistency,
     legacy_psnr,
     legacy_ssim,
     mae,
     mean_inside,
+    omission,
     psnr,
     rmse,
     sam,
@@ -35,9 +38,10 @@ CLOUDY, THICK = 0.5, 0.95
 # Cloud probability up to which a pixel shows clear ground, and the share of such pixels that a mean needs.
 CLEAR, ENOUGH_CLEAR = 0.2, 0.01
 MODEL, INPUT, BICUBIC, SPECTRUM, CLEAR_MEAN = "model", "input", "bicubic", "mean spectrum", "clear mean"
+OLDER_DATE = "older date"
 # What the input, and the mean spectrum, are called where radar is given colours.
 GREY_RADAR, MEAN_COLOR = "grey radar", "mean colour"
-BASELINES = (INPUT, BICUBIC, GREY_RADAR, SPECTRUM, MEAN_COLOR, CLEAR_MEAN)
+BASELINES = (INPUT, BICUBIC, GREY_RADAR, SPECTRUM, MEAN_COLOR, CLEAR_MEAN, OLDER_DATE)
 REGIONS = ("all", "cloudy", "thin", "thick", "clear")
 NO_IMAGES: Mapping[str, Tensor] = MappingProxyType({})
 _PIXELWISE = {"psnr": psnr, "sam": sam, "mae": mae, "rmse": rmse}
@@ -82,6 +86,7 @@ def score_image(
     is_colored: bool = False,
     legacy: bool = False,
     lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
+    detail: bool = False,
 ) -> ImageScore:
     """Return the figures of one image and of the baselines.
 
@@ -95,6 +100,7 @@ def score_image(
             the baselines are called `GREY_RADAR` and `MEAN_COLOR`.
         legacy: also PSNR and SSIM as the published GLF-CR code has them, over all pixels.
         lpips: perceptual distance of two images, over all pixels.
+        detail: also which detail is made up and missing, and how far what is seen was changed.
     """
     target, valid = batch.reference(), batch.valid
     made = baselines(batch, spectrum, cloudy=cloudy, is_colored=is_colored)
@@ -110,6 +116,9 @@ def score_image(
             if target.shape[1] == 1:
                 errors = _pores(image, valid).errors(_pores(target, valid))
                 values |= {(source, "all", name): error for name, error in errors.items()}
+        if detail and batch.scale == 1:
+            for place, value in _compare_detail(image, batch, regions).items():
+                values[source, *place] = value
         if lpips is not None:
             values[source, "all", "lpips"] = lpips(image, target).item()
         if legacy:
@@ -129,6 +138,7 @@ def baselines(
     """Return what a model has to beat, (1, C, H, W) each, by name; the arguments are as in `score_image`.
 
     With a cloud map, one is the mean of the image's own clear pixels, or, where it has none, the spectrum.
+    With older dates, one is these, as models get them; where they show nothing it is the one before.
     """
     given = GREY_RADAR if is_colored else BICUBIC if batch.scale > 1 else INPUT
     images = {given: batch.enlarged()}
@@ -145,6 +155,8 @@ def baselines(
         mean = images.get(SPECTRUM) if mean is None else mean.expand_as(batch.degraded)
         if mean is not None:
             images[CLEAR_MEAN] = mean
+    if batch.older is not None and batch.older.isfinite().any():
+        images[OLDER_DATE] = batch.older.where(batch.older.isfinite(), list(images.values())[-1])
     return images
 
 
@@ -188,6 +200,19 @@ def _compare(
             if metric != "sam" or has_angle:
                 values[region, metric] = function(image, target, mask).item()
         values[region, "ssim"] = mean_inside(similarity, mask & is_whole).item()
+    return values
+
+
+def _compare_detail(
+    image: Tensor, batch: Batch, regions: Mapping[str, Tensor]
+) -> dict[tuple[str, str], float]:
+    """Return hallucination and omission by region, and inconsistency with what is seen, of all pixels."""
+    values = {}
+    for region, mask in regions.items():
+        for metric, function in (("hallucination", hallucination), ("omission", omission)):
+            values[region, metric] = function(image, batch.reference(), mask).item()
+    seen = batch.valid if batch.cloud is None else batch.valid & (batch.cloud <= CLEAR)
+    values["all", "inconsistency"] = inconsistency(image, batch.degraded, seen).item()
     return values
 
 

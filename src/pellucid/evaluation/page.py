@@ -78,7 +78,7 @@ def write_evaluation_page(
             _describe(image, (regions, sources, metrics), pictures.get(i, []))
             for i, image in enumerate(result.images)
         ],
-        "calibration": _address(calibration.read_bytes(), "png") if calibration else None,
+        "calibration": address(calibration.read_bytes(), "png") if calibration else None,
         "provenance": [
             ("Notes", result.notes),
             *(
@@ -111,7 +111,7 @@ def _describe(
             ]
             for region in regions
         ],
-        "pictures": [_address(each, "jpeg") for each in pictures],
+        "pictures": [address(each, "jpeg") for each in pictures],
     }
 
 
@@ -140,5 +140,12 @@ def _jpeg(panel: NDArray[np.uint8], side: int) -> bytes:
     return packed.getvalue()
 
 
-def _address(content: bytes, kind: str) -> str:
+def shrink(path: Path, side: int) -> bytes:
+    """Return a picture as JPEG, its longer side reduced to `side` pixels at most."""
+    with Image.open(path) as picture:
+        return _jpeg(np.asarray(picture.convert("RGB")), side)
+
+
+def address(content: bytes, kind: str) -> str:
+    """Return the address of a picture that holds the picture itself."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

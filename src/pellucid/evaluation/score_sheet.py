@@ -39,14 +39,21 @@ KINDS = {
 class ScoreSheet:
     """Pictures of the images at the positions `shown`; those of all are files in `folder`, if there is one.
 
+    Without `saves_all`, only those that are shown are files.
     `thumbnails` keep small ones for a page, if there is one.
 
     Image number 1 has the files `0001_KEY/before.png`, `0001_KEY/after.png` and so on: see `KINDS`.
     """
 
     def __init__(
-        self, shown: Sequence[int], folder: Path | None = None, thumbnails: Thumbnails | None = None
+        self,
+        shown: Sequence[int],
+        folder: Path | None = None,
+        thumbnails: Thumbnails | None = None,
+        *,
+        saves_all: bool = True,
     ) -> None:
+        self.saves_all = saves_all
         self.shown, self.folder, self.thumbnails = frozenset(shown), folder, thumbnails
         self.panels: list[dict[str, Any]] = []
         self.captions: list[str] = []
@@ -54,12 +61,13 @@ class ScoreSheet:
     def add(self, position: int, restored: Restored, score: ImageScore) -> None:
         """Draw the image, if it is one of those, or write its pictures."""
         is_small = self.thumbnails is not None and position in self.thumbnails.shown
-        if position not in self.shown and self.folder is None and not is_small:
+        is_saved = self.folder is not None and (self.saves_all or position in self.shown)
+        if position not in self.shown and not is_saved and not is_small:
             return
         panels = _panels(restored)
         if self.thumbnails is not None and is_small:
             self.thumbnails.add(position, panels)
-        if self.folder is not None:
+        if self.folder is not None and is_saved:
             _save_panels(panels, self.folder / f"{position + 1:04d}_{_as_name(score.key)}")
         if position in self.shown:
             self.panels.append(panels)

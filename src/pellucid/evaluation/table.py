@@ -32,6 +32,9 @@ COLUMNS = {
     "porosity": "porosity error %",
     "pore_size": "pore size error px",
     "connectivity": "connectivity error %",
+    "hallucination": "made up",
+    "omission": "missing",
+    "inconsistency": "off what is seen",
     "lpips": "LPIPS",
     FID: "FID",
     "legacy_psnr": "legacy PSNR",
@@ -280,14 +283,18 @@ def _groups(scores: Sequence[ImageScore]) -> list[tuple[str, str, list[ImageScor
     }
     groups += [(region, region, images) for region, images in by_pixels.items()]
     for low, high in zip(COVER_BINS, (*COVER_BINS[1:], math.inf), strict=True):
-        label = f"cover {low:.0%} to {min(high, 1):.0%}".replace("%", "", 1)
-        groups.append((label, "all", [s for s in scores if low <= s.cover < high]))
+        groups.append((name_cover(low, high), "all", [s for s in scores if low <= s.cover < high]))
     for column in scores[0].words:
         words = sorted({score.words[column] for score in scores})
         for word in words if len(words) > 1 else ():
             same = [score for score in scores if score.words[column] == word]
             groups.append((f"{column} {word or 'unknown'}", "all", same))
     return [group for group in groups if group[2]]
+
+
+def name_cover(low: float, high: float) -> str:
+    """Return what the images are called whose cloud cover is from `low` to `high`."""
+    return f"cover {low:.0%} to {min(high, 1):.0%}".replace("%", "", 1)
 
 
 def _figure(value: Mean, name: str, num_images: int) -> str:

@@ -112,6 +112,10 @@ class Trial:
             for restored in _restore(list(alike))
         ]
 
+    def engine_of(self, patch: Batch) -> Engine:
+        """Return the engine that restores a patch with a target, B = 1."""
+        return self._see(patch).engine
+
     def _see(self, patch: Batch) -> "_View":
         """Return what the method gets of a patch."""
         patch = crop_centre(patch, self.setup.crop) if self.setup.crop else patch

@@ -24,6 +24,8 @@ BASE64, REST = 4 / 3, 100_000
 PACKED = 0.6
 ASSETS = Path(__file__).parent / "assets"
 LIBRARIES = ("vendor/ol.js", "vendor/geotiff.js")
+# Scripts that a kind of page takes from another.
+ALSO = {"benchmark": ("evaluation/plots.js",)}
 LICENCES = {"OpenLayers": "vendor/ol.LICENSE.md", "geotiff.js": "vendor/geotiff.LICENSE"}
 
 
@@ -184,9 +186,12 @@ def _digests(texts: Sequence[str]) -> str:
 def _scripts(kind: str) -> list[str]:
     """Return the scripts of a page of a kind: the shared ones, then its own."""
     return [
-        f"{folder}/{path.name}"
-        for folder in ("shared", kind)
-        for path in sorted((ASSETS / folder).glob("*.js"))
+        *ALSO.get(kind, ()),
+        *(
+            f"{folder}/{path.name}"
+            for folder in ("shared", kind)
+            for path in sorted((ASSETS / folder).glob("*.js"))
+        ),
     ]
 
 
