@@ -196,6 +196,8 @@ def shortened(command: str) -> list[str]:
     if words[0] == "evaluate":
         fewer = {"r_006": "r_002", "310,345": "310,310"}  # 2 pairs instead of 54, 1 slice instead of 8
         words = [fewer.get(word, word) for word in words]
+    if words[0] == "benchmark":
+        words += ["--limit", "1", "--no-cost"]
     if words[0] == "colorize":
         words = ["2" if word in ("20", "50") else word for word in words]
     if words[0] == "demo":

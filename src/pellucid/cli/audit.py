@@ -56,9 +56,9 @@ def audit_command(
 
     The exit code is 0 if nothing was found, 1 if something was, 2 if the folder is no data at all.
 
-    Example: `pellucid audit data/SEN12MSCR --split splits.json`
+    Example: `pellucid audit DIR --split configs/sen12ms_cr_splits.json`
 
-    Example: `pellucid audit scenes/newer --older scenes/older --radar scenes/s1 --json found.json`
+    Example: `pellucid audit DIR/s2_cloudfree --cloudy DIR/s2_cloudy --radar DIR/s1 --json found.json`
     """
     from pellucid.data.claims import claim_files
     from pellucid.data.files import check_is_folder

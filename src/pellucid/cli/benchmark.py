@@ -65,9 +65,9 @@ def benchmark_command(
     Next to the input, the training mean, the mean of the scene's own clear pixels and, where there is one, an
     older date. What is done is not done again: a benchmark that was stopped goes on with the next model.
 
-    Example: `pellucid benchmark data/SEN12MSCR --models all,runs/mine --published strict`
+    Example: `pellucid benchmark DIR --split own --models ground,cross_attention --published strict`
 
-    Example: `pellucid benchmark benchmarks/ground_places.yaml --models ground,cross_attention --dry-run`
+    Example: `pellucid benchmark data/SEN12MSCR --split legacy --dry-run`
     """
     if not data.exists():
         raise InputError(f"{data} does not exist; name a copy of SEN12MS-CR, or a YAML file of sources")
@@ -135,7 +135,7 @@ def _print(found: "Benchmark") -> None:
             say("note", f"{entry.name}: {entry.problem}", "yellow")
     if found.rows:
         show(count_places(found.chosen.groups))
-        for table in (found.psnr_table(), found.quality_table(), found.cost_table(), found.cover_table()):
+        for table in found.tables():
             show(table)
     for entry in found.entries:
         show(f"{entry.name}: {entry.trained}", soft_wrap=True)

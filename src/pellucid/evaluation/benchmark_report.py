@@ -62,14 +62,25 @@ class Benchmark:
         """Return models and baselines in their order."""
         return list(dict.fromkeys(row.source for row in self.rows))
 
+    def tables(self) -> list[Table]:
+        """Return what is to be shown on the screen."""
+        tables = [self.psnr_table(), self.quality_table(), self.cost_table(), self.cover_table()]
+        return [table for table in (*tables, self.published_table()) if table.row_count]
+
     def psnr_table(self) -> Table:
-        """Return the PSNR with its intervals, and what others published, for the screen."""
+        """Return the PSNR with its intervals, for the screen."""
         table = _table("PSNR dB, with 95 % intervals by bootstrap over places", ["all", "cloudy", "clear"])
         for source in self.sources:
             cells = (self._interval(source, region) for region in ("all", "cloudy", "clear"))
             table.add_row(source, *cells)
+        return table
+
+    def published_table(self) -> Table:
+        """Return what others published, for the screen."""
+        table = _table("Published by others, not measured here", ["trained by", "PSNR dB", "SSIM"])
         for other in self.published:
-            table.add_row(f"{other.model}, {other.split} *", f"{other.psnr:.2f}")
+            ssim = "" if other.ssim is None else f"{other.ssim:.3f}"
+            table.add_row(f"{other.model} *", other.split, f"{other.psnr:.2f}", ssim)
         return table
 
     def quality_table(self) -> Table:

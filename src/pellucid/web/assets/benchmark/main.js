@@ -91,7 +91,7 @@ function showPlots(data) {
       return row?.psnr && value > 0 ? [{ x: Math.log10(value), y: row.psnr.mean, name: model.name }] : [];
     });
     find(`${id}-plot`).hidden = !points.length;
-    if (points.length) drawNamed(find(id), points, `log10 of ${cost.replaceAll("_", " ")}`, `PSNR dB, ${region}`);
+    if (points.length) drawNamed(find(id), points, `log10 of ${cost.replace("num_", "").replaceAll("_", " ")}`, `PSNR dB, ${region}`);
   }
 }
 
