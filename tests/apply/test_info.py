@@ -40,7 +40,7 @@ def test_a_result_tells_what_made_it(result: Path) -> None:
     assert found["options"]["tile"] == 32
     lines = in_lines(found)
     assert f"file      {result}" in lines
-    assert "  optical          s2.tif" in lines
+    assert "  optical            s2.tif" in lines
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

@@ -8,12 +8,17 @@ from xml.etree import ElementTree
 import numpy as np
 import pystac
 import pytest
+from products import write_product
 from rasterio.transform import Affine
 from rasterio.warp import transform
 from scenes import BANDS, OPTIONS, constant, ground, left_cloud, write
 
 from pellucid.apply.remove_clouds import restore_scene
+from pellucid.apply.sidecars import LEAST_SPAN
+from pellucid.data.band_names import LEVEL_2A
+from pellucid.data.gdal_open import open_raster
 from pellucid.data.ownership import is_ours
+from pellucid.data.ranges import SENTINEL2
 from pellucid.errors import InputError
 
 SIDECARS = replace(OPTIONS, sidecars=True, painted=True)
@@ -50,6 +55,21 @@ def test_the_style_shows_b04_b03_b02_between_values_that_the_scene_has(tmp_path:
     assert 4500 < high <= 5000 + 900  # as far above the darkest as the brightest band needs
     spans = {float(each.findtext("maxValue", "")) - float(each.findtext("minValue", "")) for each in renderer}
     assert max(spans) - min(spans) < 0.01
+
+
+def test_the_style_of_a_product_is_in_reflectance_as_qgis_reads_its_numbers(tmp_path: Path) -> None:
+    """QGIS applies the scales and offsets of a file: a style in digital numbers would show it black."""
+    method = constant(0.5)
+    method.optical = SENTINEL2.select(LEVEL_2A)
+    out = tmp_path / "out.tif"
+    restore_scene(write_product(tmp_path), out, method=method, options=replace(SIDECARS, keep_clear=False))
+    with open_raster(out) as file:
+        assert set(file.offsets) == {-0.1}
+    renderer = ElementTree.parse(out.with_suffix(".qml")).find("pipe/rasterrenderer")
+    assert renderer is not None
+    low, high = (float(renderer.findtext(f"redContrastEnhancement/{n}Value", "")) for n in ("min", "max"))
+    assert low == pytest.approx(0.5, abs=1e-6)
+    assert high == pytest.approx(0.5 + LEAST_SPAN, abs=1e-6)
 
 
 def test_what_was_painted_is_shown_in_red_and_what_is_as_given_not_at_all(tmp_path: Path) -> None:

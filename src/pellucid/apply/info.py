@@ -44,7 +44,7 @@ def in_lines(found: Mapping[str, Any]) -> list[str]:
     lines = list[str]()
     for name, value in found.items():
         if isinstance(value, dict):
-            lines += [f"{name}:", *(f"  {key:<16} {_in_words(each)}" for key, each in value.items())]
+            lines += [f"{name}:", *(f"  {key:<18} {_in_words(each)}" for key, each in value.items())]
         else:
             lines.append(f"{name:<9} {_in_words(value)}")
     return lines

@@ -80,6 +80,12 @@ def _renderer(scene: OpenScene, result: Raster) -> str:
     _, valid = scene.optical.to_reflectance(stored, mask)
     least = LEAST_SPAN * float(scene.optical.quantification.max())
     limits = _stretch([stored[number - 1][valid[0].numpy()] for number in shown], least)
+    file = result.dataset
+    units = [(file.scales[number - 1], file.offsets[number - 1]) for number in shown]  # QGIS applies them
+    limits = [
+        (low * scale + offset, high * scale + offset)
+        for (low, high), (scale, offset) in zip(limits, units, strict=True)
+    ]
     if len(shown) == 1:
         grey = f'<rasterrenderer type="singlebandgray" grayBand="{shown[0]}" opacity="1" alphaBand="-1">'
         return f"{grey}\n{_enhance('contrastEnhancement', *limits[0])}\n</rasterrenderer>"
