@@ -1,4 +1,6 @@
 import errno
+import inspect
+import io
 import logging
 import os
 import signal
@@ -9,9 +11,12 @@ from typing import Annotated
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
+import pellucid.cli
 from pellucid.apply.options import Help, parse_offset
+from pellucid.cli import terminal
 from pellucid.cli.terminal import report_errors, takes
 
 
@@ -151,3 +156,27 @@ def test_the_answer_to_a_terminate_signal_is_put_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
     end(ValueError())
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+# Commands that end within two seconds of being loaded, and one with a bar of its own.
+SHORT = ("status", "models", "info")
+OWN_BAR = ("train", "serve")
+COMMANDS = typer.main.get_command(pellucid.cli.app).commands
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {*SHORT, *OWN_BAR}))
+def test_a_command_that_takes_long_shows_a_bar(name: str) -> None:
+    command = COMMANDS[name]
+    for each in getattr(command, "commands", {name: command}).values():
+        module = inspect.getmodule(inspect.unwrap(each.callback))
+        assert hasattr(module, "progress_bar") or hasattr(module, "progress_bars"), name
+
+
+def test_quiet_silences_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(terminal, "err", Console(file=shown, force_terminal=True))
+    for quiet in (True, False):
+        monkeypatch.setattr(terminal.out, "quiet", quiet)
+        with terminal.progress_bar("working") as advance:
+            advance(1, 4)
+        assert ("working" in shown.getvalue()) is not quiet

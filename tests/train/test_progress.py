@@ -4,7 +4,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import TinyData, train_tiny
 
+from pellucid.config import Config
+from pellucid.schema import parse
 from pellucid.train.progress import describe_row
+from pellucid.train.run_training import run_training
 
 
 def read_events(folder: Path) -> EventAccumulator:
@@ -62,3 +65,16 @@ def test_a_row_tells_the_psnr_or_else_the_loss() -> None:
     rates = "images that find their text 88%, by chance 50%"
     assert describe_row(row) == f"step 40: validation loss 0.1250; {rates}"
     assert describe_row({"step": 40, "val_loss_total": 0.125}) == "step 40: validation loss 0.1250"
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_quiet_training_shows_no_bar(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, quiet: bool
+) -> None:
+    config = {
+        "network": {"name": "cross_attention", "width": 8},
+        "data": {"train": [{"name": "synthetic", "num_scenes": 1, "size": 32}], "tile": 32},
+        "train": {"num_steps": 1, "batch": 1, "device": "cpu"},
+    }
+    run_training(parse(Config, config, where="config"), tmp_path / "run", quiet=quiet)
+    assert ("1/1" in capsys.readouterr().err) is not quiet

@@ -31,7 +31,8 @@ def doctor(as_json: Json = False) -> None:
     """
     from pellucid.evaluation.installation import check_installation, to_dict
 
-    findings = check_installation()
+    with progress_bar("looking") as advance:
+        findings = check_installation(advance)
     summary = to_dict(findings)
     if as_json:
         print_json(summary)
@@ -101,8 +102,12 @@ def verify_command(
     verdicts: list[Verdict] = []
     with progress_bar("verifying") as advance:
         for done, name in enumerate(models):
-            advance(done, len(models))
-            verdicts += verify(name, devices=devices_here(device))
+
+            def move(tried: float, trials: int, done: int = done) -> None:
+                advance(done + tried / trials, len(models))
+
+            move(0, 1)
+            verdicts += verify(name, devices=devices_here(device), progress=move)
     is_passed = all(each.is_passed for each in verdicts)
     if as_json:
         print_json({"is_passed": is_passed, "verdicts": [asdict(each) for each in verdicts]})

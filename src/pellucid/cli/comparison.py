@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pellucid.cli.terminal import out, print_json, print_paths, report_errors, say
+from pellucid.cli.terminal import out, print_json, print_paths, progress_bar, report_errors, say
 
 if TYPE_CHECKING:
     from pellucid.evaluation.compare import Comparison
@@ -43,7 +43,9 @@ def compare_command(
     """
     from pellucid.evaluation.compare import compare, find_evaluation, write_comparison
 
-    found = compare([find_evaluation(run) for run in runs], metric=metric, region=region)
+    folders = [find_evaluation(run) for run in runs]
+    with progress_bar("comparing") as advance:
+        found = compare(folders, metric=metric, region=region, progress=advance)
     if output:
         write_comparison(found, output)
     if as_json:

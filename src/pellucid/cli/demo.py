@@ -1,13 +1,13 @@
 """The demonstration: a scene whose truth is known, put under clouds, restored and evaluated."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pellucid.apply.engine import Progress
 from pellucid.apply.options import SceneOptions
 from pellucid.apply.remove_clouds import restore_scene
 from pellucid.build.method import load
@@ -47,20 +47,32 @@ class DemoResult:
 
 
 def run_demo(
-    folder: Path, *, size: int, seed: int, model: str, progress: Callable[[float, int], None] | None = None
+    folder: Path,
+    *,
+    size: int,
+    seed: int,
+    model: str,
+    making: Progress | None = None,
+    progress: Progress | None = None,
 ) -> DemoResult:
     """Make a cloudy scene of `size` x `size` pixels, restore it, and write result, picture and figures.
 
-    The folder is made where it is missing; results of an earlier demo are replaced.
+    The folder is made where it is missing; results of an earlier demo are replaced. `making` is called with
+    (steps done, steps) until the scene is there, then `progress` with (tiles done, tiles).
     """
+    made = making or (lambda _done, _all: None)
+    made(0, 3)
     scene, method = make_scene(size, seed), load(model)
+    made(1, 3)
     bands, generator = method.optical.bands, torch.Generator().manual_seed(seed)
     cloudy, cloud = add_clouds(scene.optical, bands, generator, options=SKY)
     with claim_folders(folder):
         clear, picture = folder / "clear.tif", folder / "before_after_truth.png"
         for path in (clear, picture, page_of(clear)):
             check_replaceable(path)
+        made(2, 3)
         paths = write_pair(folder, "scene", scene, cloudy, cloud)
+        made(3, 3)
         options = SceneOptions(preview=False, truth=paths.clear)
         restore_scene(paths.cloudy, clear, sar=paths.radar, method=method, options=options, progress=progress)
         batch, restored = _read_back(paths, clear, bands)

@@ -14,6 +14,7 @@ from pellucid.cli.terminal import (
     out,
     parse_numbers,
     print_paths,
+    progress_bar,
     report_errors,
     split_names,
     typed_command,
@@ -77,6 +78,7 @@ def train_command(
         sample_sheet=sheet,
         log_dir=log_dir,
         command=typed_command(),
+        quiet=out.quiet,
     )
     best = "" if report.best_psnr is None else f", best PSNR {report.best_psnr:.2f} dB"
     out.print(f"{report.status}: {report.num_steps} steps in {report.seconds:.0f} s{best}")
@@ -107,7 +109,8 @@ def average_command(
     from pellucid.train.average import average_run
 
     folder = output or run.with_name(f"{run.name}_average")
-    steps = average_run(run, folder, last=last)
+    with progress_bar("averaging") as advance:
+        steps = average_run(run, folder, last=last, progress=advance)
     out.print(f"mean of the weights at steps {', '.join(map(str, steps))}")
     out.print(f"run folder  {folder}", soft_wrap=True)
 
@@ -149,5 +152,6 @@ def import_command(
     from pellucid.published._read import import_run
 
     bands = {"optical": split_names(optical), "radar": split_names(radar)}
-    import_run(format, checkpoint, run, **bands, hints=Hints(**{**hints, "axes": axes}))
+    with progress_bar("importing"):
+        import_run(format, checkpoint, run, **bands, hints=Hints(**{**hints, "axes": axes}))
     out.print(f"run folder  {run}", soft_wrap=True)

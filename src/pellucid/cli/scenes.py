@@ -300,7 +300,7 @@ def demo(
     """
     from pellucid.cli.demo import run_demo
 
-    with progress_bar("removing clouds") as advance:
-        result = run_demo(output, size=size, seed=seed, model=model, progress=advance)
+    with progress_bars("making a scene", "removing clouds") as (making, advance):
+        result = run_demo(output, size=size, seed=seed, model=model, making=making, progress=advance)
     out.print(result.evaluation.table())
     print_paths(**result.files)

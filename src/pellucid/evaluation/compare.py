@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,13 +112,20 @@ class Comparison:
         }
 
 
-def compare(folders: Sequence[Path], *, metric: str = "psnr", region: str = "all") -> Comparison:
+def compare(
+    folders: Sequence[Path],
+    *,
+    metric: str = "psnr",
+    region: str = "all",
+    progress: Callable[[float, int], None] | None = None,
+) -> Comparison:
     """Return the models of several evaluations side by side, over the images that all of them have.
 
     Args:
         folders: those of the evaluations; differences are against the first.
         metric: as in per_image.csv: psnr, ssim, sam, mae, rmse, gmsd and others that were computed.
         region: "all", "cloudy", "thin", "thick" or "clear" pixels.
+        progress: called with (evaluations done, evaluations).
     """
     if len(folders) < 2:
         raise InputError(f"{len(folders)} evaluation is given, a comparison needs two or more; name another")
@@ -131,11 +138,15 @@ def compare(folders: Sequence[Path], *, metric: str = "psnr", region: str = "all
     column = _find_column(scored, metric, region)
     values = np.array([[each.value(key, column) for key in keys] for each in scored])
     places = [scored[0].images[key].get("place") or key for key in keys]
-    differences = tuple(find_difference(row - values[0], places) for row in values[1:])
+    differences = list[Difference]()
+    for done, row in enumerate(values[1:], start=2):
+        differences.append(find_difference(row - values[0], places))
+        if progress is not None:
+            progress(done, len(values))
     everything = {key for each in scored for key in each.images}
     names = tuple(_distinct([each.name for each in scored], folders))
     left_out = len(everything) - len(keys)
-    return Comparison(names, metric, region, keys, values, differences, _find_unlike(scored), left_out)
+    return Comparison(names, metric, region, keys, values, tuple(differences), _find_unlike(scored), left_out)
 
 
 def find_difference(differences: NDArray[np.float64], places: Sequence[str]) -> Difference:

@@ -45,10 +45,15 @@ class Finding:
     mend: str = ""
 
 
-def check_installation() -> list[Finding]:
-    """Return what was found, whatever is broken."""
+def check_installation(progress: Callable[[float, int], None] | None = None) -> list[Finding]:
+    """Return what was found, whatever is broken; `progress` is called with (checks done, checks)."""
+    findings = list[Finding]()
     checks = (_python, _packages, _torch, _devices, _threads, _gdal, _proj, _memory, _disk, _extras, _weights)
-    return [finding for check in checks for finding in _guarded(check)]
+    for done, check in enumerate(checks, start=1):
+        findings += _guarded(check)
+        if progress is not None:
+            progress(done, len(checks))
+    return findings
 
 
 def to_dict(findings: list[Finding]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Whether a model gives, on this machine, what it gave where its golden values were made."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -59,10 +59,12 @@ class Verdict:
     is_passed: bool
 
 
-def verify(model: str, *, devices: Sequence[str]) -> list[Verdict]:
+def verify(
+    model: str, *, devices: Sequence[str], progress: Callable[[float, int], None] | None = None
+) -> list[Verdict]:
     """Return the verdicts on a model that ships, or on a run with golden values.
 
-    Where the weights are damaged, nothing else is looked at.
+    Where the weights are damaged, nothing else is looked at. `progress` is called with (trials done, trials).
     """
     folder = find_run(model)
     verdict, digest = _check_weights(folder)
@@ -75,8 +77,10 @@ def verify(model: str, *, devices: Sequence[str]) -> list[Verdict]:
         about = "are missing" if golden is None else "are of other weights"
         text = f"golden values {about}; if the weights are right, pellucid verify {model} --renew"
         return [*verdicts, Verdict(folder.name, "golden tiles", "", text, False)]
-    for device, precision in pairs:
+    for done, (device, precision) in enumerate(pairs, start=1):
         verdicts += _compare(folder, golden, device, precision)
+        if progress is not None:
+            progress(done, len(pairs))
     return verdicts
 
 

@@ -1,5 +1,6 @@
 """The mean of the weights of several checkpoints of a run, which often is better than the last of them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,19 +19,22 @@ from pellucid.train.run_training import NUM_MEASURED, start_method
 NETWORK = "network."
 
 
-def average_run(run: Path, out: Path, *, last: int = 5) -> list[int]:
+def average_run(
+    run: Path, out: Path, *, last: int = 5, progress: Callable[[float, int], None] | None = None
+) -> list[int]:
     """Write a run folder with the mean of the weights of the last checkpoints, and return their steps.
 
     Args:
         run: the folder of a trained run.
         out: the new run folder.
         last: how many checkpoints, 2 or more, of those that are kept by step, and the last one.
+        progress: called with (checkpoints read, checkpoints).
     """
     if not (run / CONFIG).is_file():
         raise InputError(f"{run} is no run folder; name one with {CONFIG} and {CHECKPOINTS}/")
     check_no_run(out)
     with claim_folders(out):
-        steps, weights = _mean_weights(_find_checkpoints(run / CHECKPOINTS, last))
+        steps, weights = _mean_weights(_find_checkpoints(run / CHECKPOINTS, last), progress)
         config, _, metadata = read_run(run)
         method = start_method(config, run)
         method.network.load_state_dict(weights)
@@ -58,10 +62,12 @@ def _find_checkpoints(folder: Path, last: int) -> list[Path]:
     return found
 
 
-def _mean_weights(checkpoints: list[Path]) -> tuple[list[int], dict[str, Tensor]]:
+def _mean_weights(
+    checkpoints: list[Path], progress: Callable[[float, int], None] | None
+) -> tuple[list[int], dict[str, Tensor]]:
     """Return the steps of checkpoints, and the mean of their weights; whole numbers are those of the last."""
     steps, sums, last = list[int](), dict[str, Tensor](), dict[str, Tensor]()
-    for path in checkpoints:
+    for done, path in enumerate(checkpoints, start=1):
         saved = read_checkpoint(path)
         steps.append(int(saved["global_step"]))
         state = saved["state_dict"].items()
@@ -69,6 +75,8 @@ def _mean_weights(checkpoints: list[Path]) -> tuple[list[int], dict[str, Tensor]
         for name, value in last.items():
             if value.is_floating_point():
                 sums[name] = sums[name] + value.double() if name in sums else value.double()
+        if progress is not None:
+            progress(done, len(checkpoints))
     means = {name: (total / len(steps)).to(last[name].dtype) for name, total in sums.items()}
     return steps, {name: means.get(name, torch.clone(value)) for name, value in last.items()}
 

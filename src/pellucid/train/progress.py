@@ -86,9 +86,9 @@ class Board(Callback):
 
 
 class ProgressBar(Callback):
-    """Shows steps, loss, best PSNR and the time left on standard error, and a line per validation."""
+    """Shows steps, loss, best PSNR and time left on standard error, and a line per validation; or nothing."""
 
-    def __init__(self, options: TrainConfig, best_weights: BestWeights) -> None:
+    def __init__(self, options: TrainConfig, best_weights: BestWeights, *, quiet: bool = False) -> None:
         self.best_weights, self.options = best_weights, options
         columns = (
             TextColumn("{task.description}"),
@@ -98,7 +98,7 @@ class ProgressBar(Callback):
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        self.bar = Progress(*columns, console=Console(stderr=True))
+        self.bar = Progress(*columns, console=Console(stderr=True, quiet=quiet))
         self.task = self.bar.add_task("train", total=options.num_steps)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -54,6 +54,7 @@ def run_training(
     sample_sheet: Path | None = None,
     log_dir: Path | None = None,
     command: str = "",
+    quiet: bool = False,
 ) -> TrainReport:
     """Train what the config describes and leave a run folder.
 
@@ -66,6 +67,7 @@ def run_training(
         sample_sheet: where a picture of the first samples goes, as the network sees them.
         log_dir: folder of the TensorBoard events, in a folder of the run's name; None: the run folder.
         command: what the user typed, for the card.
+        quiet: show no progress bar.
     """
     if checkpoint is not None and not resume:
         raise InputError(f"a checkpoint, {checkpoint}, is to go on from, which needs --resume; add it")
@@ -80,10 +82,7 @@ def run_training(
         check_schedule(config.train, data.stream.samples_per_epoch)
         method.mean_spectrum, method.mean_colors = data.mean_spectrum, data.mean_colors
         samples: Dataset[Batch] = data.stream
-        if sample_sheet is not None and is_first:
-            check_replaceable(sample_sheet)
-            with claim_files(sample_sheet):
-                draw_samples(samples, method, sample_sheet)
+        _draw_sheet(sample_sheet if is_first else None, samples, method)
         if config.data.num_cached and not dry_run:
             samples = keep_encoded(config, method, data.stream)
 
@@ -103,4 +102,13 @@ def run_training(
             dry_run=dry_run,
             log_dir=log_dir,
             command=command,
+            quiet=quiet,
         )
+
+
+def _draw_sheet(path: Path | None, samples: Dataset[Batch], method: Method) -> None:
+    """Draw the first samples, if a path says where."""
+    if path is not None:
+        check_replaceable(path)
+        with claim_files(path):
+            draw_samples(samples, method, path)

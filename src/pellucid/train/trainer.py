@@ -66,6 +66,7 @@ def train(
     dry_run: bool = False,
     log_dir: Path | None = None,
     command: str = "",
+    quiet: bool = False,
 ) -> TrainReport:
     """Train the method's network and leave a run folder that can be used and resumed.
 
@@ -85,6 +86,7 @@ def train(
         dry_run: one training and one validation step, nothing written, the weights left as they were.
         log_dir: folder of the TensorBoard events, in a folder of the run's name; None: the run folder.
         command: what the user typed, for the card.
+        quiet: show no progress bar.
 
     Raises:
         ValueError: if train_data is too short.
@@ -106,7 +108,8 @@ def train(
         return best_weights.report("was done", read_checkpoint(last)["global_step"])
     _make_folder(folder / CHECKPOINTS)
     board = Board(log_dir / folder.name if log_dir else folder, best_weights, result_range(method).bands)
-    trainer, status = _fit(module, config, (train_data, val_data), best_weights, board, last)
+    shown: list[Callback] = [board, ProgressBar(config.train, best_weights, quiet=quiet)]
+    trainer, status = _fit(module, config, (train_data, val_data), best_weights, shown, last)
     if trainer.is_global_zero:
         _keep_best(module, folder / CHECKPOINTS / BEST, best_weights.candidates(), keep)
     return best_weights.report(status, trainer.global_step)
@@ -258,7 +261,7 @@ def _fit(
     config: Config,
     data: Data,
     best_weights: BestWeights,
-    board: Board,
+    shown: list[Callback],
     checkpoint: Path | None,
 ) -> tuple[Trainer, Status]:
     """Run Lightning from the checkpoint, or from the start, and say how it ended."""
@@ -268,8 +271,7 @@ def _fit(
         best_weights,
         *_averaging(options),
         Checkpoints(folder, config, best_weights, stop, resumed=checkpoint),
-        board,
-        ProgressBar(options, best_weights),
+        *shown,
     ]
     with _quiet(), torch.random.fork_rng(devices=()):
         trainer = _make_trainer(options, callbacks, max_steps=options.num_steps)
