@@ -31,7 +31,8 @@ def main() -> None:
     method = load("ground", device="cpu")
     names: tuple[ScorerName, ...] = ("ground", "built-in", "s2cloudless")
     scorers = {name: find_scorer(name, method=method) for name in names}
-    patches = list(read_sources(method, PLACES))
+    found = read_sources(method, PLACES)
+    patches = [found[i] for i in range(len(found))]
     table = Table("scorer", "bands", *(f"F1, {share:.0%} hidden" for share in HIDDEN))
     for name, scorer in scorers.items():
         for title, bands in BANDS.items() if scorer.optional else [("L1C", SENTINEL2.bands)]:
@@ -43,6 +44,8 @@ def main() -> None:
 def score(batch: Batch, scorer: Scorer, bands: tuple[str, ...]) -> list[float]:
     """Return F1 of the mask of a patch, by how much a cloud has to hide."""
     at = [SENTINEL2.bands.index(band) for band in bands]
+    assert batch.cloud is not None
+    assert batch.degraded is not None
     cloud = batch.cloud[0, 0].numpy()
     mask = to_mask(scorer(batch.degraded[0, at], batch.valid[0], bands)) == 1
     valid = batch.valid[0, 0].numpy()

@@ -68,9 +68,8 @@ def train_command(
     from pellucid.train.run_training import run_training
 
     folder = run or Path("runs") / config.stem
-    settings = load_config(config, tuple(changes or ()), translate=translate)
     report = run_training(
-        settings,
+        load_config(config, tuple(changes or ()), translate=translate),
         folder,
         resume=resume,
         checkpoint=checkpoint,
