@@ -1,12 +1,14 @@
 import socket
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from loopback import TIFF, served, settings, wait_for
 
 from pellucid.errors import InputError
+from pellucid.web import limits, uploads
 from pellucid.web import server as module
-from pellucid.web import uploads
 from pellucid.web.limits import Limits
 from pellucid.web.server import check_settings, opened
 
@@ -57,6 +59,26 @@ def test_uploads_that_come_too_slowly_or_not_whole_are_given_up(
             broken.sendall(head.encode() + TIFF)
         wait_for(lambda: not list((tmp_path / "uploads").iterdir()))
         client.reach(client.start(), "done")  # others are served
+
+
+def test_connections_without_a_request_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HEAD_S", 0.3)
+    with served(tmp_path) as client:
+        whole = f"GET /api/jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {client.token}\r\n\r\n"
+        for first in ("", whole):
+            with socket.create_connection(("127.0.0.1", client.port), timeout=20) as slow:
+                slow.sendall(first.encode())
+                assert slow.recv(1000).startswith(b"HTTP/1.1 200") if first else True
+                slow.sendall(b"GET / HTT")
+                with suppress(ConnectionResetError):
+                    while slow.recv(1000):
+                        pass
+        with socket.create_connection(("127.0.0.1", client.port), timeout=20) as follower:
+            follower.sendall(whole.replace("jobs", "events").encode())
+            follower.recv(1000)
+            time.sleep(0.6)
+            client.start()
+            assert b"event: job" in follower.recv(10_000)  # a stream is no slow request
 
 
 def test_a_folder_belongs_to_one_service(tmp_path: Path) -> None:

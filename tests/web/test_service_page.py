@@ -78,6 +78,12 @@ def test_the_shared_folder_is_chosen_from_by_keys_and_a_failure_says_why(client:
             "below/bad.tif has no bands; name them"
         )
         expect(page.locator("#said")).to_contain_text("From the folder is failed")
+        job(page, "From the folder").get_by_role("button", name="Change").click()
+        expect(page.locator("#chosen-scene")).to_contain_text("below/bad.tif")
+        page.locator("#option-seed").fill("5")
+        page.locator("#name").fill("Once more")
+        page.get_by_role("button", name="Start", exact=True).click()
+        expect(job(page, "Once more").locator(".note").first).to_contain_text("seed 5")
 
 
 def test_what_is_missing_is_said_where_it_is_missing(client: Client) -> None:

@@ -7,8 +7,8 @@ from pellucid.errors import InputError
 MB, GB = 10**6, 10**9
 # Bytes of the disk that uploads leave free.
 RESERVE = GB
-# Bytes of the largest request that is no upload, and seconds in which it must come.
-MAX_REQUEST, REQUEST_S = 100_000, 30.0
+# Bytes of the largest request that is no upload; seconds in which its head, and then its body, must come.
+MAX_REQUEST, HEAD_S, REQUEST_S = 100_000, 15.0, 30.0
 # Seconds within which more of an upload must come.
 IDLE_S = 30.0
 # Files that one job is given, and characters of its name and of an option.

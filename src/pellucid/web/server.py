@@ -1,5 +1,6 @@
 """Runs the service: the application behind its guard, and the threads that work, until a signal ends both."""
 
+import asyncio
 import shutil
 import socket
 import threading
@@ -15,6 +16,7 @@ from urllib.parse import quote
 from pellucid.data.claims import claim_files
 from pellucid.data.files import check_is_folder
 from pellucid.errors import InputError, explain
+from pellucid.web import limits
 from pellucid.web.given_files import skipped_drivers
 from pellucid.web.guard import TOKEN, Guard, read_token
 from pellucid.web.job_queue import JobQueue
@@ -118,8 +120,9 @@ def opened(settings: Settings) -> Iterator[Service]:
         home.chmod(0o700)
         token, port = read_token(home), listener.getsockname()[1]
         shared = settings.shared.resolve() if settings.shared else None
-        jobs, limits = Jobs(home / "jobs", settings.limits), settings.limits
-        desk = Desk(jobs, Uploads(home / "uploads", limits), settings.tasks, limits, shared, settings.devices)
+        jobs = Jobs(home / "jobs", settings.limits)
+        uploads = Uploads(home / "uploads", settings.limits)
+        desk = Desk(jobs, uploads, settings.tasks, settings.limits, shared, settings.devices)
         names = (settings.host, *settings.names)
         server = _build(
             Guard(build_app(desk), token=token, names=names, cookie=f"pellucid-{port}"), desk.closing
@@ -148,6 +151,26 @@ def opened(settings: Settings) -> Iterator[Service]:
 def _build(guard: Guard, closing: threading.Event) -> "uvicorn.Server":
     """Return the server of an application; streams end when `closing` is set, as a signal does."""
     import uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Impatient(H11Protocol):
+        """Closes connections on which no whole head of a request comes."""
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._expect_head()
+
+        def data_received(self, data: bytes) -> None:
+            if self.cycle is None or self.cycle.response_complete:
+                self._expect_head()
+            super().data_received(data)
+
+        def _expect_head(self) -> None:
+            self.loop.call_later(limits.HEAD_S, self._give_up, self.cycle)
+
+        def _give_up(self, before: object) -> None:
+            if self.cycle is before and (self.cycle is None or self.cycle.response_complete):
+                self.transport.close()
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -157,6 +180,7 @@ def _build(guard: Guard, closing: threading.Event) -> "uvicorn.Server":
     return Server(
         uvicorn.Config(
             guard,
+            http=Impatient,
             log_level="warning",
             access_log=False,  # it would hold the token
             proxy_headers=False,

@@ -16,10 +16,18 @@ function followJobs(tasks, again) {
   const jobs = new Map();
   const about = new Map(tasks.map((task) => [task.command, task]));
   about.again = again;
-  const source = new EventSource("/api/events");
+  const connect = () => listen(new EventSource("/api/events"), jobs, about, () => setTimeout(connect, 3000));
+  connect();
+}
+
+/** Show what a stream of events says; one that the browser gives up is begun again. */
+function listen(source, jobs, about, again) {
   const offline = find("offline");
   source.addEventListener("open", () => (offline.hidden = true));
-  source.addEventListener("error", () => (offline.hidden = false));
+  source.addEventListener("error", () => {
+    offline.hidden = false;
+    if (source.readyState === EventSource.CLOSED) again();
+  });
   source.addEventListener("jobs", ({ data }) => {
     jobs.clear();
     for (const job of JSON.parse(data)) jobs.set(job.id, job);
