@@ -206,3 +206,12 @@ def test_terms_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         build_losses(config(method, losses))
+
+
+def test_the_perceptual_loss_is_left_out_with_a_word_where_its_weights_are_not_named() -> None:
+    losses = {"l1": 1.0, "perceptual": 0.01}
+    options = config(GENERATIVE, losses).model_copy(update={"perceptual_weights": "${VGG19_WEIGHTS}"})
+    with pytest.warns(
+        UserWarning, match=r"losses\.perceptual is left out, as the variable VGG19_WEIGHTS is not set"
+    ):
+        assert build_losses(options) == {"l1": (1.0, l1)}

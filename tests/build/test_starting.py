@@ -11,14 +11,16 @@ from tiny import tiny_config
 from torch import nn
 from transformers import CLIPTextModel
 
+from pellucid.build.method import build_method
 from pellucid.build.run import save_run
 from pellucid.build.starting import load_start, prepare_network
-from pellucid.config import TrainConfig
+from pellucid.config import Config, TrainConfig
 from pellucid.data.batch import Condition
 from pellucid.data.ranges import PICTURE, SENTINEL1
 from pellucid.errors import InputError
 from pellucid.methods.autoencoding import Autoencoding, AutoencodingConfig
 from pellucid.networks import autoencoder, cross_attention, text_encoder, text_unet
+from pellucid.schema import parse
 
 UNET = text_unet.Config(
     model_channels=8,
@@ -130,3 +132,26 @@ def test_everything_frozen_leaves_nothing_to_train() -> None:
     prepare_network(network, TrainConfig(freeze=("bias",)))
     assert network.weight.requires_grad
     assert not network.bias.requires_grad
+
+
+def test_cross_attention_that_is_added_to_a_base_model_changes_nothing_at_first(tmp_path: Path) -> None:
+    sizes = {"name": "sr3_unet", "width": 8, "multipliers": [1, 2], "num_blocks": 1, "attention": [128]}
+    sizes |= {"groups": 4, "num_heads": 2, "dropout": 0.0}
+    values = {"method": {"name": "generative", "scale": 4}, "data": {"train": []}}
+    configs = [
+        parse(Config, {**values, "network": {**sizes, "use_cross_attention": has}}, where="test")
+        for has in (False, True)
+    ]
+    base, extended = map(build_method, configs)
+    save_run(tmp_path / "base", config=configs[0], method=base)
+    load_start(extended.network, str(tmp_path / "base"))
+    x_t, level = torch.randn(2, 1, 16, 16), torch.tensor([0.3, 0.9])
+    condition = Condition(degraded=torch.randn(2, 1, 16, 16))
+    found, expected = (each.network.eval()(x_t, level, condition) for each in (extended, base))
+    torch.testing.assert_close(found, expected)
+    found.square().mean().backward()
+    outputs = [
+        weight for name, weight in extended.network.named_parameters() if ".cross_attn.out.weight" in name
+    ]
+    assert outputs
+    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in outputs)

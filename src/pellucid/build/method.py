@@ -2,6 +2,8 @@
 
 import importlib
 import pkgutil
+import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -38,6 +40,9 @@ from pellucid.schema import nearest, parse
 Losses: TypeAlias = dict[str, tuple[float, Loss | None]]
 
 NETWORK = "text_encoder"
+PERCEPTUAL = "perceptual"
+# A variable of the environment in a config, which is not set.
+UNSET = re.compile(r"\$\{(\w+)\}")
 
 
 def build_network(config: Config, spaces: Spaces | None = None, texts: Texts | None = None) -> nn.Module:
@@ -200,6 +205,13 @@ def build_losses(config: Config) -> Losses:
         load_lpips=load_lpips,
     )
     weights = {name: weight for name, weight in config.losses.items() if weight}
+    if PERCEPTUAL in weights and (unset := UNSET.fullmatch(config.perceptual_weights)):
+        del weights[PERCEPTUAL]
+        warnings.warn(
+            f"losses.{PERCEPTUAL} is left out, as the variable {unset[1]} is not set; let it name a file of "
+            "VGG19's weights, or set perceptual_weights",
+            stacklevel=2,
+        )
     if DENOISE in weights and not isinstance(method, GenerativeConfig):
         raise InputError(f"losses.{DENOISE} is for generative methods, set it to 0 for {method.name}")
     terms = {name: None if name == DENOISE else build_term(name, needs) for name in weights}

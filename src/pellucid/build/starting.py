@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from pellucid.build.fine_tuning import add_lora, freeze
@@ -14,6 +15,7 @@ from pellucid.config import TrainConfig
 from pellucid.data.run_folder import find_run
 from pellucid.errors import InputError
 from pellucid.networks.autoencoder import Autoencoder
+from pellucid.networks.sr3_unet import Sr3Unet
 from pellucid.networks.text_encoder import TextEncoder
 from pellucid.networks.text_unet import INPUT, TextUNet, widen_input
 
@@ -47,14 +49,33 @@ def prepare_network(network: nn.Module, options: TrainConfig) -> None:
 def load_start(network: nn.Module, source: str) -> None:
     """Load the weights of a run, of a model that ships, or of a folder of diffusers or transformers.
 
-    Input channels that the weights of a `text_unet` lack start with zero weights. The image encoder of a
-    `text_encoder`, if the weights have none, keeps random ones.
+    What the weights lack of ours has no influence at first: input channels of a `text_unet`, the
+    cross-attention of a `sr3_unet`. The image encoder of a `text_encoder`, if the weights have none, keeps
+    random ones.
     """
     if is_pretrained(Path(source)):
         state = _pretrained(network, Path(source))
     else:
         state = part_of(read_run(find_run(source))[1])
-    load_weights(network, _widened(network, state), source)
+    load_weights(network, _with_attention(network, _widened(network, state)), source)
+
+
+def _with_attention(network: nn.Module, state: State) -> State:
+    """Return the weights with those of the network's cross-attention, of which they have none.
+
+    What it adds is multiplied by 0 at first.
+    """
+    if not isinstance(network, Sr3Unet):
+        return state
+    own = network.state_dict()
+    new = [key for key in own if key.startswith("condition_encoder.") or ".cross_attn." in key]
+    if any(key in state for key in new):
+        return state
+    outputs = (".cross_attn.out.weight", ".cross_attn.out.bias")
+    return {
+        **state,
+        **{key: torch.zeros_like(own[key]) if key.endswith(outputs) else own[key] for key in new},
+    }
 
 
 def load_weights(network: nn.Module, state: State, source: str | Path) -> None:
