@@ -136,3 +136,13 @@ def test_the_count_of_restored_pixels_is_that_of_the_file(tmp_path: Path) -> Non
     changed = (read(tmp_path / "out.tif") != scene).any(0)
     assert report.num_restored == np.count_nonzero(changed)
     assert report.num_valid == 50 * 101
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("missing", [np.nan, np.inf])
+def test_pixels_that_are_no_number_stay_as_they_are_without_a_word(tmp_path: Path, missing: float) -> None:
+    scene = (ground(40, 50) / 10_000).astype(np.float32)
+    scene[:, :, :20] = missing
+    report = restore(write(tmp_path / "s2.tif", scene, BANDS))
+    assert (report.num_valid, report.num_restored) == (40 * 30, 40 * 30)
+    np.testing.assert_array_equal(read(tmp_path / "out.tif")[:, :, :20], scene[:, :, :20])

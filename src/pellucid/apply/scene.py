@@ -230,8 +230,9 @@ class OpenScene:
         for value, index in zip(self.optical.to_stored(values), self.optical.indices, strict=True):
             if index is not None:
                 old = result[index - 1]
-                change = np.where(weight < 1, old + weight * (value - old), value)
-                result[index - 1] = np.where(weight > 0, self.optical.fit(change), old)
+                with np.errstate(invalid="ignore"):  # what is no data, perhaps infinite, stays as it is
+                    change = np.where(weight < 1, old + weight * (value - old), value)
+                    result[index - 1] = np.where(weight > 0, self.optical.fit(change), old)
         return self.optical.keep_valid(result, tile.valid[:height, :width] & (weight > 0))
 
     def spread(self, tile: Tile, deviation: NDArray[np.float64]) -> NDArray[np.float32]:
