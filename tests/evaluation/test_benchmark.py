@@ -11,12 +11,12 @@ import pytest
 from tests.browser import opened
 
 from pellucid.apply.options import ApplyOptions
-from pellucid.build.method import build_method
+from pellucid.build.method import build_method, load
 from pellucid.build.run import save_run
 from pellucid.config import load_config
 from pellucid.errors import InputError
 from pellucid.evaluation import benchmark
-from pellucid.evaluation.benchmark import COST, Entry, Plan, choose_images, find_models, run_model
+from pellucid.evaluation.benchmark import COST, Entry, Plan, choose_images, find_models, key_of, run_model
 from pellucid.evaluation.benchmark_data import Chosen, Selection
 from pellucid.evaluation.benchmark_report import JSON, PAGE, Benchmark, report, write_report
 from pellucid.evaluation.compare import read_scored
@@ -130,6 +130,19 @@ def test_what_was_done_is_not_done_again(
     fewer = replace(plan, selection=replace(plan.selection, limit=2))
     with pytest.raises(AssertionError, match="evaluated again"):
         run_all(fewer, choose_images(fewer), desk / "out")
+
+
+def test_another_list_of_the_same_images_is_another_benchmark(plan: Plan, desk: Path, tmp_path: Path) -> None:
+    method, keys = load(plan.models[0], device="cpu"), set[str]()
+    path = tmp_path / "places.yaml"
+    for seed in (1, 2):
+        root = desk / "data" / "s2_cloudfree"
+        path.write_text(f"sources: [{{name: clear_scenes, root: {root}, simulate: {seed}}}]")
+        listed = replace(plan, selection=Selection(path))
+        chosen = choose_images(listed)
+        assert len(chosen.keys) == 4
+        keys.add(key_of(listed, method, chosen))
+    assert len(keys) == 2
 
 
 def test_the_cost_is_kept_beside_the_evaluation(

@@ -110,7 +110,9 @@ def key_of(plan: Plan, method: Method, chosen: Chosen) -> str:
         chosen.groups,
         sorted(options.items()),
     )
-    return hashlib.sha256(repr((str(plan.selection.data.resolve()), parts)).encode()).hexdigest()
+    data = plan.selection.data
+    listed = data.read_bytes() if data.is_file() else b""  # a list says which clouds are over the images
+    return hashlib.sha256(repr((str(data.resolve()), listed, parts)).encode()).hexdigest()
 
 
 def run_model(plan: Plan, model: str, chosen: Chosen, out: Path, progress: Progress) -> Entry:
