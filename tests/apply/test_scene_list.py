@@ -65,6 +65,15 @@ def test_a_scene_whose_place_is_not_known_says_so(tmp_path: Path) -> None:
     assert "by name, and without a CRS its place is not known" in problem
 
 
+def test_a_scene_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
+    image(tmp_path / "s1" / "b.tif")
+    (tmp_path / "scenes").mkdir()
+    (tmp_path / "scenes" / "a.tif").write_text("no raster")
+    problem = listed(tmp_path, sar_dir=tmp_path / "s1")["a"].problem
+    assert problem is not None
+    assert "a.tif is no readable raster" in problem
+
+
 def test_a_product_finds_its_radar_by_place_and_each_file_is_opened_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,11 +103,14 @@ def test_cells_lie_where_they_are_on_the_grid_of_another_scene_and_only_of_one_t
 
 
 def test_scenes_of_a_day_share_and_those_without_a_day_do_not(tmp_path: Path) -> None:
-    names = ("a_20240601", "b_20240601", "c_20240603", "d", "e")
-    jobs = [SceneJob(Path(f"{name}.tif"), tmp_path / f"{name}.tif") for name in names]
-    shared = share_context(jobs, tmp_path)
-    stems = [[path.stem for path in job.context] for job in shared]
-    assert stems == [["a_20240601", "b_20240601"], ["b_20240601", "a_20240601"], ["c_20240603"], ["d"], ["e"]]
+    first, second = halves(tmp_path)
+    values = read(first)
+    others = [write(tmp_path / name, values, BANDS) for name in ("c_20240603.tif", "d.tif", "e.tif")]
+    others.append(write(tmp_path / "f_20240601.tif", values, BANDS, crs="EPSG:32632"))
+    jobs = [SceneJob(path, tmp_path / "out" / path.name) for path in (first, second, *others)]
+    stems = [[path.stem for path in job.context] for job in share_context(jobs, tmp_path)]
+    pair = ["a_20240601", "b_20240601"]
+    assert stems == [pair, pair[::-1], ["c_20240603"], ["d"], ["e"], ["f_20240601"]]
 
 
 def test_parts_of_an_array_share_too_and_give_the_same(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import glob
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from rasterio.warp import transform_bounds
 
 from pellucid.apply.inputs import SCENES, find_scenes, is_layer_tag
 from pellucid.apply.scene_clouds import map_file
-from pellucid.data.gdal_open import GDAL_ERRORS, open_raster
+from pellucid.data.gdal_open import GDAL_ERRORS, first_line, open_raster
 from pellucid.data.raster_source import find_source
 from pellucid.errors import InputError
 from pellucid.text_file import read_rows
@@ -55,6 +55,16 @@ class SceneJob:
         return tuple(path for path in files if path)
 
 
+@dataclass(frozen=True)
+class _Glance:
+    """What a file says of itself."""
+
+    bounds: Bounds | None = None
+    crs: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    fault: str | None = None
+
+
 class Candidate:
     """A file that may belong to a scene."""
 
@@ -79,22 +89,34 @@ class Candidate:
     @property
     def bounds(self) -> Bounds | None:
         """West, south, east and north in degrees; None if they are not known."""
-        return self._seen[0]
+        return self._seen.bounds
+
+    @property
+    def crs(self) -> str:
+        """The coordinate system as text; "" if it is not known."""
+        return self._seen.crs
+
+    @property
+    def fault(self) -> str | None:
+        """Why it cannot be opened, as a sentence."""
+        return self._seen.fault
 
     @property
     def is_layer(self) -> bool:
         """Whether it is what pellucid wrote beside a scene; see `is_layer_tag`."""
-        return is_layer_tag(self._seen[1])
+        return is_layer_tag(self._seen.tags)
 
     @cached_property
-    def _seen(self) -> tuple[Bounds | None, Mapping[str, str]]:
-        """Return bounds and tags; the file is opened once, however many scenes it may belong to."""
+    def _seen(self) -> "_Glance":
+        """Return what it says of itself; it is opened once, however many scenes it may belong to."""
         try:
             with open_raster(find_source(self.path, "scene")) as file:
                 bounds = transform_bounds(file.crs, "EPSG:4326", *file.bounds) if file.crs else None
-                return bounds, file.tags()
-        except (*GDAL_ERRORS, InputError):  # whoever restores it says so
-            return None, {}
+                return _Glance(bounds, file.crs.to_wkt() if file.crs else "", file.tags())
+        except InputError as error:
+            return _Glance(fault=str(error))
+        except GDAL_ERRORS as error:
+            return _Glance(fault=f"{self.path} is no readable raster ({first_line(error)}), give a GeoTIFF")
 
     def covers(self, other: "Candidate") -> float:
         """Return which share of the other one lies in this one."""
@@ -205,6 +227,8 @@ def _radar(scene: Candidate, radar: Sequence[Candidate]) -> Path:
         key=lambda each: (each.days_from(scene), -each.covers(scene)),
     )
     if not near:
+        if scene.fault:
+            raise InputError(scene.fault)
         by = "by name or by place" if scene.bounds else "by name, and without a CRS its place is not known"
         raise InputError(f"no radar scene belongs to {scene.path}, {by}; name one so, or list them in CSV")
     if len(near) > 1 and near[0].days_from(scene) == near[1].days_from(scene):

@@ -118,17 +118,18 @@ def _shape(sums: SceneSums) -> tuple[int, ...] | None:
 
 
 def share_context(jobs: Sequence[SceneJob], out: Path) -> list[SceneJob]:
-    """Return the scenes, each with the files of the sums of all of its day, its own first.
+    """Return the scenes, each with the files of the sums of all of its day and CRS, its own first.
 
     The day is that in the name; a scene without one shares nothing.
     """
-    days = [Candidate(job.scene).day for job in jobs]
+    found = [Candidate(job.scene) for job in jobs]
+    groups = [(each.day, each.crs) if each.day and each.crs else None for each in found]
     shared = []
-    for job, day in zip(jobs, days, strict=True):
+    for job, group in zip(jobs, groups, strict=True):
         others = [
             each.scene
-            for each, its in zip(jobs, days, strict=True)
-            if its == day is not None and each is not job and not each.problem
+            for each, its in zip(jobs, groups, strict=True)
+            if its == group is not None and each is not job and not each.problem
         ]
         shared.append(replace(job, context=tuple(sums_of(out, scene) for scene in (job.scene, *others))))
     return shared
