@@ -3,15 +3,18 @@ import sys
 from pathlib import Path
 
 import golden
+import numpy as np
 import pytest
 import torch
-from benchmarks import generative, networks
+from benchmarks import full_tile, generative, networks
 from benchmarks.plain import plain
 from rich.table import Table
 from torch import nn
 
 from pellucid.data.batch import Batch
-from pellucid.data.ranges import SENTINEL1, SLICE
+from pellucid.data.radar_scene import RadarRaster
+from pellucid.data.ranges import SENTINEL1, SENTINEL2, SLICE
+from pellucid.data.raster import OpticalRaster
 from pellucid.data.resample import reduce
 from pellucid.methods.generative import Generative, GenerativeConfig
 from pellucid.metrics import psnr
@@ -85,3 +88,19 @@ def test_failures_are_provoked_and_counted() -> None:
     done = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
     assert "| kills | upscale | 1 | 1 equal |" in done.stdout, done.stdout + done.stderr
     assert done.returncode == 0
+
+
+def test_a_made_up_tile_is_a_product_with_radar_on_its_grid(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    patches = [
+        (random.integers(1, 9000, (13, 256, 256)).astype(np.uint16), np.full((2, 256, 256), -9, np.float32))
+    ]
+    product = full_tile.write_tile(tmp_path, patches, 300, "jp2")
+    with OpticalRaster(product, SENTINEL2.bands) as optical, RadarRaster(tmp_path / "s1.tif") as radar:
+        assert optical.grid.matches(radar.grid)
+        assert (optical.grid.height, optical.grid.width) == (300, 300)
+        mosaic = optical.read_array([2])[0]
+    first = patches[0][0][1]
+    turned = [first[::up, ::left] for up in (1, -1) for left in (1, -1)]
+    assert any((mosaic[:256, :256] == each).all() for each in turned)
+    assert full_tile.size_of(tmp_path) > 300 * 300
