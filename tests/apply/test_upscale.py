@@ -8,6 +8,7 @@ import pytest
 import rasterio
 import torch
 from PIL import Image
+from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 from stacks import SMALL, Fake, bicubic, pattern, read, save
 from torch import Tensor, nn
@@ -206,6 +207,21 @@ def test_a_georeferenced_slice_keeps_its_place_and_what_is_declared(tmp_path: Pa
             hidden = after.read_masks(1) == 0
         assert hidden[:12, :12].all()
         assert hidden.sum() == 144
+
+
+def test_control_points_of_a_slice_are_kept(tmp_path: Path) -> None:
+    points = [GroundControlPoint(row, col, 10 + col, 50 - row) for row in (0, 8) for col in (0, 9, 12)]
+    size = {"count": 1, "height": 12, "width": 16, "dtype": "uint8"}
+    with rasterio.open(
+        tmp_path / "in.tif", "w", driver="GTiff", gcps=points, crs="EPSG:4326", **size
+    ) as file:
+        file.write(pattern(12, 16), 1)
+    upscale(tmp_path / "in.tif", tmp_path / "out.tif", method=Fake(), options=SMALL)
+    with rasterio.open(tmp_path / "out.tif") as file:
+        found, crs = file.gcps
+    assert crs == "EPSG:4326"
+    wanted = [(4 * point.row, 4 * point.col, point.x, point.y) for point in points]
+    assert [(point.row, point.col, point.x, point.y) for point in found] == wanted
 
 
 def test_a_rounding_error_above_one_is_no_other_range(tmp_path: Path) -> None:

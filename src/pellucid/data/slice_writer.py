@@ -1,5 +1,6 @@
 """Writing grey slices as PNG or TIFF, page by page, whole or not at all."""
 
+import errno
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -14,8 +15,10 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
+from pellucid.data.checked_raster import NOT_READ_BACK
 from pellucid.data.files import flush, temporary_beside
-from pellucid.data.gdal_open import open_raster
+from pellucid.data.gdal_open import GDAL_ERRORS, open_raster
+from pellucid.data.geotiff import georeference
 from pellucid.data.ownership import NO_TAGS, SOFTWARE, save_image
 from pellucid.data.slice_file import CENTIMETRE, INCH, TIFF, SliceInfo, read_slices
 from pellucid.data.tiff_stack import WHITE, name_shape
@@ -62,7 +65,10 @@ def write_slices(
             yield write
         if len(sums) != info.num_pages:
             raise ValueError(f"{len(sums)} pages were written, {info.num_pages} announced")
-        _write_geotiff(temporary, info)
+        try:
+            _write_geotiff(temporary, info)
+        except (OSError, *GDAL_ERRORS) as error:
+            raise explain_write_error(path, error) from error
         flush(temporary)
         if [_sum(values) for values in read_slices(temporary, is_image=False)] != sums:
             raise WriteError(f"{path} did not read back as written, check the disk")
@@ -116,14 +122,19 @@ def _write_geotiff(path: Path, info: SliceInfo) -> None:
     found: dict[str, Any] = {} if info.nodata is None else {"nodata": info.nodata}
     if info.scaling != (1, 0):
         found |= {"scales": info.scaling[:1], "offsets": info.scaling[1:]}
-    if place := dict(info.place):
-        if "gcps" in place:
-            place = {**place, "gcps": (place["gcps"], place.pop("crs"))}
-        found |= place
-    if found:
-        with open_raster(path, "r+") as dataset:
-            for name, value in found.items():
-                setattr(dataset, name, value)
+    place = dict(info.place)
+    if "gcps" in place:
+        place["gcps"] = (place["gcps"], place.pop("crs"))
+    found |= place
+    if not found:
+        return
+    with open_raster(path, "r+") as dataset:
+        for name, value in found.items():
+            setattr(dataset, name, value)
+    with open_raster(path) as dataset:  # GDAL may close a file on a full disk without a word
+        kept = {*georeference(dataset), *(["nodata"] if dataset.nodata is not None else [])}
+        if {"crs", "gcps", "nodata"} & {*found} - kept:
+            raise OSError(errno.EIO, NOT_READ_BACK)
 
 
 def _describe(info: SliceInfo) -> str:
