@@ -151,7 +151,13 @@ def test_aliases_and_merged_keys_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [
-        *(("lr", "learning_rate"), ("steps", "num_steps"), ("batch_size", "batch"), ("gpus", "num_devices")),
+        *(
+            ("lr", "learning_rate"),
+            ("steps", "num_steps"),
+            ("batch_size", "batch"),
+            ("gpus", "num_devices"),
+            ("nodes", "num_nodes"),
+        ),
         *(("num_epochs", "epochs"), ("grad_clip", "clip_norm"), ("max_grad_norm", "clip_norm")),
         *(("warmup", "warmup_steps"), ("workers", "num_workers"), ("precison", "precision")),
     ],

@@ -45,6 +45,7 @@ NOT_RUN = {
     r"make \w+": "installs everything; that the target exists is tested",
     r"\. \.venv/bin/activate": "changes the shell of the reader",
     r"export PELLUCID_DATA=": "the tests have the images elsewhere",
+    r"(torchrun|--no-python) ": "needs several machines; tests/systems/test_processes.py has two processes",
     r"python -m benchmarks\.": "takes minutes to hours; that the module exists is tested",
 }
 MAX_README_LINES = 150

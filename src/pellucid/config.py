@@ -132,7 +132,19 @@ class TrainConfig(Strict):
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     num_devices: int = Field(1, gt=0)
-    """GPUs, or processes on a CPU; each takes a batch of its own."""
+    """GPUs, or processes on a CPU, of each machine; each takes a batch of its own."""
+    num_nodes: int = Field(1, gt=0)
+    """Machines that train together; `torchrun` starts the processes of each."""
+
+    @property
+    def num_processes(self) -> int:
+        """How many processes train together."""
+        return self.num_devices * self.num_nodes
+
+    @property
+    def samples_per_step(self) -> int:
+        """How many samples an optimiser step takes, over all processes."""
+        return self.batch * self.accumulate * self.num_processes
 
 
 class Config(Strict):

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,9 @@ from pellucid.data.files import check_is_file
 from pellucid.published import check_format, known_formats
 from pellucid.published._hints import Hints
 from pellucid.schema import read_yaml
+
+if TYPE_CHECKING:
+    from pellucid.train.checkpoints import TrainReport
 
 
 @report_errors()
@@ -60,11 +63,12 @@ def train_command(
     Example: `pellucid train configs/glf_cr.yaml --resume --checkpoint best.ckpt --set train.batch=8`
 
     With --resume, batch, rate, schedule, losses and number of steps may be others than before; what changes
-    is said, and the optimiser keeps its means.
+    is said, and the optimiser keeps its means. On several machines, torchrun starts it: docs/training.md.
     """
     read_yaml(config)  # before torch is imported
     from pellucid.config import load_config
     from pellucid.published._settings import translate
+    from pellucid.train.processes import is_first
     from pellucid.train.run_training import run_training
 
     folder = run or Path("runs") / config.stem
@@ -79,13 +83,18 @@ def train_command(
         command=typed_command(),
         quiet=out.quiet,
     )
-    best = "" if report.best_psnr is None else f", best PSNR {report.best_psnr:.2f} dB"
-    out.print(f"{report.status}: {report.num_steps} steps in {report.seconds:.0f} s{best}")
-    if not dry_run:
-        out.print(f"run folder  {folder}", soft_wrap=True)
-    print_paths(samples=sheet, curves=None if dry_run else _find_curves(folder))
+    if is_first():
+        _print_report(report, None if dry_run else folder, sheet)
     if report.status == "interrupted":
         raise typer.Exit(STOPPED)
+
+
+def _print_report(report: "TrainReport", folder: Path | None, sheet: Path | None) -> None:
+    best = "" if report.best_psnr is None else f", best PSNR {report.best_psnr:.2f} dB"
+    out.print(f"{report.status}: {report.num_steps} steps in {report.seconds:.0f} s{best}")
+    if folder is not None:
+        out.print(f"run folder  {folder}", soft_wrap=True)
+    print_paths(samples=sheet, curves=None if folder is None else _find_curves(folder))
 
 
 def _find_curves(folder: Path) -> Path | None:

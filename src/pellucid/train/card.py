@@ -30,7 +30,6 @@ def write_card(
     """
     options, data = config.train, config.data.model_dump(mode="json")
     num_parameters = sum(weight.numel() for weight in method.network.parameters())
-    per_step = options.batch * options.accumulate * options.num_devices
     parts = [
         f"# {name}",
         f"Network `{config.network.get('name')}`, {num_parameters:,} parameters; method "
@@ -40,9 +39,9 @@ def write_card(
         _describe_validation(val_keys),
         "## Training",
         f"```\n{command}\n```" if command else "",
-        f"{per_step} samples of {config.data.tile} x {config.data.tile} pixels per step, {options.num_steps} "
-        f"steps in all, {options.precision}, seed {options.seed}. The complete settings are in "
-        f"`config.yaml`, the whole curve is in `{HISTORY}`.",
+        f"{options.samples_per_step} samples of {config.data.tile} x {config.data.tile} pixels per step, "
+        f"{options.num_steps} steps in all, {options.precision}, seed {options.seed}. The complete settings "
+        f"are in `config.yaml`, the whole curve is in `{HISTORY}`.",
         "## Figures",
         _describe_figures(history),
     ]

@@ -326,6 +326,8 @@ def _fixed(config: Config) -> dict[str, Any]:
     """Return by dotted key what a resumed run has in common with that before; data may move."""
     values = config.model_dump(mode="json")
     kept = {f"train.{key}": value for key, value in values["train"].items() if key not in CHANGEABLE}
+    nodes, devices = kept.pop("train.num_nodes"), kept.pop("train.num_devices")
+    kept["train.num_nodes x num_devices"] = nodes * devices
     for part in ("network", "method", "losses"):
         kept |= {f"{part}.{key}": value for key, value in values[part].items()}
     data = ("tile", "augment", "hold_out", "num_cached")

@@ -53,7 +53,7 @@ def build_training_data(config: Config) -> TrainingData:
     try:
         stream = TrainingStream(
             [(patches, weight, partial(patches.change, augment=data.augment)) for patches, weight in sources],
-            length=run.num_steps * run.batch * run.accumulate * run.num_devices,
+            length=run.num_steps * run.samples_per_step,
             tile=data.tile,
             augment=data.augment,
             seed=run.seed,
@@ -155,8 +155,7 @@ def in_steps(config: Config) -> Config:
     }
     if not any(wanted.values()):
         return config
-    per_step = options.batch * options.accumulate * options.num_devices
-    steps = math.ceil(_count_samples(config) / per_step)
+    steps = math.ceil(_count_samples(config) / options.samples_per_step)
     found = {key: epochs * steps for key, epochs in wanted.items() if epochs}
     return config.model_copy(update={"train": options.model_copy(update=found)})
 

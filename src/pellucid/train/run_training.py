@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import Dataset
 
 from pellucid.build.method import build_method
@@ -20,6 +19,7 @@ from pellucid.methods.contrastive import ContrastiveConfig
 from pellucid.methods.method import Method
 from pellucid.train.checkpoints import TrainReport, check_new
 from pellucid.train.data import build_training_data, choose_tokenizer, in_steps, keep_encoded
+from pellucid.train.processes import check_processes, is_first
 from pellucid.train.sample_sheet import draw_samples
 from pellucid.train.schedule import check_schedule, fit_warmup
 from pellucid.train.trainer import train
@@ -71,9 +71,9 @@ def run_training(
     """
     if checkpoint is not None and not resume:
         raise InputError(f"a checkpoint, {checkpoint}, is to go on from, which needs --resume; add it")
-    is_first = getattr(rank_zero_only, "rank", 0) == 0  # of several processes, which share the folder
-    with claim_folders(folder if is_first and not dry_run else None):
-        if is_first and not (resume or dry_run):
+    check_processes(config.train)
+    with claim_folders(folder if is_first() and not dry_run else None):
+        if is_first() and not (resume or dry_run):
             check_new(folder)
         config = fit_warmup(in_steps(config))
         method = start_method(config, folder if resume else None)
@@ -82,7 +82,7 @@ def run_training(
         check_schedule(config.train, data.stream.samples_per_epoch)
         method.mean_spectrum, method.mean_colors = data.mean_spectrum, data.mean_colors
         samples: Dataset[Batch] = data.stream
-        _draw_sheet(sample_sheet if is_first else None, samples, method)
+        _draw_sheet(sample_sheet if is_first() else None, samples, method)
         if config.data.num_cached and not dry_run:
             samples = keep_encoded(config, method, data.stream)
 

@@ -9,11 +9,6 @@ from pellucid.config import Config, TrainConfig
 MAX_WARMUP, SHORT_WARMUP = 0.5, 0.1
 
 
-def samples_per_step(options: TrainConfig) -> int:
-    """Return how many samples an optimiser step takes, over all processes."""
-    return options.batch * options.accumulate * options.num_devices
-
-
 def fit_warmup(config: Config) -> Config:
     """Return the config with a warm-up that leaves time at the full rate; a warning says what changes."""
     options = config.train
@@ -30,7 +25,7 @@ def fit_warmup(config: Config) -> Config:
 
 def check_schedule(options: TrainConfig, samples_per_epoch: int) -> None:
     """Warn of a rate that is to fall by steps, the first of which comes after the end of the run."""
-    per_epoch = options.steps_per_epoch or math.ceil(samples_per_epoch / samples_per_step(options))
+    per_epoch = options.steps_per_epoch or math.ceil(samples_per_epoch / options.samples_per_step)
     first = options.step_epochs * per_epoch
     if options.schedule == "step" and options.step_gamma < 1 and first >= options.num_steps:
         warnings.warn(

@@ -46,8 +46,9 @@ from pellucid.train.checkpoints import (
     last_checkpoint,
 )
 from pellucid.train.loaders import train_loader, val_loader
+from pellucid.train.processes import is_first, is_launched
 from pellucid.train.progress import Board, ProgressBar
-from pellucid.train.schedule import rate_factor, samples_per_step
+from pellucid.train.schedule import rate_factor
 
 # Training samples and, where there are any, validation images.
 Data: TypeAlias = tuple[Dataset[Batch], Dataset[Batch] | None]
@@ -74,7 +75,7 @@ def train(
         config: of the run; saved in every checkpoint.
         method: its network is trained in place and holds the saved weights afterwards.
         train_data: item i is sample i of the run, B = 1, always the same; at least
-            num_steps * batch * accumulate * num_devices items.
+            num_steps * samples_per_step items.
         val_data: whole images, B = 1, of any size; None trains without validation.
         folder: the run folder, for checkpoints/, history.csv and TensorBoard events.
         save: writes the run folder, given `card` and `metrics`. It is called whenever validation finds better
@@ -91,7 +92,7 @@ def train(
     Raises:
         ValueError: if train_data is too short.
     """
-    needed = config.train.num_steps * samples_per_step(config.train)
+    needed = config.train.num_steps * config.train.samples_per_step
     if len(train_data) < needed:  # type: ignore[arg-type]
         raise ValueError(f"train_data has {len(train_data)} samples, the run needs {needed}")  # type: ignore[arg-type]
     module = Training(method, config, samples_per_epoch=getattr(train_data, "samples_per_epoch", needed))
@@ -106,7 +107,8 @@ def train(
     best_weights = BestWeights(folder, config.train, module.means, keep)
     if last is not None and _is_over(last, best_weights, is_chosen=checkpoint is not None):
         return best_weights.report("was done", read_checkpoint(last)["global_step"])
-    _make_folder(folder / CHECKPOINTS)
+    if is_first():
+        _make_folder(folder / CHECKPOINTS)
     board = Board(log_dir / folder.name if log_dir else folder, best_weights, result_range(method).bands)
     shown: list[Callback] = [board, ProgressBar(config.train, best_weights, quiet=quiet)]
     trainer, status = _fit(module, config, (train_data, val_data), best_weights, shown, last)
@@ -145,7 +147,7 @@ class Training(LightningModule):
 
     def _rate_factor(self, step: int) -> float:
         options = self.options
-        per_epoch = options.steps_per_epoch or math.ceil(self.samples_per_epoch / samples_per_step(options))
+        per_epoch = options.steps_per_epoch or math.ceil(self.samples_per_epoch / options.samples_per_step)
         return rate_factor(options, step, per_epoch)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -225,7 +227,8 @@ def _make_trainer(options: TrainConfig, callbacks: list[Callback], **limits: Any
     return Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=one if options.num_devices == 1 else options.num_devices,
-        strategy=distributed if options.num_devices > 1 else "auto",
+        num_nodes=options.num_nodes,
+        strategy=distributed if options.num_processes > 1 else "auto",
         precision="bf16-mixed" if options.precision == "bf16" else "32-true",
         accumulate_grad_batches=options.accumulate,
         gradient_clip_val=options.clip_norm or None,
@@ -247,7 +250,8 @@ def _make_trainer(options: TrainConfig, callbacks: list[Callback], **limits: Any
 
 def _try_one_step(module: Training, data: Data) -> TrainReport:
     before = {name: tensor.clone() for name, tensor in module.network.state_dict().items()}
-    module.options = module.options.model_copy(update={"num_workers": 0, "num_devices": 1})
+    alone = {} if is_launched() else {"num_devices": 1, "num_nodes": 1}
+    module.options = module.options.model_copy(update={"num_workers": 0, **alone})
     started = time.monotonic()
     with _quiet():
         _run(_make_trainer(module.options, [], fast_dev_run=True), module, data)
