@@ -107,8 +107,7 @@ def train(
     best_weights = BestWeights(folder, config.train, module.means, keep)
     if last is not None and _is_over(last, best_weights, is_chosen=checkpoint is not None):
         return best_weights.report("was done", read_checkpoint(last)["global_step"])
-    if is_first():
-        _make_folder(folder / CHECKPOINTS)
+    _make_folder(folder / CHECKPOINTS)
     board = Board(log_dir / folder.name if log_dir else folder, best_weights, result_range(method).bands)
     shown: list[Callback] = [board, ProgressBar(config.train, best_weights, quiet=quiet)]
     trainer, status = _fit(module, config, (train_data, val_data), best_weights, shown, last)
@@ -301,7 +300,9 @@ def _keys(data: Dataset[Batch] | None) -> tuple[str, ...]:
 
 
 def _make_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be written before the time is spent."""
+    """Refuse a folder that cannot be written before the time is spent; the first process alone writes."""
+    if not is_first():
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
