@@ -79,7 +79,10 @@ def write_layers(
 
 
 def render(kind: str, title: str, data: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
-    """Return a page of a kind, "scene", with its data, and files that its map finds by name."""
+    """Return a page of a kind, "scene", with its data, and files that its map finds by name.
+
+    All kinds share a frame; the file of a kind has how its body begins, in two lines, and its `main`.
+    """
     has_map = bool(files)
     scripts = [_asset(name) for name in (*(LIBRARIES if has_map else ()), *_scripts(kind))]
     styles = [_asset(name) for name in (*(["vendor/ol.css"] if has_map else []), "page.css")]
@@ -102,7 +105,9 @@ def render(kind: str, title: str, data: Mapping[str, Any], files: Mapping[str, b
         "data": "\n".join(blocks),
         "scripts": "\n".join(f"<script>{each}</script>" for each in scripts),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: filled[found[1]], _asset(f"{kind}.html"))
+    body, skip, main = _asset(f"{kind}.html").split("\n", 2)
+    page = _asset("frame.html").replace("{{body}}", f"{body}\n{skip}").replace("{{main}}", main)
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: filled[found[1]], page)
 
 
 def _first_steps(layers: Sequence[Layer], room: float) -> Steps:

@@ -2,8 +2,7 @@
 
 /* The page of a benchmark: models and baselines side by side, quality against cost, pictures. */
 
-document.addEventListener("DOMContentLoaded", () => {
-  const data = readData();
+openPage((data) => {
   find("subtitle").textContent = data.summary;
   describe(find("provenance"), data.provenance);
   const region = find("region");
@@ -15,8 +14,6 @@ document.addEventListener("DOMContentLoaded", () => {
   showPublished(data);
   showPictures(data);
   showPlots(data);
-  switchTheme(find("theme"));
-  document.body.setAttribute("data-ready", "");
 });
 
 /** Fill a table with a head and rows of cells; the first cell of each row names it. */

@@ -2,15 +2,12 @@
 
 /* The page of an evaluation: means, plots, and a table of all images that can be sorted. */
 
-document.addEventListener("DOMContentLoaded", () => {
-  const data = readData();
+openPage((data) => {
   find("subtitle").textContent = data.summary;
   describe(find("provenance"), data.provenance);
   showMeans(data);
   const show = connectTable(data);
   showPlots(data, show);
-  switchTheme(find("theme"));
-  document.body.setAttribute("data-ready", "");
 });
 
 /** Return a figure; NaN where there is none. */

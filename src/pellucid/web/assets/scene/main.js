@@ -2,15 +2,7 @@
 
 /* The page of a scene: reads its layers, and connects controls, keys and map. */
 
-document.addEventListener("DOMContentLoaded", () => {
-  const data = readData();
-  showFacts(data);
-  readLayers(data)
-    .then((layers) => start(data, layers))
-    .catch((error) => {
-      find("loading").textContent = `This browser cannot show the data: ${error.message}`;
-    });
-});
+openLayers(showFacts, start);
 
 /** Show size, place, files and how the result was made. */
 function showFacts(data) {
@@ -26,6 +18,7 @@ function showFacts(data) {
     `${ordinal(data.step)}, with the values of the file. The files above hold all of them.`;
 }
 
+/** Connect everything with the layers, and return the map. */
 function start(data, layers) {
   const place = placeOf(data.grid);
   const after = layers.find((layer) => layer.kind === "after") ?? layers.at(-1);
@@ -33,7 +26,6 @@ function start(data, layers) {
   const view = { bands: [], low: [0, 0, 0], high: [1, 1, 1], gamma: 1 };
   const edges = outline(layers);
   const made = makeMap(find("map"), place, edges ?? []);
-  window.map = made.map; // for the console
   const swipe = divide(made, find("swipe"));
   const refresh = () => {
     made.left.show(compose(shown.left, view));
@@ -46,11 +38,8 @@ function start(data, layers) {
   const sides = connectSides(layers, shown, refresh);
   const read = connectPixels(data, layers, place, made.map);
   connectKeys({ layers, sides, swipe, colours, painted, read, fit: made.fit, map: made.map });
-  switchTheme(find("theme"));
   refresh();
-  find("loading").hidden = true;
-  made.map.once("rendercomplete", () => document.body.setAttribute("data-ready", ""));
-  made.map.render();
+  return made.map;
 }
 
 /** Connect bands, stretch and gamma; returns a function that goes to the next bands. */

@@ -30,6 +30,15 @@ function readData() {
   return JSON.parse(find("data").textContent);
 }
 
+/** Open the page: let `show` show the data, then offer dark and light; with `waits`, it says itself when it is ready. */
+function openPage(show, waits = false) {
+  document.addEventListener("DOMContentLoaded", () => {
+    show(readData());
+    switchTheme(find("theme"));
+    if (!waits) document.body.setAttribute("data-ready", "");
+  });
+}
+
 /** Say something to screen readers. */
 function say(text) {
   find("said").textContent = text;

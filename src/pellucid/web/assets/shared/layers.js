@@ -41,3 +41,21 @@ function rampLegend(text, top) {
     make("div", { class: "ends" }, make("span", {}, "0"), make("span", {}, top)),
   ];
 }
+
+/** Open a page of layers: `facts` shows what the data say at once, `start` the layers once they are read. */
+function openLayers(facts, start) {
+  openPage((data) => {
+    facts(data);
+    readLayers(data)
+      .then((layers) => start(data, layers))
+      .then((map) => {
+        find("loading").hidden = true;
+        window.map = map; // for the console
+        map.once("rendercomplete", () => document.body.setAttribute("data-ready", ""));
+        map.render();
+      })
+      .catch((error) => {
+        find("loading").textContent = `This browser cannot show the data: ${error.message}`;
+      });
+  }, true);
+}

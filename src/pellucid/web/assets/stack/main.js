@@ -5,15 +5,7 @@
 /* Share of the grey values that are shown as black, and as white. */
 const TAIL = 0.001;
 
-document.addEventListener("DOMContentLoaded", () => {
-  const data = readData();
-  showFacts(data);
-  readLayers(data)
-    .then((layers) => start(data, layers))
-    .catch((error) => {
-      find("loading").textContent = `This browser cannot show the data: ${error.message}`;
-    });
-});
+openLayers(showFacts, start);
 
 /** Show sizes, files and how the result was made. */
 function showFacts(data) {
@@ -29,6 +21,7 @@ function showFacts(data) {
   find("decimated").textContent = `This page holds ${said.join(", ")}, with the values of the files, which hold all.`;
 }
 
+/** Connect everything with the layers, and return the map. */
 function start(data, layers) {
   const place = placeOf(data.grid);
   const made = makeMap(find("map"), place, []);
@@ -49,12 +42,8 @@ function start(data, layers) {
   const sides = connectSides(layers, state, refresh);
   const across = connectProfile(data, place, made.map, state, refresh);
   connectKeys({ sides, swipe, scroll, across, fit: made.fit });
-  switchTheme(find("theme"));
   across("row");
-  find("loading").hidden = true;
-  made.map.once("rendercomplete", () => document.body.setAttribute("data-ready", ""));
-  made.map.render();
-  window.map = made.map; // for the console
+  return made.map;
 }
 
 /** Return the values below and above which lie a share of all. */
