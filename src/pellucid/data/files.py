@@ -183,14 +183,19 @@ def glob_files(root: Path, pattern: str) -> list[Path]:
     The case of the suffix does not matter (".TIF"). Hidden files and folders, which systems leave behind
     ("._a.tif"), are left out.
     """
-    body, dot, suffix = pattern.rpartition(".")
-    if dot and suffix.isalnum():
-        pattern = body + dot + "".join(f"[{each.lower()}{each.upper()}]" for each in suffix)
     try:
-        found = sorted(path for path in root.glob(pattern) if path.is_file())
+        found = sorted(path for path in root.glob(with_any_suffix(pattern)) if path.is_file())
     except (ValueError, NotImplementedError) as error:
         raise InputError(f"{pattern!r} is no pattern ({error}), use one such as '**/*.tif'") from error
     return [path for path in found if not is_hidden(path, root)]
+
+
+def with_any_suffix(pattern: str) -> str:
+    """Return the pattern with a suffix whose case does not matter."""
+    body, dot, suffix = pattern.rpartition(".")
+    if not dot or not suffix.isalnum():
+        return pattern
+    return body + dot + "".join(f"[{each.lower()}{each.upper()}]" for each in suffix)
 
 
 def is_hidden(path: Path, root: Path) -> bool:

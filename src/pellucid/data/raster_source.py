@@ -8,6 +8,7 @@ from pellucid.data.band_stack import stack_bands
 from pellucid.data.files import check_input
 from pellucid.data.gdal_open import GDAL_ERRORS, open_raster
 from pellucid.data.safe_product import is_product, read_product
+from pellucid.data.shards import find_member
 from pellucid.data.stac_files import find_item_files, is_item, stack_item
 from pellucid.errors import InputError
 
@@ -23,6 +24,8 @@ def find_source(path: Path, what: str) -> Path | str:
     """Return what `open_raster` opens in place of a path that a user names, for the `what` of a sentence."""
     if is_pattern(path):
         return stack_files(path, what)
+    if member := find_member(path, what):
+        return member
     check_input(path, what)
     refuse_radar_geometry(path, what)
     if is_item(path):

@@ -62,6 +62,7 @@ class Patches(Dataset[Batch]):
             with the same prompt; None: there is no such baseline.
         prompts: text of each patch; () without texts.
         words: what is known of each patch, by which figures are grouped, under the same names; or ().
+        left_out: a line about each patch that was left out because a file of it is missing or not whole.
     """
 
     keys: tuple[str, ...]
@@ -71,6 +72,7 @@ class Patches(Dataset[Batch]):
     baseline: Literal["spectrum", "prompt"] | None = "spectrum"
     prompts: tuple[str, ...] = ()
     words: tuple[Mapping[str, str], ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -126,6 +128,7 @@ class SingleImages(Patches):
     def __init__(self, patches: Patches, bands: Bands) -> None:
         self.patches, self.bands = patches, bands
         self.keys, self.groups, self.words = patches.keys, patches.groups, patches.words
+        self.left_out = patches.left_out
 
     def __getitem__(self, index: int) -> Batch:
         """Return the image of patch `index`."""

@@ -8,7 +8,7 @@ there is one, s1/, paired by file name.
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -19,10 +19,10 @@ from torch import Tensor
 from pellucid.data.backscatter import holds_power
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import NEEDED, cloud_score
-from pellucid.data.files import glob_files
 from pellucid.data.geotiff import Raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands, ValueRange
 from pellucid.data.raster import read_optical, read_radar
+from pellucid.data.shards import Tree, is_there, is_whole
 from pellucid.datasets._listing import CLOUDY_ROLE, CheckedSample, ImageFile, Listing, ScenePatches, Wanted
 from pellucid.datasets._splits import check_patterns, is_named, read_splits
 from pellucid.errors import InputError
@@ -35,6 +35,9 @@ _NAME = re.compile(r"(?P<season>ROIs\d+_[a-z]+)(?:_s1|_s2|_s2_cloudy)?_(?P<numbe
 _SEASON = re.compile(r"ROIs\d+_([a-z]+)_\d+")
 # Column 0 of the published lists.
 SPLIT_NUMBERS = {"1": "train", "2": "val", "3": "test"}
+
+# Cloudy images in the dataset's own folders.
+CLOUDY = "ROIs*_s2_cloudy/s2_cloudy_*/*.tif"
 
 SIGN = "data.csv, s2_cloudy/ or ROIs*_s2_cloudy/"
 
@@ -57,6 +60,8 @@ class Config(Strict):
     """Patch names or ROIs to leave out."""
     legacy_fill: bool = False
     """Fill NaN with the mean over all bands, as the published loader does."""
+    missing: Literal["refuse", "skip"] = "refuse"
+    """What is done about patches of which a file, or the end of it, is missing: refused or left out."""
     weight: float = Field(1.0, gt=0)
     """Share of these data in the training samples, relative to the others."""
 
@@ -101,16 +106,26 @@ class Sen12MsCr(ScenePatches):
             raise InputError(
                 f"{config.root} has no patch of the split {config.split!r}; use split: all, or another"
             )
-        for patch in self.patches:
-            for file in patch.images():
-                if not file.path.is_file():
-                    raise InputError(
-                        f"{file.path} is missing; patch {patch.key} needs it, restore it or exclude the patch"
-                    )
+        if config.missing == "skip":
+            self._leave_out()
+        else:
+            _refuse_missing(config.root, self.patches)
         self.legacy_fill, self.bands = config.legacy_fill, bands
         self.radar_indices = [SENTINEL1.bands.index(band) for band in radar]
         self.keys = tuple(patch.key for patch in self.patches)
         self.groups = tuple(patch.group for patch in self.patches)
+
+    def _leave_out(self) -> None:
+        lost = {
+            patch.key: [file.path for file in patch.images() if not is_whole(file.path)]
+            for patch in self.patches
+        }
+        self.left_out = tuple(f"{key}: {', '.join(map(str, paths))}" for key, paths in lost.items() if paths)
+        self.patches = [patch for patch in self.patches if not lost[patch.key]]
+        if not self.patches:
+            raise InputError(
+                f"no patch is whole, the first lacks {self.left_out[0]}; download more of the data"
+            )
 
     def __getitem__(self, index: int) -> Batch:
         """Return patch `index`, without cropping or change."""
@@ -212,10 +227,16 @@ def find_patches(config: Config) -> list[Patch]:
 def _detect_layout(config: Config) -> str:
     if (config.root / config.csv).is_file():
         return "csv"
-    if (config.root / "s2_cloudy").is_dir():
+    tree = Tree(config.root)
+    if tree.has_folder("s2_cloudy"):
         return "folders"
-    if any(config.root.glob("ROIs*_s2_cloudy")):
+    if any(config.root.glob("ROIs*_s2_cloudy")) or tree.glob(CLOUDY):
         return "rois"
+    if packed := tree.packed():
+        raise InputError(
+            f"{packed[0]} is compressed, so that no image in it can be read alone; a .tar is read "
+            f"as it is: gunzip {packed[0].name}"
+        )
     raise InputError(
         f"{config.root} is not SEN12MS-CR as known here: it has no {config.csv}, no s2_cloudy/ and no"
         " ROIs*_s2_cloudy/; name the folder that holds one of them"
@@ -224,12 +245,12 @@ def _detect_layout(config: Config) -> str:
 
 def _list_csv(root: Path, path: Path) -> list[Patch]:
     """Return the patches of a list without header, with 5 columns or 7 (separate file names)."""
-    places = _read_places(root)
+    places, tree = _read_places(root), Tree(root)
     rows = read_rows(path, "the list")
-    return [_parse_row(root, row, f"{path}, line {line}", places) for line, row in rows]
+    return [_parse_row(tree, row, f"{path}, line {line}", places) for line, row in rows]
 
 
-def _parse_row(root: Path, row: list[str], where: str, places: dict[str, str]) -> Patch:
+def _parse_row(tree: Tree, row: list[str], where: str, places: dict[str, str]) -> Patch:
     cells = [cell.replace("\\", "/") for cell in row]
     while not cells[-1]:  # spreadsheets fill rows up
         cells.pop()
@@ -246,41 +267,54 @@ def _parse_row(root: Path, row: list[str], where: str, places: dict[str, str]) -
         )
     clear, radar, cloudy = cells[4:] if len(cells) == 7 else cells[4:] * 3
     key, roi = name_patch(Path(clear).stem)
-    images = root / cloudy_folder / cloudy, root / clear_folder / clear, root / radar_folder / radar
-    return Patch(key, places.get(key, roi), *images, split=SPLIT_NUMBERS[number])
+    names = ((cloudy_folder, cloudy), (clear_folder, clear), (radar_folder, radar))
+    cloudy_path, clear_path, radar_path = (tree.find(PurePosixPath(*name)) for name in names)
+    return Patch(key, places.get(key, roi), cloudy_path, clear_path, radar_path, split=SPLIT_NUMBERS[number])
 
 
 def _list_rois(root: Path) -> list[Patch]:
-    patches = []
-    for cloudy in glob_files(root, "ROIs*_s2_cloudy/s2_cloudy_*/*.tif"):
+    patches, tree = [], Tree(root)
+    for cloudy, path in tree.glob(CLOUDY):
         season = cloudy.parents[1].name.removesuffix("_s2_cloudy")
         number = cloudy.parent.name.removeprefix("s2_cloudy_")
         key, roi = name_patch(cloudy.stem)
         if roi != f"{season}_{number}":
-            raise InputError(
-                f"{cloudy} does not belong into its folder, which is of the ROI {season}_{number}"
-            )
+            raise InputError(f"{path} does not belong into its folder, which is of the ROI {season}_{number}")
         patch = key.removeprefix(f"{roi}_")
         clear, radar = (
-            root
-            / f"{season}_{kind}"
+            PurePosixPath(f"{season}_{kind}")
             / f"{kind}_{number}"
             / f"{season}_{kind}_{number}_{patch}{cloudy.suffix}"
             for kind in ("s2", "s1")
         )
-        has_radar = (root / f"{season}_s1").is_dir()
-        patches.append(Patch(key, roi, cloudy, clear, radar if has_radar else None))
+        has_radar = tree.has_folder(f"{season}_s1")
+        patches.append(Patch(key, roi, path, tree.find(clear), tree.find(radar) if has_radar else None))
     return patches
 
 
 def _list_folders(root: Path) -> list[Patch]:
-    places, has_radar = _read_places(root), (root / "s1").is_dir()
-    patches = []
-    for cloudy in glob_files(root, "s2_cloudy/*.tif"):
+    places, tree = _read_places(root), Tree(root)
+    patches, has_radar = [], tree.has_folder("s1")
+    for cloudy, path in tree.glob("s2_cloudy/*.tif"):
         key, roi = name_patch(cloudy.stem)
-        clear, radar = root / "s2_cloudfree" / cloudy.name, root / "s1" / cloudy.name
-        patches.append(Patch(key, places.get(key, roi), cloudy, clear, radar if has_radar else None))
+        clear, radar = (tree.find(PurePosixPath(kind, cloudy.name)) for kind in ("s2_cloudfree", "s1"))
+        patches.append(Patch(key, places.get(key, roi), path, clear, radar if has_radar else None))
     return patches
+
+
+def _refuse_missing(root: Path, patches: list[Patch]) -> None:
+    """Refuse data of which a file, or the end of a `.tar`, is missing."""
+    if broken := Tree(root).broken:
+        raise InputError(
+            f"{broken[0]} is not whole; download it again, or train on what is there with missing: skip"
+        )
+    for patch in patches:
+        for file in patch.images():
+            if not is_there(file.path):
+                raise InputError(
+                    f"{file.path} is missing; patch {patch.key} needs it, restore it, exclude the patch, or "
+                    "train on what is there with missing: skip"
+                )
 
 
 def _read_places(root: Path) -> dict[str, str]:

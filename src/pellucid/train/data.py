@@ -44,6 +44,8 @@ class TrainingData:
     mean_spectrum: tuple[float, ...] | None
     # The same per prompt, and under "" of all, where radar is coloured; else None.
     mean_colors: Mapping[str, tuple[float, ...]] | None = None
+    # A line about each patch that was left out because a file of it is missing.
+    left_out: tuple[str, ...] = ()
 
 
 def build_training_data(config: Config) -> TrainingData:
@@ -64,7 +66,14 @@ def build_training_data(config: Config) -> TrainingData:
     val = [_read_validation(source, config) for source in data.val]
     _check_apart(stream.places, {group for patches in val for group in patches.groups})
     means = _baseline([patches for patches, _ in sources], config)
-    return TrainingData(stream, join(val) if val else None, *means)
+    left_out = [line for part in (*(each for each, _ in sources), *val) for line in _left_out(part)]
+    return TrainingData(stream, join(val) if val else None, *means, tuple(left_out))
+
+
+def _left_out(patches: Patches) -> tuple[str, ...]:
+    """Return what a dataset, or the one that it is made of, has left out."""
+    inner = getattr(patches, "patches", None)
+    return patches.left_out or (_left_out(inner) if isinstance(inner, Patches) else ())
 
 
 def _baseline(

@@ -1,5 +1,6 @@
 """Config in, run folder out."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from pellucid.build.starting import prepare_network
 from pellucid.config import Config
 from pellucid.data.batch import Batch
 from pellucid.data.claims import claim_files, claim_folders
+from pellucid.data.files import write_text
 from pellucid.data.ownership import check_replaceable
 from pellucid.data.run_folder import WEIGHTS
 from pellucid.errors import InputError
 from pellucid.methods.contrastive import ContrastiveConfig
 from pellucid.methods.method import Method
 from pellucid.train.checkpoints import TrainReport, check_new
-from pellucid.train.data import build_training_data, choose_tokenizer, in_steps, keep_encoded
+from pellucid.train.data import TrainingData, build_training_data, choose_tokenizer, in_steps, keep_encoded
 from pellucid.train.processes import check_processes, is_first
 from pellucid.train.sample_sheet import draw_samples
 from pellucid.train.schedule import check_schedule, fit_warmup
@@ -26,6 +28,8 @@ from pellucid.train.trainer import train
 
 # Training samples by which the latents of an autoencoder are measured.
 NUM_MEASURED = 128
+# The file of a run folder that lists the patches which were left out.
+MISSING = "missing.txt"
 
 
 def start_method(config: Config, resumed: Path | None = None) -> Method:
@@ -42,6 +46,17 @@ def start_method(config: Config, resumed: Path | None = None) -> Method:
     method = build_method(config, parts=parts)
     prepare_network(method.network, config.train)
     return method
+
+
+def _list_missing(data: TrainingData, folder: Path | None) -> None:
+    """Say how many patches were left out, and list them in the run folder."""
+    if data.left_out:
+        where = "" if folder is None else f"; {folder / MISSING} lists them"
+        warnings.warn(
+            f"{len(data.left_out)} patches are left out, of which files are missing{where}", stacklevel=2
+        )
+        if folder is not None:
+            write_text(folder / MISSING, "\n".join(data.left_out) + "\n")
 
 
 def run_training(
@@ -79,12 +94,12 @@ def run_training(
         method = start_method(config, folder if resume else None)
         data = build_training_data(config)
         data.stream.check(method.stride)
+        _list_missing(data, folder if is_first() and not dry_run else None)
         check_schedule(config.train, data.stream.samples_per_epoch)
         method.mean_spectrum, method.mean_colors = data.mean_spectrum, data.mean_colors
-        samples: Dataset[Batch] = data.stream
-        _draw_sheet(sample_sheet if is_first() else None, samples, method)
-        if config.data.num_cached and not dry_run:
-            samples = keep_encoded(config, method, data.stream)
+        _draw_sheet(sample_sheet if is_first() else None, data.stream, method)
+        is_encoded = config.data.num_cached and not dry_run
+        samples: Dataset[Batch] = keep_encoded(config, method, data.stream) if is_encoded else data.stream
 
         def save(*, card: str, metrics: dict[str, Any]) -> None:
             method.measure(data.stream[i] for i in range(min(NUM_MEASURED, len(data.stream))))
