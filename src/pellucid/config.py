@@ -136,6 +136,10 @@ class TrainConfig(Strict):
     num_nodes: int = Field(1, gt=0)
     """Machines that train together; `torchrun` starts the processes of each."""
 
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """How several processes hold the weights: each a copy (ddp, which auto is), or each a part (fsdp), for
+    networks that one GPU does not hold."""
+
     @property
     def num_processes(self) -> int:
         """How many processes train together."""

@@ -26,7 +26,7 @@ class Leg:
     folders: tuple[Path, ...]
     resume: bool = False
 
-    def config(self) -> Config:
+    def settings(self) -> Config:
         options = {
             "num_steps": self.steps,
             "batch": self.batch,
@@ -49,7 +49,7 @@ def train_leg(rank: int, leg: Leg, port: int = 0) -> None:
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     from pellucid.train.run_training import run_training
 
-    run_training(leg.config(), leg.folders[rank], resume=leg.resume)
+    run_training(leg.settings(), leg.folders[rank], resume=leg.resume)
 
 
 def in_two(work: Callable[..., None], *args: object) -> None:

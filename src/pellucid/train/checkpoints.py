@@ -45,7 +45,15 @@ Status: TypeAlias = Literal["done", "stopped early", "interrupted", "was done", 
 # What a resumed run may change: how far and how it goes on, not what it would have been until here.
 CHANGEABLE = (
     *("num_steps", "epochs", "validate_every", "validate_every_epochs", "checkpoint_every"),
-    *("checkpoint_every_epochs", "early_stopping", "num_workers", "pin_memory", "compile", "device"),
+    *(
+        "checkpoint_every_epochs",
+        "early_stopping",
+        "num_workers",
+        "pin_memory",
+        "compile",
+        "device",
+        "strategy",
+    ),
 )
 # What it may change after saying so, as dotted keys or their beginnings.
 RETUNED = (
@@ -105,11 +113,18 @@ class BestWeights(Callback):
         options: of the training.
         means: filled by the training and validation steps.
         save: saves the network's weights, given the history whose last row is theirs.
+        gather: makes the weights whole before, where the processes share them; all of them call it.
     """
 
     def __init__(
-        self, folder: Path, options: TrainConfig, means: Means, save: Callable[[list[HistoryRow]], None]
+        self,
+        folder: Path,
+        options: TrainConfig,
+        means: Means,
+        save: Callable[[list[HistoryRow]], None],
+        gather: Callable[[Trainer], None] | None = None,
     ) -> None:
+        self.gather = gather
         self.folder, self.options, self.means, self.save = folder, options, means, save
         self.history: list[HistoryRow] = []
         self.first_step = 0  # from which on the best row is looked for
@@ -122,6 +137,8 @@ class BestWeights(Callback):
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         row = {"step": trainer.global_step, "seconds": round(self.elapsed(), 1), "learning_rate": rate}
         self.history.append({**row, **self.means.take()})
+        if self.gather is not None and self.best() is self.history[-1]:
+            self.gather(trainer)
         if trainer.is_global_zero:
             write_history(self.folder / HISTORY, self.history)
             draw_history(self.history, self.folder / HISTORY_PICTURE)

@@ -24,6 +24,7 @@ from pellucid.train.data import TrainingData, build_training_data, choose_tokeni
 from pellucid.train.processes import check_processes, is_first
 from pellucid.train.sample_sheet import draw_samples
 from pellucid.train.schedule import check_schedule, fit_warmup
+from pellucid.train.sharding import check_sharding
 from pellucid.train.trainer import train
 
 # Training samples by which the latents of an autoencoder are measured.
@@ -59,6 +60,12 @@ def _list_missing(data: TrainingData, folder: Path | None) -> None:
             write_text(folder / MISSING, "\n".join(data.left_out) + "\n")
 
 
+def check_together(config: Config) -> None:
+    """Refuse processes that are not there, or that cannot train what the config says together."""
+    check_processes(config.train)
+    check_sharding(config)
+
+
 def run_training(
     config: Config,
     folder: Path,
@@ -86,7 +93,7 @@ def run_training(
     """
     if checkpoint is not None and not resume:
         raise InputError(f"a checkpoint, {checkpoint}, is to go on from, which needs --resume; add it")
-    check_processes(config.train)
+    check_together(config)
     with claim_folders(folder if is_first() and not dry_run else None):
         if is_first() and not (resume or dry_run):
             check_new(folder)

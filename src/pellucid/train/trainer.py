@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -18,8 +19,8 @@ from typing import Any, TypeAlias
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
-from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor
+from lightning.pytorch.strategies import FSDPStrategy
+from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import ConcatDataset, Dataset
@@ -32,7 +33,7 @@ from pellucid.methods.inference import choose_device
 from pellucid.methods.method import Method, result_range
 from pellucid.metrics import psnr, ssim, whole_windows
 from pellucid.train.card import write_card
-from pellucid.train.checkpoint_files import BEST, SealedCheckpoints, copy, read_checkpoint
+from pellucid.train.checkpoint_files import BEST, LAST, SealedCheckpoints, copy, read_checkpoint
 from pellucid.train.checkpoints import (
     CHECKPOINTS,
     BestWeights,
@@ -49,6 +50,7 @@ from pellucid.train.loaders import train_loader, val_loader
 from pellucid.train.processes import is_first, is_launched
 from pellucid.train.progress import Board, ProgressBar
 from pellucid.train.schedule import rate_factor
+from pellucid.train.sharding import choose_strategy, gather_into, precision_of
 
 # Training samples and, where there are any, validation images.
 Data: TypeAlias = tuple[Dataset[Batch], Dataset[Batch] | None]
@@ -92,10 +94,7 @@ def train(
     Raises:
         ValueError: if train_data is too short.
     """
-    needed = config.train.num_steps * config.train.samples_per_step
-    if len(train_data) < needed:  # type: ignore[arg-type]
-        raise ValueError(f"train_data has {len(train_data)} samples, the run needs {needed}")  # type: ignore[arg-type]
-    module = Training(method, config, samples_per_epoch=getattr(train_data, "samples_per_epoch", needed))
+    whole, module = _make_modules(method, config, train_data, dry_run=dry_run)
     if dry_run:
         return _try_one_step(module, (train_data, val_data))
     last = last_checkpoint(folder, config, resume=resume, chosen=checkpoint)
@@ -104,7 +103,8 @@ def train(
         card = write_card(folder.name, config, method, history, val_keys=_keys(val_data), command=command)
         save(card=card, metrics=best_row(history) or {})
 
-    best_weights = BestWeights(folder, config.train, module.means, keep)
+    gather = None if module is whole else gather_into(whole)
+    best_weights = BestWeights(folder, config.train, module.means, keep, gather)
     if last is not None and _is_over(last, best_weights, is_chosen=checkpoint is not None):
         return best_weights.report("was done", read_checkpoint(last)["global_step"])
     _make_folder(folder / CHECKPOINTS)
@@ -112,8 +112,21 @@ def train(
     shown: list[Callback] = [board, ProgressBar(config.train, best_weights, quiet=quiet)]
     trainer, status = _fit(module, config, (train_data, val_data), best_weights, shown, last)
     if trainer.is_global_zero:
-        _keep_best(module, folder / CHECKPOINTS / BEST, best_weights.candidates(), keep)
+        _keep_best(whole, folder / CHECKPOINTS, best_weights.candidates(), keep, is_apart=module is not whole)
     return best_weights.report(status, trainer.global_step)
+
+
+def _make_modules(
+    method: Method, config: Config, train_data: Dataset[Batch], *, dry_run: bool
+) -> tuple["Training", "Training"]:
+    """Return the module that is saved, and that which is trained: another, where weights are shared."""
+    needed = config.train.num_steps * config.train.samples_per_step
+    if len(train_data) < needed:  # type: ignore[arg-type]
+        raise ValueError(f"train_data has {len(train_data)} samples, the run needs {needed}")  # type: ignore[arg-type]
+    epoch = getattr(train_data, "samples_per_epoch", needed)
+    whole = Training(method, config, epoch)
+    is_shared = config.train.strategy == "fsdp" and not dry_run
+    return whole, Training(deepcopy(method), config, epoch) if is_shared else whole
 
 
 class Training(LightningModule):
@@ -164,6 +177,16 @@ class Training(LightningModule):
         for group in optimizer.param_groups:  # type: ignore[union-attr]
             group.update(kept, initial_lr=rate, lr=rate * self._rate_factor(self.trainer.global_step))
         self.lr_schedulers().base_lrs = [rate]  # type: ignore[union-attr]
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        """Clip the norm of all gradients, of which each process may hold a part."""
+        if isinstance(self.trainer.strategy, FSDPStrategy):
+            if gradient_clip_val:
+                self.trainer.strategy.model.clip_grad_norm_(gradient_clip_val)  # type: ignore[union-attr, operator]
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002
         """Return the batch with its images in the order that convolutions read fastest."""
@@ -218,17 +241,17 @@ def _averaging(options: TrainConfig) -> list[Callback]:
     return [WeightAveraging(use_buffers=False, multi_avg_fn=average)] if options.ema_decay else []
 
 
-def _make_trainer(options: TrainConfig, callbacks: list[Callback], **limits: Any) -> Trainer:
+def _make_trainer(
+    options: TrainConfig, network: nn.Module, callbacks: list[Callback], **limits: Any
+) -> Trainer:
     device = choose_device(options.device)
     one: Any = [device.index or 0] if device.type == "cuda" else 1
-    # Buffers are constants here, and validation shares may differ in length between processes.
-    distributed = DDPStrategy(broadcast_buffers=False)
     return Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=one if options.num_devices == 1 else options.num_devices,
         num_nodes=options.num_nodes,
-        strategy=distributed if options.num_processes > 1 else "auto",
-        precision="bf16-mixed" if options.precision == "bf16" else "32-true",
+        strategy=choose_strategy(options, network),
+        precision=precision_of(options),
         accumulate_grad_batches=options.accumulate,
         gradient_clip_val=options.clip_norm or None,
         val_check_interval=options.validate_every * options.accumulate,
@@ -253,7 +276,7 @@ def _try_one_step(module: Training, data: Data) -> TrainReport:
     module.options = module.options.model_copy(update={"num_workers": 0, **alone})
     started = time.monotonic()
     with _quiet():
-        _run(_make_trainer(module.options, [], fast_dev_run=True), module, data)
+        _run(_make_trainer(module.options, module.network, [], fast_dev_run=True), module, data)
     module.network.load_state_dict(before)
     row = module.means.take()
     return TrainReport("dry run", 1, None, row.get("val_psnr"), time.monotonic() - started, (row,))
@@ -277,7 +300,7 @@ def _fit(
         *shown,
     ]
     with _quiet(), torch.random.fork_rng(devices=()):
-        trainer = _make_trainer(options, callbacks, max_steps=options.num_steps)
+        trainer = _make_trainer(options, module.network, callbacks, max_steps=options.num_steps)
         _run(trainer, module, data, checkpoint)
     if trainer.global_step >= options.num_steps:
         return trainer, "done"
@@ -312,12 +335,20 @@ def _make_folder(folder: Path) -> None:
 
 
 def _keep_best(
-    module: Training, best: Path, history: list[HistoryRow], keep: Callable[[list[HistoryRow]], None]
+    module: Training,
+    folder: Path,
+    history: list[HistoryRow],
+    keep: Callable[[list[HistoryRow]], None],
+    *,
+    is_apart: bool,
 ) -> None:
-    """Save the weights that validated best, or, without validation, the last."""
-    if history:
+    """Save the weights that validated best, or, without validation, the last.
+
+    `is_apart`: the module is not that which was trained, and does not hold the last.
+    """
+    if history or is_apart:
         try:
-            module.load_state_dict(read_checkpoint(best)["state_dict"])
+            module.load_state_dict(read_checkpoint(folder / (BEST if history else LAST))["state_dict"])
         except InputError as error:
             warnings.warn(f"{error}; the weights stay as they were saved when they were best", stacklevel=2)
             return
