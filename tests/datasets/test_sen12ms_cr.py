@@ -13,6 +13,7 @@ from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.datasets._augment import AugmentConfig
 from pellucid.datasets.sen12ms_cr import Config, Sen12MsCr, name_patch, recognise
 from pellucid.errors import InputError
+from pellucid.evaluation.check_folder import check_folder
 from pellucid.metrics import legacy_psnr, legacy_ssim
 from pellucid.train.stream import TrainingStream
 
@@ -320,6 +321,8 @@ def test_patches_in_tar_shards_are_those_of_the_unpacked_folder(tmp_path: Path) 
     for i in range(len(one)):
         assert_same(one[i], two[i])
     assert recognise(tmp_path / "shards")
+    reports = [check_folder(tmp_path / name) for name in ("all", "shards")]
+    assert [(report.num_samples, report.num_unusable) for report in reports] == [(3, 0)] * 2
 
 
 def test_training_samples_from_shards_are_those_of_the_unpacked_folder(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from pellucid.data.drawing import NO_DATA, save_picture, sheet, spread
 from pellucid.data.files import check_writable
 from pellucid.data.ownership import check_replaceable
+from pellucid.data.shards import is_there
 from pellucid.datasets._listing import CheckedSample, ImageFile, Listing, Problem
 from pellucid.datasets._shelf import folder_layouts, recognise
 from pellucid.datasets._splits import SPLITS
@@ -141,7 +142,7 @@ def _spread(samples: Sequence[CheckedSample], limit: int) -> list[CheckedSample]
 
 def _find_missing(sample: CheckedSample) -> Iterator[Problem]:
     for image in sample.images:
-        if not image.path.exists():
+        if not is_there(image.path):
             text = f"{image.path} is missing, {sample.key} needs it"
             yield Problem("missing file", text, sample.key, is_fatal=True)
 
@@ -151,7 +152,7 @@ def _read(sample: CheckedSample, bands: tuple[str, ...]) -> tuple[dict[str, Fact
     facts: dict[str, Facts] = {}
     problems: list[Problem] = []
     for image in sample.images:
-        if not image.path.exists():
+        if not is_there(image.path):
             continue
         try:
             facts[image.role] = read_facts(image, bands)
