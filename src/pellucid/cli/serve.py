@@ -129,9 +129,12 @@ def run_job() -> None:
     terminal.followers.append(_Lines())
     from pellucid.cli import main
 
-    with ExitStack() as stack, report_errors():
-        _claim(stack, Path.cwd() / "process")
-        main()
+    try:
+        with ExitStack() as stack, report_errors():
+            _claim(stack, Path.cwd() / "process")
+            main()
+    except typer.Exit as error:  # before the command line takes over
+        raise SystemExit(error.exit_code) from error
 
 
 def _end_with_service() -> None:

@@ -214,14 +214,13 @@ async function submit(state) {
     }
     const wanted = { command: task.command, files, options: readOptions(task), name: find("name").value };
     const headers = { "content-type": "application/json" };
-    const job = await ask("/api/jobs", { method: "POST", headers, body: JSON.stringify(wanted) });
+    await ask("/api/jobs", { method: "POST", headers, body: JSON.stringify(wanted) });
     // What was added while the files were sent is for the next job.
     for (const [role, entries] of Object.entries(given)) {
       if (state.files[role]) state.files[role] = state.files[role].filter((entry) => !entries.includes(entry));
     }
     find("name").value = "";
     state.task.roles.forEach((role) => showChosen(state, role));
-    say(`${job.name} is in the queue`);
     if (matchMedia("(max-width: 820px)").matches) find("jobs").scrollIntoView();
   } catch (error) {
     if (error.message.startsWith("there is no upload")) Object.values(state.files).flat().forEach((each) => delete each.upload);

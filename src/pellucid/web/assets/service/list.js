@@ -2,7 +2,7 @@
 
 /* The list of jobs: follows the service, and offers what can be done with each. */
 
-const WORDS = { waiting: "waiting", running: "running", done: "done", failed: "failed", cancelled: "cancelled" };
+const WORDS = { waiting: "in the queue", running: "running", done: "done", failed: "failed", cancelled: "cancelled" };
 
 /** Return a time as people say it. */
 function inTime(seconds) {
@@ -38,7 +38,7 @@ function listen(source, jobs, about, again) {
     const job = JSON.parse(data);
     const before = jobs.get(job.id);
     jobs.set(job.id, job);
-    if (before && before.state !== job.state) say(`${job.name} is ${WORDS[job.state]}${job.message ? `: ${job.message}` : ""}`);
+    if (before?.state !== job.state) say(`${job.name} is ${WORDS[job.state]}${job.message ? `: ${job.message}` : ""}`);
     showJobs(jobs, about);
   });
   source.addEventListener("gone", ({ data }) => {
