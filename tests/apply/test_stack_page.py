@@ -25,7 +25,7 @@ def test_the_page_of_a_stack_scrolls_and_shows_profiles_with_the_values_of_the_f
     assert report.page == tmp_path / "big.html"
     result = tifffile.imread(tmp_path / "big.tif")
     with opened(report.page) as page:
-        assert page.locator("#slice").get_attribute("aria-valuetext") == "big.tif, slice 1"
+        assert page.locator("#slice").get_attribute("aria-valuetext") == "big.tif, slice 1, counted from 0"
         page.locator("#map").focus()
         page.keyboard.press(".")
         assert page.locator("#slice").input_value() == "2"
@@ -66,3 +66,12 @@ def test_the_page_of_a_folder_lies_beside_it(tmp_path: Path) -> None:
     assert report.page == tmp_path / "out.html"
     with opened(report.page) as page:
         assert page.locator("#slice").get_attribute("aria-valuetext") in ("0.png", "1.png")
+        assert page.locator("#slice-name").inner_text() == "2 of 2: 1.png"
+        assert page.locator("#provenance").inner_text().endswith("slices 0.png to 1.png, 2 files")
+        links = [link.get_attribute("href") for link in page.locator("#files a").all()]
+        assert links == ["in/", "out/"]
+        ends = page.locator("#chart .tick.end").last.bounding_box()
+        chart = page.locator("#chart svg").bounding_box()
+        assert ends
+        assert chart
+        assert ends["x"] + ends["width"] <= chart["x"] + chart["width"] + 1

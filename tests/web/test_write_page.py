@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page
 from scenes import BANDS, ground, write
-from tests.browser import opened
+from tests.browser import browser, opened
 
 from pellucid.data.ownership import is_ours
 from pellucid.data.radar_scene import RadarRaster
@@ -230,6 +230,20 @@ def test_a_large_scene_is_decimated_until_it_fits(tmp_path: Path, monkeypatch: p
         assert abs(row - 150) < 8
         found = table(page)
         assert [found[band][0] for band in BANDS] == [str(each) for each in values[:, row, column]]
+
+
+def test_a_server_is_not_asked_for_files_that_lie_outside_its_folder(tmp_path: Path) -> None:
+    below = tmp_path / "jobs" / "result" / "clear.html"
+    below.parent.mkdir(parents=True)
+    write_page(below, layers_of(tmp_path), {}, title="clear.tif")
+    with opened(below) as page:
+        assert page.locator("#files li").count() == page.locator("#files a").count() > 0
+    with browser().new_context() as context:
+        page, address = context.new_page(), "http://colleague.test/jobs/1/result/clear.html"
+        page.route(address, lambda route: route.fulfill(body=below.read_text(), content_type="text/html"))
+        page.goto(address)
+        page.wait_for_selector("body[data-ready]")
+        assert page.locator("#files li").count() > page.locator("#files a").count() == 0
 
 
 def test_libraries_are_as_published() -> None:

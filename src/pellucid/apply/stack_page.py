@@ -32,9 +32,9 @@ class _Held:
 
     @property
     def names(self) -> list[str]:
-        """Return the names of the slices, which count from 0."""
+        """Return the names of the slices."""
         return [
-            f"{file.out.name}, slice {page}" if file.info.num_pages > 1 else file.out.name
+            f"{file.out.name}, slice {page}, counted from 0" if file.info.num_pages > 1 else file.out.name
             for file, page in self.slices
         ]
 
@@ -65,9 +65,18 @@ def write_stack_page(path: Path, stack: Stack) -> None:
         "step": step,
         "slices": held.names,
         "numSlices": stack.num_slices,
-        "provenance": list(in_labels(middle.out).items()),
+        "provenance": list(_made(stack, middle).items()),
     }
     write_layers(path, "stack", layers, parts, data)
+
+
+def _made(stack: Stack, middle: SliceFile) -> dict[str, str]:
+    """Return what made the slices, label by label; each file says so of itself, the page of all."""
+    labels = in_labels(middle.out)
+    if len(stack.files) > 1:
+        first, last = stack.files[0].source.name, stack.files[-1].source.name
+        labels["Inputs"] = f"slices {first} to {last}, {len(stack.files)} files"
+    return labels
 
 
 def _cut(held: _Held, factor: int) -> tuple[list[Layer], list[list[Part]]]:
@@ -78,12 +87,14 @@ def _cut(held: _Held, factor: int) -> tuple[list[Layer], list[list[Part]]]:
     if first.std:
         files.append(("Deviation", "uncertainty", first.std, 1))
     layers, parts = list[Layer](), list[list[Part]]()
+    is_one = all(file is first for file, _ in held.slices)
     for name, kind, path, pixel in files:
         step = max(held.step, pixel)
         values = shorten(np.stack(list(_read(held, kind, step // pixel))))
         grid = Grid(None, Affine.identity(), values.shape[2], values.shape[1])
         bands = tuple(Band(text, i) for i, text in enumerate(held.names, start=1))
-        layers.append(array_layer(name, kind, path, grid, values, np.ones(values.shape[1:], np.bool_), bands))
+        valid = np.ones(values.shape[1:], np.bool_)
+        layers.append(array_layer(name, kind, path if is_one else path.parent, grid, values, valid, bands))
         parts.append([Part(tuple(range(len(values))), step, geotiff(values, grid, 0, 1))])
     return layers, parts
 

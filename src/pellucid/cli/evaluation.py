@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from pellucid.apply.options import ApplyOptions, Help
-from pellucid.cli.terminal import out, parse_numbers, progress_bar, split_names, takes
+from pellucid.cli.terminal import out, parse_numbers, print_paths, progress_bar, split_names, takes
 from pellucid.data.run_folder import CONFIG, SHIPPED, find_run
 from pellucid.errors import InputError
 
@@ -219,9 +219,8 @@ def _evaluate_images(
         out.print(result.guide_table())
     if result.calibration:
         out.print(result.calibration_table())
-    out.print(f"tables and pictures  {result.folder}", soft_wrap=True)
-    if options.html and result.folder:
-        out.print(f"page                 {result.folder / PAGE}", soft_wrap=True)
+    page = result.folder / PAGE if options.html and result.folder else None
+    print_paths(folder=result.folder, page=page)
 
 
 def _evaluate_texts(

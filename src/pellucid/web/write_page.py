@@ -155,7 +155,7 @@ def _describe(layer: Layer, name: str, parts: Sequence[Part], folder: Path) -> d
         "kind": layer.kind,
         "unit": layer.unit,
         "file": layer.path.name,
-        "link": _link(layer.path, folder),
+        "link": _link(layer.path, folder) + ("/" if layer.path.is_dir() else ""),
         "bands": [{"name": band.name, "add": band.add, "divide": band.divide} for band in layer.bands],
         "parts": [
             {"file": f"{name}-{i}", "bands": part.bands, "step": part.step} for i, part in enumerate(parts)

@@ -26,8 +26,10 @@ function connectSides(layers, shown, refresh) {
 
 /** List the files of the layers, with links where there is a way to them. */
 function listFiles(list, layers) {
+  // A server shows no folders, and nothing outside that of the job.
+  const leads = (link) => link && (location.protocol === "file:" || !/^\.\.\/\.\.|\/$/.test(link));
   const items = layers.map(({ name, file, link }) => {
-    const text = link ? make("a", { href: link }, file) : file;
+    const text = leads(link) ? make("a", { href: link }, file) : file;
     return make("li", {}, `${name}: `, text);
   });
   list.replaceChildren(...items);

@@ -112,7 +112,7 @@ function connectSlices(data, state, refresh) {
     state.slice = Math.max(0, Math.min(data.slices.length - 1, slice));
     slider.value = String(state.slice);
     slider.setAttribute("aria-valuetext", data.slices[state.slice]);
-    find("slice-name").textContent = `${data.slices[state.slice]}, ${state.slice + 1} of ${data.slices.length}`;
+    find("slice-name").textContent = `${state.slice + 1} of ${data.slices.length}: ${data.slices[state.slice]}`;
     refresh();
   };
   slider.addEventListener("input", () => set(Number(slider.value)));

@@ -39,7 +39,8 @@ function drawProfile(target, found) {
   }
   for (const share of [0, 0.5, 1]) {
     const at = Math.round(share * last);
-    plot.append(draw("text", { class: "tick middle", x: x(at), y: SIZE.height - SIZE.bottom + 14 }, String(at)));
+    const place = share < 1 ? { class: "tick middle", x: x(at) } : { class: "tick end", x: SIZE.width };
+    plot.append(draw("text", { ...place, y: SIZE.height - SIZE.bottom + 14 }, String(at)));
   }
   const middle = (SIZE.left + SIZE.width) / 2;
   plot.append(draw("text", { class: "tick middle", x: middle, y: SIZE.height - 5 }, "pixels of the result along the line"));
