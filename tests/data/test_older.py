@@ -25,6 +25,13 @@ def test_another_date_keeps_its_roofs_and_loses_its_clouds() -> None:
     assert found[..., 48:82, 48:82].isnan().all()
 
 
+def test_another_date_under_thin_cirrus_is_kept() -> None:
+    older = torch.full((1, 13, 64, 64), 0.06)
+    older[:, BANDS.index("B10")] = 0.04
+    assert mask_clouds(older, BANDS).isfinite().all()
+    assert not surely_clear(older, BANDS).any()
+
+
 def test_dates_may_lack_other_bands_image_by_image() -> None:
     scene = torch.stack([make_scene(48, seed).optical for seed in (2, 3)])
     date = scene * 0.7 + 0.02

@@ -37,10 +37,12 @@ def far_from_clouds(cloud: Tensor, limit: float = CLEAR) -> Tensor:
 def mask_clouds(older: Tensor, bands: Sequence[str], limit: float = CLOUDY) -> Tensor:
     """Return another date, (B, C, H, W), NaN where the built-in score finds cloud or shadow, or near it.
 
-    Small bright and dark places stay: a model can do with a small cloud in a guide, not without towns.
+    Small bright and dark places stay: a model can do with a small cloud in a guide, not without towns. Cirrus
+    that only B10 shows stays too: it lies over whole scenes, and hides little.
     """
     reach = SMALLEST_CLOUD // 2
-    score = cloud_score(older, tuple(bands))
+    seen = [i for i, band in enumerate(bands) if band != "B10"]
+    score = cloud_score(older[:, seen], tuple(bands[i] for i in seen))
     for sign in (-1, 1):  # grey-scale opening
         score = sign * max_pool2d(sign * score, 2 * reach + 1, stride=1, padding=reach)
     return older.where(_clear_ground(older, score, limit), torch.nan)

@@ -92,7 +92,7 @@ class Ground(Method):
     """
 
     any_bands = takes_older = finds_clouds = gives_deviation = any_tile = prefers_bf16 = True
-    tile = 448
+    tile = 384
 
     def __init__(
         self, network: GroundNet, config: GroundConfig, *, optical: ValueRange, radar: ValueRange
