@@ -111,9 +111,9 @@ class Tree:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether a file, or one in a `.tar`, is there."""
+    """Return whether a file or product, or a file in a `.tar`, is there."""
     found = split_member(path)
-    return path.is_file() if found is None else found[1] in read_shard(found[0]).files
+    return path.exists() if found is None else found[1] in read_shard(found[0]).files
 
 
 def is_whole(path: Path) -> bool:

@@ -174,11 +174,15 @@ class WorkingFile:
 
     def _open(self) -> None:
         """Open the rasters, which must be the files that they were when they were opened before."""
+        self._check_same()
+        self.datasets = {name: open_raster(path, "r+") for name, path in self.paths.items()}
+        self._check_same()  # nor replaced before they were open
+
+    def _check_same(self) -> None:
         for name, path in self.paths.items():
             found = path.stat()
             if not os.path.samestat(found, self.files.setdefault(name, found)):
                 raise OSError(errno.ESTALE, f"{path.name} was replaced while it was being written")
-        self.datasets = {name: open_raster(path, "r+") for name, path in self.paths.items()}
 
     def _go_on(self) -> bool:
         """Open the working file of an earlier call; return False if there is none that fits and is whole."""
