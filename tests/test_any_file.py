@@ -30,11 +30,11 @@ from pellucid.data.radar_picture import read_color, read_gray
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.raster import CloudRaster, OpticalRaster, RadarRaster
 from pellucid.data.slice_file import read_info, read_slice
+from pellucid.data.text_file import read_rows
 from pellucid.data.tokenizer import read_tokenizer
 from pellucid.datasets import sar_optical, sen12ms_cr
 from pellucid.datasets._splits import read_splits
 from pellucid.errors import InputError
-from pellucid.text_file import read_rows
 
 CONFIG = Path(__file__).parents[1] / "configs" / "cross_attention_tiny.yaml"
 QUICK, NIGHTLY = 40, 4000

@@ -6,8 +6,8 @@ import yaml
 
 from pellucid.config import Config, DataConfig, TrainConfig, load_config, save_config
 from pellucid.datasets import synthetic
-from pellucid.errors import InputError
-from pellucid.schema import nearest, parse, read_yaml
+from pellucid.errors import InputError, nearest
+from pellucid.schema import parse, read_yaml
 
 MINIMAL = """
 network: {name: cross_attention}

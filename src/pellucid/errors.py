@@ -3,7 +3,9 @@
 Whatever reads files, options or configs raises it; docstrings name it only where the reason is not obvious.
 """
 
+import difflib
 import errno
+import re
 
 # How a user mends what the system refuses, by the number of the error.
 WAYS_OUT = {
@@ -14,6 +16,27 @@ WAYS_OUT = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ELOOP: "choose another name",
     errno.EFBIG: "choose another disk",
+}
+
+
+# What other programs call our keys.
+OTHER_NAMES = {
+    "lr": "learning_rate",
+    "rate": "learning_rate",
+    "max_epochs": "epochs",
+    "max_steps": "num_steps",
+    "grad_clip": "clip_norm",
+    "amp": "precision",
+    "fp16": "precision",
+    "gpus": "num_devices",
+    "devices": "num_devices",
+    "nproc_per_node": "num_devices",
+    "nodes": "num_nodes",
+    "nnodes": "num_nodes",
+    "patience": "early_stopping",
+    "accumulate_grad_batches": "accumulate",
+    "gradient_accumulation_steps": "accumulate",
+    "save_every": "checkpoint_every",
 }
 
 
@@ -37,3 +60,28 @@ def counted(number: int, what: str) -> str:
 def explain(error: OSError, other: str = "free the disk or choose another folder") -> str:
     """Return what the system refused, and how to mend it, for the end of a sentence; `other` is how else."""
     return f"{error.strerror or error}; {WAYS_OUT.get(error.errno or 0, other)}"
+
+
+def nearest(key: str, known: list[str]) -> str:
+    """Return the end of a sentence about an unknown key: the nearest known one, or else all of them."""
+    close = OTHER_NAMES.get(key)
+    if close not in known:
+        close = max(known, key=lambda name: _likeness(key, name), default=None)
+        if close is None or not _is_near(key, close):
+            close = None
+    return f"; did you mean {close!r}?" if close else f"; known are {', '.join(sorted(known))}"
+
+
+def _likeness(key: str, name: str) -> float:
+    """Return how alike two names are: their letters in common, and more for whole words in common."""
+    letters = difflib.SequenceMatcher(None, name, key).ratio()
+    return letters + len(_words(key) & _words(name)) / (1 + len(_words(key) | _words(name)))
+
+
+def _is_near(key: str, name: str) -> bool:
+    letters = difflib.SequenceMatcher(None, name, key).ratio()
+    return letters >= (0.5 if len(key) <= 3 else 0.58) or any(map(str.isalpha, _words(key) & _words(name)))
+
+
+def _words(name: str) -> set[str]:
+    return {word for word in re.split(r"[\W_]+", name.lower()) if len(word) > 2}

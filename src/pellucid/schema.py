@@ -1,7 +1,6 @@
 """Frozen models that refuse unknown keys, and the way from values to them."""
 
 import dataclasses
-import difflib
 import os
 import re
 import reprlib
@@ -11,30 +10,11 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from pellucid.errors import InputError
-from pellucid.text_file import read_text
+from pellucid.data.text_file import read_text
+from pellucid.errors import InputError, nearest
 
 # What a config may have; the largest of the repository has 200 values, 6 deep.
 MAX_YAML_BYTES, MAX_YAML_DEPTH, MAX_YAML_VALUES = 1 << 20, 32, 100_000
-# What other programs call our keys.
-OTHER_NAMES = {
-    "lr": "learning_rate",
-    "rate": "learning_rate",
-    "max_epochs": "epochs",
-    "max_steps": "num_steps",
-    "grad_clip": "clip_norm",
-    "amp": "precision",
-    "fp16": "precision",
-    "gpus": "num_devices",
-    "devices": "num_devices",
-    "nproc_per_node": "num_devices",
-    "nodes": "num_nodes",
-    "nnodes": "num_nodes",
-    "patience": "early_stopping",
-    "accumulate_grad_batches": "accumulate",
-    "gradient_accumulation_steps": "accumulate",
-    "save_every": "checkpoint_every",
-}
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
@@ -185,28 +165,3 @@ def _name(model: type[BaseModel]) -> object:
 def shorten(value: object) -> str:
     """Return how a value is written, in one line of limited length."""
     return _SHORT.repr(value)
-
-
-def nearest(key: str, known: list[str]) -> str:
-    """Return the end of a sentence about an unknown key: the nearest known one, or else all of them."""
-    close = OTHER_NAMES.get(key)
-    if close not in known:
-        close = max(known, key=lambda name: _likeness(key, name), default=None)
-        if close is None or not _is_near(key, close):
-            close = None
-    return f"; did you mean {close!r}?" if close else f"; known are {', '.join(sorted(known))}"
-
-
-def _likeness(key: str, name: str) -> float:
-    """Return how alike two names are: their letters in common, and more for whole words in common."""
-    letters = difflib.SequenceMatcher(None, name, key).ratio()
-    return letters + len(_words(key) & _words(name)) / (1 + len(_words(key) | _words(name)))
-
-
-def _is_near(key: str, name: str) -> bool:
-    letters = difflib.SequenceMatcher(None, name, key).ratio()
-    return letters >= (0.5 if len(key) <= 3 else 0.58) or any(map(str.isalpha, _words(key) & _words(name)))
-
-
-def _words(name: str) -> set[str]:
-    return {word for word in re.split(r"[\W_]+", name.lower()) if len(word) > 2}

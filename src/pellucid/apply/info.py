@@ -9,9 +9,9 @@ from pellucid.data.digests import check_tensors, digest_weights_file
 from pellucid.data.files import check_input
 from pellucid.data.ownership import PREFIX, read_tags
 from pellucid.data.run_folder import CONFIG, WEIGHTS, describe, find_run, shipped_runs
+from pellucid.data.text_file import parse_json
 from pellucid.errors import InputError
 from pellucid.schema import read_yaml
-from pellucid.text_file import parse_json
 
 # What a result says, in the order in which it is shown.
 SHOWN = ("command", "layer", "model", "weights", "version", "seed", "options", "inputs")

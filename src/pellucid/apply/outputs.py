@@ -13,9 +13,9 @@ from pellucid.data.files import check_writable, existing_folder, write_text
 from pellucid.data.geotiff import Raster
 from pellucid.data.ownership import TIFF, check_replaceable, is_ours
 from pellucid.data.raster_source import files_of
+from pellucid.data.text_file import parse_json, read_text
 from pellucid.data.working_file import check_room, check_scene_room
 from pellucid.errors import InputError, WriteError
-from pellucid.text_file import parse_json, read_text
 from pellucid.web.write_page import page_of
 
 # What to do after an interruption.

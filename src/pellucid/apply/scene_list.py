@@ -15,8 +15,8 @@ from pellucid.apply.inputs import SCENES, find_scenes, is_layer_tag
 from pellucid.apply.scene_clouds import map_file
 from pellucid.data.gdal_open import GDAL_ERRORS, first_line, open_raster
 from pellucid.data.raster_source import find_source
+from pellucid.data.text_file import read_rows
 from pellucid.errors import InputError
-from pellucid.text_file import read_rows
 
 # Share of a scene that a guide must cover, and how many other dates guide it where places decide.
 COVERED, MOST_DATES = 0.5, 3

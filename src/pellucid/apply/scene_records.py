@@ -18,8 +18,8 @@ from pellucid.apply.options import SceneOptions
 from pellucid.apply.scene_list import SceneJob
 from pellucid.data.files import make_folder, write_text
 from pellucid.data.run_folder import WEIGHTS, find_run
+from pellucid.data.text_file import parse_json
 from pellucid.errors import InputError
-from pellucid.text_file import parse_json
 
 FOLDER, LIST = ".pellucid", "scenes.list"
 State = Literal["done", "failed", "started", "open"]

@@ -18,7 +18,7 @@ from pellucid.data.geotiff import Raster
 from pellucid.data.ownership import PREFIX, SOFTWARE, STYLE_MARK
 from pellucid.data.raster_source import files_of
 from pellucid.data.spectrum import SPECTRA
-from pellucid.text_file import parse_json
+from pellucid.data.text_file import parse_json
 
 # Percentiles of the valid pixels that a style shows as black and white, as QGIS itself stretches, the least
 # reflectance between them, so that an even scene is not all noise, and the longer side in pixels of the

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.build.weights_file import match, read_state_dict
+from pellucid.data.text_file import parse_json, read_text
 from pellucid.errors import InputError
 from pellucid.networks import autoencoder, text_encoder, text_unet
 from pellucid.networks.autoencoder import LATENT_SCALE
-from pellucid.text_file import parse_json, read_text
 
 T = TypeVar("T")
 

@@ -23,11 +23,11 @@ from pellucid.data.digests import check_tensors, save_tensors
 from pellucid.data.files import write_atomically, write_text
 from pellucid.data.ranges import PICTURE, ValueRange
 from pellucid.data.run_folder import CARD, CONFIG, METRICS, SHIPPED, WEIGHTS, shipped_runs
+from pellucid.data.text_file import parse_json
 from pellucid.data.tokenizer import TOKENIZER, Tokenizer, read_tokenizer
 from pellucid.errors import InputError
 from pellucid.methods.method import Method
 from pellucid.schema import parse
-from pellucid.text_file import parse_json
 
 # Where the files of a run are written before they appear, in its folder.
 STAGED = ".run.partial"

@@ -24,8 +24,7 @@ from typer.core import TyperCommand
 
 from pellucid.apply.options import Help
 from pellucid.data.run_folder import shipped_runs
-from pellucid.errors import WAYS_OUT, InputError, explain
-from pellucid.schema import nearest
+from pellucid.errors import WAYS_OUT, InputError, explain, nearest
 
 # Characters in a line of a file or a pipe, which has no width of its own: tables keep their names.
 PIPED = 140

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from pellucid.data.files import flush
-from pellucid.text_file import parse_json
+from pellucid.data.text_file import parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor

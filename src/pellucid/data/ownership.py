@@ -13,8 +13,8 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from pellucid.data.gdal_open import GDAL_ERRORS, open_raster
+from pellucid.data.text_file import parse_json
 from pellucid.errors import InputError
-from pellucid.text_file import parse_json
 
 # The tag of a GeoTIFF; what pictures, and slices in TIFF, name as their software. What made a file is said in
 # further tags that begin like the first.

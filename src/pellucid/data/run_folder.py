@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from pellucid.errors import InputError
-from pellucid.schema import nearest
+from pellucid.errors import InputError, nearest
 
 CONFIG, WEIGHTS, CARD, METRICS = "config.yaml", "weights.safetensors", "card.md", "metrics.json"
 SHIPPED = Path(__file__).parents[1] / "weights"

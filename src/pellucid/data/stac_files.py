@@ -8,8 +8,8 @@ from pellucid.data.band_files import choose_files
 from pellucid.data.band_names import band_name
 from pellucid.data.band_stack import BandFile, stack_bands
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
+from pellucid.data.text_file import parse_json, read_text
 from pellucid.errors import InputError
-from pellucid.text_file import parse_json, read_text
 
 # Bytes of the longest item that is read, and assets that are named in a sentence.
 MAX_BYTES, SHOWN = 2**22, 6

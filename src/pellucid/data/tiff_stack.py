@@ -10,8 +10,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from pellucid.data.gdal_open import open_raster
+from pellucid.data.text_file import parse_json
 from pellucid.errors import InputError
-from pellucid.text_file import parse_json
 
 # The value of white by data type; in floating point it is 1.
 WHITE: dict[np.dtype[Any], float] = {np.dtype("uint8"): 255.0, np.dtype("uint16"): 65535.0}

@@ -15,8 +15,8 @@ import torch
 from tokenizers import Regex, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 
+from pellucid.data.text_file import parse_json, read_text
 from pellucid.errors import InputError
-from pellucid.text_file import parse_json, read_text
 
 # Name of the file in a run folder and in a folder of transformers; its folder in a published model.
 TOKENIZER, SUBFOLDER = "tokenizer.json", "tokenizer"

@@ -15,8 +15,7 @@ from types import ModuleType
 
 import pellucid.datasets
 from pellucid.data.files import check_is_folder
-from pellucid.errors import InputError
-from pellucid.schema import nearest
+from pellucid.errors import InputError, nearest
 
 
 def known_layouts() -> list[str]:

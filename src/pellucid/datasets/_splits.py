@@ -11,8 +11,8 @@ from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path
 
+from pellucid.data.text_file import parse_json, read_text
 from pellucid.errors import InputError
-from pellucid.text_file import parse_json, read_text
 
 SPLITS = ("train", "val", "test")
 # Orders of the places that are tried, of which the one nearest to the wanted shares is taken.

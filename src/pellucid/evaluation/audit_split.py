@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pellucid.data.text_file import read_rows, read_text
 from pellucid.datasets._listing import CheckedSample, Listing, Problem
 from pellucid.datasets._splits import SPLITS, hash_splits
 from pellucid.datasets.sen12ms_cr import SPLIT_NUMBERS, name_patch
 from pellucid.errors import InputError
 from pellucid.evaluation.check_leaks import LEAK
-from pellucid.text_file import read_rows, read_text
 
 PREFIX, ABSENT = "prefix match", "not in the data"
 # What a table may call its columns.

@@ -15,10 +15,9 @@ from pellucid.data.claims import claim_files
 from pellucid.data.files import check_writable, write_text
 from pellucid.data.ownership import check_replaceable
 from pellucid.data.run_folder import CONFIG
-from pellucid.errors import InputError
+from pellucid.data.text_file import read_rows
+from pellucid.errors import InputError, nearest
 from pellucid.evaluation.folder import EVALUATIONS, METRICS, PER_IMAGE, as_csv, read_metrics
-from pellucid.schema import nearest
-from pellucid.text_file import read_rows
 
 # Draws of the bootstrap, and the share of them that an interval holds.
 DRAWS, CONFIDENCE = 10_000, 0.95

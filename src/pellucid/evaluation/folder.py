@@ -12,10 +12,10 @@ from typing import Any
 from pellucid.data.claims import claim_folders
 from pellucid.data.files import write_text
 from pellucid.data.ownership import begins
+from pellucid.data.text_file import parse_json
 from pellucid.errors import InputError
 from pellucid.evaluation.figures import ImageScore
 from pellucid.evaluation.table import Evaluation
-from pellucid.text_file import parse_json
 
 # What lies in the folder of an evaluation.
 METRICS, PER_IMAGE, SHEET, CALIBRATION, PICTURES, PAGE = (

@@ -17,9 +17,8 @@ from torch import Tensor
 
 import pellucid.losses
 from pellucid.data.batch import Batch
-from pellucid.errors import InputError
+from pellucid.errors import InputError, nearest
 from pellucid.networks._vgg import Lpips, Vgg
-from pellucid.schema import nearest
 
 # (restored image, batch) -> scalar.
 Loss: TypeAlias = Callable[[Tensor, Batch], Tensor]

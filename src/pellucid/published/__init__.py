@@ -2,8 +2,7 @@
 
 import pkgutil
 
-from pellucid.errors import InputError
-from pellucid.schema import nearest
+from pellucid.errors import InputError, nearest
 
 
 def known_formats() -> tuple[str, ...]:

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pellucid.data.ranges import PICTURE
-from pellucid.errors import InputError
+from pellucid.errors import InputError, nearest
 from pellucid.published.sar_colorization import PATH, SAMPLING
-from pellucid.schema import nearest
 
 # Runs that a colorizer is trained after: that of clip_config.json, and configs/colorize_autoencoder.yaml.
 TEXTS, PICTURES = "runs/clip_config", "runs/colorize_autoencoder"

@@ -28,11 +28,11 @@ from pellucid.data.geotiff import Grid
 from pellucid.data.ownership import check_replaceable
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.raster import OpticalRaster
+from pellucid.data.text_file import read_rows
 from pellucid.data.working_file import explain_write_error
 from pellucid.errors import InputError
 from pellucid.simulate.clouds import SkyOptions, add_clouds
 from pellucid.simulate.landscape import Landscape, make_scene
-from pellucid.text_file import read_rows
 
 INDEX_COLUMNS, MADE_UP = ("name", "split_group"), "synthetic_"
 FOLDERS = ("s1", "s2_cloudy", "s2_cloudfree", "mask")

@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 from pellucid.data.batch import Batch, Encoded
 from pellucid.data.digests import check_tensors, save_tensors
 from pellucid.data.files import write_atomically
+from pellucid.data.text_file import parse_json
 from pellucid.errors import InputError
-from pellucid.text_file import parse_json
 from pellucid.train.stream import TrainingStream
 
 # Samples per file.

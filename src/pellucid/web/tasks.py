@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pellucid.errors import InputError
-from pellucid.schema import nearest
+from pellucid.errors import InputError, nearest
 from pellucid.web.limits import MAX_TEXT
 
 Kind = Literal["yes", "whole", "number", "text"]

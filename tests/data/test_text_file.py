@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from pellucid.data.text_file import parse_json, read_rows, read_text
 from pellucid.errors import InputError
-from pellucid.text_file import parse_json, read_rows, read_text
 
 PLAIN = "name,place\r\na,r_1\r\n\r\nb,\r\n"
 
