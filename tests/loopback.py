@@ -19,7 +19,7 @@ TIFF = b"II*\0" + bytes(100)
 TASK = Task(
     "remove-clouds",
     "Remove clouds",
-    (Role("scene", "Scene", "A scene."), Role("sar", "Radar", "Radar.", "--sar", many=True)),
+    (Role("scene", "Scene", "A scene."), Role("sar", "Radar", "Radar.", "--sar", many=True, grey=(".png",))),
     (
         Choice("seed", "Seed.", "--seed", "whole", 0),
         Choice("std", "Spread.", "--std", "yes", writes="std.tif"),

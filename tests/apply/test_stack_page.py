@@ -75,3 +75,52 @@ def test_the_page_of_a_folder_lies_beside_it(tmp_path: Path) -> None:
         assert ends
         assert chart
         assert ends["x"] + ends["width"] <= chart["x"] + chart["width"] + 1
+
+
+def test_the_page_of_a_volume_shows_planes_of_all_directions_with_the_values_of_the_files(
+    tmp_path: Path,
+) -> None:
+    values = stack_of(tmp_path / "in.tif", 4)
+    options = replace(OPTIONS, samples=1, volume=True)
+    report = upscale(tmp_path / "in.tif", tmp_path / "big.tif", method=Fake(), options=options)
+    result = tifffile.imread(tmp_path / "big.tif")
+    assert report.page
+    with opened(report.page) as page:
+        assert (
+            page.locator("#subtitle").inner_text().startswith("16 slices of 64 × 48 pixels, enlarged 4 times")
+        )
+        page.locator("#map").focus()
+        page.keyboard.press("v")
+        assert page.locator("#plane option:checked").inner_text() == "across slices, at a row"
+        for _ in range(3):
+            page.keyboard.press(",")
+        row = int(page.locator("#slice").input_value())
+        assert page.locator("#slice-name").inner_text() == f"{row + 1} of 48: row {row}, counted from 0"
+        page.keyboard.press("c")
+        found = {
+            each.locator("th").inner_text(): each.locator("td").all_inner_texts()
+            for each in page.locator("#values tr").all()[1:]
+        }
+        assert page.locator("#where").inner_text() == "From column 32, slice 0 to column 32, slice 15"
+        for name, line in (("Input", values[:, row // 4, 8]), ("Result", result[:, row, 32])):
+            assert found[name][0] == str(line.min())
+            assert found[name][2] == str(line.max())
+        page.keyboard.press("v")
+        assert page.locator("#slice").get_attribute("aria-valuetext") == "column 32, counted from 0"
+        page.keyboard.press("v")
+        assert page.locator("#slice").get_attribute("aria-valuetext") == "slice 8, counted from 0"
+
+
+def test_of_a_large_volume_rows_and_columns_are_left_out_before_most_planes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stack_page, "room_for_data", lambda: 30_000)
+    stack_of(tmp_path / "in.tif", 6)
+    options = replace(OPTIONS, samples=1, volume=True)
+    report = upscale(tmp_path / "in.tif", tmp_path / "big.tif", method=Fake(), options=options)
+    assert report.page
+    with opened(report.page) as page:
+        said = page.locator("#decimated").inner_text()
+    assert "of the 24 slices" in said
+    assert "of the 48 rows" in said
+    assert "every 2nd row and column" in said

@@ -124,7 +124,7 @@ def test_the_last_line_says_what_to_open(capsys: pytest.CaptureFixture[str]) -> 
     print_paths(result=Path("a.tif"), preview=Path("a.png"), page=Path("a.html"), spread=None)
     assert capsys.readouterr().out.splitlines()[-1].split() == ["open", "a.html"]
     print_paths(result=Path("a.tif"))
-    assert capsys.readouterr().out.splitlines() == ["result   a.tif"]
+    assert capsys.readouterr().out.splitlines() == ["result   a.tif", "open     a.tif"]
 
 
 def test_the_module_is_the_command() -> None:

@@ -104,7 +104,8 @@ def test_the_page_shows_tables_plots_and_pictures(found: Benchmark, desk: Path) 
         assert page.locator("#means tbody th").all_inner_texts() == found.sources
         row = found.row("one", "all")
         assert row is not None
-        cell = page.locator("#means tbody tr").first.locator("td").first.inner_text()
+        size, cell = page.locator("#means tbody tr").first.locator("td").all_inner_texts()[:2]
+        assert size == "4 (4)"
         assert cell.startswith(f"{row.figures['psnr'].mean:.2f} (")
         page.locator("#region").select_option(label="cloudy")
         assert page.locator("#means tbody tr").count() == 5

@@ -2,9 +2,10 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from pellucid.train.history_plot import HEIGHT, LEFT, TOP, UP, WIDTH, draw_history
+from pellucid.train.history_plot import HEIGHT, LEFT, TOP, UP, WIDTH, _group, _round_between, draw_history
 
 BLUE = (0, 114, 178)
 
@@ -45,3 +46,31 @@ def test_each_kind_has_a_panel_and_what_is_no_number_is_left_out(tmp_path: Path)
 def test_one_row_is_no_curve(tmp_path: Path) -> None:
     draw_history(rows([1.0]), tmp_path / "history.png")
     assert not (tmp_path / "history.png").exists()
+
+
+def test_curves_are_called_in_words_and_the_only_term_is_not_drawn_over_the_total() -> None:
+    row = {
+        "step": 1.0,
+        "train_loss_l1": 1.0,
+        "train_loss_total": 1.0,
+        "val_loss_l1": 2.0,
+        "val_loss_total": 2.0,
+    }
+    shown = {title: list(curves) for title, curves in _group([row]).items() if curves}
+    assert shown == {"loss": ["training", "validation"]}
+    row |= {"train_loss_cloudy_l1": 0.1, "train_loss_total": 1.1, "val_psnr": 30.0, "val_psnr_input": 20.0}
+    shown = {title: list(curves) for title, curves in _group([row | {"val_ssim": 0.9}]).items() if curves}
+    assert shown == {
+        "loss": ["training", "validation"],
+        "terms of the loss in training": ["L1", "cloudy L1"],
+        "PSNR in validation, dB": ["restored", "input"],
+        "validation": ["SSIM"],
+    }
+
+
+def test_ticks_are_round_numbers() -> None:
+    assert _round_between(0.0557, 0.622) == pytest.approx([0.2, 0.4, 0.6])
+    assert _round_between(500, 20_000) == [5000, 10_000, 15_000, 20_000]
+    assert _round_between(17.3, 32.3) == pytest.approx([20, 25, 30])
+    assert _round_between(0.014, 0.56, is_log=True) == pytest.approx([0.02, 0.05, 0.1, 0.2, 0.5])
+    assert _round_between(1e-4, 0.6, is_log=True) == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1])

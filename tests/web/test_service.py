@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from loopback import TIFF, Client, served, wait_for
+from PIL import Image
 
 from pellucid.web.limits import Limits
 
@@ -241,6 +242,18 @@ def test_a_refused_job_leaves_nothing_and_its_upload_can_be_used_again(client: C
     status, found = client.ask("POST", "/api/jobs", wanted | {"options": {"seed": 3}})
     assert status == 201
     client.reach(found["id"], "done")
+
+
+def test_a_colour_picture_is_refused_at_once_where_a_grey_one_is_needed(client: Client) -> None:
+    for colour, status in (((10, 20, 30), 400), ((20, 20, 20), 201)):
+        file = io.BytesIO()
+        Image.new("RGB", (8, 8), colour).save(file, "png")
+        radar = [{"upload": client.upload("radar.png", file.getvalue())}]
+        wanted = {"command": "remove-clouds", "files": {"scene": [{"upload": client.upload()}], "sar": radar}}
+        found, answer = client.ask("POST", "/api/jobs", wanted)
+        assert found == status
+        if status == 400:
+            assert answer["error"] == "radar.png has 3 channels, a grey slice is needed; convert it"
 
 
 def test_the_interface_describes_itself_and_its_pages_fetch_nothing_from_outside(client: Client) -> None:

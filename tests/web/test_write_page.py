@@ -1,6 +1,7 @@
 import hashlib
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.raster import OpticalRaster
 from pellucid.web import write_page as module
 from pellucid.web.layers import Band, Layer, optical_bands, raster_layer
-from pellucid.web.write_page import ASSETS, page_of, write_page
+from pellucid.web.write_page import ASSETS, linked_below, page_of, write_page
 
 SIZE = (60, 80)
 NASTY = "<script>alert(1)</script> & 'x'.tif"
@@ -108,6 +109,19 @@ def test_the_divider_moves_by_mouse_and_keys(page: Page) -> None:
     assert handle.get_attribute("aria-valuenow") == "75"
 
 
+def test_what_its_readers_cannot_reach_is_not_linked(tmp_path: Path) -> None:
+    (tmp_path / "job").mkdir()
+    layers = layers_of(tmp_path)
+    linked = [replace(layers[0], path=tmp_path / "job" / "in.tif"), *layers[1:]]
+    token = linked_below.set(tmp_path / "job")
+    try:
+        write_page(tmp_path / "job" / "clear.html", linked, {}, title="clear.tif")
+    finally:
+        linked_below.reset(token)
+    text = (tmp_path / "job" / "clear.html").read_text()
+    assert re.findall(r'"link":"(.*?)"', text) == ["in.tif", "", ""]
+
+
 def colour_at(page: Page, column: float, row: float) -> list[int]:
     """Return the colour on the screen at a pixel of the scene."""
     return page.evaluate(
@@ -145,6 +159,7 @@ def test_keys_choose_layers_bands_and_the_outline(page: Page) -> None:
     page.keyboard.press("Shift+3")
     assert page.locator("#left option:checked").inner_text() == "After"
     assert page.locator("#painted").is_checked()
+    assert page.locator("#painted-share").inner_text() == "50 % of the scene"
     page.keyboard.press("p")
     assert not page.locator("#painted").is_checked()
     page.keyboard.press("c")
@@ -153,6 +168,19 @@ def test_keys_choose_layers_bands_and_the_outline(page: Page) -> None:
     page.keyboard.press("0")
     page.keyboard.press("Enter")
     assert page.locator("#where").inner_text().startswith("Column 40, row 30,")
+
+
+def test_the_outline_is_closed_at_the_border_of_the_scene(page: Page) -> None:
+    plane = {"values": [255, 255, 255, 255, 0, 0], "width": 3, "height": 2, "step": 4}
+    found = page.evaluate("plane => outline([{ kind: 'painted', planes: [plane] }])", plane)
+    assert sorted(found["edges"]) == [
+        *([0, 0, 0, 4], [0, 0, 4, 0], [0, 4, 0, 8], [0, 8, 4, 8], [4, 0, 8, 0], [4, 4, 4, 8], [4, 4, 8, 4]),
+        *([8, 0, 12, 0], [8, 4, 12, 4], [12, 0, 12, 4]),
+    ]
+    assert found["share"] == pytest.approx(4 / 6)
+    assert page.evaluate("[0, 0.001, 0.999, 1].map(shareInWords)") == [
+        *("nothing", "less than 1 % of the scene", "more than 99 % of the scene", "all of the scene"),
+    ]
 
 
 def test_bands_and_stretch_change_the_picture_without_reloading(page: Page) -> None:

@@ -181,14 +181,12 @@ def look_at_scene(
     optical: Path, out: Path, *, context: Sequence[Path], options: SceneOptions, **given: Any
 ) -> None:
     """Save what a scene says about its ground in the first file of `context`; see `restore_scene`."""
-    given = {"uncertainty": None} | given
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), OpenScene(optical, out, options=options, **given) as scene:
         save_context(scene, context[0])
 
 
 def estimate(optical: Path, out: Path, *, options: SceneOptions | None = None, **given: Any) -> Estimate:
     """Return what `restore_scene` with the same arguments would take, after all its checks and one tile."""
-    given = {"sar": None, "cloud": None, "uncertainty": None} | given
     with (
         rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),
         OpenScene(optical, out, options=options or SceneOptions(), **given) as scene,

@@ -54,18 +54,19 @@ class OpenScene:
 
     A method that finds clouds itself sees those of a map alone, and says later what it replaces.
 
-    Arguments as of `restore_scene`. `engine` has the method with the options' sampling, `tiles` is the grid.
+    Arguments as of `restore_scene`; without `out` nothing is written, and there are no `outputs`. `engine`
+    has the method with the options' sampling, `tiles` is the grid.
     """
 
     def __init__(
         self,
         optical: Path,
-        out: Path,
+        out: Path | None,
         *,
-        sar: Path | None,
-        cloud: Path | None,
+        sar: Path | None = None,
+        cloud: Path | None = None,
         references: Sequence[Path] = (),
-        uncertainty: Path | None,
+        uncertainty: Path | None = None,
         method: Method,
         options: SceneOptions,
     ) -> None:
@@ -80,8 +81,9 @@ class OpenScene:
         self.inputs: dict[str, Path | Sequence[Path] | None]
         self.inputs = {"optical": optical, "sar": sar, "references": references, "cloud": cloud}
         self.files = tuple(path for path in (optical, sar, map_file(cloud), *references) if path)
-        self.outputs = SceneOutputs.of(out, uncertainty, options)
-        self.outputs.check(self.files)
+        if out:
+            self.outputs = SceneOutputs.of(out, uncertainty, options)
+            self.outputs.check(self.files)
         with ExitStack() as stack:
             self.optical = stack.enter_context(open_optical(optical, method, options))
             if method.any_bands:

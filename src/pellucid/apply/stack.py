@@ -113,8 +113,8 @@ class Stack:
 
     @property
     def has_page(self) -> bool:
-        """Whether a page to look at is written; that of a volume would hold it no more than in part."""
-        return self.options.html and not self.options.volume
+        """Whether a page to look at is written."""
+        return self.options.html
 
     @property
     def num_slices(self) -> int:

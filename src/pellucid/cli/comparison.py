@@ -77,7 +77,8 @@ def _print_tables(found: "Comparison", num_images: int) -> None:
         if at:
             each = found.differences[at - 1]
             interval = f"{each.low:+.{decimals}f} to {each.high:+.{decimals}f}"
-            row += [f"{each.mean:+.{decimals}f}", "one place" if math.isnan(each.low) else interval]
+            few = f"{each.num_places} place{'s' * (each.num_places != 1)} alone"
+            row += [f"{each.mean:+.{decimals}f}", few if math.isnan(each.low) else interval]
             row += [f"{each.share_above:.0%} of {each.num_images}"]
         table.add_row(label, *row)
     out.print(table)

@@ -51,6 +51,7 @@ SLICE_ROLES = (
         "Grey PNG or TIFF, one file, a stack of pages, or several.",
         many=True,
         suffixes=PICTURES,
+        grey=PICTURES,
     ),
 )
 SLICE_OPTIONS = ("model", "factor", "grey_range", "steps", "samples", "seed")
@@ -61,6 +62,7 @@ RADAR_ROLES = (
         "A grey PNG, JPEG or TIFF, or a GeoTIFF; one or several.",
         many=True,
         suffixes=PICTURES,
+        grey=PICTURES[:3],  # a TIFF may hold two polarisations
     ),
 )
 RADAR_OPTIONS = ("region", "season", "prompt", "model", "steps", "guidance", "seed")

@@ -128,7 +128,9 @@ def run_job() -> None:
     threading.Thread(target=_end_with_service, daemon=True).start()
     terminal.followers.append(_Lines())
     from pellucid.cli import main
+    from pellucid.web.write_page import linked_below
 
+    linked_below.set(Path.cwd())
     try:
         with ExitStack() as stack, report_errors():
             _claim(stack, Path.cwd() / "process")

@@ -203,7 +203,7 @@ def print_paths(**paths: Path | None) -> None:
     for label, path in made.items():
         out.print(f"{label:<9}{path}", soft_wrap=True)
     shown = [path for suffix in TO_OPEN for path in made.values() if path.suffix.lower() == suffix]
-    if shown and len(made) > 1:
+    if shown:
         out.print(f"{'open':<9}{shown[0]}", soft_wrap=True)
 
 

@@ -15,7 +15,14 @@ from rich.table import Column, Table
 from pellucid.data.files import write_text
 from pellucid.evaluation.benchmark import Entry, Plan
 from pellucid.evaluation.benchmark_data import Chosen, count_places
-from pellucid.evaluation.compare import CONFIDENCE, Difference, Scored, find_difference, read_scored
+from pellucid.evaluation.compare import (
+    CONFIDENCE,
+    FEWEST_PLACES,
+    Difference,
+    Scored,
+    find_difference,
+    read_scored,
+)
 from pellucid.evaluation.figures import BASELINES, MODEL
 from pellucid.evaluation.folder import METRICS, PICTURES, read_metrics
 from pellucid.evaluation.page import address, shrink
@@ -69,7 +76,10 @@ class Benchmark:
 
     def psnr_table(self) -> Table:
         """Return the PSNR with its intervals, for the screen."""
-        table = _table("PSNR dB, with 95 % intervals by bootstrap over places", ["all", "cloudy", "clear"])
+        table = _table(
+            f"PSNR dB, with 95 % intervals by bootstrap over places, from {FEWEST_PLACES} on",
+            ["all", "cloudy", "clear"],
+        )
         for source in self.sources:
             cells = (self._interval(source, region) for region in ("all", "cloudy", "clear"))
             table.add_row(source, *cells)
@@ -146,7 +156,7 @@ class Benchmark:
             "places": sorted({*self.chosen.groups}),
             "notes": list(self.chosen.notes),
             "convention": "reflectance in [0, 1], data range 1, means over images",
-            "interval": f"{CONFIDENCE:.0%}, bootstrap over places",
+            "interval": f"{CONFIDENCE:.0%}, bootstrap over places, from {FEWEST_PLACES} places on",
             "models": [_entry(entry, self.calibration.get(entry.name)) for entry in self.entries],
             "rows": [
                 {"source": row.source, "is_model": row.is_model, "region": row.region}

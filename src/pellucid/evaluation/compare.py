@@ -21,6 +21,8 @@ from pellucid.evaluation.folder import EVALUATIONS, METRICS, PER_IMAGE, as_csv, 
 
 # Draws of the bootstrap, and the share of them that an interval holds.
 DRAWS, CONFIDENCE = 10_000, 0.95
+# Places from which on there is an interval: of two, there are but three different draws.
+FEWEST_PLACES = 3
 # Settings in which evaluations that are compared should be alike.
 ALIKE = ("data", "split", "crop", "cloud_threshold", "bands")
 
@@ -44,7 +46,7 @@ class Difference:
 
     Attributes:
         mean: over the images.
-        low: lower end of its confidence interval, from bootstrap over places; NaN where all are of one place.
+        low: lower end of its confidence interval, from bootstrap over places; NaN below `FEWEST_PLACES`.
         high: the upper end.
         share_above: share of the images in which it has more.
         num_images: with a finite figure in both.
@@ -160,7 +162,7 @@ def find_difference(differences: NDArray[np.float64], places: Sequence[str]) -> 
     _, at = np.unique(np.array(places)[is_finite], return_inverse=True)
     sums, counts = np.bincount(at, finite), np.bincount(at)
     low = high = math.nan
-    if len(counts) > 1:
+    if len(counts) >= FEWEST_PLACES:
         drawn = np.random.default_rng(0).integers(len(counts), size=(DRAWS, len(counts)))
         means = sums[drawn].sum(1) / counts[drawn].sum(1)
         low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()

@@ -36,10 +36,10 @@ class Thumbnails:
         self.titles: list[str] = []
         self.pictures: dict[int, list[bytes]] = {}
 
-    def add(self, position: int, panels: Mapping[str, NDArray[np.uint8]]) -> None:
-        """Keep the panels of the image at a position, by their titles."""
+    def add(self, position: int, panels: Mapping[str, NDArray[np.uint8] | None]) -> None:
+        """Keep the panels of the image at a position, by their titles; None: this image has no such one."""
         self.titles = list(panels)
-        self.pictures[position] = [_jpeg(panel, self.side) for panel in panels.values()]
+        self.pictures[position] = [b"" if x is None else _jpeg(x, self.side) for x in panels.values()]
 
     def fit(self) -> dict[int, list[bytes]]:
         """Return the pictures by position: all, or every n-th image's, so that a page holds them."""
@@ -111,7 +111,7 @@ def _describe(
             ]
             for region in regions
         ],
-        "pictures": [address(each, "jpeg") for each in pictures],
+        "pictures": [address(each, "jpeg") if each else None for each in pictures],
     }
 
 

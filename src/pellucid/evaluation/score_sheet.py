@@ -66,7 +66,7 @@ class ScoreSheet:
             return
         panels = _panels(restored)
         if self.thumbnails is not None and is_small:
-            self.thumbnails.add(position, panels)
+            self.thumbnails.add(position, {k: None if _is_missing(k, x) else x for k, x in panels.items()})
         if self.folder is not None and is_saved:
             _save_panels(panels, self.folder / f"{position + 1:04d}_{_as_name(score.key)}")
         if position in self.shown:
@@ -83,8 +83,18 @@ class ScoreSheet:
 def _save_panels(panels: dict[str, Any], folder: Path) -> None:
     make_folder(folder)
     for title, picture in panels.items():
-        (word,) = re.findall(r"^\w+", title)
-        save_picture(picture, folder / f"{KINDS[word]}.png")
+        if not _is_missing(title, picture):
+            save_picture(picture, folder / f"{_kind(title)}.png")
+
+
+def _kind(title: str) -> str:
+    (word,) = re.findall(r"^\w+", title)
+    return KINDS[word]
+
+
+def _is_missing(title: str, picture: Any) -> bool:
+    """Whether a panel is of a guide that this image has not: all of one grey."""
+    return _kind(title) in ("radar", "reference") and bool((picture == picture[0, 0]).all())
 
 
 def _as_name(key: str) -> str:

@@ -1,5 +1,6 @@
 """What happened inside a method: the layers between a cloudy image and its restored one."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -109,7 +110,7 @@ def _inside_ground(method: Ground, batch: Batch) -> list[Layer]:
 
 
 def _inside_cross_attention(method: Regression, batch: Batch) -> list[Layer]:
-    """Return the result, and to which radar pixels some pixels attend, as a mean over the heads."""
+    """Return features of the radar, where some pixels look in it, what it changes, and the result."""
     network, taken = method.network, list[tuple[Tensor, Tensor]]()
     assert isinstance(network, CrossAttentionNet)
     hook = network.cross_attn.register_forward_hook(lambda _, inputs, __: taken.append(inputs))
@@ -117,14 +118,25 @@ def _inside_cross_attention(method: Regression, batch: Batch) -> list[Layer]:
         result = method.restore(batch)
     finally:
         hook.remove()
+    assert batch.sar is not None
     optical, radar = taken[0]
     height, width = optical.shape[-2:]
-    layers = []
+    even = replace(batch, sar=batch.sar.mean((2, 3), keepdim=True).expand_as(batch.sar))
+    enlarged = _enlarge(main_colours(radar[0]), network.stride)
+    layers = [Layer("radar features, main colours", "colours", enlarged)]
     for y, x in FOLLOWED:
         row, column = int(y * height), int(x * width)
         weight = network.cross_attn.attention(optical, radar, row * width + column)
-        values = weight[0].unflatten(0, (height, width))
-        values = values.repeat_interleave(network.stride, 0).repeat_interleave(network.stride, 1)[None]
+        values = _enlarge(weight[0].unflatten(0, (height, width))[None], network.stride)
         at = (row * network.stride, column * network.stride)
         layers.append(Layer("attention", "attention", values, at))
-    return [*layers, Layer("result", "image", result[0])]
+    return [
+        *layers,
+        Layer("changed by radar's detail", "difference", (result - method.restore(even))[0]),
+        Layer("result", "image", result[0]),
+    ]
+
+
+def _enlarge(values: Tensor, times: int) -> Tensor:
+    """Return (C, H, W) with each pixel `times` times in each row and column."""
+    return values.repeat_interleave(times, 1).repeat_interleave(times, 2)

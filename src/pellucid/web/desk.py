@@ -12,7 +12,7 @@ from pydantic import Field
 from pellucid.data.files import make_folder
 from pellucid.errors import InputError, nearest
 from pellucid.schema import Strict
-from pellucid.web.given_files import check_given, find_given
+from pellucid.web.given_files import check_given, check_grey, find_given
 from pellucid.web.jobs import INPUTS, RESULTS, Job, Jobs, new_id
 from pellucid.web.limits import MAX_FILES, MAX_TEXT, Limits, RequestError
 from pellucid.web.results import find_page, list_files
@@ -80,6 +80,7 @@ class Desk:
         places = {role: home / INPUTS / role for role in files}
         trial = {role: [self._find(file, role, places[role]) for file in files[role]] for role in files}
         words = write_words(task, trial, wanted.options, home / RESULTS)
+        self._check_grey(task, files)
         try:
             home.mkdir()
             for role, given in files.items():
@@ -124,6 +125,14 @@ class Desk:
 
     def _name(self, file: GivenFile) -> str:
         return file.path or self.uploads.name(file.upload)
+
+    def _check_grey(self, task: Task, files: Mapping[str, Sequence[GivenFile]]) -> None:
+        """Refuse pictures in colour where grey ones are needed, before a job waits for its turn."""
+        for role in task.roles:
+            for file in files.get(role.name, ()):
+                path = self.uploads.path(file.upload) if file.upload else self._find(file, role.name, Path())
+                if path.suffix.lower() in role.grey:
+                    check_grey(path)
 
     def _find(self, file: GivenFile, role: str, place: Path) -> Path:
         """Return where a file lies or, where the job gets its own, will lie."""

@@ -5,6 +5,7 @@ import re
 import zipfile
 from pathlib import Path
 
+from pellucid.data.slice_file import read_slices
 from pellucid.errors import InputError
 from pellucid.web.limits import MAX_FILES, RequestError
 
@@ -57,6 +58,14 @@ def check_content(path: Path) -> None:
             _check_archive(path)
     except OSError as error:
         raise InputError(f"{path.name} cannot be read ({error.strerror}); choose another file") from error
+
+
+def check_grey(path: Path) -> None:
+    """Refuse a picture whose first page is not grey; the error says its name, and not where it lies."""
+    try:
+        next(read_slices(path, is_image=False))
+    except InputError as error:
+        raise InputError(str(error).replace(f"{path.parent}{os.sep}", "")) from error
 
 
 def _is_plain(start: bytes) -> bool:

@@ -17,7 +17,7 @@ from pellucid.web.given_files import list_folder
 from pellucid.web.guard import refusal_page
 from pellucid.web.limits import RequestError
 from pellucid.web.results import SHOWN, list_files, zip_files
-from pellucid.web.write_page import ASSETS
+from pellucid.web.write_page import ASSETS, fill_frame
 
 # Seconds between looks at what changed, and after which something is sent so that no connection is given up.
 LOOK_S, ALIVE_S = 0.25, 15.0
@@ -80,14 +80,16 @@ def _add_pages(app: FastAPI, desk: Desk) -> None:  # noqa: ARG001
 
     @app.get("/", include_in_schema=False)
     def front() -> HTMLResponse:
-        return HTMLResponse((ASSETS / "service.html").read_text(encoding="utf-8"))
+        otherwise = ' Scripts can use the service without: see <a href="/api">/api</a>.'
+        return _page("service", "pellucid", '<a href="/api">For scripts</a>', otherwise)
 
     @app.get("/favicon.ico", include_in_schema=False, status_code=204)
     def icon() -> None: ...
 
     @app.get("/api", include_in_schema=False)
     def interface() -> HTMLResponse:
-        return HTMLResponse((ASSETS / "interface.html").read_text(encoding="utf-8"))
+        otherwise = ' <a href="/openapi.json">openapi.json</a> says the same.'
+        return _page("interface", "pellucid: for scripts", '<a href="/">Jobs</a>', otherwise)
 
     @app.get("/assets/{name}", include_in_schema=False)
     def part(name: str) -> Response:
@@ -95,6 +97,14 @@ def _add_pages(app: FastAPI, desk: Desk) -> None:  # noqa: ARG001
             raise RequestError(404, f"there is no {name[:60]!r} here; go to the first page")
         text = "\n".join((ASSETS / each).read_text(encoding="utf-8") for each in PARTS[name])
         return Response(text, media_type="text/css" if name.endswith(".css") else "text/javascript")
+
+
+def _page(kind: str, title: str, links: str, otherwise: str) -> HTMLResponse:
+    """Answer with a page that asks for its styles and scripts."""
+    head = f"""<link rel="icon" href="data:,">
+<link rel="stylesheet" href="/assets/page.css">
+<script src="/assets/{kind}.js" defer></script>"""
+    return HTMLResponse(fill_frame(kind, title, head=head, links=f"\n  {links}", otherwise=otherwise))
 
 
 def _add_files(app: FastAPI, desk: Desk) -> None:

@@ -24,6 +24,7 @@ class Role:
         flag: before the path on the command line; "" if it is the argument.
         many: whether several are taken: each behind its flag, or, as the argument, in one folder.
         suffixes: of the files that are offered.
+        grey: suffixes of those that must hold grey pictures.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Role:
     flag: str = ""
     many: bool = False
     suffixes: tuple[str, ...] = (".tif", ".tiff")
+    grey: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

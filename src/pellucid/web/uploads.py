@@ -87,9 +87,10 @@ class Uploads:
 
     def name(self, key: str) -> str:
         """Return the name of the file of an upload."""
-        return self._file(key).name
+        return self.path(key).name
 
-    def _file(self, key: str) -> Path:
+    def path(self, key: str) -> Path:
+        """Return where the file of an upload lies until a job takes it."""
         folder = self.folder / key
         if not (key.isalnum() and key.isascii() and folder.is_dir()) or not (files := list(folder.iterdir())):
             raise RequestError(404, f"there is no upload {key[:40]!r}; send the file again")
@@ -97,7 +98,7 @@ class Uploads:
 
     def take(self, key: str, folder: Path) -> None:
         """Move an upload into the folder of a job."""
-        file = self._file(key)
+        file = self.path(key)
         make_folder(folder)
         file.rename(folder / file.name)
         file.parent.rmdir()

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,10 @@ LIBRARIES = ("vendor/ol.js", "vendor/geotiff.js")
 # Scripts that a kind of page takes from another.
 ALSO = {"benchmark": ("evaluation/plots.js",)}
 LICENCES = {"OpenLayers": "vendor/ol.LICENSE.md", "geotiff.js": "vendor/geotiff.LICENSE"}
+
+
+# The folder below which pages link files, where not all that lie on the machine are for their readers.
+linked_below: ContextVar[Path | None] = ContextVar("linked_below", default=None)
 
 
 def page_of(out: Path) -> Path:
@@ -79,10 +84,7 @@ def write_layers(
 
 
 def render(kind: str, title: str, data: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
-    """Return a page of a kind, "scene", with its data, and files that its map finds by name.
-
-    All kinds share a frame; the file of a kind has how its body begins, in two lines, and its `main`.
-    """
+    """Return a page of a kind, "scene", with its data, and files that its map finds by name."""
     has_map = bool(files)
     scripts = [_asset(name) for name in (*(LIBRARIES if has_map else ()), *_scripts(kind))]
     styles = [_asset(name) for name in (*(["vendor/ol.css"] if has_map else []), "page.css")]
@@ -97,13 +99,37 @@ def render(kind: str, title: str, data: Mapping[str, Any], files: Mapping[str, b
             for name, each in files.items()
         ),
     ]
+    head = [f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy)}">']
+    return fill_frame(
+        kind,
+        title,
+        head="\n".join([*head, *(f"<style>{each}</style>" for each in styles)]),
+        foot="\n".join([*blocks, *(f"<script>{each}</script>" for each in scripts)]),
+    )
+
+
+def fill_frame(
+    kind: str, title: str, *, head: str, links: str = "", otherwise: str = "", foot: str = ""
+) -> str:
+    """Return a page of a kind in the frame that all share.
+
+    The file of a kind has how its body begins, in two lines, and its `main`. All but the title is HTML.
+
+    Args:
+        kind: "scene", for instance.
+        title: of the page.
+        head: styles, and scripts or what they may do.
+        links: to other pages, for the header.
+        otherwise: what can be done without JavaScript.
+        foot: data and scripts.
+    """
     filled = {
         "title": html.escape(title),
-        "policy": html.escape(policy),
-        "styles": "\n".join(f"<style>{each}</style>" for each in styles),
+        "head": head,
+        "links": links,
+        "otherwise": otherwise,
+        "foot": foot,
         "licences": "\n\n".join(html.escape(f"{n}\n\n{_asset(file)}") for n, file in LICENCES.items()),
-        "data": "\n".join(blocks),
-        "scripts": "\n".join(f"<script>{each}</script>" for each in scripts),
     }
     body, skip, main = _asset(f"{kind}.html").split("\n", 2)
     page = _asset("frame.html").replace("{{body}}", f"{body}\n{skip}").replace("{{main}}", main)
@@ -150,12 +176,13 @@ def _describe_grid(grid: Grid) -> dict[str, Any]:
 
 def _describe(layer: Layer, name: str, parts: Sequence[Part], folder: Path) -> dict[str, Any]:
     """Return what the scripts must know about a layer."""
+    link = _link(layer.path, folder)
     return {
         "name": layer.name,
         "kind": layer.kind,
         "unit": layer.unit,
         "file": layer.path.name,
-        "link": _link(layer.path, folder) + ("/" if layer.path.is_dir() else ""),
+        "link": link + "/" if link and layer.path.is_dir() else link,
         "bands": [{"name": band.name, "add": band.add, "divide": band.divide} for band in layer.bands],
         "parts": [
             {"file": f"{name}-{i}", "bands": part.bands, "step": part.step} for i, part in enumerate(parts)
@@ -165,6 +192,9 @@ def _describe(layer: Layer, name: str, parts: Sequence[Part], folder: Path) -> d
 
 def _link(path: Path, folder: Path) -> str:
     """Return the address of a file, seen from the page in `folder`; none where there is no way."""
+    below = linked_below.get()
+    if below and not path.resolve().is_relative_to(below.resolve()):
+        return ""
     try:
         return quote(Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix(), errors="replace")
     except ValueError:  # another drive

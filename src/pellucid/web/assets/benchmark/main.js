@@ -32,14 +32,21 @@ function inWords(found, decimals) {
   return found.low === null ? mean : `${mean} (${found.low.toFixed(decimals)} to ${found.high.toFixed(decimals)})`;
 }
 
+/** Return over how many images and places the means of a row go, at most. */
+function sizeOf(row, { metrics }) {
+  const found = metrics.map(({ name }) => row[name]).filter(Boolean);
+  const most = (key) => Math.max(...found.map((each) => each[key]));
+  return `${most("num_images")} (${most("num_places")})`;
+}
+
 function showMeans(data, region) {
   const rows = data.rows
     .filter((row) => row.region === region)
     .map((row) => ({
       isModel: row.is_model,
-      cells: [row.source, ...data.metrics.map(({ name, decimals }) => inWords(row[name], decimals))],
+      cells: [row.source, sizeOf(row, data), ...data.metrics.map(({ name, decimals }) => inWords(row[name], decimals))],
     }));
-  fillTable(find("means"), ["", ...data.metrics.map(({ label }) => label)], rows);
+  fillTable(find("means"), ["", "Images (places)", ...data.metrics.map(({ label }) => label)], rows);
 }
 
 function showCosts(data) {

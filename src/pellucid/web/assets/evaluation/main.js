@@ -151,7 +151,8 @@ function rowsOf(data, state, columns, image, i) {
 }
 
 function picturesOf(data, image, columns) {
-  const figures = image.pictures.map((source, p) => {
+  const figures = image.pictures.flatMap((source, p) => {
+    if (!source) return [];
     const title = data.titles[p];
     return make("figure", {}, make("img", { src: source, alt: `${title} of ${image.key}` }), make("figcaption", {}, title));
   });

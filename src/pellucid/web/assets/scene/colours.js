@@ -164,7 +164,10 @@ function changedAround({ values, width, height }) {
   };
 }
 
-/** Return the edges around what was painted, [column, row, column, row] each, in pixels of the file. */
+/**
+ * Return the edges around what was painted, [column, row, column, row] each, in pixels of the file, and the share
+ * of the scene that was; null where it is not known. What reaches the border of the scene is closed there.
+ */
 function outline(layers) {
   const found = paintedPixels(layers);
   if (!found) return null;
@@ -174,8 +177,10 @@ function outline(layers) {
   for (let row = 0, i = 0; row < height; row++)
     for (let column = 0; column < width; column++, i++) {
       const [x, y] = [column * step, row * step];
-      if (column && painted[i] !== painted[i - 1]) edges.push([x, y, x, y + step]);
-      if (row && painted[i] !== painted[i - width]) edges.push([x, y, x + step, y]);
+      if (painted[i] !== (column ? painted[i - 1] : 0)) edges.push([x, y, x, y + step]);
+      if (painted[i] !== (row ? painted[i - width] : 0)) edges.push([x, y, x + step, y]);
+      if (painted[i] && column === width - 1) edges.push([x + step, y, x + step, y + step]);
+      if (painted[i] && row === height - 1) edges.push([x, y + step, x + step, y + step]);
     }
-  return edges;
+  return { edges, share: painted.reduce((sum, each) => sum + each, 0) / painted.length };
 }

@@ -24,8 +24,8 @@ function start(data, layers) {
   const after = layers.find((layer) => layer.kind === "after") ?? layers.at(-1);
   const shown = { left: layers[0], right: after };
   const view = { bands: [], low: [0, 0, 0], high: [1, 1, 1], gamma: 1 };
-  const edges = outline(layers);
-  const made = makeMap(find("map"), place, edges ?? []);
+  const outlined = outline(layers);
+  const made = makeMap(find("map"), place, outlined?.edges ?? []);
   const swipe = divide(made, find("swipe"));
   const refresh = () => {
     made.left.show(compose(shown.left, view));
@@ -33,7 +33,7 @@ function start(data, layers) {
     showLegend(Object.values(shown), view);
     made.map.render();
   };
-  const painted = connectPainted(made.painted, edges !== null);
+  const painted = connectPainted(made.painted, outlined);
   const colours = connectColours(after, view, refresh);
   const sides = connectSides(layers, shown, refresh);
   const read = connectPixels(data, layers, place, made.map);
@@ -100,15 +100,24 @@ function connectColours(after, view, refresh) {
 }
 
 /** Connect the outline of what was painted; returns a function that shows or hides it. */
-function connectPainted(layer, isKnown) {
+function connectPainted(layer, outlined) {
   const box = find("painted");
-  find("painted-field").hidden = !isKnown;
+  find("painted-field").hidden = !outlined;
+  if (outlined) find("painted-share").textContent = shareInWords(outlined.share);
   box.addEventListener("change", () => layer.setVisible(box.checked));
   return () => {
     box.checked = !box.checked;
     layer.setVisible(box.checked);
     say(box.checked ? "Outline on" : "Outline off");
   };
+}
+
+/** Return a share in words; neither almost all nor almost nothing is rounded to it. */
+function shareInWords(share) {
+  if (share === 0 || share === 1) return share ? "all of the scene" : "nothing";
+  const percent = 100 * share;
+  if (percent < 1) return "less than 1 % of the scene";
+  return percent > 99 ? "more than 99 % of the scene" : `${Math.round(percent)} % of the scene`;
 }
 
 /** Connect clicks with spectrum and table; returns a function that reads a place. */

@@ -26,7 +26,7 @@ function connectSides(layers, shown, refresh) {
 
 /** List the files of the layers, with links where there is a way to them. */
 function listFiles(list, layers) {
-  // A server shows no folders, and nothing outside that of the job.
+  // A server shows no folders, and nothing far above the page.
   const leads = (link) => link && (location.protocol === "file:" || !/^\.\.\/\.\.|\/$/.test(link));
   const items = layers.map(({ name, file, link }) => {
     const text = leads(link) ? make("a", { href: link }, file) : file;

@@ -107,7 +107,7 @@ function makeMap(target, place, edges) {
   const controls = [new ol.control.Zoom()];
   if (place.projection.getUnits() !== "pixels") controls.push(new ol.control.ScaleLine());
   const map = new ol.Map({ target, view, layers: [left, right, painted], controls });
-  const fit = () => view.fit(place.extent, { padding: [12, 12, 12, 12] });
+  const fit = (extent = place.extent) => view.fit(extent, { padding: [12, 12, 12, 12] });
   fit();
   return { map, left, right, painted, fit };
 }
