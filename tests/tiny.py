@@ -99,6 +99,7 @@ def train_tiny(
     checkpoint: Path | None = None,
     dry_run: bool = False,
     log_dir: Path | None = None,
+    wandb: str = "",
     **options: Any,
 ) -> tuple[TrainReport, Regression]:
     """Train a tiny method with these `train` options and return report and method."""
@@ -114,5 +115,6 @@ def train_tiny(
         checkpoint=checkpoint,
         dry_run=dry_run,
         log_dir=log_dir,
+        wandb=wandb,
     )
     return report, method

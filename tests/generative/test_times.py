@@ -47,3 +47,13 @@ def test_logit_normal_times_have_normal_odds() -> None:
 def test_importance_corrects_even_times_alone() -> None:
     with pytest.raises(ValueError, match=r"importance is 0\.5, which needs even times; set it to 0"):
         TrainingTimes(0.5, "logit_normal")
+
+
+def test_a_schedule_gives_each_step_its_share_of_the_loss() -> None:
+    times = TrainingTimes(share=0.9, is_schedule=True)
+    even = torch.linspace(1, 0, 5, dtype=torch.float64)
+    torch.testing.assert_close(times.spread_evenly(even), even)
+    # Three quarters of the path have a root mean square of 1, the last has 3: half of all lies there.
+    times.squares = torch.where(torch.arange(NUM_INTERVALS) < 24, 1.0, 9.0)
+    wanted = torch.tensor([1, 0.875, 0.75, 0.375, 0], dtype=torch.float64)
+    torch.testing.assert_close(times.spread_evenly(even), wanted)

@@ -96,6 +96,32 @@ def test_times_drawn_by_importance_leave_the_expected_loss_as_it_is() -> None:
     assert not drawn.times.squares.eq(1).all()
 
 
+def test_a_learned_schedule_samples_at_the_times_that_training_found_hard() -> None:
+    learned = method(importance=0.9, learned_schedule=True, steps=2)
+    learned.times.squares = torch.where(torch.arange(32) < 24, 1.0, 9.0)
+    learned.restore(batch())
+    levels = torch.stack([level[0] for level in learned.network.levels])
+    # Of two steps with equal shares of the loss, the second begins after three quarters of the path.
+    wanted = learned.path.noise_level(torch.tensor([1.0, 0.75], dtype=torch.float64))
+    torch.testing.assert_close(levels, wanted.float())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "set method.importance to 0.9, or learned_schedule to false"),
+        ({"importance": 0.5, "path": {"tells": "step"}}, "method.path.tells is step, which fixes the times"),
+        (
+            {"importance": 0.5, "path": {"name": "rectified_flow", "shift": 2.0}},
+            "method.path.shift is 2.0, which fixes the times",
+        ),
+    ],
+)
+def test_a_schedule_that_cannot_be_learned_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        method(learned_schedule=True, **options)
+
+
 def test_validation_weighs_times_drawn_by_importance_and_learns_nothing_from_them() -> None:
     given, generator = batch(8), torch.Generator().manual_seed(0)
     even, drawn = method(), method(importance=0.9)

@@ -19,6 +19,7 @@ from pellucid.evaluation.reference import read_reference
 from pellucid.evaluation.table import PORES
 from pellucid.generative.noise import NoiseField, TileNoise
 from pellucid.methods.sampling import with_sampling
+from pellucid.train.average import average_run
 from pellucid.train.run_training import run_training
 
 CONFIG = Path(__file__).parents[2] / "configs" / "sr3_ct_tiny.yaml"
@@ -111,6 +112,22 @@ def test_times_drawn_by_importance_survive_a_resumed_run(config: Config, tmp_pat
             run_training(part, tmp_path / name, resume=number > 0)
     whole, parts = (load(tmp_path / name, device="cpu").network.state_dict() for name in ("whole", "parts"))
     assert all(whole[name].equal(parts[name]) for name in whole)
+
+
+def test_a_learned_schedule_is_saved_with_the_weights(config: Config, tmp_path: Path) -> None:
+    options = {"num_steps": 6, "validate_every": 100, "checkpoint_every": 3, "ema_decay": 0.0}
+    learned = config.model_copy(
+        update={
+            "train": config.train.model_copy(update=options),
+            "data": config.data.model_copy(update={"val": ()}),
+            "method": config.method.model_copy(update={"importance": 0.9, "learned_schedule": True}),
+        }
+    )
+    run_training(learned, tmp_path / "run")
+    average_run(tmp_path / "run", tmp_path / "mean", last=2)
+    schedules = [load(tmp_path / name, device="cpu").times for name in ("run", "mean")]
+    assert not any(schedule.squares.eq(1).all() for schedule in schedules)
+    assert schedules[0].squares.equal(schedules[1].squares)
 
 
 def test_noise_belongs_to_its_place_in_every_sample(run: Path, slices: Path) -> None:

@@ -13,9 +13,9 @@ from torch import nn
 
 from pellucid import networks
 from pellucid.build.parts import Parts, Spaces, read_parts, read_spaces, read_texts
-from pellucid.build.run import Metadata, part_of, read_run
+from pellucid.build.run import TIMES, Metadata, part_of, read_run
 from pellucid.build.starting import load_weights
-from pellucid.build.weights_file import load_lpips, load_vgg19
+from pellucid.build.weights_file import load_lpips, load_vgg19, match
 from pellucid.config import Config, MethodConfig
 from pellucid.data.digests import digest_weights_file
 from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2, SLICE, ValueRange
@@ -124,6 +124,10 @@ def build_method(config: Config, metadata: Metadata | None = None, parts: Parts 
                 sar_space=spaces.sar,
                 texts=texts,
             )
+            if method.times.is_schedule and parts is not None and (state := part_of(parts.state, TIMES)):
+                method.times.load_state_dict(
+                    match(state, method.times, "its learned schedule", way_out="save the run again")
+                )
         case RegressionConfig() as options:
             network = _draw_network(config)
             method = Regression(network, options, optical=optical, radar=radar, losses=_terms(losses))

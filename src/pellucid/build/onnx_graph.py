@@ -127,7 +127,7 @@ class OneStepGraph(nn.Module):
     def __init__(self, method: Generative) -> None:
         super().__init__()
         self.network, self.method = method.network, method
-        times = method.sampling.step_times(method.path)
+        times = method.sampling.step_times(method.path, move=method.schedule)
         self.sigma = float(method.path.sigma(times[:1]))
         self.alpha = float(method.path.alpha(times[:1]))
         one, zero, t = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), times[:1].float()

@@ -35,6 +35,8 @@ STAGED = ".run.partial"
 AUTOENCODERS = "autoencoders."
 # Prefix of the weights of the text encoder of a network that is conditioned on texts.
 TEXT = "text_encoder."
+# Prefix of what a learned schedule found of the losses at its times.
+TIMES = "times."
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,8 @@ def check_tokenizer(folder: Path, metadata: Metadata) -> Tokenizer:
 def part_of(state: Mapping[str, Tensor], prefix: str | None = None) -> dict[str, Tensor]:
     """Return the weights with a prefix, without it, from those of a run; None: the network's."""
     if prefix is None:
-        return {name: value for name, value in state.items() if not name.startswith((AUTOENCODERS, TEXT))}
+        others = AUTOENCODERS, TEXT, TIMES
+        return {name: value for name, value in state.items() if not name.startswith(others)}
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
@@ -205,6 +208,8 @@ def _save_weights(path: Path, method: Method, *, half: bool) -> None:
     if (text := method.text_encoder) is not None:
         metadata["text"] = _entry(text)
         weights |= text.state_dict(prefix=TEXT)
+    if method.times is not None and method.times.is_schedule:
+        weights |= method.times.state_dict(prefix=TIMES)
     if method.mean_colors is not None:
         metadata["mean_colors"] = dict(method.mean_colors)
     if method.tokenizer is not None:

@@ -53,6 +53,10 @@ def train_command(
     log_dir: Annotated[
         Path | None, typer.Option(help="Folder of TensorBoard events, by run; default: the run folder.")
     ] = None,
+    wandb: Annotated[
+        str,
+        typer.Option(metavar="PROJECT", help="Send the curves to Weights & Biases too: pellucid[wandb]."),
+    ] = "",
 ) -> None:
     """Train a model and leave a run folder.
 
@@ -61,6 +65,8 @@ def train_command(
     Example: `pellucid train configs/cross_attention.yaml --dry-run --sheet samples.png`
 
     Example: `pellucid train configs/glf_cr.yaml --resume --checkpoint best.ckpt --set train.batch=8`
+
+    Example: `WANDB_MODE=offline pellucid train configs/glf_cr.yaml --wandb clouds`
 
     With --resume, batch, rate, schedule, losses and number of steps may be others than before; what changes
     is said, and the optimiser keeps its means. On several machines, torchrun starts it: docs/training.md.
@@ -80,6 +86,7 @@ def train_command(
         dry_run=dry_run,
         sample_sheet=sheet,
         log_dir=log_dir,
+        wandb=wandb,
         command=typed_command(),
         quiet=out.quiet,
     )

@@ -24,12 +24,14 @@ class TrainingTimes(nn.Module):
         spread: of the times that are not drawn by importance; "logit_normal" are those whose logarithm of
             the odds is standard normal: few near the ends (arXiv:2403.03206, rf/lognorm(0, 1)); it needs
             share 0.
+        is_schedule: whether sampling follows `spread_evenly`, so that what was found belongs to the weights.
     """
 
     squares: Tensor
 
-    def __init__(self, share: float = 0.0, spread: Spread = "even") -> None:
+    def __init__(self, share: float = 0.0, spread: Spread = "even", *, is_schedule: bool = False) -> None:
         super().__init__()
+        self.is_schedule = is_schedule
         if spread not in get_args(Spread):
             raise ValueError(f"times are {spread}, must be {' or '.join(get_args(Spread))}")
         if share and spread != "even":
@@ -51,6 +53,15 @@ class TrainingTimes(nn.Module):
         chances = self.share * by_loss + (1 - self.share) / NUM_INTERVALS
         at = torch.multinomial(chances, count, replacement=True, generator=generator)
         return (at + even) / NUM_INTERVALS, 1 / (NUM_INTERVALS * chances[at])
+
+    def spread_evenly(self, shares: Tensor) -> Tensor:
+        """Return the times, like `shares`, before which these shares of the root mean square loss lie."""
+        weight = self.squares.to("cpu", torch.float64).sqrt()
+        ends = torch.cat([weight.new_zeros(1), weight.cumsum(0) / weight.sum()])  # (NUM_INTERVALS + 1,)
+        wanted = shares.to(ends)
+        below = (torch.searchsorted(ends, wanted, right=True) - 1).clamp(0, NUM_INTERVALS - 1)
+        within = (wanted - ends[below]) / (ends[below + 1] - ends[below])
+        return ((below + within) / NUM_INTERVALS).clamp(0, 1).to(shares)
 
     @torch.no_grad()
     def learn(self, times: Tensor, losses: Tensor) -> None:

@@ -64,6 +64,10 @@ class Learning(Strict):
     """How training times are spread, before the path's shift."""
     importance: float = Field(0.0, ge=0, le=1)
     """Share of the training times drawn where the loss is largest; the rest are drawn evenly."""
+    learned_schedule: bool = False
+    """Space the sampling steps so that each has an equal share of the loss that training found, as
+    `importance`, which it needs, draws the training times. Of all schedules with the same ends, that is the
+    one whose loss varies least, which the learned one of arXiv:2107.00630 looks for."""
     drop_condition: float = Field(0.0, ge=0, lt=1)
     """Share of the images that are learnt without their condition, which guidance needs."""
     dropped: Literal["all", "prompt"] = "all"
@@ -96,7 +100,22 @@ class GenerativeConfig(Sampling, Learning):
             )
         if self.importance and self.times != "even":
             raise InputError(f"method.importance is {self.importance:g}, which needs even times; set it to 0")
+        if self.learned_schedule:
+            self._check_schedule()
         return self
+
+    def _check_schedule(self) -> None:
+        if not self.importance:
+            raise InputError(
+                "method.learned_schedule is true, which learns from the losses that importance follows; set "
+                "method.importance to 0.9, or learned_schedule to false"
+            )
+        if self.path.shift or self.path.time_input == "step":
+            key, found = ("shift", self.path.shift) if self.path.shift else ("tells", "step")
+            raise InputError(
+                f"method.learned_schedule is true, but method.path.{key} is {found}, which fixes the times; "
+                "leave one of them out"
+            )
 
 
 class Generative(Method):
@@ -135,7 +154,8 @@ class Generative(Method):
         self.optical, self.radar = optical, radar
         self.scale, self.residual = config.scale, config.residual
         self.sampling = Sampling(**{name: getattr(config, name) for name in Sampling.model_fields})
-        self.times = TrainingTimes(config.importance, config.times)
+        self.times = TrainingTimes(config.importance, config.times, is_schedule=config.learned_schedule)
+        self.schedule = self.times.spread_evenly if config.learned_schedule else None
         self.space = space or Pixels(len(optical.bands))
         self.sar_space = sar_space or Pixels(len(radar.bands))
         self.autoencoders = _autoencoders(self.space, self.sar_space)
@@ -215,7 +235,7 @@ class Generative(Method):
         def denoise(x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
             return self.network(x_t, self.path.noise_level(t), condition).float()
 
-        times = self.sampling.step_times(self.path, self._num_tokens(degraded))
+        times = self.sampling.step_times(self.path, self._num_tokens(degraded), self.schedule)
         x0 = sample(
             guided(denoise, condition, scale, self._null(condition)),
             self.path,

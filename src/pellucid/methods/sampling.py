@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import Field
@@ -38,8 +39,10 @@ class Sampling(Strict):
         """Calls of the network per image, at most."""
         return self.steps * (2 if self.solver == "heun" else 1) * (1 if self.guidance == 1 else 2)
 
-    def step_times(self, path: Path, num_tokens: int = FEW_TOKENS) -> Tensor:
-        """Return the times of the steps that are taken, falling to 0, float64.
+    def step_times(
+        self, path: Path, num_tokens: int = FEW_TOKENS, move: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """Return the times of the steps that are taken, falling to 0, float64; `move` is a learned schedule.
 
         Raises:
             ValueError: if the path has not so many steps, or none of them is left.
@@ -47,6 +50,8 @@ class Sampling(Strict):
         if not 0 < self.strength <= 1:
             raise ValueError(f"strength is {self.strength:g}, must be above 0 and at most 1")
         times = path.times(self.steps, num_tokens)
+        if move is not None:
+            times = move(times)
         kept = times[times <= self.strength + SAME_TIME]
         if len(kept) < 2:
             raise ValueError(
@@ -96,7 +101,7 @@ def check_sampling(method: Any, where: str) -> None:
     if eta and reason is not None:
         raise InputError(f"eta is {eta:g}, but this model {reason}, which needs 0; leave out {where}eta")
     try:
-        sampling.step_times(method.path)
+        sampling.step_times(method.path, move=method.schedule)
     except ValueError as error:
         option = "strength" if str(error).startswith("strength") else "steps"
         raise InputError(f"{where}{option}: {error}") from error

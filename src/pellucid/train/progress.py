@@ -20,6 +20,7 @@ from pellucid.config import TrainConfig
 from pellucid.data.batch import Batch
 from pellucid.data.drawing import to_picture
 from pellucid.train.checkpoints import BestWeights, HistoryRow
+from pellucid.train.tracking import WandbWriter, Writer, open_tensorboard
 
 # Optimiser steps between points of the loss curve in TensorBoard and on the progress bar.
 REPORT_EVERY = 10
@@ -31,11 +32,16 @@ RATES = {"val_found": "images that find their text", "val_chance": "by chance"}
 
 
 class Board(Callback):
-    """Writes TensorBoard scalars of every tenth step and every validation, and pictures of validations."""
+    """Writes scalars of every tenth step and every validation, and pictures of validations.
 
-    def __init__(self, folder: Path, best_weights: BestWeights, bands: tuple[str, ...]) -> None:
-        self.folder, self.best_weights, self.bands = folder, best_weights, bands
-        self.writer: Any = None
+    They go to TensorBoard's events in `folder` and, where `project` names one, to Weights & Biases.
+    """
+
+    def __init__(
+        self, folder: Path, best_weights: BestWeights, bands: tuple[str, ...], project: str = ""
+    ) -> None:
+        self.folder, self.best_weights, self.bands, self.project = folder, best_weights, bands, project
+        self.writers: list[Writer] = []
         self.first_step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -46,14 +52,17 @@ class Board(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write the loss and the learning rate; the first batch opens the events, so that none is no file."""
-        if self.writer is None and trainer.is_global_zero:
-            from torch.utils.tensorboard import SummaryWriter
+        if not self.writers and trainer.is_global_zero:
+            self.writers = [open_tensorboard(self.folder, self.first_step)]
+            if self.project:
+                self.writers.append(WandbWriter(self.project, self.best_weights.folder))
+        if self.writers and trainer.global_step % REPORT_EVERY == 0:
+            self._add("loss", outputs["loss"], trainer.global_step)
+            self._add("learning_rate", trainer.optimizers[0].param_groups[0]["lr"], trainer.global_step)
 
-            self.writer = SummaryWriter(str(self.folder), purge_step=self.first_step)
-        if self.writer is not None and trainer.global_step % REPORT_EVERY == 0:
-            self.writer.add_scalar("loss", outputs["loss"], trainer.global_step)
-            rate = trainer.optimizers[0].param_groups[0]["lr"]
-            self.writer.add_scalar("learning_rate", rate, trainer.global_step)
+    def _add(self, name: str, value: float, step: int) -> None:
+        for writer in self.writers:
+            writer.add_scalar(name, value, step)
 
     def on_validation_batch_end(
         self,
@@ -65,24 +74,27 @@ class Board(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write degraded, restored and true image side by side."""
-        if self.writer is None or outputs is None or batch_idx >= NUM_PICTURES or batch.target is None:
+        if not self.writers or outputs is None or batch_idx >= NUM_PICTURES or batch.target is None:
             return
         images = (batch.enlarged(), outputs, batch.target)
         picture = np.hstack([to_picture(image[0], self.bands, batch.valid[0]) for image in images])
-        self.writer.add_image(batch.key[0], picture, trainer.global_step, dataformats="HWC")
+        for writer in self.writers:
+            writer.add_image(batch.key[0], picture, trainer.global_step, dataformats="HWC")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the row of the history."""
-        if self.writer is not None:
-            for name, value in self.best_weights.history[-1].items():
-                if name.startswith(("train_", "val_")):
-                    self.writer.add_scalar(f"history/{name}", value, trainer.global_step)
-            self.writer.flush()
+        if not self.writers:
+            return
+        for name, value in self.best_weights.history[-1].items():
+            if name.startswith(("train_", "val_")):
+                self._add(f"history/{name}", value, trainer.global_step)
+        for writer in self.writers:
+            writer.flush()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the events."""
-        if self.writer is not None:
-            self.writer.close()
+        for writer in self.writers:
+            writer.close()
 
 
 class ProgressBar(Callback):

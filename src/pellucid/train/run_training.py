@@ -25,6 +25,7 @@ from pellucid.train.processes import check_processes, is_first
 from pellucid.train.sample_sheet import draw_samples
 from pellucid.train.schedule import check_schedule, fit_warmup
 from pellucid.train.sharding import check_sharding
+from pellucid.train.tracking import import_wandb
 from pellucid.train.trainer import train
 
 # Training samples by which the latents of an autoencoder are measured.
@@ -75,6 +76,7 @@ def run_training(
     dry_run: bool = False,
     sample_sheet: Path | None = None,
     log_dir: Path | None = None,
+    wandb: str = "",
     command: str = "",
     quiet: bool = False,
 ) -> TrainReport:
@@ -88,11 +90,14 @@ def run_training(
         dry_run: check config, data and one step; nothing is written.
         sample_sheet: where a picture of the first samples goes, as the network sees them.
         log_dir: folder of the TensorBoard events, in a folder of the run's name; None: the run folder.
+        wandb: project at Weights & Biases that gets the curves too; "" for none.
         command: what the user typed, for the card.
         quiet: show no progress bar.
     """
     if checkpoint is not None and not resume:
         raise InputError(f"a checkpoint, {checkpoint}, is to go on from, which needs --resume; add it")
+    if wandb:
+        import_wandb()
     check_together(config)
     with claim_folders(folder if is_first() and not dry_run else None):
         if is_first() and not (resume or dry_run):
@@ -123,6 +128,7 @@ def run_training(
             checkpoint=checkpoint,
             dry_run=dry_run,
             log_dir=log_dir,
+            wandb=wandb,
             command=command,
             quiet=quiet,
         )

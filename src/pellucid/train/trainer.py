@@ -68,6 +68,7 @@ def train(
     checkpoint: Path | None = None,
     dry_run: bool = False,
     log_dir: Path | None = None,
+    wandb: str = "",
     command: str = "",
     quiet: bool = False,
 ) -> TrainReport:
@@ -88,6 +89,7 @@ def train(
             validations from there on.
         dry_run: one training and one validation step, nothing written, the weights left as they were.
         log_dir: folder of the TensorBoard events, in a folder of the run's name; None: the run folder.
+        wandb: project at Weights & Biases that gets the curves too; "" for none.
         command: what the user typed, for the card.
         quiet: show no progress bar.
 
@@ -108,7 +110,8 @@ def train(
     if last is not None and _is_over(last, best_weights, is_chosen=checkpoint is not None):
         return best_weights.report("was done", read_checkpoint(last)["global_step"])
     _make_folder(folder / CHECKPOINTS)
-    board = Board(log_dir / folder.name if log_dir else folder, best_weights, result_range(method).bands)
+    events = log_dir / folder.name if log_dir else folder
+    board = Board(events, best_weights, result_range(method).bands, wandb)
     shown: list[Callback] = [board, ProgressBar(config.train, best_weights, quiet=quiet)]
     trainer, status = _fit(module, config, (train_data, val_data), best_weights, shown, last)
     if trainer.is_global_zero:
