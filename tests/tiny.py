@@ -17,6 +17,7 @@ from pellucid.losses.l1 import l1
 from pellucid.methods.regression import Regression, RegressionConfig
 from pellucid.networks import _patch_discriminator
 from pellucid.schema import parse
+from pellucid.train.tracking import Logs
 from pellucid.train.trainer import TrainReport, train
 
 BANDS = ("B02", "B03", "B04")
@@ -98,8 +99,7 @@ def train_tiny(
     resume: bool = False,
     checkpoint: Path | None = None,
     dry_run: bool = False,
-    log_dir: Path | None = None,
-    wandb: str = "",
+    logs: Logs | None = None,
     **options: Any,
 ) -> tuple[TrainReport, Regression]:
     """Train a tiny method with these `train` options and return report and method."""
@@ -114,7 +114,6 @@ def train_tiny(
         resume=resume,
         checkpoint=checkpoint,
         dry_run=dry_run,
-        log_dir=log_dir,
-        wandb=wandb,
+        logs=logs,
     )
     return report, method

@@ -8,6 +8,7 @@ from pellucid.config import Config
 from pellucid.schema import parse
 from pellucid.train.progress import describe_row
 from pellucid.train.run_training import run_training
+from pellucid.train.tracking import Logs
 
 
 def read_events(folder: Path) -> EventAccumulator:
@@ -32,7 +33,7 @@ def test_tensorboard_shows_the_first_images_cloudy_restored_and_true(tmp_path: P
 
 
 def test_events_lie_under_the_name_of_the_run_in_a_folder_of_logs(tmp_path: Path) -> None:
-    train_tiny(tmp_path / "run", num_steps=10, log_dir=tmp_path / "logs")
+    train_tiny(tmp_path / "run", num_steps=10, logs=Logs(tmp_path / "logs"))
     assert [event.step for event in read_events(tmp_path / "logs" / "run").Scalars("loss")] == [10]
     assert not list((tmp_path / "run").glob("events*"))
 

@@ -7,7 +7,7 @@ import pytest
 from tiny import TinyData, train_tiny
 
 from pellucid.errors import InputError
-from pellucid.train.tracking import WandbWriter, import_wandb
+from pellucid.train.tracking import Logs, WandbWriter
 
 
 class Run:
@@ -44,7 +44,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
 def test_curves_and_pictures_go_to_weights_and_biases(runs: list[Run], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     report, _ = train_tiny(
-        folder, num_steps=20, validate_every=10, val_data=TinyData(1, size=(20, 24)), wandb="mine"
+        folder, num_steps=20, validate_every=10, val_data=TinyData(1, size=(20, 24)), logs=Logs(wandb="mine")
     )
     (run,) = runs
     assert (run.options["project"], run.options["name"], run.options["dir"]) == ("mine", "run", str(folder))
@@ -57,8 +57,8 @@ def test_curves_and_pictures_go_to_weights_and_biases(runs: list[Run], tmp_path:
 
 
 def test_a_resumed_training_goes_on_in_the_same_run(runs: list[Run], tmp_path: Path) -> None:
-    train_tiny(tmp_path, num_steps=10, wandb="mine")
-    train_tiny(tmp_path, num_steps=20, wandb="mine", resume=True)
+    train_tiny(tmp_path, num_steps=10, logs=Logs(wandb="mine"))
+    train_tiny(tmp_path, num_steps=20, logs=Logs(wandb="mine"), resume=True)
     assert runs[0].options["id"] == runs[1].options["id"]
     assert runs[1].options["resume"] == "allow"
 
@@ -66,7 +66,7 @@ def test_a_resumed_training_goes_on_in_the_same_run(runs: list[Run], tmp_path: P
 def test_without_the_package_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(InputError, match=r"needs the package wandb .* pip install 'pellucid\[wandb\]'"):
-        import_wandb()
+        Logs(wandb="mine")
 
 
 def test_a_refused_run_says_how_to_log_in(

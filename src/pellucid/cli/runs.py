@@ -28,6 +28,14 @@ if TYPE_CHECKING:
     from pellucid.train.checkpoints import TrainReport
 
 
+LogDir = Annotated[
+    Path | None, typer.Option(help="Folder of TensorBoard events, by run; default: the run folder.")
+]
+Project = Annotated[
+    str, typer.Option(metavar="PROJECT", help="Send the curves to Weights & Biases too: pellucid[wandb].")
+]
+
+
 @report_errors()
 def train_command(
     config: Annotated[
@@ -50,13 +58,8 @@ def train_command(
     sheet: Annotated[
         Path | None, typer.Option(metavar="OUT.png", help="Draw samples as the network will see them.")
     ] = None,
-    log_dir: Annotated[
-        Path | None, typer.Option(help="Folder of TensorBoard events, by run; default: the run folder.")
-    ] = None,
-    wandb: Annotated[
-        str,
-        typer.Option(metavar="PROJECT", help="Send the curves to Weights & Biases too: pellucid[wandb]."),
-    ] = "",
+    log_dir: LogDir = None,
+    wandb: Project = "",
 ) -> None:
     """Train a model and leave a run folder.
 
@@ -76,6 +79,7 @@ def train_command(
     from pellucid.published._settings import translate
     from pellucid.train.processes import is_first
     from pellucid.train.run_training import run_training
+    from pellucid.train.tracking import Logs
 
     folder = run or Path("runs") / config.stem
     report = run_training(
@@ -85,8 +89,7 @@ def train_command(
         checkpoint=checkpoint,
         dry_run=dry_run,
         sample_sheet=sheet,
-        log_dir=log_dir,
-        wandb=wandb,
+        logs=Logs(log_dir, wandb),
         command=typed_command(),
         quiet=out.quiet,
     )

@@ -1,7 +1,6 @@
 """What a user watches while a model trains: a progress bar, TensorBoard curves and pictures."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from pellucid.config import TrainConfig
 from pellucid.data.batch import Batch
 from pellucid.data.drawing import to_picture
 from pellucid.train.checkpoints import BestWeights, HistoryRow
-from pellucid.train.tracking import WandbWriter, Writer, open_tensorboard
+from pellucid.train.tracking import Logs, Writer, open_writers
 
 # Optimiser steps between points of the loss curve in TensorBoard and on the progress bar.
 REPORT_EVERY = 10
@@ -34,13 +33,11 @@ RATES = {"val_found": "images that find their text", "val_chance": "by chance"}
 class Board(Callback):
     """Writes scalars of every tenth step and every validation, and pictures of validations.
 
-    They go to TensorBoard's events in `folder` and, where `project` names one, to Weights & Biases.
+    They go where `logs` says.
     """
 
-    def __init__(
-        self, folder: Path, best_weights: BestWeights, bands: tuple[str, ...], project: str = ""
-    ) -> None:
-        self.folder, self.best_weights, self.bands, self.project = folder, best_weights, bands, project
+    def __init__(self, logs: Logs, best_weights: BestWeights, bands: tuple[str, ...]) -> None:
+        self.logs, self.best_weights, self.bands = logs, best_weights, bands
         self.writers: list[Writer] = []
         self.first_step = 0
 
@@ -53,9 +50,7 @@ class Board(Callback):
     ) -> None:
         """Write the loss and the learning rate; the first batch opens the events, so that none is no file."""
         if not self.writers and trainer.is_global_zero:
-            self.writers = [open_tensorboard(self.folder, self.first_step)]
-            if self.project:
-                self.writers.append(WandbWriter(self.project, self.best_weights.folder))
+            self.writers = open_writers(self.logs, self.best_weights.folder, self.first_step)
         if self.writers and trainer.global_step % REPORT_EVERY == 0:
             self._add("loss", outputs["loss"], trainer.global_step)
             self._add("learning_rate", trainer.optimizers[0].param_groups[0]["lr"], trainer.global_step)

@@ -25,7 +25,7 @@ from pellucid.train.processes import check_processes, is_first
 from pellucid.train.sample_sheet import draw_samples
 from pellucid.train.schedule import check_schedule, fit_warmup
 from pellucid.train.sharding import check_sharding
-from pellucid.train.tracking import import_wandb
+from pellucid.train.tracking import Logs
 from pellucid.train.trainer import train
 
 # Training samples by which the latents of an autoencoder are measured.
@@ -75,8 +75,7 @@ def run_training(
     checkpoint: Path | None = None,
     dry_run: bool = False,
     sample_sheet: Path | None = None,
-    log_dir: Path | None = None,
-    wandb: str = "",
+    logs: Logs | None = None,
     command: str = "",
     quiet: bool = False,
 ) -> TrainReport:
@@ -89,15 +88,12 @@ def run_training(
         checkpoint: to continue from, in place of the last one.
         dry_run: check config, data and one step; nothing is written.
         sample_sheet: where a picture of the first samples goes, as the network sees them.
-        log_dir: folder of the TensorBoard events, in a folder of the run's name; None: the run folder.
-        wandb: project at Weights & Biases that gets the curves too; "" for none.
+        logs: where the curves go; None: to the run folder.
         command: what the user typed, for the card.
         quiet: show no progress bar.
     """
     if checkpoint is not None and not resume:
         raise InputError(f"a checkpoint, {checkpoint}, is to go on from, which needs --resume; add it")
-    if wandb:
-        import_wandb()
     check_together(config)
     with claim_folders(folder if is_first() and not dry_run else None):
         if is_first() and not (resume or dry_run):
@@ -127,8 +123,7 @@ def run_training(
             resume=resume,
             checkpoint=checkpoint,
             dry_run=dry_run,
-            log_dir=log_dir,
-            wandb=wandb,
+            logs=logs,
             command=command,
             quiet=quiet,
         )

@@ -2,6 +2,7 @@
 
 import importlib
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,30 @@ from pellucid.errors import InputError
 
 # The file of a run folder that names the run at Weights & Biases, by which a resumed training goes on there.
 WANDB_ID = "wandb_id.txt"
+
+
+@dataclass(frozen=True)
+class Logs:
+    """Where the curves of a training go.
+
+    Attributes:
+        folder: of TensorBoard's events, in a folder of the run's name; None: the run folder.
+        wandb: project at Weights & Biases that gets the curves too; "" for none.
+
+    Raises:
+        InputError: if a project is named, but the package wandb is missing.
+    """
+
+    folder: Path | None = None
+    wandb: str = ""
+
+    def __post_init__(self) -> None:
+        if self.wandb:
+            import_wandb()
+
+    def events(self, run: Path) -> Path:
+        """Return the folder of the events of a run folder."""
+        return self.folder / run.name if self.folder else run
 
 
 class Writer(Protocol):
@@ -31,12 +56,12 @@ class Writer(Protocol):
         """End it."""
 
 
-def open_tensorboard(folder: Path, first_step: int) -> Writer:
-    """Return the events of TensorBoard in a folder; those from the first step on are made anew."""
+def open_writers(logs: Logs, run: Path, first_step: int) -> list[Writer]:
+    """Return what takes the curves of a run folder; events from the first step on are made anew."""
     from torch.utils.tensorboard import SummaryWriter
 
-    writer: Writer = SummaryWriter(str(folder), purge_step=first_step)
-    return writer
+    writers: list[Writer] = [SummaryWriter(str(logs.events(run)), purge_step=first_step)]
+    return [*writers, WandbWriter(logs.wandb, run)] if logs.wandb else writers
 
 
 def import_wandb() -> Any:

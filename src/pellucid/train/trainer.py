@@ -51,6 +51,7 @@ from pellucid.train.processes import is_first, is_launched
 from pellucid.train.progress import Board, ProgressBar
 from pellucid.train.schedule import rate_factor
 from pellucid.train.sharding import choose_strategy, gather_into, precision_of
+from pellucid.train.tracking import Logs
 
 # Training samples and, where there are any, validation images.
 Data: TypeAlias = tuple[Dataset[Batch], Dataset[Batch] | None]
@@ -67,8 +68,7 @@ def train(
     resume: bool = False,
     checkpoint: Path | None = None,
     dry_run: bool = False,
-    log_dir: Path | None = None,
-    wandb: str = "",
+    logs: Logs | None = None,
     command: str = "",
     quiet: bool = False,
 ) -> TrainReport:
@@ -88,8 +88,7 @@ def train(
         checkpoint: to continue from in place of the last one; the best weights are then chosen among the
             validations from there on.
         dry_run: one training and one validation step, nothing written, the weights left as they were.
-        log_dir: folder of the TensorBoard events, in a folder of the run's name; None: the run folder.
-        wandb: project at Weights & Biases that gets the curves too; "" for none.
+        logs: where the curves go; None: to the run folder.
         command: what the user typed, for the card.
         quiet: show no progress bar.
 
@@ -110,8 +109,7 @@ def train(
     if last is not None and _is_over(last, best_weights, is_chosen=checkpoint is not None):
         return best_weights.report("was done", read_checkpoint(last)["global_step"])
     _make_folder(folder / CHECKPOINTS)
-    events = log_dir / folder.name if log_dir else folder
-    board = Board(events, best_weights, result_range(method).bands, wandb)
+    board = Board(logs or Logs(), best_weights, result_range(method).bands)
     shown: list[Callback] = [board, ProgressBar(config.train, best_weights, quiet=quiet)]
     trainer, status = _fit(module, config, (train_data, val_data), best_weights, shown, last)
     if trainer.is_global_zero:
