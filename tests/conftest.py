@@ -3,6 +3,9 @@ from pathlib import Path
 
 import pytest
 
+# Triton interprets GPU kernels on the CPU if this is set before it is first imported.
+os.environ["TRITON_INTERPRET"] = "1"
+
 REPOSITORY = Path(__file__).parents[1]
 
 

@@ -1,12 +1,15 @@
+import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import golden
 import numpy as np
 import pytest
 import torch
-from benchmarks import full_tile, generative, networks
+from benchmarks import full_tile, generative, gpu, networks
+from benchmarks.card import Bench
 from benchmarks.plain import plain
 from rich.table import Table
 from torch import nn
@@ -50,6 +53,31 @@ def test_every_variant_of_a_network_is_measured(monkeypatch: pytest.MonkeyPatch)
         table.add_column()
     networks.add_rows(table, "glf_cr", results)
     assert table.row_count == 3
+
+
+def test_networks_are_measured_on_any_device_part_by_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "NETWORKS", ("glf_cr", "cross_attention"))
+    monkeypatch.setattr(Bench, "wait", lambda _: None)
+    bench = Bench(seconds=60, tiles=1, size=32, small=True, output=tmp_path / "gpu.json")
+    monkeypatch.setattr(bench, "milliseconds", lambda run, **_: float(run() is not None))
+    bench.part("broken", partial(list[int]().index, 0))
+    monkeypatch.setattr(gpu.Subject, "compiled", lambda self: None)
+    gpu.measure_all(bench)
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found["notes"][0] == "broken: failed, ValueError: 0 is not in list"
+    assert [(row["network"], row["precision"], row["variant"]) for row in found["rows"][:4]] == [
+        ("glf_cr", "bf16", "plain"),
+        ("glf_cr", "bf16", "ours"),
+        ("cross_attention", "bf16", "plain"),
+        ("cross_attention", "bf16", "ours"),
+    ]
+    assert all(row.deviation < 1e-4 for row in bench.rows if row.precision == "fp32")
+    assert any(row.precision == "fp32" for row in bench.rows)
+    bench.deadline = 0
+    assert not bench.part("late", lambda: None)
+    assert bench.notes[-1].startswith("late: left out")
 
 
 def test_more_steps_and_more_samples_are_measured_beside_the_baselines(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pellucid.networks._fused import is_fused
+
 # Pixels that a CPU filters at once, so that they stay in its second-level cache through all taps.
 PIXELS_AT_ONCE = 2048
 
@@ -32,11 +34,17 @@ def dynamic_filter(image: Tensor, features: Tensor, weight: Tensor, bias: Tensor
     channels = image.shape[1]
     num_taps = len(weight) // channels
     margin = isqrt(num_taps) // 2
-    # Cast last: automatic mixed precision pads in float32.
-    padded = F.pad(image, (margin,) * 4, mode="replicate").permute(0, 2, 3, 1).to(features.dtype)
     by_tap = weight.to(features.dtype).reshape(channels, num_taps, -1).transpose(0, 1).contiguous()
     bias_by_tap = bias.to(features.dtype).reshape(channels, num_taps).T.contiguous()
     pixels = features.permute(0, 2, 3, 1)
+    if is_fused(features):
+        from pellucid.networks import _kernels
+
+        whole = image.permute(0, 2, 3, 1).to(features.dtype).contiguous()
+        found = _kernels.dynamic_filter(whole, pixels.contiguous(), by_tap, bias_by_tap, slope)
+        return found.permute(0, 3, 1, 2)
+    # Cast last: automatic mixed precision pads in float32.
+    padded = F.pad(image, (margin,) * 4, mode="replicate").permute(0, 2, 3, 1).to(features.dtype)
     out = _Filter.apply(padded.contiguous(), pixels, by_tap, bias_by_tap, slope)  # type: ignore[no-untyped-call]
     return out.permute(0, 3, 1, 2)
 

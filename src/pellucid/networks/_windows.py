@@ -99,6 +99,12 @@ def relative_positions(window: int, device: torch.device) -> Tensor:
     return (row * (2 * window - 1) + column).flatten()
 
 
+@_once
+def mask_by_kind(window: int, shift: int, device: torch.device) -> Tensor:
+    """Return the masks, (4, L, L), of shifted windows inside, at the right, below and in the corner."""
+    return _mask(2 * window, 2 * window, window, shift, device)
+
+
 def _cut(images: Tensor, window: int) -> Tensor:
     """Return (B, h, w) as (windows, B, L)."""
     batch, height, width = images.shape

@@ -8,6 +8,7 @@ by Xu et al. 2022, doi:10.1016/j.isprsjprs.2022.08.002.
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +16,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pellucid.networks._dynamic_filter import dynamic_filter
+from pellucid.networks._fused import is_fused
 from pellucid.networks._windows import Windows, relative_positions, window_order
 
 # Negative slope of the kernel generator's LeakyReLU, in the published code.
 SLOPE = 0.1
 # On a CPU attention looks at so many windows at once, which keeps their logits in its second-level cache.
 WINDOWS_AT_ONCE = 8
+# Sides of windows whose pixels a GPU kernel holds at once.
+KERNEL_WINDOWS = (4, 8)
 
 
 @dataclass(frozen=True)
@@ -185,14 +189,44 @@ class DenseLayer(nn.Module):
 
     def forward(self, optical: Tensor, radar: Tensor) -> tuple[Tensor, Tensor]:
         """Return (B, channels + growth, h, w) of both streams."""
+        x, y = self.conv(optical), self.conv_SAR(radar)
+        new_x, new_y = self.at_once(x, y) if self.suits_kernel(x) else self.in_windows(x, y)
+        return torch.cat([optical, new_x], 1), torch.cat([radar, new_y], 1)
+
+    def in_windows(self, optical: Tensor, radar: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both streams, (B, growth, h, w) each, after window attention and perceptron."""
         # What follows the convolution works on single pixels or windows, hence in the order of windows.
         batch, _, height, width = optical.shape
         windows = window_order(batch, height, width, self.window, self.shift, optical.device)
-        x, y = windows.cut(self.conv(optical)), windows.cut(self.conv_SAR(radar))  # (N, L, growth)
+        x, y = windows.cut(optical), windows.cut(radar)  # (N, L, growth)
         attended_x, attended_y = self.attn(x, y, windows.mask)
         new_x = self.finish(windows, x, attended_x, self.norm2, self.mlp)
-        new_y = self.finish(windows, y, attended_y, self.norm2_SAR, self.mlp_SAR)
-        return torch.cat([optical, new_x], 1), torch.cat([radar, new_y], 1)
+        return new_x, self.finish(windows, y, attended_y, self.norm2_SAR, self.mlp_SAR)
+
+    def suits_kernel(self, image: Tensor) -> bool:
+        """Whether `at_once` can be used for such an image."""
+        return is_fused(image) and not self.training and self.window in KERNEL_WINDOWS
+
+    def at_once(self, optical: Tensor, radar: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the same as `in_windows`, by GPU kernels that keep all of a window on the chip."""
+        from pellucid.networks import _kernels
+
+        attn = self.attn
+        fuse = attn.attn_fuse_1x1conv
+        streams: tuple[tuple[Any, ...], ...] = (
+            (attn.qkv, attn.proj, self.norm2, self.mlp.fc1, self.mlp.fc2),
+            (attn.qkv_SAR, attn.proj_SAR, self.norm2_SAR, self.mlp_SAR.fc1, self.mlp_SAR.fc2),
+        )
+        shift = 0 if min(optical.shape[-2:]) <= self.window else self.shift
+        x, y = _kernels.window_layer(
+            optical.permute(0, 2, 3, 1).contiguous(),
+            radar.permute(0, 2, 3, 1).contiguous(),
+            [attn.relative_position_bias_table, fuse.weight, fuse.bias],
+            [weight for layers in streams for layer in layers for weight in (layer.weight, layer.bias)],
+            self.window,
+            shift,
+        )
+        return x.permute(0, 3, 1, 2), y.permute(0, 3, 1, 2)
 
     def finish(
         self, windows: Windows, x: Tensor, attended: Tensor, norm: nn.Module, mlp: nn.Module
