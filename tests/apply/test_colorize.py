@@ -19,12 +19,12 @@ from pellucid.apply.colorize import (
     check_takes_text,
     colorize_all,
     colorize_file,
-    warn_of_unknown,
 )
 from pellucid.apply.options import PictureOptions
 from pellucid.data.ranges import SENTINEL1, SLICE
 from pellucid.errors import InputError
 from pellucid.generative.path import RectifiedFlow
+from pellucid.methods.inference import warn_of_unknown
 
 SMALL = PictureOptions(tile=32, overlap=8, device="cpu", html=False)
 TROPICAL, ARCTIC = PROMPTS

@@ -6,7 +6,7 @@ import torch
 
 from pellucid.data.batch import Batch
 from pellucid.datasets._augment import AugmentConfig, change_image
-from pellucid.datasets._listing import COMPANION, Patches, Selected, SingleImages, Wanted
+from pellucid.datasets._listing import COMPANION, Described, Patches, Selected, SingleImages, Wanted
 from pellucid.errors import InputError
 
 BANDS = ("B02", "B03", "B04")
@@ -128,3 +128,17 @@ def test_selected_patches_keep_their_names_and_texts() -> None:
     kept = Selected(Three(), without=("x",))
     assert (len(kept), kept.keys, kept.groups, kept.prompts) == (1, ("b",), ("y",), ("two",))
     assert kept[0].key == ("b",)
+
+
+def test_described_scenes_have_the_text_that_their_names_say() -> None:
+    class Seasons(Patches):
+        keys = ("ROIs1158_spring_15_p30", "ROIs1970_fall_2_p1")
+        groups = ("ROIs1158_spring_15", "ROIs1970_fall_2")
+
+        def __getitem__(self, index: int, /) -> Batch:
+            return make_pair(key=(self.keys[index],))
+
+    texts = Described(Seasons(), "seen in {season}, of {place}")
+    assert texts.prompts == ("seen in spring, of ROIs1158_spring_15", "seen in fall, of ROIs1970_fall_2")
+    assert texts[1].prompt == texts.prompts[1:]
+    assert Selected(texts, without=("ROIs1970_fall_2",)).prompts == texts.prompts[:1]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pellucid import config
 from pellucid.data.batch import Batch
-from pellucid.datasets.sar_optical import Config, SarOptical, check_prompt, fill_prompt
+from pellucid.datasets.sar_optical import Config, SarOptical
 from pellucid.errors import InputError
 from pellucid.schema import parse
 from pellucid.train.data import build_training_data
@@ -83,19 +83,6 @@ def test_every_column_is_read_and_may_stand_in_a_prompt(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("region", "season", "text"),
-    [
-        ("arctic", "fall", "Colorise image, Region: arctic, Season: fall"),
-        ("", "fall", "Colorise image, Season: fall"),
-        ("arctic", "", "Colorise image, Region: arctic"),
-        ("", "", "Colorise image"),
-    ],
-)
-def test_a_clause_about_something_unknown_is_left_out(region: str, season: str, text: str) -> None:
-    assert fill_prompt(PROMPT, {"region": region, "season": season}) == text
-
-
 def test_words_that_say_nothing_count_as_unknown(tmp_path: Path) -> None:
     words = (("Unknown", " summer "), ("nan", "-"))
     assert dataset(make_folder(tmp_path, 0, words)).prompts == (
@@ -103,13 +90,6 @@ def test_words_that_say_nothing_count_as_unknown(tmp_path: Path) -> None:
         "Colorise image",
     )
     assert dataset(tmp_path, prompt="{region} in {season}").prompts == ("", "")
-
-
-def test_a_prompt_may_only_name_columns() -> None:
-    with pytest.raises(InputError, match="no list has a column 'weather'; choose among region, season"):
-        check_prompt("seen in {weather}", {"season", "region"})
-    with pytest.raises(InputError, match="is no template"):
-        check_prompt("seen in {region", {"region"})
 
 
 def test_windows_separators_and_a_byte_order_mark_are_accepted(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """End to end, for a flow in latent space: train a little, save, load, restore a scene, resume."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import rasterio
 import torch
@@ -194,8 +196,8 @@ def test_a_run_without_its_autoencoder_is_refused(run: Path, tmp_path: Path) -> 
         load(tmp_path / "run")
 
 
-def write_texts(folder: Path) -> Path:
-    """Write the run of a text encoder that knows two words and has learnt nothing."""
+def write_texts(folder: Path, words: Sequence[str] = ("lake", "forest")) -> Path:
+    """Write the run of a text encoder that knows some words and has learnt nothing."""
     network = {
         "name": "text_encoder",
         "vocab_size": 8,
@@ -209,14 +211,15 @@ def write_texts(folder: Path) -> Path:
     config = parse(Config, values, where="texts")
     encoder = build_network(config)
     assert isinstance(encoder, text_encoder.TextEncoder)
-    tokenizer = learn_tokenizer(["lake", "forest"], size=8, length=4)
+    tokenizer = learn_tokenizer(words, size=8, length=4)
     save_run(folder, config=config, method=Contrastive(encoder, tokenizer, optical=PICTURE))
     return folder
 
 
 def test_a_flow_that_heeds_texts_restores_what_a_prompt_says(coders: Path, tmp_path: Path) -> None:
     changes = (*QUICK, "train.num_steps=4", "data.val=[]", f"method.text={write_texts(tmp_path / 'texts')}")
-    run_training(tiny(coders, *changes), tmp_path / "flow")
+    with pytest.warns(UserWarning, match=r"method\.prompt, '', would be a text, so that all are"):
+        run_training(tiny(coders, *changes), tmp_path / "flow")
     shutil.rmtree(tmp_path / "texts")
     method = load(tmp_path / "flow", device="cpu")
     assert method.takes_text
@@ -230,6 +233,28 @@ def test_a_flow_that_heeds_texts_restores_what_a_prompt_says(coders: Path, tmp_p
             found[prompt] = file.read().tobytes()
     assert found[""] == found[None]
     assert len(set(found.values())) == 3
+
+
+def test_without_a_prompt_a_scene_gets_the_words_for_what_is_known(coders: Path, tmp_path: Path) -> None:
+    texts = write_texts(tmp_path / "texts", ("spring", "clear", "overcast"))
+    template = "method.prompt='{season}, {cover}'"
+    changes = (*QUICK, "train.num_steps=2", "data.val=[]", f"method.text={texts}", template)
+    with pytest.warns(UserWarning, match="does not know 'mostly', 'cloudy', 'partly'"):
+        run_training(tiny(coders, *changes), tmp_path / "flow")
+    method = load(tmp_path / "flow", device="cpu")
+    simulate_pairs(tmp_path, count=1, size=64, seed=3)
+    (scene,) = (tmp_path / "s2_cloudy").iterdir()
+    scene = scene.rename(tmp_path / "our_spring.tif")
+    clouds = tmp_path / "clouds.tif"
+    with rasterio.open(scene) as file, rasterio.open(clouds, "w", **{**file.profile, "count": 1}) as cloud:
+        cloud.write(np.full((1, *file.shape), 100, file.dtypes[0]))
+    found = []
+    for prompt in (None, "spring, overcast", "spring, clear"):
+        options = SceneOptions(tile=64, overlap=16, device="cpu", preview=False, prompt=prompt)
+        restore_scene(scene, tmp_path / "out.tif", cloud=clouds, method=method, options=options)
+        with rasterio.open(tmp_path / "out.tif") as file:
+            found.append(file.read().tobytes())
+    assert found[0] == found[1] != found[2]
 
 
 @pytest.mark.parametrize("size", ["", "_shipped", "_tiny"])

@@ -11,10 +11,11 @@ from pellucid.apply.outputs import Output, check_outputs
 from pellucid.config import Config
 from pellucid.data.drawing import spread
 from pellucid.data.files import check_folder
+from pellucid.data.prompts import fill_prompt
 from pellucid.data.radar_picture import check_picture_output, find_pictures
 from pellucid.data.slice_file import TIFF
 from pellucid.datasets import sar_optical
-from pellucid.datasets.sar_optical import LISTS, SarOptical, fill_prompt
+from pellucid.datasets.sar_optical import LISTS, SarOptical
 from pellucid.errors import InputError
 
 # The overview of a folder's results, in it; why they go to a folder; pairs of a dataset, by default.

@@ -1,8 +1,7 @@
 """Radar in, pictures in colour out: of any size, without seams, conditioned on a prompt."""
 
 import time
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +32,7 @@ from pellucid.data.ranges import PICTURE
 from pellucid.data.slice_file import from_unit
 from pellucid.data.tiles import reflect
 from pellucid.errors import InputError
+from pellucid.methods.inference import warn_of_unknown
 from pellucid.methods.method import Method
 
 # Side in pixels of a panel of the overview, and how many pictures it shows.
@@ -236,16 +236,4 @@ def check_takes_text(method: Method) -> None:
     if not method.takes_text:
         raise InputError(
             "this model takes no text; leave out prompt, regions and seasons, or choose another --model"
-        )
-
-
-def warn_of_unknown(method: Method, prompts: Iterable[str]) -> None:
-    """Warn of words in the prompts that are not in the model's vocabulary."""
-    if not method.takes_text or method.tokenizer is None:
-        return
-    words = dict.fromkeys(word for prompt in prompts for word in method.tokenizer.unknown(prompt))
-    if words:
-        warnings.warn(
-            f"this model does not know {', '.join(map(repr, words))}; it uses the rest of the prompt",
-            stacklevel=3,
         )

@@ -33,6 +33,7 @@ from pellucid.data.tiles import reflect
 from pellucid.errors import InputError
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.contrastive import Contrastive
+from pellucid.methods.inference import warn_of_unknown
 from pellucid.methods.method import Method
 
 
@@ -376,6 +377,7 @@ def _check_method(method: Method, options: SceneOptions, *, wants_spread: bool) 
         raise InputError(
             "a prompt is given, but this model takes no text; leave out --prompt or choose another --model"
         )
+    warn_of_unknown(method, [options.prompt or ""])
     if options.match_surroundings and not options.keep_clear:
         raise InputError(
             "--match-surroundings needs the clear pixels, which --no-keep-clear gives up; leave one out"

@@ -1,7 +1,7 @@
 """What the layouts of the shelf have in common: their dataset, what a method wants, what a check lists."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeAlias
 
@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from pellucid.data.batch import Batch
 from pellucid.data.files import glob_files
 from pellucid.data.geotiff import Raster
+from pellucid.data.prompts import describe_scenes
 from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2, SLICE, Bands
 from pellucid.data.slice_file import PICTURES
 from pellucid.datasets._augment import AugmentConfig, change_clouds, change_image
@@ -115,6 +116,24 @@ class Selected(Patches):
         """Return the samples whose `target` may be the `older` of sample `index`, of those that are kept."""
         found = self.patches.companions(self.indices[index])
         return [self.indices.index(i) for i in found if i in self.indices]
+
+
+class Described(Patches):
+    """Scenes whose texts a template makes of their names; see `describe_scene`."""
+
+    def __init__(self, patches: Patches, template: str) -> None:
+        self.patches = patches
+        self.keys, self.groups, self.words = patches.keys, patches.groups, patches.words
+        self.is_clear, self.baseline, self.left_out = patches.is_clear, patches.baseline, patches.left_out
+        self.prompts = describe_scenes(template, patches.keys)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return patch `index` with its text."""
+        return replace(self.patches[index], prompt=(self.prompts[index],))
+
+    def change(self, batch: Batch, generator: torch.Generator, augment: AugmentConfig) -> Batch:
+        """Return a training sample with the random changes of its scenes."""
+        return self.patches.change(batch, generator, augment)
 
 
 class SingleImages(Patches):

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from string import Formatter
 from typing import Literal
 
 import torch
@@ -19,6 +18,7 @@ from torch.nn.functional import interpolate
 
 from pellucid.data.batch import Batch
 from pellucid.data.files import glob_files
+from pellucid.data.prompts import check_template, fill_prompt
 from pellucid.data.radar_picture import read_color, read_gray
 from pellucid.data.ranges import PICTURE
 from pellucid.data.slice_file import PICTURES
@@ -121,7 +121,8 @@ class SarOptical(Patches):
         self.missing = tuple(pair for pair in listed if pair.missing())
         if self.missing:
             _report_missing(config, self.missing, len(listed))
-        check_prompt(config.prompt, {column for pair in self.pairs for column in pair.words})
+        known = {column for pair in self.pairs for column in pair.words}
+        check_template(config.prompt, known, "list")
         self.size = config.size
         self.keys = tuple(pair.key for pair in self.pairs)
         self.groups = tuple(pair.group for pair in self.pairs)
@@ -276,38 +277,12 @@ def _below(root: Path, text: str, where: str) -> PurePosixPath:
     return found
 
 
-def check_prompt(template: str, columns: Iterable[str]) -> None:
-    """Refuse a template that is no format string, or names something else than a column."""
-    try:
-        names = set(_columns(template))
-    except ValueError as error:
-        raise InputError(f"prompt: {template!r} is no template: {error}") from error
-    if unknown := sorted(names - set(columns)):
-        raise InputError(
-            f"prompt: no list has a column {unknown[0]!r}; choose among {', '.join(sorted(columns))}"
-        )
-
-
-def fill_prompt(template: str, words: Mapping[str, str]) -> str:
-    """Return the template with its {columns} filled in, without the clauses of which a column is not known.
-
-    Clauses are separated by commas; where none is left, the prompt is "".
-    """
-    clauses = [clause.strip() for clause in template.split(",")]
-    known = [clause for clause in clauses if all(words.get(name) for name in _columns(clause))]
-    return ", ".join(clause.format_map(words) for clause in known)
-
-
 def divide_folders(pairs: Iterable[Pair], config: Config) -> Splits:
     """Return the region folders of each split, which do not change when files are lost or pairs excluded."""
     counts = Counter(pair.group for pair in pairs)
     if config.splits is None:
         return divide_places(counts, config.shares, config.seed)
     return read_splits(config.splits, known=counts)
-
-
-def _columns(clause: str) -> list[str]:
-    return [name for _, name, _, _ in Formatter().parse(clause) if name is not None]
 
 
 def _select(pairs: list[Pair], config: Config) -> list[Pair]:

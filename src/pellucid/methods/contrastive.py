@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
+from pydantic import field_validator
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from pellucid.data.batch import Batch
+from pellucid.data.prompts import SCENE_COLUMNS, check_template
 from pellucid.data.ranges import PICTURE, ValueRange
 from pellucid.data.tokenizer import Tokenizer, check_length, check_size
 from pellucid.errors import InputError
@@ -33,7 +35,16 @@ class ContrastiveConfig(Strict):
     tokenizer: str = ""
     """Of the texts: empty: of the words of the training prompts; "default": of the published vocabulary;
     otherwise a file `tokenizer.json`, a run folder, or a folder of transformers."""
+    prompt: str = ""
+    """Template of the texts of scenes, which bring none, of {season} and {place}; a clause (up to a
+    comma) with what is not known is left out."""
     radar: ClassVar[tuple[str, ...]] = ()
+
+    @field_validator("prompt")
+    @classmethod
+    def _check_prompt(cls, value: str) -> str:
+        check_template(value, SCENE_COLUMNS, "scene")
+        return value
 
 
 class Contrastive(Method):

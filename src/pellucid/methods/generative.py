@@ -11,6 +11,7 @@ from torch.nn.functional import avg_pool2d
 
 from pellucid.data.batch import Batch, Condition, Encoded
 from pellucid.data.cloud_score import cloud_map
+from pellucid.data.prompts import SCENE_COLUMNS, check_template, describe_scenes
 from pellucid.data.ranges import SLICE, ValueRange
 from pellucid.data.resample import all_inside
 from pellucid.errors import InputError
@@ -49,6 +50,9 @@ class Learning(Strict):
     text: str = ""
     """The text encoder that makes tokens of prompts: a run folder, a model that ships, or a folder of
     transformers. Of a run that is conditioned on texts itself, its own is meant. Empty: no texts."""
+    prompt: str = ""
+    """Template of the prompts of images that bring none, of {season}, {place} and {cover}, the words for the
+    share of cloudy pixels; a clause (up to a comma) with what is not known is left out."""
     path: PathConfig = PathConfig()
     """The path from data to noise."""
     start: Literal["noise", "degraded"] = "noise"
@@ -100,6 +104,7 @@ class GenerativeConfig(Sampling, Learning):
             )
         if self.importance and self.times != "even":
             raise InputError(f"method.importance is {self.importance:g}, which needs even times; set it to 0")
+        check_template(self.prompt, SCENE_COLUMNS, "scene")
         if self.learned_schedule:
             self._check_schedule()
         return self
@@ -276,10 +281,10 @@ class Generative(Method):
         return x.shape[-2] * x.shape[-1] * self.space.factor**2 // self.stride**2
 
     def _with_tokens(self, condition: Condition, batch: Batch | Encoded) -> Condition:
-        """Return the condition with the tokens of the prompts; without any, of the empty text."""
+        """Return the condition with the tokens of the prompts; of images without, by the template."""
         if self.texts is None:
             return condition
-        prompts = batch.prompt or ("",) * len(batch)
+        prompts = batch.prompt or describe_scenes(self.config.prompt, batch.key, condition.cloud)
         return replace(condition, tokens=self.texts.encode(prompts, batch.valid.device))
 
     def _null(self, condition: Condition) -> Condition:

@@ -1,6 +1,8 @@
 """What applying a method needs to know of it: its device, its weights, whether samples differ."""
 
 import hashlib
+import warnings
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -16,6 +18,18 @@ def check_samples(method: Method, samples: int) -> None:
         raise InputError(
             f"{samples} samples are asked for, but this model is deterministic, so all samples would be "
             "identical; use --samples 1 or choose another --model"
+        )
+
+
+def warn_of_unknown(method: Method, prompts: Iterable[str]) -> None:
+    """Warn of words in the prompts that are not in the model's vocabulary."""
+    if not method.takes_text or method.tokenizer is None:
+        return
+    found = dict.fromkeys(word for prompt in prompts for word in method.tokenizer.unknown(prompt))
+    if words := [word for word in found if any(map(str.isalnum, word))]:
+        warnings.warn(
+            f"this model does not know {', '.join(map(repr, words))}; it uses the rest of the prompt",
+            stacklevel=3,
         )
 
 

@@ -15,9 +15,12 @@ from pellucid.data.batch import Batch
 from pellucid.data.claims import claim_files, claim_folders
 from pellucid.data.files import write_text
 from pellucid.data.ownership import check_replaceable
+from pellucid.data.prompts import describe_all
 from pellucid.data.run_folder import WEIGHTS
 from pellucid.errors import InputError
 from pellucid.methods.contrastive import ContrastiveConfig
+from pellucid.methods.generative import GenerativeConfig
+from pellucid.methods.inference import warn_of_unknown
 from pellucid.methods.method import Method
 from pellucid.train.checkpoints import TrainReport, check_new
 from pellucid.train.data import TrainingData, build_training_data, choose_tokenizer, in_steps, keep_encoded
@@ -61,6 +64,22 @@ def _list_missing(data: TrainingData, folder: Path | None) -> None:
             write_text(folder / MISSING, "\n".join(data.left_out) + "\n")
 
 
+def _announce(data: TrainingData, config: Config, method: Method, folder: Path | None) -> None:
+    """Say which samples are left out, and what of the texts a method learns nothing."""
+    _list_missing(data, folder)
+    if not isinstance(config.method, GenerativeConfig) or not method.takes_text:
+        return
+    prompts = data.stream.prompts or describe_all(config.method.prompt, data.stream.keys)
+    if not any(prompts):
+        warnings.warn(
+            f"method.text is {config.method.text}, but nothing is known of the data by which method.prompt, "
+            f"{config.method.prompt!r}, would be a text, so that all are empty and teach nothing; set it to "
+            '"{season}, {place}, {cover}" or a part of that, or leave method.text out',
+            stacklevel=2,
+        )
+    warn_of_unknown(method, prompts)
+
+
 def check_together(config: Config) -> None:
     """Refuse processes that are not there, or that cannot train what the config says together."""
     check_processes(config.train)
@@ -102,7 +121,7 @@ def run_training(
         method = start_method(config, folder if resume else None)
         data = build_training_data(config)
         data.stream.check(method.stride)
-        _list_missing(data, folder if is_first() and not dry_run else None)
+        _announce(data, config, method, folder if is_first() and not dry_run else None)
         check_schedule(config.train, data.stream.samples_per_epoch)
         method.mean_spectrum, method.mean_colors = data.mean_spectrum, data.mean_colors
         _draw_sheet(sample_sheet if is_first() else None, data.stream, method)

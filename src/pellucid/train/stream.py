@@ -50,6 +50,8 @@ class TrainingStream(Dataset[Batch]):
         self.weights = torch.tensor([weight for _, weight, _ in sources])
         self.shares = [_shares(patches.groups) for patches, _ in self.parts]
         self.places = {group for patches, _ in self.parts for group in patches.groups}
+        self.keys = tuple(key for patches, _ in self.parts for key in patches.keys)
+        self.prompts = tuple(prompt for patches, _ in self.parts for prompt in patches.prompts)
         self.samples_per_epoch = sum(len(patches) for patches, _ in self.parts)
         self.has_older = any(patches.has_older for patches, _ in self.parts)
         self.companions = [[patches.companions(i) for i in range(len(patches))] for patches, _ in self.parts]
