@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import tifffile
 import torch
 from PIL import Image
 from tests.apply.test_joint_tiles import Local, method
@@ -78,6 +79,24 @@ def test_windows_of_a_huge_picture_leave_no_seams(tmp_path: Path, monkeypatch: p
         colorize_file(source, tmp_path / f"{name}.png", method=method(Local()), options=SMALL)
     difference = read(tmp_path / "whole.png").astype(int) - read(tmp_path / "parts.png")
     assert np.abs(difference).max() <= 1
+
+
+def test_each_page_of_a_tiff_is_a_radar_image(tmp_path: Path) -> None:
+    pages = [pattern(20, 24, 0), pattern(32, 40, 1)]
+    with tifffile.TiffWriter(tmp_path / "sar.tif") as file:
+        for number, page in enumerate(pages):
+            file.write(page, photometric="minisblack")
+            Image.fromarray(page).save(tmp_path / f"{number}.png")
+    out = tmp_path / "out"
+    jobs = plan(tmp_path / "sar.tif", out, prompts=[NamedPrompt("")])
+    report = colorize_all(jobs, out, method=method(Local()), options=SMALL)
+    assert (report.num_done, report.page) == (2, None)
+    for number in range(2):
+        one = tmp_path / f"one_{number}.tif"
+        colorize_file(tmp_path / f"{number}.png", one, method=method(Local()), options=SMALL)
+        assert (read(out / f"sar_page000{number}.tif") == read(one)).all()
+    with pytest.raises(InputError, match=r"several pictures are to be made"):
+        plan(tmp_path / "sar.tif", tmp_path / "one_0.tif", prompts=[NamedPrompt("")])
 
 
 def test_georeference_and_gaps_are_kept(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Which pictures are colorized, by which prompts, and where they go: one, a folder's, a dataset's."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -12,7 +12,7 @@ from pellucid.config import Config
 from pellucid.data.drawing import spread
 from pellucid.data.files import check_folder
 from pellucid.data.prompts import fill_prompt
-from pellucid.data.radar_picture import check_picture_output, find_pictures
+from pellucid.data.radar_picture import check_picture_output, find_pages, find_pictures
 from pellucid.data.slice_file import TIFF
 from pellucid.datasets import sar_optical
 from pellucid.datasets.sar_optical import LISTS, SarOptical
@@ -47,6 +47,12 @@ class ColorJob:
     name: str = ""  # the place, for a sheet
     guess: Path | None = None  # picture in colour that sampling may start from
     truth: Path | None = None  # picture in colour to compare with
+    page: str = ""  # of a TIFF of several, as GDAL calls it
+
+    @property
+    def radar(self) -> tuple[Path, str]:
+        """Return what tells one radar image from another: its file and its page."""
+        return self.source, self.page
 
 
 def plan(
@@ -71,7 +77,7 @@ def plan(
         folders: region folders of a dataset to choose from; none: all.
     """
     check_radar_picture(source)
-    is_single = not source.is_dir() and len(prompts) == 1
+    is_single = not source.is_dir() and len(prompts) == 1 and not find_pages(source)
     if guess and not is_single:
         raise InputError("--guess is for one picture and one prompt; leave it out, or name one picture")
     if is_dataset(source):
@@ -93,15 +99,25 @@ def plan(
 
 
 def _plan_grid(source: Path, out: Path, prompts: Sequence[NamedPrompt]) -> list[ColorJob]:
-    """Return the jobs of a picture, or a folder's, each with every prompt, as `a_tropical_summer.png`."""
+    """Return the jobs of a picture's pages, or a folder's, with every prompt, as `a_tropical_summer.png`."""
     files = find_pictures(source) if source.is_dir() else [source]
     check_folder(out, source if source.is_dir() else source.parent, reason=SEVERAL)
     jobs = []
-    for path, prompt in product(files, prompts):
+    for (path, name, page), prompt in product(_find_images(files), prompts):
         suffix = ".tif" if path.suffix.lower() in TIFF else ".png"
-        file = out / f"{'_'.join((path.stem, *prompt.words))}{suffix}"
-        jobs.append(ColorJob(path, file, prompt.text, ", ".join(prompt.words) or "result", path.name))
+        file, label = out / f"{'_'.join((name, *prompt.words))}{suffix}", ", ".join(prompt.words)
+        title = name if page else path.name
+        jobs.append(ColorJob(path, file, prompt.text, label or "result", title, page=page))
     return _check_folder_outputs(out, jobs)
+
+
+def _find_images(files: Sequence[Path]) -> Iterator[tuple[Path, str, str]]:
+    """Yield file, name and page of each radar image; those of a TIFF are numbered from 0, as slices are."""
+    for path in files:
+        pages = find_pages(path)
+        yield from ((path, f"{path.stem}_page{number:04d}", page) for number, page in enumerate(pages))
+        if not pages:
+            yield path, path.stem, ""
 
 
 def _plan_dataset(

@@ -89,7 +89,7 @@ def colorize_all(
 ) -> ColorizeReport:
     """Make the pictures that are not there yet, and, of a folder, an overview; see `colorize_file`.
 
-    The jobs come from `pellucid.apply.color_jobs.plan`, those of one source in a row. `out` is the one
+    The jobs come from `pellucid.apply.color_jobs.plan`, those of one radar in a row. `out` is the one
     picture, or the folder of the results, made if it is missing.
     """
     start, options = time.monotonic(), options or PictureOptions()
@@ -112,7 +112,7 @@ def colorize_all(
 class Colorizer:
     """The method on its device, and all pictures that are to be made, or were, read once and checked.
 
-    `grids` says what of each source is restored as one image.
+    `grids` says what of each radar image is restored as one image.
     """
 
     def __init__(self, jobs: Sequence[ColorJob], method: Method, options: PictureOptions) -> None:
@@ -127,8 +127,8 @@ class Colorizer:
                 "--guess has no effect where sampling starts from noise alone; add --strength 0.8, or leave "
                 "it out"
             )
-        first = {job.source: job for job in reversed(jobs)}  # all that share a radar share what belongs to it
-        self.grids = {source: self.engine.grid(*self._check_source(job)) for source, job in first.items()}
+        first = {job.radar: job for job in reversed(jobs)}  # all that share a radar share what belongs to it
+        self.grids = {radar: self.engine.grid(*self._check_source(job)) for radar, job in first.items()}
 
     def describe(self) -> str:
         """Return a line about what there is to do."""
@@ -143,8 +143,8 @@ class Colorizer:
             if progress:
                 progress(done + share * self._num_tiles(job), total)
 
-        for source, each in groupby(jobs, key=lambda job: job.source):
-            radar = read_radar_picture(source, self.method.radar)
+        for (source, page), each in groupby(jobs, key=lambda job: job.radar):
+            radar = read_radar_picture(source, self.method.radar, page)
             for job in each:
                 picture = self._colorize(radar, job, partial(report, job=job))
                 write_color_picture(job.out, picture, radar, self._tags(job))
@@ -159,7 +159,7 @@ class Colorizer:
     ) -> NDArray[np.uint8]:
         """Return the picture, (H, W, 3); `report` is called with the share that is done."""
         guess = read_color_picture(job.guess) if job.guess else None
-        grid = self.grids[job.source]
+        grid = self.grids[job.radar]
         result = np.empty((grid.height, grid.width, 3), np.uint8)
         cut = partial(self._cut, radar, guess, job)
         with closing(self.engine.run(grid, cut, progress=lambda done, all_: report(done / all_))) as pieces:
@@ -170,20 +170,20 @@ class Colorizer:
 
     def draw_sheet(self) -> Image.Image:
         """Return an overview of radar, results and, where there are such, truths."""
-        groups = [list(each) for _, each in groupby(self.jobs, key=lambda job: job.source)]
+        groups = [list(each) for _, each in groupby(self.jobs, key=lambda job: job.radar)]
         shown = [groups[at] for at in spread(NUM_SHOWN, len(groups))]
         titles = ["radar", *(job.label for job in shown[0]), *(["truth"] if shown[0][0].truth else [])]
         rows = [self._panels(jobs) for jobs in shown]
         return sheet(rows, titles, [jobs[0].name for jobs in shown], side=PANEL)
 
     def _num_tiles(self, job: ColorJob) -> int:
-        return self.engine.num_tiles(self.grids[job.source])
+        return self.engine.num_tiles(self.grids[job.radar])
 
     def _cut(
         self, radar: RadarPicture, guess: NDArray[np.float32] | None, job: ColorJob, top: int, left: int
     ) -> Batch:
         """Return a window, mirrored beyond the edges; without a guess, the radar stands for it, in grey."""
-        grid, (height, width) = self.grids[job.source], radar.valid.shape
+        grid, (height, width) = self.grids[job.radar], radar.valid.shape
         rows = reflect(top, top + grid.tile_height, height)
         columns = reflect(left, left + grid.tile_width, width)
         sar, degraded = (
@@ -201,14 +201,14 @@ class Colorizer:
         )
 
     def _panels(self, jobs: Sequence[ColorJob]) -> list[NDArray[np.uint8]]:
-        radar = read_radar_picture(jobs[0].source, self.method.radar)
+        radar = read_radar_picture(jobs[0].source, self.method.radar, jobs[0].page)
         files = [job.out for job in jobs] + [job.truth for job in jobs[:1] if job.truth]
         colors = (color_to_rgb(torch.from_numpy(read_color_picture(file))) for file in files)
         return [gray_to_rgb(torch.from_numpy(radar.sar)), *colors]
 
     def _check_source(self, job: ColorJob) -> tuple[int, int]:
         """Return rows and columns of a radar image; of a pair or a guess, refuse other ones."""
-        height, width = read_radar_picture(job.source, self.method.radar).valid.shape
+        height, width = read_radar_picture(job.source, self.method.radar, job.page).valid.shape
         for path in (job.guess, job.truth):
             if path and (shape := read_color_picture(path).shape[1:]) != (height, width):
                 raise InputError(

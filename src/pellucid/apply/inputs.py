@@ -113,7 +113,7 @@ def check_radar_picture(source: Path) -> None:
     if source.is_dir():
         return
     if source.suffix.lower() in TIFF:
-        Raster(source, "radar image").close()
+        Raster(source, "radar image", is_stack=True).close()
         return
     from PIL import Image
 

@@ -21,7 +21,7 @@ def find_page(jobs: Sequence[ColorJob], out: Path) -> Path | None:
     Raises:
         InputError: if it cannot be written, or would replace a file of somebody else.
     """
-    if len({job.source for job in jobs}) > 1:
+    if len({job.radar for job in jobs}) > 1:
         return None
     if jobs[0].out == out:
         path, folders = page_of(out), []

@@ -53,15 +53,24 @@ class RadarPicture:
     place: dict[str, Any] = field(default_factory=dict)
 
 
-def read_radar_picture(path: Path, radar: ValueRange) -> RadarPicture:
+def find_pages(path: Path) -> list[str]:
+    """Return what GDAL calls the pages of a TIFF of several radar images; [] of any other picture."""
+    if path.suffix.lower() not in TIFF:
+        return []
+    with Raster(path, "radar image", is_stack=True) as raster:
+        found = list(raster.dataset.subdatasets) if raster.dataset.driver == "GTiff" else []
+    return found if len(found) > 1 else []
+
+
+def read_radar_picture(path: Path, radar: ValueRange, page: str = "") -> RadarPicture:
     """Return the radar image in a grey picture, or in a GeoTIFF of 8 bit, in dB or linear power.
 
     Values of 8 bit (in a PNG also 16) are scaled by the full scale of their type, dB by the range of `radar`,
-    which are the polarisations of the model.
+    which are the polarisations of the model. `page` is one of `find_pages`.
     """
     _check_suffix(path)
     if path.suffix.lower() in TIFF:
-        return _read_tiff(path, radar)
+        return _read_tiff(path, radar, page)
     if len(radar.bands) != 1:
         raise InputError(
             f"{path} is a picture of one polarisation, the model needs {', '.join(radar.bands)}; "
@@ -145,12 +154,12 @@ def _check_suffix(path: Path) -> None:
         )
 
 
-def _read_tiff(path: Path, radar: ValueRange) -> RadarPicture:
+def _read_tiff(path: Path, radar: ValueRange, page: str) -> RadarPicture:
     import torch
 
     from pellucid.data.resample import fill_gaps
 
-    with Raster(path, "radar image") as raster:
+    with Raster(path, "radar image", is_stack=bool(page), source=page or None) as raster:
         values, valid = _read_bands(raster)
         values, numbers = _choose(raster, values, radar)
         backscatter = Backscatter(raster, numbers)
