@@ -99,8 +99,9 @@ def test_rare_classes_of_a_large_map_are_not_missed(tmp_path: Path) -> None:
 
 
 def test_what_is_doubtful_is_said(tmp_path: Path) -> None:
-    with CloudRaster(save(tmp_path / "percent.tif", [0, 1])) as raster:
-        assert "0 and 1 are taken for clear and cloud, not for percent" in raster.doubts[0]
+    with CloudRaster(save(tmp_path / "clouds.tif", [0, 1])) as raster:
+        expected = "0 and 1 are taken for clear and cloud; if they are percent, add --cloud-scale 100"
+        assert expected in raster.doubts[0]
     with CloudRaster(save(tmp_path / "nodata.tif", [0, 255], nodata=255)) as raster:
         assert "nothing is cloud; if 255 means cloud, take that declaration away" in raster.doubts[0]
     for name, values in (("a.tif", [0, 1]), ("b.tif", [0, 255])):
@@ -125,3 +126,48 @@ def test_several_bands_and_a_map_without_data_are_refused(tmp_path: Path) -> Non
 def test_a_patch_of_a_dataset_may_hold_one_value(tmp_path: Path) -> None:
     assert read_cloud(save(tmp_path / "percent.tif", [70, 70])).tolist() == [[[pytest.approx(0.7)] * 2] * 2]
     assert (read_cloud(save(tmp_path / "mask.tif", [255, 255])) == 1).all()
+
+
+def test_a_map_of_percent_without_clouds_is_told_by_its_name_or_by_the_user(tmp_path: Path) -> None:
+    product = save(tmp_path / "MSK_CLDPRB_20m.tif", [0, 1])
+    with CloudRaster(product) as raster:
+        assert raster.read()[0, 0].tolist() == pytest.approx([0, 0.01])
+        assert "percent, as its name says: nothing is cloud; if 1 means cloud, add" in raster.doubts[0]
+    assert first_row(save(tmp_path / "map.tif", [0, 1], name="probability")) == pytest.approx([0, 0.01])
+    assert first_row(save(tmp_path / "cloud_probability_mask.tif", [0, 1])) == [0, 1]
+    for path, scale in ((product, 1), (save(tmp_path / "clouds.tif", [0, 1]), 100)):
+        with CloudRaster(path, scale=scale) as raster:
+            assert raster.read()[0, 0].tolist() == pytest.approx([0, 1 / scale])
+            assert not raster.doubts
+
+
+@pytest.mark.parametrize("name", ["Fmask.tif", "T33UUP_SCL_20m.tif", "QA_mask.tif"])
+def test_classes_that_are_0_and_1_alone_are_no_mask(tmp_path: Path, name: str) -> None:
+    path = save(tmp_path / name, [0, 1])
+    if "SCL" in name:
+        assert first_row(path) == [0, 0]
+        return
+    with pytest.raises(InputError, match="holds the values 0, 1, classes perhaps"):
+        CloudRaster(path)
+
+
+def test_the_user_says_what_means_cloud(tmp_path: Path) -> None:
+    few = save(tmp_path / "few.tif", [0, 40, 60])
+    with pytest.raises(InputError, match=r"or say with --cloud-scale what means certainly cloud"):
+        CloudRaster(few)
+    for values, scale, expected in (
+        ([0, 40, 60], 100, [0, 0.4, 0.6]),
+        ([0, 51, 255], 255, [0, 0.2, 1]),
+        ([0, 50, 255], 100, [0, 0.5, 0]),
+        ([0, 5000, 10000], 10_000, [0, 0.5, 1]),
+    ):
+        with CloudRaster(save(tmp_path / "map.tif", values, "uint16"), scale=scale) as raster:
+            assert raster.read()[0, 0].tolist() == pytest.approx(expected)
+    with pytest.raises(InputError, match=r"values from 0 to 60, and --cloud-scale is 50; name the value"):
+        CloudRaster(few, scale=50)
+
+
+@pytest.mark.parametrize("name", ["cs", "cs_cdf", "clear"])
+def test_maps_that_are_high_where_it_is_clear_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=rf"is named {name}, high where it is clear; .* 1 minus this one"):
+        CloudRaster(save(tmp_path / "map.tif", [0.2, 0.9], "float32", name=name))

@@ -35,10 +35,9 @@ def test_polarisations_are_found_by_name(tmp_path: Path) -> None:
 
 
 def test_linear_power_is_converted_after_saying_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    backscatter_db = np.random.default_rng(0).uniform(-24, -1, (2, 8, 8)).astype(np.float32)
-    linear = read_radar(write(tmp_path / "linear.tif", 10 ** (backscatter_db / 10)))
+    linear = read_radar(write(tmp_path / "linear.tif", 10 ** (DB / 10)))
     assert "holds linear power, not dB: it is converted" in caplog.text
-    torch.testing.assert_close(linear, read_radar(write(tmp_path / "db.tif", backscatter_db)))
+    torch.testing.assert_close(linear, read_radar(write(tmp_path / "db.tif", DB)))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +48,11 @@ def test_linear_power_is_converted_after_saying_so(tmp_path: Path, caplog: pytes
         (np.full((2, 4, 4), 180.0), (), r"values about 180, neither dB nor linear power; calibrate it"),
         (DB * 100, (), r"values about -1[45]\d\d, dB times 100\?; divide them, or declare the scale 0.01"),
         (DB * 10, (), r"values about -1[45]\d, dB times 10\?; divide them, or declare the scale 0.1"),
-        ((DB + 30) / 30, (), r"too bright for linear power, as if dB were scaled to 0 ... 1; give it in dB"),
+        (
+            (DB + 30) / 30,
+            (),
+            r"too bright for linear power, as if dB were scaled to 0 ... 1; give it in dB, or",
+        ),
         (DB, ("VV_stdDev", "VH_stdDev"), r"\(VV_stdDev, VH_stdDev\), needed are VV and VH"),
         (DB, ("i_VV", "q_VV"), r"\(i_VV, q_VV\), needed are VV and VH"),
         (np.full((2, 4, 4), np.nan), (), r"holds no data"),

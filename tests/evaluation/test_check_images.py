@@ -67,6 +67,7 @@ def test_clouds_are_counted_among_the_pixels_with_data(tmp_path: Path) -> None:
 
 def test_doubts_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     power = np.random.default_rng(0).uniform(0.01, 0.3, (2, 16, 16)).astype(np.float32)
+    power[1] /= 5  # VH
     write_raster(tmp_path / "linear.tif", power, ("VV", "VH"))
     bright = np.random.default_rng(0).uniform(0.5, 1.6, (3, 16, 16)).astype(np.float32)
     shifted = np.random.default_rng(0).integers(1010, 4000, (3, 64, 64)).astype(np.uint16)

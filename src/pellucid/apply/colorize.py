@@ -116,7 +116,7 @@ class Colorizer:
     """
 
     def __init__(self, jobs: Sequence[ColorJob], method: Method, options: PictureOptions) -> None:
-        self.jobs = jobs
+        self.jobs, self.sar_units = jobs, options.sar_units
         check_colorizer(method)
         warn_of_unknown(method, (job.prompt for job in jobs))
         self.engine = Engine(method, options, joint=True)
@@ -143,9 +143,10 @@ class Colorizer:
             if progress:
                 progress(done + share * self._num_tiles(job), total)
 
-        for (source, page), each in groupby(jobs, key=lambda job: job.radar):
-            radar = read_radar_picture(source, self.method.radar, page)
-            for job in each:
+        for _, each in groupby(jobs, key=lambda job: job.radar):
+            same = list(each)
+            radar = self._read(same[0])
+            for job in same:
                 picture = self._colorize(radar, job, partial(report, job=job))
                 write_color_picture(job.out, picture, radar, self._tags(job))
                 done += self._num_tiles(job)
@@ -201,14 +202,17 @@ class Colorizer:
         )
 
     def _panels(self, jobs: Sequence[ColorJob]) -> list[NDArray[np.uint8]]:
-        radar = read_radar_picture(jobs[0].source, self.method.radar, jobs[0].page)
+        radar = self._read(jobs[0])
         files = [job.out for job in jobs] + [job.truth for job in jobs[:1] if job.truth]
         colors = (color_to_rgb(torch.from_numpy(read_color_picture(file))) for file in files)
         return [gray_to_rgb(torch.from_numpy(radar.sar)), *colors]
 
+    def _read(self, job: ColorJob) -> RadarPicture:
+        return read_radar_picture(job.source, self.method.radar, job.page, units=self.sar_units)
+
     def _check_source(self, job: ColorJob) -> tuple[int, int]:
         """Return rows and columns of a radar image; of a pair or a guess, refuse other ones."""
-        height, width = read_radar_picture(job.source, self.method.radar, job.page).valid.shape
+        height, width = self._read(job).valid.shape
         for path in (job.guess, job.truth):
             if path and (shape := read_color_picture(path).shape[1:]) != (height, width):
                 raise InputError(

@@ -70,6 +70,12 @@ def parse_names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+SarUnits = Annotated[
+    Literal["auto", "db", "power", "amplitude"],
+    Help("Unit of the radar; auto: the file and its values tell it, or it is refused."),
+]
+
+
 @dataclass(frozen=True)
 class ApplyOptions:
     """How any method is applied; where the default is None, the model's config says."""
@@ -149,6 +155,13 @@ class SceneOptions(ApplyOptions):
             parse=parse_names,
         ),
     ] = None
+    sar_units: SarUnits = "auto"
+    cloud_scale: Annotated[
+        float | None,
+        Help(
+            "Value of the cloud map that means certainly cloud: 1, 100 or 255; default: its values tell.", 1
+        ),
+    ] = None
     offset: Annotated[
         "Offset", Help("DN to add before use: auto, none or a number such as -1000.", parse=parse_offset)
     ] = "auto"
@@ -209,8 +222,8 @@ class PictureOptions(ApplyOptions):
         float | None,
         Help("Classifier-free guidance scale, 1 to 20: how closely the text is followed.", 1, 20),
     ] = None
+    sar_units: SarUnits = "auto"
     html: Annotated[bool, Help("Write a page beside the result, to look at it in a browser.")] = True
-
     force: Annotated[bool, Help("In a folder, make pictures anew that are there.", flags=("--force",))] = (
         False
     )

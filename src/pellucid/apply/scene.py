@@ -93,7 +93,8 @@ class OpenScene:
             self.engine = Engine(method, options, keep_samples=spread, keep_deviation=uncertainty is not None)
             self.method = self.engine.method
             self.radar = self._open_radar(sar, stack)
-            self.cloud = open_clouds(cloud, optical, finds_clouds=method.finds_clouds)
+            finds, scale = method.finds_clouds, options.cloud_scale
+            self.cloud = open_clouds(cloud, optical, finds_clouds=finds, scale=scale)
             stack.callback(self.cloud.close if self.cloud else lambda: None)
             self.optical.log_doubts()
             for raster in filter(None, (self.radar, self.cloud)):
@@ -284,7 +285,8 @@ class OpenScene:
             if not self.method.radar.bands:
                 raise InputError("radar is given, but this model takes none; leave out --sar")
             named, partial = self.options.polarisations, self.method.any_bands
-            return stack.enter_context(RadarRaster(sar, named=named, partial=partial))
+            units = self.options.sar_units
+            return stack.enter_context(RadarRaster(sar, named=named, partial=partial, units=units))
         if self.method.radar_optional:
             return None
         raise InputError(

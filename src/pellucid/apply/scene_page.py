@@ -8,6 +8,7 @@ from pellucid.apply.info import in_labels
 from pellucid.apply.scene import OpenScene
 from pellucid.data.geotiff import Raster
 from pellucid.data.radar_scene import RadarRaster
+from pellucid.data.radar_units import NAMES
 from pellucid.data.raster import OpticalRaster
 from pellucid.web.layers import Band, Layer, optical_bands, plain_bands, raster_layer
 from pellucid.web.write_page import write_page
@@ -19,7 +20,7 @@ def write_scene_page(path: Path, scene: OpenScene, counts: Sequence[int]) -> Non
     bands = optical_bands(scene.optical)
     layers = [raster_layer("Before", "before", scene.optical, bands, "reflectance")]
     if scene.radar:
-        unit = "linear power" if scene.radar.backscatter.is_linear else "dB"
+        unit = NAMES[scene.radar.backscatter.unit]
         layers.append(raster_layer("Radar", "radar", scene.radar, _radar_bands(scene.radar), unit))
     for i, date in enumerate(scene.references.dates, start=1):
         name = f"Reference {i}" if len(scene.references) > 1 else "Reference"

@@ -39,6 +39,8 @@ SCENE_OPTIONS = (
     "match_surroundings",
     "bands",
     "polarisations",
+    "sar_units",
+    "cloud_scale",
     "offset",
     "steps",
     "samples",
@@ -65,7 +67,7 @@ RADAR_ROLES = (
         grey=PICTURES[:3],  # a TIFF may hold two polarisations
     ),
 )
-RADAR_OPTIONS = ("region", "season", "prompt", "model", "steps", "guidance", "seed")
+RADAR_OPTIONS = ("region", "season", "prompt", "model", "sar_units", "steps", "guidance", "seed")
 # Files that options write into the folder of results.
 WRITES = {"uncertainty": "std.tif"}
 _KINDS: dict[type, Kind] = {bool: "yes", int: "whole", float: "number", str: "text"}

@@ -27,6 +27,18 @@ FEW_VALUES, MANY_VALUES = 6, 64
 WINDOW, NAMED = 2048, 12
 # What `pellucid clouds` calls the band of its masks and maps, which need no interpretation.
 OWN = ("cloud mask", "cloud probability")
+# Words in the name of a file or band: scene classifications, other classes, percent (MSK_CLDPRB and CLD of
+# Level-2A products among them); of a band alone, what is high where it is clear (Cloud Score+ and its like).
+SCL, CLASSES, PERCENT, MASK, CLEAR = (
+    re.compile(rf"(?<![a-z])({words})(?![a-z])", re.IGNORECASE)
+    for words in (
+        "scl",
+        "fmask|class(es|ification)?|qa",
+        "cldprb|cld|(cloud_?)?probability|percent",
+        "mask",
+        "cs(_cdf)?|clear(ness)?",
+    )
+)
 
 
 class CloudRaster(Raster):
@@ -38,16 +50,17 @@ class CloudRaster(Raster):
     Args:
         path: GeoTIFF.
         is_patch: it is small, one of many of a dataset, so that few different values do not make classes.
+        scale: the value that means certainly cloud, as the user says it; None: the values tell.
     """
 
-    def __init__(self, path: Path, *, is_patch: bool = False) -> None:
+    def __init__(self, path: Path, *, is_patch: bool = False, scale: float | None = None) -> None:
         super().__init__(path, "cloud map")
         self.is_patch = is_patch
         try:
             if len(self.numbers) != 1:
                 raise InputError(f"the cloud map {path} has {len(self.numbers)} bands, must have one")
             self.number = self.numbers[0]
-            self.high, self.is_classes = 1.0, False
+            self.scale, self.high, self.is_classes = scale, scale or 1.0, False
             self.marks = [self.dataset.nodata or 0.0]  # what is missing is 0, as what is clear
             self._interpret(self._find_values())
         except InputError:
@@ -89,6 +102,14 @@ class CloudRaster(Raster):
         known = self._drop_fill(values[(values != nodata) | (values == 0)])
         if not known.size:
             raise InputError(f"the cloud map {self.path} holds no data, give another")
+        if self.scale is not None:
+            self._check_scale(known)
+            return
+        if CLEAR.search(self._band_name):
+            raise InputError(
+                f"the cloud map {self.path} is named {self._band_name.strip()}, high where it is clear; "
+                "needed is a map that is high where it is cloudy, 1 minus this one"
+            )
         if known.min() < 0 or known.max() > OUTSIDE:
             self._refuse(known)
         if (known == 0).all() and nodata == OUTSIDE and has_nodata and not is_own:
@@ -96,25 +117,44 @@ class CloudRaster(Raster):
                 f"{self.path} holds 0 alone, beside 255, which it declares as no data: nothing is cloud; if "
                 "255 means cloud, take that declaration away"
             )
-        is_whole = (known == np.rint(known)).all()
-        if known.max() <= 1:
-            if is_whole and known.max() == 1 and self.dataset.dtypes[0][0] != "f" and not is_own:
-                self.doubts.append(f"{self.path}: 0 and 1 are taken for clear and cloud, not for percent")
-        elif is_whole and known.max() <= SCL_LAST and self._is_named_scl():
+        is_whole = bool((known == np.rint(known)).all())
+        if is_whole and known.max() <= SCL_LAST and self._is_named(SCL):
             self.is_classes, self.resampling = True, Resampling.nearest
             found = ", ".join(map(str, SCL_CLOUD))
             self.doubts.append(
                 f"{self.path} is taken for a scene classification, {found} for cloud and shadow"
             )
+        elif known.max() > 1:
+            self.high = self._find_high(known, is_whole=is_whole)
+        elif is_whole and known.max() == 1 and not is_own:
+            self._interpret_ones(known)
+
+    def _interpret_ones(self, known: NDArray[np.float64]) -> None:
+        """Set what 1 means beside 0 alone."""
+        if self._is_named(CLASSES):
+            self._refuse(known)
+        if self._is_named(PERCENT) and not self._is_named(MASK):
+            self.high = 100.0
+            taken = "percent, as its name says: nothing is cloud; if 1 means cloud, add --cloud-scale 1"
         else:
-            self.high = self._find_high(known, is_whole=bool(is_whole))
+            taken = "clear and cloud; if they are percent, add --cloud-scale 100"
+        self.doubts.append(f"{self.path}: 0 and 1 are taken for {taken}")
+
+    def _check_scale(self, known: NDArray[np.float64]) -> None:
+        """Refuse values that are not between 0 and what the user says is cloud."""
+        if not 0 <= known.min() <= known.max() <= self.high:
+            raise InputError(
+                f"the cloud map {self.path} holds values from {known.min():g} to {known.max():g}, and "
+                f"--cloud-scale is {self.high:g}; name the value that means certainly cloud"
+            )
 
     def _drop_fill(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the values without those that mark missing data, which becomes `fill`."""
         fills = [value for value in values if value in NEGATIVE_FILLS]
         rest = values[~np.isin(values, fills)]
         within = rest[rest != OUTSIDE]
-        if OUTSIDE in rest and within.size and (within.max() == 1 or SCL_LAST < within.max() <= 100):
+        likely = within.size and (within.max() == 1 or SCL_LAST < within.max() <= 100)
+        if OUTSIDE in rest and within.size and (self.scale < OUTSIDE if self.scale else likely):
             fills, rest = [*fills, OUTSIDE], within
         if len(fills) > 1:
             self._refuse(values)
@@ -132,9 +172,13 @@ class CloudRaster(Raster):
         self._refuse(known)
         raise AssertionError
 
-    def _is_named_scl(self) -> bool:
-        text = f"{self.path.stem} {self.dataset.descriptions[self.number - 1]}"
-        return re.search(r"(?<![a-z])scl(?![a-z])", text, re.IGNORECASE) is not None
+    @property
+    def _band_name(self) -> str:
+        texts = self.dataset.descriptions[self.number - 1], self.dataset.units[self.number - 1]
+        return " ".join(text or "" for text in texts)
+
+    def _is_named(self, words: re.Pattern[str]) -> bool:
+        return words.search(f"{self.path.stem} {self._band_name}") is not None
 
     def _refuse(self, known: NDArray[np.float64]) -> None:
         named = ", ".join(f"{value:g}" for value in known[:NAMED])
@@ -146,5 +190,6 @@ class CloudRaster(Raster):
             )
         raise InputError(
             f"the cloud map {self.path} holds {found}, classes perhaps{scl}; must hold 0 and 1, "
-            "probabilities from 0 to 1, or percent up to 100: recode it"
+            "probabilities from 0 to 1, or percent up to 100: recode it, or say with --cloud-scale what "
+            "means certainly cloud"
         )

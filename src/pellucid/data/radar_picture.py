@@ -19,6 +19,7 @@ from pellucid.data.files import temporary_beside, write_atomically
 from pellucid.data.gdal_open import GDAL_ERRORS, colors_of
 from pellucid.data.geotiff import Grid, Raster
 from pellucid.data.ownership import NO_TAGS, save_image
+from pellucid.data.radar_units import RadarUnit
 from pellucid.data.ranges import ValueRange
 from pellucid.data.slice_file import TIFF, errors_named, find_orientation, is_deep_color, to_unit
 from pellucid.data.tiff_stack import UPRIGHT, turn_upright
@@ -62,15 +63,18 @@ def find_pages(path: Path) -> list[str]:
     return found if len(found) > 1 else []
 
 
-def read_radar_picture(path: Path, radar: ValueRange, page: str = "") -> RadarPicture:
-    """Return the radar image in a grey picture, or in a GeoTIFF of 8 bit, in dB or linear power.
+def read_radar_picture(
+    path: Path, radar: ValueRange, page: str = "", *, units: RadarUnit = "auto"
+) -> RadarPicture:
+    """Return the radar image in a grey picture, or in a GeoTIFF of 8 bit, in dB, linear power or amplitude.
 
     Values of 8 bit (in a PNG also 16) are scaled by the full scale of their type, dB by the range of `radar`,
-    which are the polarisations of the model. `page` is one of `find_pages`.
+    which are the polarisations of the model. `page` is one of `find_pages`; `units` says the unit of values
+    that are not of 8 bit.
     """
     _check_suffix(path)
     if path.suffix.lower() in TIFF:
-        return _read_tiff(path, radar, page)
+        return _read_tiff(path, radar, page, units)
     if len(radar.bands) != 1:
         raise InputError(
             f"{path} is a picture of one polarisation, the model needs {', '.join(radar.bands)}; "
@@ -154,7 +158,7 @@ def _check_suffix(path: Path) -> None:
         )
 
 
-def _read_tiff(path: Path, radar: ValueRange, page: str) -> RadarPicture:
+def _read_tiff(path: Path, radar: ValueRange, page: str, units: RadarUnit) -> RadarPicture:
     import torch
 
     from pellucid.data.resample import fill_gaps
@@ -162,7 +166,7 @@ def _read_tiff(path: Path, radar: ValueRange, page: str) -> RadarPicture:
     with Raster(path, "radar image", is_stack=bool(page), source=page or None) as raster:
         values, valid = _read_bands(raster)
         values, numbers = _choose(raster, values, radar)
-        backscatter = Backscatter(raster, numbers)
+        backscatter = Backscatter(raster, numbers, radar.bands, said=units)
         if values.dtype == np.uint8 and not backscatter.is_scaled:
             sar = to_unit(values)
         else:

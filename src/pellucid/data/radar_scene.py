@@ -10,6 +10,7 @@ from rasterio.windows import Window
 from pellucid.data.backscatter import Backscatter
 from pellucid.data.band_names import match_polarisations, names_polarisations
 from pellucid.data.geotiff import SAMPLE, Raster
+from pellucid.data.radar_units import RadarUnit
 from pellucid.data.ranges import SENTINEL1, Bands
 from pellucid.errors import InputError
 
@@ -23,21 +24,25 @@ STRONGER_DB = 1.0
 class RadarRaster(Raster):
     """A Sentinel-1 scene: two bands, or bands described as VV and VH, in dB.
 
-    Linear power is converted, and noted in `doubts`. `indices` are the numbers of VV and VH in the file.
+    Linear power and amplitudes are converted, and noted in `doubts`. `indices` are the numbers of VV and VH
+    in the file.
 
     Args:
         path: GeoTIFF.
         named: polarisations of the bands, by position; none: their descriptions say it.
         partial: take VV or VH alone; the other is read as missing.
+        units: of the values; auto: the file and its values tell.
     """
 
     glances = (SAMPLE, 4 * SAMPLE)
 
-    def __init__(self, path: Path, *, named: Bands | None = None, partial: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, named: Bands | None = None, partial: bool = False, units: RadarUnit = "auto"
+    ) -> None:
         super().__init__(path, "radar scene")
         try:
             self.indices = match_polarisations(self.dataset, path, named, partial=partial)
-            self.backscatter = Backscatter(self, self._there)
+            self.backscatter = Backscatter(self, self._there, self.polarisations, said=units)
             self._find_unit()
             is_said = named is not None or names_polarisations(self.dataset)
             self._check_order(is_said=is_said)
@@ -50,6 +55,11 @@ class RadarRaster(Raster):
         import torch
 
         return torch.from_numpy(self._read_db(window, size))
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the file holds power or amplitudes, not dB."""
+        return self.backscatter.unit != "db"
 
     @property
     def polarisations(self) -> Bands:

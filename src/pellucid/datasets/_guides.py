@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pellucid.data.backscatter import NoRadarError
 from pellucid.data.band_names import SKIP
 from pellucid.data.geotiff import Raster
 from pellucid.data.radar_scene import RadarRaster
+from pellucid.data.radar_units import NoRadarError
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.data.raster import Offset, OpticalRaster
 from pellucid.errors import InputError

@@ -16,10 +16,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pellucid.data.backscatter import holds_power
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import NEEDED, cloud_score
 from pellucid.data.geotiff import Raster
+from pellucid.data.radar_units import find_unit
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands, ValueRange
 from pellucid.data.raster import read_optical, read_radar
 from pellucid.data.shards import Tree, is_there, is_whole
@@ -359,7 +359,8 @@ def _fill(path: Path, values: ValueRange, *, scale: float) -> Tensor:
             f"{path} has {len(image)} bands, legacy_fill needs exactly {', '.join(values.bands)}"
         )
     if not np.isnan(image).all():
-        if values.unit == "dB" and holds_power(image, dtype, f"the radar scene {path}"):
+        name = f"the radar scene {path}"
+        if values.unit == "dB" and find_unit(image, name, dtype=dtype, polarisations=values.bands) != "db":
             raise InputError(
                 f"{path} holds linear power, legacy_fill needs dB; convert it, or leave that out"
             )

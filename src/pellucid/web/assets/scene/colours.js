@@ -112,7 +112,8 @@ function shadeOf(layer, band, low, high, gamma) {
 function paintRadar(layer, view, pixels, finest) {
   const unit = layer.bands.map(({ name }, band) => {
     const [low, high] = RADAR_DB[name] ?? middleOf(layer, band) ?? [0, 1];
-    const decibel = layer.unit === "linear power" ? (x) => 10 * Math.log10(Math.max(x, 1e-9)) : (x) => x;
+    const decade = { "linear power": 10, amplitude: 20 }[layer.unit];
+    const decibel = decade ? (x) => decade * Math.log10(Math.max(x, 1e-9)) : (x) => x;
     return (value) => Math.max(0, Math.min(1, (decibel(physical(layer, band, value)) - low) / (high - low)));
   });
   const planes = layer.planes.slice(0, 2);
