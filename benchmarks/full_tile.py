@@ -1,6 +1,6 @@
 """A whole Sentinel-2 tile restored once: time, memory, bytes read and written, room on the disk.
 
-    python -m benchmarks.full_tile --folder SCRATCH [--side 10980] [--format jp2] [--patches FOLDER]
+    python -m benchmarks.full_tile --folder SCRATCH [--side 10980] [--rows 10980] [--format jp2]
 
 The tile is a made-up Level-1C product, a mosaic of patches (those of SEN12MS-CR where they are given), its 13
 bands as JPEG 2000 of 10, 20 and 60 m, with radar as a GeoTIFF; or, with `--format tif`, one GeoTIFF of 10 m.
@@ -60,15 +60,17 @@ def main() -> None:
     )
     parser.add_argument("--folder", type=Path, required=True, help="where everything goes; made if missing")
     parser.add_argument("--side", type=int, default=10_980, help="in pixels of 10 m, a multiple of 6")
+    parser.add_argument("--rows", type=int, help="of a strip, in pixels of 10 m, a multiple of 6")
     parser.add_argument("--format", choices=("jp2", "tif"), default="jp2")
     parser.add_argument("--patches", type=Path, help="folder of s1 and s2_cloudy; else they are simulated")
     parser.add_argument("--keep", action="store_true", help="keep the tile and the result")
     parser.add_argument("words", nargs="*", help="further words for remove-clouds, after --")
     options = parser.parse_args()
     patches = read_patches(options.patches) if options.patches else simulate_patches()
-    place = options.folder / f"tile_{options.side}_{options.format}"
+    rows = options.rows or options.side
+    place = options.folder / f"tile_{rows}_{options.side}_{options.format}"
     start = time.monotonic()
-    optical = write_tile(place, patches, options.side, options.format)
+    optical = write_tile(place, patches, (rows, options.side), options.format)
     say(made=f"{optical}", bytes=size_of(place), seconds=round(time.monotonic() - start))
     out = place / "out"
     words = ["remove-clouds", str(optical), "--sar", str(place / "s1.tif"), "-o", str(out / "clear.tif")]
@@ -93,11 +95,15 @@ def command(words: Sequence[str]) -> list[str]:
     return [sys.executable, "-c", RUN, *words]
 
 
-def write_tile(folder: Path, patches: Sequence[Patch], side: int, kind: str) -> Path:
-    """Write a tile, unless it is there, with `s1.tif` on its grid; return its optical scene or product."""
+def write_tile(folder: Path, patches: Sequence[Patch], size: tuple[int, int], kind: str) -> Path:
+    """Write a tile of so many rows and columns, unless it is there, with `s1.tif` on its grid.
+
+    Returns:
+        its optical scene or product.
+    """
     optical = folder / (NAME if kind == "jp2" else "s2.tif")
     if kind == "tif":
-        write_scene(folder, patches, side)
+        write_scene(folder, patches, size)
     if (folder / "done").exists():
         return optical
     images = []
@@ -106,43 +112,43 @@ def write_tile(folder: Path, patches: Sequence[Patch], side: int, kind: str) -> 
         path = optical / f"{images[-1]}.jp2"
         path.parent.mkdir(parents=True, exist_ok=True)
         made = path.with_suffix(".tif")
-        _write_mosaic(made, [optical[i : i + 1] for optical, _ in patches], side, NATIVE_M.get(band, 20))
+        _write_mosaic(made, [optical[i : i + 1] for optical, _ in patches], size, NATIVE_M.get(band, 20))
         rasterio.shutil.copy(made, path, driver="JP2OpenJPEG", QUALITY="100", REVERSIBLE="YES")
         made.unlink()
-    _write_mosaic(folder / "s1.tif", [radar for _, radar in patches], side, 10)
+    _write_mosaic(folder / "s1.tif", [radar for _, radar in patches], size, 10)
     text = metadata("L1C", NAME, "05.10", images, (0,) * 13, 10_000)
     (optical / "MTD_MSIL1C.xml").write_text(text, encoding="utf-8")
     (folder / "done").touch()
     return optical
 
 
-def _write_mosaic(path: Path, patches: Sequence[NDArray[Any]], side: int, metres: int) -> None:
-    """Write (bands, side, side) pixels of 10 m, every second or sixth of them for coarser ones."""
+def _write_mosaic(path: Path, patches: Sequence[NDArray[Any]], size: tuple[int, int], metres: int) -> None:
+    """Write (bands, rows, columns) pixels of 10 m, every second or sixth of them for coarser ones."""
     step = metres // 10
     place = Affine(metres, 0, UPPER_LEFT[0], 0, -metres, UPPER_LEFT[1])
-    profile: dict[str, Any] = {"width": side // step, "height": side // step, "transform": place}
+    profile: dict[str, Any] = {"width": size[1] // step, "height": size[0] // step, "transform": place}
     profile |= {"count": len(patches[0]), "dtype": patches[0].dtype, "crs": "EPSG:32633", "tiled": True}
     profile |= {"blockxsize": 512, "blockysize": 512, "compress": "DEFLATE", "zlevel": 1}
     with open_raster(path, "w", driver="GTiff", bigtiff="IF_SAFER", **profile) as file:
         if len(patches[0]) > 1:
             file.descriptions = ("VV", "VH")
-        for top, row in _rows(patches, side):
+        for top, row in _rows(patches, size):
             part = row[:, -top % step :: step, ::step]
             if part.shape[1]:
-                file.write(part, window=Window(0, -(-top // step), side // step, part.shape[1]))
+                file.write(part, window=Window(0, -(-top // step), size[1] // step, part.shape[1]))
 
 
-def _rows(patches: Sequence[NDArray[Any]], side: int) -> Iterator[tuple[int, NDArray[Any]]]:
+def _rows(patches: Sequence[NDArray[Any]], size: tuple[int, int]) -> Iterator[tuple[int, NDArray[Any]]]:
     """Yield strips of patches, mirrored at random, the same for each band: first row, and pixels."""
-    random = np.random.default_rng(0)
-    for top in range(0, side, PATCH):
-        chosen = random.integers(len(patches), size=-(-side // PATCH))
+    random, (rows, columns) = np.random.default_rng(0), size
+    for top in range(0, rows, PATCH):
+        chosen = random.integers(len(patches), size=-(-columns // PATCH))
         turned = random.integers(2, size=(len(chosen), 2))
         parts = [
             patches[i][:, :: 1 - 2 * up, :: 1 - 2 * left]
             for i, (up, left) in zip(chosen, turned, strict=True)
         ]
-        yield top, np.concatenate(parts, axis=2)[:, : side - top, :side]
+        yield top, np.concatenate(parts, axis=2)[:, : rows - top, :columns]
 
 
 def watch(words: Sequence[str], out: Path) -> tuple[Taken, dict[str, Any]]:

@@ -52,7 +52,7 @@ def make_scenes(folder: Path, count: int, size: int) -> None:
     for name in ("scenes", "s1"):
         (folder / name).mkdir()
     for i in range(count):
-        write_scene(folder / f"{i}", [*patches[i % 2 :], *patches[: i % 2]], size)
+        write_scene(folder / f"{i}", [*patches[i % 2 :], *patches[: i % 2]], (size, size))
         for name, place in (("s2.tif", "scenes"), ("s1.tif", "s1")):
             (folder / f"{i}" / name).rename(folder / place / f"{i}.tif")
 

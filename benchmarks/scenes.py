@@ -79,7 +79,7 @@ def main() -> None:
         results = {}
         for size in options.sizes:
             place = folder / f"{size}px"
-            write_scene(place, patches, size)
+            write_scene(place, patches, (size, size))
             results[size] = _restore_in_child(place, options.model, options.threads)
     Console(width=140).print(table(results))
 
@@ -105,12 +105,12 @@ def simulate_patches() -> list[Patch]:
     return patches
 
 
-def write_scene(folder: Path, patches: Sequence[Patch], size: int) -> None:
-    """Write `s2.tif` and `s1.tif` of `size` x `size` pixels, unless they are there; always the same ones."""
+def write_scene(folder: Path, patches: Sequence[Patch], size: tuple[int, int]) -> None:
+    """Write `s2.tif` and `s1.tif` of so many rows and columns, always the same, unless they are there."""
     if (folder / "done").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    profile: dict[str, Any] = {"driver": "GTiff", "crs": "EPSG:32633", "width": size, "height": size}
+    profile: dict[str, Any] = {"driver": "GTiff", "crs": "EPSG:32633", "width": size[1], "height": size[0]}
     profile |= {"transform": Affine(10, 0, 500_000, 0, -10, 5_000_000), "bigtiff": "IF_SAFER"}
     profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "DEFLATE", "zlevel": 1}
     random = np.random.default_rng(0)
@@ -119,12 +119,12 @@ def write_scene(folder: Path, patches: Sequence[Patch], size: int) -> None:
         open_raster(folder / "s1.tif", "w", count=2, dtype="float32", nodata=np.nan, **profile) as radar,
     ):
         optical.descriptions, radar.descriptions = SENTINEL2.bands, ("VV", "VH")
-        for top in range(0, size, PATCH):
-            count = -(-size // PATCH)
+        for top in range(0, size[0], PATCH):
+            count = -(-size[1] // PATCH)
             row = [_turned(patches[int(random.integers(len(patches)))], random) for _ in range(count)]
-            window = Window(0, top, size, min(PATCH, size - top))
+            window = Window(0, top, size[1], min(PATCH, size[0] - top))
             for file, parts in zip((optical, radar), zip(*row, strict=True), strict=True):
-                file.write(np.concatenate(parts, axis=2)[:, : window.height, :size], window=window)
+                file.write(np.concatenate(parts, axis=2)[:, : window.height, : size[1]], window=window)
     (folder / "done").touch()
 
 

@@ -97,11 +97,14 @@ def metadata(
 <n1:General_Info><Product_Info>
 <PRODUCT_START_TIME>2023-06-01T10:10:31.024Z</PRODUCT_START_TIME><PRODUCT_URI>{name}</PRODUCT_URI>
 <PROCESSING_LEVEL>Level-{number}</PROCESSING_LEVEL><PROCESSING_BASELINE>{baseline}</PROCESSING_BASELINE>
+<Datatake><SPACECRAFT_NAME>Sentinel-2A</SPACECRAFT_NAME></Datatake>
 <Product_Organisation><Granule_List><Granule imageFormat="JPEG2000">{files}</Granule></Granule_List>
 </Product_Organisation></Product_Info>
 <Product_Image_Characteristics><Special_Values><SPECIAL_VALUE_TEXT>NODATA</SPECIAL_VALUE_TEXT>
 <SPECIAL_VALUE_INDEX>0</SPECIAL_VALUE_INDEX></Special_Values>{units}</Product_Image_Characteristics>
-</n1:General_Info></n1:Level-{number}_User_Product>"""
+</n1:General_Info><n1:Quality_Indicators_Info>
+<Cloud_Coverage_Assessment>37.5</Cloud_Coverage_Assessment>
+</n1:Quality_Indicators_Info></n1:Level-{number}_User_Product>"""
 
 
 def zip_product(product: Path) -> Path:

@@ -123,7 +123,7 @@ def test_a_made_up_tile_is_a_product_with_radar_on_its_grid(tmp_path: Path) -> N
     patches = [
         (random.integers(1, 9000, (13, 256, 256)).astype(np.uint16), np.full((2, 256, 256), -9, np.float32))
     ]
-    product = full_tile.write_tile(tmp_path, patches, 300, "jp2")
+    product = full_tile.write_tile(tmp_path, patches, (300, 300), "jp2")
     with OpticalRaster(product, SENTINEL2.bands) as optical, RadarRaster(tmp_path / "s1.tif") as radar:
         assert optical.grid.matches(radar.grid)
         assert (optical.grid.height, optical.grid.width) == (300, 300)

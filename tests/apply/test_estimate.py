@@ -59,7 +59,16 @@ def test_what_one_looks_at_and_a_deviation_take_time_memory_and_disk(
 
 
 def test_an_estimate_reads_as_a_sentence() -> None:
-    assert str(Estimate(400, 2_400_000_000, 6_300_000_000)) == (
+    assert str(Estimate(400, 2_400_000_000, 6_300_000_000, 3_000_000_000)) == (
         "about 7 min, 2.4 GB of memory, 6.3 GB on the disk"
     )
-    assert str(Estimate(20, 900_000_000, 20_000_000)) == "about 20 s, 0.9 GB of memory, 0.02 GB on the disk"
+    assert (
+        str(Estimate(20, 900_000_000, 20_000_000, 9_000_000))
+        == "about 20 s, 0.9 GB of memory, 0.02 GB on the disk"
+    )
+
+
+def test_what_many_scenes_take_adds_up_but_for_memory_and_unfinished_files() -> None:
+    found = Estimate(2000, 10**9, 3 * 10**9, 2 * 10**9).of_many([1, 1, 0.5, 1, 1, 1], 2)
+    assert found == Estimate(11_000, 2 * 10**9, 13 * 10**9, 11 * 10**9)
+    assert str(found) == "about 3.1 h, 2.0 GB of memory, 13 GB on the disk"

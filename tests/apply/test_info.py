@@ -5,8 +5,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from painters import PROMPTS, Painter, save_radar
+from products import write_product, zip_product
 from scenes import BANDS, OPTIONS, constant, ground, left_cloud, write
 from stacks import SMALL, Fake, pattern, save
 from typer.testing import CliRunner
@@ -118,3 +120,29 @@ def test_damaged_weights_have_no_digest(tmp_path: Path) -> None:
         file.write(b"\1\2\3\4")
     with pytest.raises(InputError, match="is damaged"):
         inform(folder)
+
+
+def test_a_product_tells_its_level_baseline_place_date_bands_and_offsets(tmp_path: Path) -> None:
+    classes = np.full((60, 60), 4, np.uint8)
+    offsets = tuple(-1000 - i for i in range(13))
+    product = write_product(tmp_path, offsets=offsets, classes=classes)
+    for path in (product, zip_product(product), product / "MTD_MSIL2A.xml"):
+        found = inform(path)
+        assert (found["level"], found["baseline"], found["tile"]) == ("Level-2A", "05.10", "T33UUP")
+        assert (found["date"][:10], found["satellite"], found["clouds"]) == (
+            "2023-06-01",
+            "Sentinel-2A",
+            "37.5 %",
+        )
+        assert found["grid"] == "EPSG:32633, 120 x 120 px of 10 x 10 from (300000, 5600040)"
+        assert list(found["bands"].items())[:2] == [
+            ("B01", {"metres": 60, "offset": -1000}),
+            ("B02", {"metres": 10, "offset": -1001}),
+        ]
+        assert (len(found["bands"]), found["bands"]["B12"]["offset"]) == (12, -1012)
+        assert found["masks"] == ["classes"]
+        assert found["use"] == f"pellucid remove-clouds {path} -o clear.tif"
+    assert "  B01                metres 60, offset -1000" in in_lines(found)
+    next(product.rglob("*_B03_10m.jp2")).unlink()
+    with pytest.raises(InputError, match=r"lacks the file of B03 in 10 m"):
+        inform(product)

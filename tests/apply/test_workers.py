@@ -1,6 +1,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -58,3 +60,16 @@ def test_processes_end_with_their_parent(tmp_path: Path, number: signal.Signals)
     while any(map(is_alive, pids)) and time.monotonic() < deadline + 30:
         time.sleep(0.1)
     assert not any(map(is_alive, pids))
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_nothing_is_said_of_what_a_killed_call_leaves_to_the_system(tmp_path: Path) -> None:
+    start = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from pathlib import Path; "
+    start += f"from test_workers import work; work(Path({str(tmp_path)!r}))"
+    parent = subprocess.Popen([sys.executable, "-c", start], stderr=subprocess.PIPE, text=True)
+    notes = [tmp_path / "0", tmp_path / "1"]
+    deadline = time.monotonic() + 100
+    while not all(note.exists() and note.read_text() for note in notes) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    parent.kill()
+    assert parent.communicate(timeout=60)[1] == ""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from many import QUICK, ROOT, call, environment, make_scenes, save_model, whole
+from rasterio.transform import Affine
 from scenes import BANDS, ground, read, write
 
 from pellucid.apply.options import SceneOptions
@@ -147,3 +148,46 @@ def test_a_job_array_whose_tasks_are_killed_loses_nothing(tmp_path: Path, model:
     expected = whole(tmp_path, model)
     assert all((read(out / name) == values).all() for name, values in expected.items())
     assert [path.name for path in out.iterdir() if path.name.startswith(".")] == [".pellucid"]
+
+
+def test_a_date_that_cannot_guide_a_scene_of_many_is_left_out_and_told(tmp_path: Path) -> None:
+    values = ground(96, 96)
+    values[:, :32] = 7000
+    scenes = write(tmp_path / "scenes" / "0.tif", values, BANDS).with_name("*.tif")
+    write(tmp_path / "old" / "0_overcast.tif", np.full_like(values, 9000), BANDS)
+    write(tmp_path / "old" / "0_elsewhere.tif", values, BANDS, transform=Affine(10, 0, 9e5, 0, -10, 5e6))
+    words: list[str | Path] = [scenes, "--reference-dir", tmp_path / "old", "--no-html", "--no-preview"]
+    plan = call("remove-clouds", *words, "-o", tmp_path / "out", "--dry-run")
+    assert "2 other dates left out" in " ".join(plan.output.split())
+    result = call("remove-clouds", *words, "-o", tmp_path / "out", "--workers", "1", "--json")
+    assert result.exit_code == 0, result.output
+    (found,) = json.loads(result.stdout)["scenes"]
+    left_out = [Path(path).name for path in found["left_out"]]
+    assert (found["state"], sorted(left_out)) == ("done", ["0_elsewhere.tif", "0_overcast.tif"])
+    status = call("status", tmp_path / "out")
+    assert "1 without other dates that cannot guide them" in " ".join(status.output.split())
+    alone = call("remove-clouds", tmp_path / "scenes" / "0.tif", "-o", tmp_path / "alone.tif", "--no-html")
+    assert alone.exit_code == 0
+    assert (read(tmp_path / "out" / "0.tif") == read(tmp_path / "alone.tif")).all()
+    words = [tmp_path / "scenes" / "0.tif", "--reference", tmp_path / "old" / "0_overcast.tif"]
+    refused = call("remove-clouds", *words, "-o", tmp_path / "refused.tif")
+    assert (refused.exit_code, "no clear pixel in common" in refused.output) == (2, True)
+
+
+def test_what_many_scenes_take_is_estimated_from_the_largest(tmp_path: Path, model: Path) -> None:
+    scenes = make_scenes(tmp_path, 3)
+    (tmp_path / "scenes" / "bad.tif").write_text("no raster")
+    words = (scenes, "-o", tmp_path / "out", "-m", model, *QUICK, "--workers", "2", "--estimate")
+    words = (words[0], "--sar-dir", tmp_path / "s1", *words[1:])
+    found = json.loads(call("remove-clouds", *words, "--json").stdout)
+    alone = ("remove-clouds", tmp_path / "scenes" / "0.tif", "--sar", tmp_path / "s1" / "0.tif")
+    one = json.loads(
+        call(*alone, "-o", tmp_path / "one.tif", "-m", model, *QUICK, "--estimate", "--json").stdout
+    )
+    assert (found["scenes"], found["processes"]) == (3, 2)
+    assert found["result_bytes"] == 3 * one["result_bytes"]
+    assert found["disk_bytes"] == 3 * one["result_bytes"] + 2 * (one["disk_bytes"] - one["result_bytes"])
+    told = " ".join(call("remove-clouds", *words).output.split())
+    assert "3 scenes in 2 processes: about " in told
+    assert "1 scene cannot be restored; --dry-run says why" in told
+    assert not (tmp_path / "out").exists()

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -32,12 +32,26 @@ class Estimate:
 
     seconds: float
     memory_bytes: int
-    disk_bytes: int
+    disk_bytes: int  # at most, while it is written
+    result_bytes: int  # of what stays
 
     def __str__(self) -> str:
         minutes = f"{self.seconds / 60:.0f} min" if self.seconds >= 90 else f"{self.seconds:.0f} s"
+        hours = f"{self.seconds / 3600:.1f} h" if self.seconds >= 3 * 3600 else minutes
         memory, disk = self.memory_bytes / 1e9, self.disk_bytes / 1e9
-        return f"about {minutes}, {memory:.1f} GB of memory, {disk:.2g} GB on the disk"
+        return f"about {hours}, {memory:.1f} GB of memory, {disk:.2g} GB on the disk"
+
+    def of_many(self, shares: Sequence[float], processes: int) -> "Estimate":
+        """Return what scenes take of which each is so many times as large as this one.
+
+        Processes share the cores, so together they are hardly faster than one; memory and unfinished work
+        are those of each.
+        """
+        results = int(self.result_bytes * sum(shares))
+        unfinished = (self.disk_bytes - self.result_bytes) * processes
+        return Estimate(
+            self.seconds * sum(shares), self.memory_bytes * processes, results + unfinished, results
+        )
 
 
 def estimate_scene(scene: OpenScene) -> Estimate:
@@ -57,10 +71,11 @@ def estimate_scene(scene: OpenScene) -> Estimate:
     meanwhile, alone = MEANWHILE * written / 1e6, ALONE * written / 1e6 + _show_seconds(scene, written)
     cores = os.cpu_count() or 1
     seconds = max(network, meanwhile) if cores > 1 else network + meanwhile
-    disk = 2 * written + _show_bytes(scene, written)  # the working file, and the result beside it
+    results = written + _show_bytes(scene, written)
+    disk = results + written  # the working file
     if scene.options.match_surroundings:
         disk += sizes["result"] + sizes["weight"]
-    return Estimate(seconds + alone, _peak_bytes() + _more_bytes(scene), disk)
+    return Estimate(seconds + alone, _peak_bytes() + _more_bytes(scene), disk, results)
 
 
 def _show_seconds(scene: OpenScene, written: int) -> float:
@@ -84,7 +99,7 @@ def _more_bytes(scene: OpenScene) -> int:
     spread = 1 if scene.uncertainty else 0
     layers = len(scene.optical.bands) * (engine.num_kept + spread)
     overlapped = grid.overlap * grid.width * 8 * 2 * layers
-    return BESIDES + int(many * (FREED + spread * SPREAD)) + overlapped
+    return BESIDES + scene.kept_bytes + int(many * (FREED + spread * SPREAD)) + overlapped
 
 
 def _looked_at(scene: OpenScene) -> float:

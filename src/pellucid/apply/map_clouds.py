@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.windows import Window
 
 from pellucid.apply.cloud_scorers import MODEL_BANDS, NO_DATA, Scorer, find_scorer, to_mask
+from pellucid.apply.decoded import row_kept
 from pellucid.apply.inputs import find_scenes
 from pellucid.apply.options import CloudMapOptions
 from pellucid.apply.outputs import Output, can_go_on, check_outputs
@@ -41,8 +41,6 @@ from pellucid.methods.method import Method
 
 # Side of the windows in pixels, a multiple of the blocks of the file: 13 bands of one take about 80 MB.
 WINDOW = 4 * WORKING_BLOCK
-# Blocks of files that GDAL keeps in memory, in bytes, in each process.
-CACHE_BYTES = 128 * 2**20
 # The sheet: at most so many scenes, this many pixels the longer side of each.
 SHEET, SHEET_ROWS, SHEET_SIDE = "clouds.png", 12, 256
 # The value that would be white there, so that a map which is 1 all over still shows on white paper.
@@ -205,7 +203,7 @@ def _run_all(
 def _run(job: Job, *, threads: int = 0, progress: Callable[[float], None] | None = None) -> str | None:
     """Make what is missing; return None, or why that failed, unless no other result could be written."""
     try:
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+        with row_kept():
             for result in filter(None, (job.out, job.mask)):
                 make_folder(result.parent)
             needs_mask = job.needs_mask
@@ -238,7 +236,10 @@ def _open(job: Job, scorer: Scorer) -> OpticalRaster:
 def _write_map(job: Job, scorer: Scorer, progress: Callable[[float], None]) -> None:
     with Raster(job.source, "optical scene") as scene:
         check_room({job.out.parent: layer_bytes(scene.dataset)["weight"]})
-    with _open(job, scorer) as raster:
+    with (
+        _open(job, scorer) as raster,
+        row_kept([raster], WINDOW),
+    ):
         windows = list(_windows(raster.grid))
         options = {"all_bands": job.options.all_bands, "offset": raster.offset_dn}
         tags = _tags(scorer.origin, options, {"scene": job.source}) | {"OFFSET": f"{raster.offset_dn:.0f}"}

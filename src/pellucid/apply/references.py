@@ -10,7 +10,7 @@ from rasterio.windows import Window
 from torch import Tensor
 
 from pellucid.apply.options import SceneOptions
-from pellucid.data.geotiff import Grid
+from pellucid.data.geotiff import ElsewhereError, Grid
 from pellucid.data.harmonise import Colours, date_sums, merge_dates
 from pellucid.data.ranges import Bands
 from pellucid.data.reference import ReferenceRaster
@@ -36,17 +36,36 @@ class References:
         grid: of the scene.
         options: `align` and `bands` count.
         stack: closes the files.
+        must_guide: refuse dates of which none can guide the scene; else it is restored without them.
+
+    Attributes:
+        left_out: files that cannot guide, for they are elsewhere, or nowhere clear where the scene is.
     """
 
-    def __init__(self, paths: Sequence[Path], grid: Grid, options: SceneOptions, stack: ExitStack) -> None:
-        self.grid, self.dates = grid, list[ReferenceRaster]()
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        grid: Grid,
+        options: SceneOptions,
+        stack: ExitStack,
+        *,
+        must_guide: bool = True,
+    ) -> None:
+        self.grid, self.dates, self.must_guide = grid, list[ReferenceRaster](), must_guide
         self.colours: list[Colours] = []
+        self.left_out: list[Path] = []
         for path in paths:
             date = ReferenceRaster(path, named=options.bands)
             stack.callback(date.raster.close)
             date.raster.log_doubts()
-            date.raster.align(grid, allowed=options.align)
-            self.dates.append(date)
+            try:
+                date.raster.align(grid, allowed=options.align)
+            except ElsewhereError as error:
+                if must_guide:
+                    raise
+                self._leave_out(path, str(error))
+            else:
+                self.dates.append(date)
 
     def __len__(self) -> int:
         return len(self.dates)
@@ -54,10 +73,10 @@ class References:
     def fit(self, clear: Clear, bands: Bands) -> None:
         """Find how each date becomes the scene, from pixels that are clear in both.
 
-        Dates without such pixels are closed to the restoration, with a warning if others are left.
+        Dates without such pixels are left out, with a warning.
 
         Raises:
-            NoClearReferenceError: if no date has any.
+            NoClearReferenceError: if no date has any, and one must.
         """
         windows = list(_windows(self.grid))
         step = -(-len(windows) // ENOUGH)
@@ -74,9 +93,9 @@ class References:
         fitting = [date for date, _ in found]
         fault = "the reference %s has no clear pixel in common with the scene"
         for path in (date.raster.path for date in self.dates if date not in fitting):
-            if not fitting:
+            if self.must_guide and not fitting:
                 raise NoClearReferenceError(f"{fault % path}, give one that is clear where the scene is")
-            log.warning(f"{fault}, and is left out", path)
+            self._leave_out(path, fault % path)
         self.dates = fitting
         self.colours = [Colours(each, date.bands, bands) for date, each in found]
 
@@ -86,6 +105,10 @@ class References:
             colours.apply(date.read(window)) for date, colours in zip(self.dates, self.colours, strict=True)
         ]
         return merge_dates(images, self.colours)
+
+    def _leave_out(self, path: Path, why: str) -> None:
+        log.warning("%s; it is left out", why.partition(", give ")[0])
+        self.left_out.append(path)
 
     def _compare(self, windows: Sequence[Window], clear: Clear) -> list[Sums | None]:
         """Return what the windows tell of each date."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 
 from pellucid.apply.engine import Piece, Progress
@@ -36,8 +35,6 @@ from pellucid.methods.method import Method
 
 # Longer side in pixels of each half of the preview.
 PREVIEW = 1024
-# Blocks of files that GDAL keeps in memory, in bytes; its own limit is 5 % of the machine.
-CACHE_BYTES = 128 * 2**20
 # Tiles after which freed memory is given back: what lies free between blocks in use grows with every tile, so
 # that it would grow with the length of a row. After each tile would be slower.
 TIDY = 4
@@ -59,6 +56,7 @@ class SceneReport:
     num_without_radar: int  # cloudy ones left as they were: the model needs radar, and there is none
     seconds: float
     guides: str = ""  # what guided the restoration, in words
+    left_out: tuple[Path, ...] = ()  # other dates that cannot guide it
 
 
 def restore_scene(
@@ -72,6 +70,7 @@ def restore_scene(
     uncertainty: Path | str | None = None,
     options: SceneOptions | None = None,
     context: Sequence[Path] = (),
+    dates_must_guide: bool = True,
     progress: Progress | None = None,
     reading: Progress | None = None,
 ) -> SceneReport:
@@ -95,6 +94,7 @@ def restore_scene(
             bands and units of the scene; 0 where pixels pass through, NaN where there is no data.
         options: see `SceneOptions`.
         context: files of what this scene and others say of their ground, its own first; see `find_context`.
+        dates_must_guide: refuse references of which none can guide the scene; else it is restored without.
         progress: called with the number of tiles done and of all tiles.
         reading: called likewise before, while a model that looks at all of the scene first does so.
     """
@@ -102,19 +102,11 @@ def restore_scene(
     optical, out = Path(optical), Path(out)
     sar, cloud, uncertainty = (None if path is None else Path(path) for path in (sar, cloud, uncertainty))
     outputs = SceneOutputs.of(out, uncertainty, options)
+    given: dict[str, Any] = {"sar": sar, "cloud": cloud, "references": [Path(path) for path in references]}
+    given |= {"uncertainty": uncertainty, "dates_must_guide": dates_must_guide}
     with (
         claim_files(*outputs.all),
-        rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),
-        OpenScene(
-            optical,
-            out,
-            sar=sar,
-            cloud=cloud,
-            references=[Path(path) for path in references],
-            uncertainty=uncertainty,
-            method=method,
-            options=options,
-        ) as scene,
+        OpenScene(optical, out, **given, method=method, options=options) as scene,
     ):
         key, guides = _look(scene, context, reading)
         counts = _write_scene(scene, out, key, progress)
@@ -153,6 +145,7 @@ def _report(scene: OpenScene, counts: Sequence[int], *, seconds: float, guides: 
         num_without_radar=num_without_radar,
         seconds=seconds,
         guides=guides,
+        left_out=tuple(scene.references.left_out),
     )
 
 
@@ -166,10 +159,12 @@ def check_scene(
     cloud: Path | None = None,
     uncertainty: Path | None = None,
     options: SceneOptions | None = None,
+    dates_must_guide: bool = True,
 ) -> str:
     """Return a line about what `restore_scene` with the same arguments would do, after all its checks."""
     options = options or SceneOptions()
     files: dict[str, Any] = {"sar": sar, "cloud": cloud, "references": references}
+    files["dates_must_guide"] = dates_must_guide
     with OpenScene(optical, out, **files, uncertainty=uncertainty, method=method, options=options) as scene:
         bands = f" {counted(len(scene.optical.bands), 'band')}," if method.any_bands else ""
         count = len(scene.tiles)
@@ -181,16 +176,13 @@ def look_at_scene(
     optical: Path, out: Path, *, context: Sequence[Path], options: SceneOptions, **given: Any
 ) -> None:
     """Save what a scene says about its ground in the first file of `context`; see `restore_scene`."""
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), OpenScene(optical, out, options=options, **given) as scene:
+    with OpenScene(optical, out, options=options, **given) as scene:
         save_context(scene, context[0])
 
 
 def estimate(optical: Path, out: Path, *, options: SceneOptions | None = None, **given: Any) -> Estimate:
     """Return what `restore_scene` with the same arguments would take, after all its checks and one tile."""
-    with (
-        rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),
-        OpenScene(optical, out, options=options or SceneOptions(), **given) as scene,
-    ):
+    with OpenScene(optical, out, options=options or SceneOptions(), **given) as scene:
         return estimate_scene(scene)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 from torch import Tensor
 
+from pellucid.apply.decoded import row_kept
 from pellucid.apply.engine import Engine
 from pellucid.apply.options import SceneOptions
 from pellucid.apply.outputs import SceneOutputs
@@ -30,7 +31,7 @@ from pellucid.data.reference import widen
 from pellucid.data.resample import fill_gaps
 from pellucid.data.scene_layers import Labels
 from pellucid.data.tiles import reflect
-from pellucid.errors import InputError
+from pellucid.errors import InputError, counted
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.contrastive import Contrastive
 from pellucid.methods.inference import warn_of_unknown
@@ -70,6 +71,7 @@ class OpenScene:
         uncertainty: Path | None = None,
         method: Method,
         options: SceneOptions,
+        dates_must_guide: bool = True,
     ) -> None:
         _check_method(method, options, wants_spread=uncertainty is not None)
         if references and not method.takes_older:
@@ -86,6 +88,7 @@ class OpenScene:
             self.outputs = SceneOutputs.of(out, uncertainty, options)
             self.outputs.check(self.files)
         with ExitStack() as stack:
+            stack.enter_context(row_kept())
             self.optical = stack.enter_context(open_optical(optical, method, options))
             if method.any_bands:
                 method = method.with_bands(find_range(self.optical))
@@ -103,12 +106,14 @@ class OpenScene:
             self._check_score()
             _refuse_empty(self.optical)
             grid = self.optical.grid
-            self.references = References(references, grid, options, stack)
+            self.references = References(references, grid, options, stack, must_guide=dates_must_guide)
+            self.tiles = self.engine.grid(grid.height, grid.width)
+            opened = [self.optical, self.radar, self.cloud, *(date.raster for date in self.references.dates)]
+            self.kept_bytes = stack.enter_context(row_kept(opened, self.tiles.tile_height))
             if self.references:
                 self.references.fit(self._clear_window, self.optical.bands)
             self.truth = stack.enter_context(self._open_truth(options.truth)) if options.truth else None
             self.inputs |= {"references": [date.raster.path for date in self.references.dates]}
-            self.tiles = self.engine.grid(grid.height, grid.width)
             self.close = stack.pop_all().close
 
     def __enter__(self) -> Self:
@@ -124,7 +129,9 @@ class OpenScene:
         if self.radar and len(self.radar.polarisations) < len(SENTINEL1.bands):
             radar = f"with {self.radar.polarisations[0]} radar"
         count = len(self.references)
-        dates = f", with {count} other date{'s' * (count > 1)}" if count else ""
+        dates = f", with {counted(count, 'other date')}" if count else ""
+        if left_out := self.references.left_out:
+            dates += f", {counted(len(left_out), 'other date')} left out"
         shared = f", with {len(self.shared)} more of its day" if self.shared else ""
         return radar + dates + shared
 

@@ -27,13 +27,14 @@ State = Literal["done", "failed", "started", "open"]
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a scene; `reason` says why it failed."""
+    """What is known of a scene; `reason` says why it failed, `left_out` which other dates cannot guide it."""
 
     scene: str
     state: State
     reason: str | None = None
     seconds: float = 0.0
     restored: float = 0.0  # share of its valid pixels
+    left_out: tuple[str, ...] = ()
 
 
 class Records:
@@ -65,6 +66,10 @@ class Records:
             return found["state"] == "done" and found["key"] == self._key(job) and job.out.exists()
         return False
 
+    def left_out(self, job: SceneJob) -> list[str]:
+        """Return the other dates that a scene was restored without, for they cannot guide it."""
+        return list(_read(self.folder, str(job.scene)).left_out)
+
     def note(self, job: SceneJob, state: State, **about: Any) -> None:
         """Note the state of a scene."""
         content = {"scene": str(job.scene), "out": str(job.out), "state": state, "time": int(time.time())}
@@ -95,7 +100,7 @@ def read_records(out: Path) -> list[Record]:
 def _read(folder: Path, scene: str) -> Record:
     try:
         found = parse_json(_path(folder, Path(scene)).read_text(encoding="utf-8"))
-        names = ("reason", "seconds", "restored")
+        names = ("reason", "seconds", "restored", "left_out")
         return Record(scene, found["state"], **{name: found[name] for name in names if name in found})
     except (OSError, ValueError, KeyError, TypeError):
         return Record(scene, "open")

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import active_children, get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process, resource_tracker
 from typing import TypeVar
 
 DIED = "its process died, perhaps for lack of memory; try fewer --workers"
@@ -44,6 +44,7 @@ def _run_until_broken(
     others = set(active_children())
     # Not fork: the threads of torch and OpenMP do not survive it.
     context = get_context("spawn")
+    _start_tracker()
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
         try:
             numbers = {pool.submit(work, job): number for number, job in jobs.items()}
@@ -57,6 +58,19 @@ def _run_until_broken(
             raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _start_tracker() -> None:
+    """Start the process that cleans up after killed ones, without its warning: what it cleans is expected."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (before, "ignore:resource_tracker:UserWarning")))
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 def _end_with_parent() -> None:

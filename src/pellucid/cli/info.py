@@ -9,7 +9,10 @@ from pellucid.cli.terminal import out, print_json, report_errors
 
 Result = Annotated[
     Path,
-    typer.Argument(metavar="FILE", help="A result of any kind, a run folder, or the name of a model."),
+    typer.Argument(
+        metavar="FILE",
+        help="A result of any kind, a Sentinel-2 product, a run folder, or the name of a model.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
@@ -17,6 +20,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")
 @report_errors()
 def info(path: Result, as_json: AsJson = False) -> None:
     """Print what made a result: command, model, digest of its weights, version, seed, options, inputs.
+
+    Of a Sentinel-2 product: its level, baseline, tile, date, bands and offsets, and what to do with it.
 
     Example: `pellucid info clear.tif`
     """

@@ -20,7 +20,8 @@ from pellucid.apply.workers import run_jobs
 from pellucid.cli.terminal import out as console
 from pellucid.cli.terminal import print_json, progress_bar, say
 from pellucid.data.files import make_folder
-from pellucid.errors import InputError, WriteError
+from pellucid.data.geotiff import Raster
+from pellucid.errors import InputError, WriteError, counted
 
 __all__ = ["Many", "is_many", "print_status", "restore_many", "restore_one"]
 
@@ -44,6 +45,7 @@ class Many:
     scheduler: str | None = None
     shared_context: bool = False
     dry_run: bool = False
+    estimate: bool = False
     as_json: bool = False
 
 
@@ -66,6 +68,9 @@ def restore_many(many: Many) -> None:
     if many.dry_run:
         _check(many, records, chosen)
         return
+    if many.estimate:
+        _estimate(many, [job for job in chosen if not (many.options.resume and records.is_done(job))])
+        return
     if many.scheduler:
         from pellucid.cli.cluster import check_scheduler
 
@@ -79,7 +84,7 @@ def restore_many(many: Many) -> None:
         failed = {job.scene: reason for job in pending if (reason := looked.get(job.scene))}
         pending = [job for job in pending if job.scene not in failed]
         done = _run_all(many, records, pending, "removing clouds", restore_one)
-    _report(many, chosen, failed | done)
+    _report(many, chosen, failed | done, {job.scene: records.left_out(job) for job in chosen})
 
 
 def _to_look_at(pending: Sequence[SceneJob], jobs: Sequence[SceneJob]) -> list[SceneJob]:
@@ -126,7 +131,7 @@ def collect_one(
         from pellucid.apply.remove_clouds import look_at_scene
 
         make_folder(out)
-        given = {**job.guides, "method": _load(model, options.device), "options": options}
+        given = {**_guides(job), "method": _load(model, options.device), "options": options}
         look_at_scene(job.scene, job.out, **given, context=job.context)
 
     return _try(collect, job, threads)
@@ -156,10 +161,16 @@ def _restore(job: SceneJob, records: Records, model: str, options: SceneOptions)
 
     records.note(job, "started")
     method = _load(model, options.device)
-    given = {**job.guides, "method": method, "options": options, "context": job.context}
+    given = {**_guides(job), "method": method, "options": options, "context": job.context}
     report = restore_scene(job.scene, job.out, **given)
     share = report.num_restored / max(report.num_valid, 1)
-    records.note(job, "done", seconds=round(report.seconds, 1), restored=round(share, 4))
+    about: dict[str, Any] = {"seconds": round(report.seconds, 1), "restored": round(share, 4)}
+    records.note(job, "done", **about, left_out=list(map(str, report.left_out)))
+
+
+def _guides(job: SceneJob) -> dict[str, Any]:
+    """Return what guides a scene of many, which is restored without dates that cannot."""
+    return {**job.guides, "dates_must_guide": False}
 
 
 @lru_cache(maxsize=1)
@@ -180,12 +191,54 @@ def _run(
         from pellucid.cli.cluster import run_on_cluster
 
         return run_on_cluster(work, jobs, scheduler=many.scheduler)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    fit = max(1, int(available_bytes() // NEEDED))
-    workers = many.workers or max(1, min(cores, fit, len(jobs)))
+    workers = _processes(many, len(jobs))
     # What the user sets for a batch job holds; bits of a result may depend on the number of threads.
-    threads = 0 if "OMP_NUM_THREADS" in os.environ else max(1, cores // workers)
+    threads = 0 if "OMP_NUM_THREADS" in os.environ else max(1, _cores() // workers)
     return run_jobs(partial(work, threads=threads), jobs, workers=workers)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _processes(many: Many, count: int) -> int:
+    """Return how many processes restore so many scenes: as the user says, or as cores and memory allow."""
+    fit = max(1, int(available_bytes() // NEEDED))
+    return many.workers or max(1, min(_cores(), fit, count))
+
+
+def _estimate(many: Many, jobs: Sequence[SceneJob]) -> None:
+    """Say what the scenes take on this machine: the largest is tried out, the others by their pixels."""
+    from pellucid.apply.remove_clouds import estimate
+
+    sizes = dict[int, int]()
+    with progress_bar("looking at scenes") as advance:
+        for i, job in enumerate(jobs):
+            sizes |= {i: pixels} if (pixels := _count_pixels(job)) else {}
+            advance(i + 1, len(jobs))
+    if not sizes:
+        raise InputError("no scene is left that can be restored; --dry-run says why, scene by scene")
+    largest = max(sizes, key=lambda i: sizes[i])
+    job, method = jobs[largest], _load(many.model, many.options.device)
+    one = estimate(job.scene, job.out, **_guides(job), method=method, options=many.options)
+    processes = _processes(many, len(sizes))
+    total = one.of_many([pixels / sizes[largest] for pixels in sizes.values()], processes)
+    if many.as_json:
+        print_json(asdict(total) | {"scenes": len(sizes), "processes": processes})
+        return
+    plural = "es" * (processes > 1)
+    console.print(f"{counted(len(sizes), 'scene')} in {processes} process{plural}: {total}", soft_wrap=True)
+    if faults := len(jobs) - len(sizes):
+        console.print(f"{counted(faults, 'scene')} cannot be restored; --dry-run says why", soft_wrap=True)
+
+
+def _count_pixels(job: SceneJob) -> int:
+    """Return the values of all bands of a scene; 0 if it cannot be opened."""
+    try:
+        with Raster(job.scene, "optical scene") as raster:
+            return 0 if job.problem else raster.grid.width * raster.grid.height * raster.dataset.count
+    except InputError:
+        return 0
 
 
 def _check(many: Many, records: Records, jobs: Sequence[SceneJob]) -> None:
@@ -220,29 +273,39 @@ def _plan(many: Many, job: SceneJob) -> tuple[str | None, str | None]:
         return None, job.problem
     try:
         method = _load(many.model, many.options.device)
-        said = check_scene(job.scene, job.out, **job.guides, method=method, options=many.options)
+        said = check_scene(job.scene, job.out, **_guides(job), method=method, options=many.options)
         return said.removeprefix(f"{job.scene}: "), None
     except InputError as error:
         return None, str(error)
 
 
-def _report(many: Many, jobs: Sequence[SceneJob], reasons: dict[Path, str | None]) -> None:
+def _report(
+    many: Many, jobs: Sequence[SceneJob], reasons: dict[Path, str | None], left_out: dict[Path, list[str]]
+) -> None:
+    """Print what was done of the scenes; exit with 1 if any failed."""
     failed = {scene: reason for scene, reason in reasons.items() if reason}
     counts = {"done": len(reasons) - len(failed), "failed": len(failed), "skipped": len(jobs) - len(reasons)}
     if many.as_json:
-        scenes = [
+        scenes: list[dict[str, Any]] = [
             {"scene": job.scene, "out": job.out, "reason": failed.get(job.scene)}
-            | {"state": "failed" if job.scene in failed else "done"}
+            | {"state": "failed" if job.scene in failed else "done", "left_out": left_out[job.scene]}
             for job in jobs
         ]
         print_json(counts | {"scenes": scenes})
     else:
         skipped = f", {counts['skipped']} were done already" if counts["skipped"] else ""
-        console.print(f"{counts['done']} of {len(jobs)} scenes restored{skipped}")
+        without = _say_without(list(left_out.values()))
+        console.print(f"{counts['done']} of {len(jobs)} scenes restored{skipped}{without}", soft_wrap=True)
         for scene, reason in failed.items():
             say("failed", reason if str(scene) in str(reason) else f"{scene}: {reason}")
     if failed:
         raise typer.Exit(1)
+
+
+def _say_without(left_out: Sequence[Sequence[str]]) -> str:
+    """Return, for a sentence, of how many scenes other dates were left out."""
+    count = sum(map(bool, left_out))
+    return f", {count} without other dates that cannot guide them" if count else ""
 
 
 def print_status(output: Path, *, as_json: bool) -> None:
@@ -253,7 +316,8 @@ def print_status(output: Path, *, as_json: bool) -> None:
     if as_json:
         print_json(states | {"scenes": [asdict(record) for record in records]})
     else:
-        console.print(", ".join(f"{count} {state}" for state, count in states.items()))
+        without = _say_without([record.left_out for record in records])
+        console.print(", ".join(f"{count} {state}" for state, count in states.items()) + without)
         for record in records:
             if record.state == "failed":
                 say("failed", f"{record.scene}: {record.reason}")

@@ -138,9 +138,9 @@ def remove_clouds(
     for_many |= {"scheduler": scheduler, "shared_context": shared_context}
     scene = _one_scene(scene, optical)
     if optical is None and is_many(scene):
-        words = files | {"cloud": map_file(cloud), "estimate": estimate_only}
+        words = files | {"cloud": map_file(cloud)}
         _refuse(words, f"{scene} is many scenes, whose guides lie in folders or in a list")
-        for_many |= {"cloud": cloud, "dry_run": dry_run, "as_json": as_json}
+        for_many |= {"cloud": cloud, "dry_run": dry_run, "estimate": estimate_only, "as_json": as_json}
         restore_many(Many(scene, output, model, options, **for_many))
         return
     _refuse(for_many, f"{scene} is one scene; quote a pattern such as 'scenes/*.tif' for many")

@@ -36,6 +36,10 @@ MAX_PIXELS = 10**12
 log = logging.getLogger(__name__)
 
 
+class ElsewhereError(InputError):
+    """A raster shares no pixel with the scene."""
+
+
 @dataclass(frozen=True)
 class Grid:
     """Where the pixels of a raster lie; `transform` takes a pixel (column, row) to coordinates in `crs`.
@@ -153,7 +157,8 @@ class Raster:
         """Make every later read use `grid`, by warping where the grids differ.
 
         Raises:
-            InputError: if the grids differ and warping is not `allowed`, not possible, or finds no overlap.
+            InputError: if the grids differ and warping is not `allowed` or not possible.
+            ElsewhereError: if they do not overlap.
         """
         if self.grid.matches(grid):
             return
@@ -166,7 +171,7 @@ class Raster:
         found = f"the {self.what} {self.path} lies on another grid ({self.grid}) than the scene ({grid})"
         elsewhere = f"{found} and does not overlap it, give one of the same place"
         if self.grid.is_apart(grid):
-            raise InputError(elsewhere)
+            raise ElsewhereError(elsewhere)
         if not allowed:
             raise InputError(f"{found}, both must be the same; warp it, or align it with --align")
         if self.grid.crs is None or grid.crs is None:
@@ -184,7 +189,7 @@ class Raster:
         )
         self.grid = grid
         if not np.isfinite(self.read_array([1], size=SAMPLE)).any():
-            raise InputError(elsewhere)
+            raise ElsewhereError(elsewhere)
 
     def read_array(
         self, indices: list[int] | None = None, window: Window | None = None, size: int | None = None

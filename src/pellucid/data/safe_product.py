@@ -30,6 +30,7 @@ _PRODUCT = re.compile(r"^S2[A-D]_MSIL(1C|2A)_.*\.(safe|zip)$", re.IGNORECASE)
 _IMAGES = ("IMAGE_FILE", "IMAGE_FILE_2A", "IMAGE_ID", "IMAGE_ID_2A")
 _QUANTIFICATION = ("QUANTIFICATION_VALUE", "BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE")
 _OFFSETS = ("RADIO_ADD_OFFSET", "BOA_ADD_OFFSET")
+_ABOUT = ("SPACECRAFT_NAME", "Cloud_Coverage_Assessment")
 _URI = ("PRODUCT_URI", "PRODUCT_URI_1C", "PRODUCT_URI_2A")
 # Of the metadata of products before December 2016, and what is said of them.
 _OLD_METADATA = re.compile(r"_MTD_SAFL(1C|2A)_.*\.xml$")
@@ -135,6 +136,7 @@ class Product:
         classes: the scene classification; None without.
         probability: the cloud probability in percent; None without.
         tags: what the metadata says, under the names of the product specification.
+        about: more of it, which says nothing of a result: satellite, percent of cloud.
     """
 
     files: tuple[Path, ...]
@@ -142,6 +144,7 @@ class Product:
     classes: str | None
     probability: str | None
     tags: Mapping[str, str]
+    about: Mapping[str, str]
 
 
 def is_product(path: Path) -> bool:
@@ -194,7 +197,8 @@ def read_product(path: Path) -> Product:
     else:
         masks = [Path(each) for each in (classes, probability) if each]
         paths = [container.path / container.metadata, *(Path(band.source) for band in bands), *masks]
-    return Product(tuple(paths), bands, classes, probability, metadata.tags)
+    about = {key: text for key in _ABOUT if (text := _text(metadata.root, key))}
+    return Product(tuple(paths), bands, classes, probability, metadata.tags, about)
 
 
 def is_old(names: Iterable[str]) -> bool:
