@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tests.browser import opened
 from tests.painters import PROMPTS, Painter, read, save_radar
 
@@ -24,6 +25,19 @@ def test_the_page_of_a_radar_picture_shows_radar_and_colours(tmp_path: Path) -> 
         assert cells == [str(int(grey)), "", "", str(color[0]), "", str(color[1]), "", str(color[2])]
         page.locator("#left").select_option(label="After")
         page.locator("#right").select_option(label="Radar")
+
+
+def test_grey_radar_that_is_kept_in_colour_has_one_band(tmp_path: Path) -> None:
+    grey = Image.open(save_radar(tmp_path / "grey.png", 40, 50))
+    grey.convert("RGB").save(tmp_path / "sar.png")
+    out = tmp_path / "out.png"
+    report = colorize_file(tmp_path / "sar.png", out, method=Painter(), prompt=PROMPTS[0], options=OPTIONS)
+    assert report.page
+    with opened(report.page) as page:
+        page.locator("#map").focus()
+        page.keyboard.press("Enter")
+        assert page.locator("#values td").count() == 8  # of one and three bands, two columns
+        assert page.locator("#values th[scope=row]").all_inner_texts() == ["Radar", "Red", "Green", "Blue"]
 
 
 def test_a_page_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:

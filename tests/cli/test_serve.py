@@ -51,9 +51,12 @@ def test_a_killed_service_goes_on_with_a_real_scene_and_ends_with_a_sentence(tmp
         found = client.reach(job, "done", seconds=120)
         assert {"clear.tif", "clear.html", "clear.json"} <= {each["name"] for each in found["files"]}
         assert client.raw("GET", f"/jobs/{job}/result/clear.html")[2].startswith(b"<!doctype html>")
-        wrong = {"command": "upscale", "files": {"slices": [{"upload": client.upload("a.tif")}]}}
+        wrong = [{"upload": client.upload("a.tif")}]
+        slices = {"command": "upscale", "files": {"slices": wrong}}
+        status, refused = client.ask("POST", "/api/jobs", slices)
+        assert (status, refused["error"].startswith("a.tif ")) == (400, True)
         failed = client.reach(
-            client.ask("POST", "/api/jobs", wanted | wrong | {"options": {}})[1]["id"], "failed"
+            client.ask("POST", "/api/jobs", wanted | {"files": {"scene": wrong}})[1]["id"], "failed"
         )
         assert "a.tif" in failed["message"]
         process.send_signal(signal.SIGINT)

@@ -110,7 +110,7 @@ def test_the_page_shows_tables_plots_and_pictures(found: Benchmark, desk: Path) 
         page.locator("#region").select_option(label="cloudy")
         assert page.locator("#means tbody tr").count() == 5
         assert page.locator("#time circle").count() == 1  # the other has no cost
-        assert page.locator("#costs tbody td").first.inner_text() == "1000"
+        assert page.locator("#costs tbody td").first.inner_text() == "1,000"
         assert page.locator("#published tbody tr").count() == len(found.published)
         assert page.locator("#pictures figure").count() == 4 * 4  # input, two models, reference
         image = page.locator("#pictures img").first

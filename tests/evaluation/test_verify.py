@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,10 +9,10 @@ import torch
 from pellucid.build.method import build_method, load
 from pellucid.build.run import save_run
 from pellucid.config import load_config
-from pellucid.data.run_folder import CONFIG, shipped_runs
+from pellucid.data.run_folder import CONFIG, find_run, shipped_runs
 from pellucid.errors import InputError
 from pellucid.evaluation.golden_tile import TILES, make_tiles, read_tiles, tiles_for
-from pellucid.evaluation.verify import GOLDEN, devices_here, renew, verify
+from pellucid.evaluation.verify import GOLDEN, TOLERANCES, _apply, devices_here, renew, verify
 from pellucid.methods.ground import Ground
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -55,6 +56,37 @@ def test_a_run_fails_where_its_weights_or_its_values_changed(run: Path) -> None:
     fresh = json.loads((run / GOLDEN).read_text())
     (run / GOLDEN).write_text(json.dumps({**golden, "sha256": fresh["sha256"]}))
     assert "golden tiles cpu fp32" in failed(run)
+    (verdict,) = [
+        each for each in verify(str(run), devices=["cpu"]) if each.where == "cpu fp32" and not each.is_passed
+    ]
+    assert "expected are sums in another order" in verdict.found
+
+
+def as_tf32(values: torch.Tensor) -> torch.Tensor:
+    """Return float32 rounded to the 10 bits of the significand that TF32 keeps."""
+    bits = values.contiguous().view(torch.int32)
+    return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+@pytest.mark.parametrize("name", ["cross_attention", "sar_color"])
+def test_tf32_lies_within_the_tolerance_of_gpus(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    convolve, limit = torch.conv2d, TOLERANCES["cuda", "fp32"]
+
+    def rounded(image: torch.Tensor, weight: torch.Tensor, *more: Any, **options: Any) -> torch.Tensor:
+        return convolve(as_tf32(image), as_tf32(weight), *more, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "conv2d", rounded)
+    folder = find_run(name)
+    found, golden = (
+        _apply(load(folder, device="cpu"), "cpu", "fp32"),
+        json.loads((folder / GOLDEN).read_text()),
+    )
+    assert found
+    pairs = zip(found["values"].values(), golden["values"].values(), strict=True)
+    apart = torch.cat([torch.tensor(a) - torch.tensor(b) for a, b in pairs])
+    rms, largest = float(apart.square().mean().sqrt()), float(apart.abs().max())
+    assert TOLERANCES["cpu", "fp32"].rms < rms < limit.rms / 2
+    assert largest < limit.largest / 2
 
 
 def test_a_flipped_bit_fails_before_anything_is_computed(run: Path) -> None:

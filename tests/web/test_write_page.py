@@ -171,16 +171,24 @@ def test_keys_choose_layers_bands_and_the_outline(page: Page) -> None:
 
 
 def test_the_outline_is_closed_at_the_border_of_the_scene(page: Page) -> None:
-    plane = {"values": [255, 255, 255, 255, 0, 0], "width": 3, "height": 2, "step": 4}
+    plane = {"values": [255, 255, 0, 255, 255, 0], "width": 3, "height": 2, "step": 4}
     found = page.evaluate("plane => outline([{ kind: 'painted', planes: [plane] }])", plane)
     assert sorted(found["edges"]) == [
-        *([0, 0, 0, 4], [0, 0, 4, 0], [0, 4, 0, 8], [0, 8, 4, 8], [4, 0, 8, 0], [4, 4, 4, 8], [4, 4, 8, 4]),
-        *([8, 0, 12, 0], [8, 4, 12, 4], [12, 0, 12, 4]),
+        *([0, 0, 0, 4], [0, 0, 4, 0], [0, 4, 0, 8], [0, 8, 4, 8]),
+        *([4, 0, 8, 0], [4, 8, 8, 8], [8, 0, 8, 4], [8, 4, 8, 8]),
     ]
     assert found["share"] == pytest.approx(4 / 6)
     assert page.evaluate("[0, 0.001, 0.999, 1].map(shareInWords)") == [
         *("nothing", "less than 1 % of the scene", "more than 99 % of the scene", "all of the scene"),
     ]
+
+
+def test_single_pixels_are_not_outlined(page: Page) -> None:
+    plane = {"values": [0] * 12 + [255] + [0] * 12, "width": 5, "height": 5, "step": 1}
+    assert page.evaluate("plane => outline([{ kind: 'painted', planes: [plane] }])", plane) == {
+        "edges": [],
+        "share": 0,
+    }
 
 
 def test_bands_and_stretch_change_the_picture_without_reloading(page: Page) -> None:

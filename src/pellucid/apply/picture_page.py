@@ -48,6 +48,8 @@ def write_picture_page(path: Path, jobs: Sequence[ColorJob]) -> None:
 
 def _layer(name: str, kind: Kind, path: Path) -> Layer:
     values, valid, grid = read_as_stored(path)
+    if kind == "radar" and (values == values[:1]).all():  # grey, kept as a picture in colour
+        values = values[:1]
     plain = ("Radar",) if len(values) == 1 else [f"Band {i + 1}" for i in range(len(values))]
     names = COLORS if len(values) == len(COLORS) else plain
     bands = tuple(Band(text, i) for i, text in enumerate(names, start=1))

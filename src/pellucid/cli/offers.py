@@ -68,8 +68,8 @@ RADAR_ROLES = (
     ),
 )
 RADAR_OPTIONS = ("region", "season", "prompt", "model", "sar_units", "steps", "guidance", "seed")
-# Files that options write into the folder of results.
-WRITES = {"uncertainty": "std.tif"}
+# Files that options write into the folder of results, and what is said of them.
+WRITES = {"uncertainty": ("std.tif", "Write the standard deviation too, band by band.")}
 _KINDS: dict[type, Kind] = {bool: "yes", int: "whole", float: "number", str: "text"}
 
 
@@ -120,10 +120,10 @@ def _choice(parameter: inspect.Parameter, models: tuple[str, ...]) -> Choice:
     declared = (option.default, *(option.param_decls or ()))
     flags = [each for each in declared if isinstance(each, str) and each.startswith("--")]
     known = models if parameter.name == "model" else get_args(kind)
-    writes = WRITES.get(parameter.name, "")
+    writes, about = WRITES.get(parameter.name, ("", option.help or ""))
     return Choice(
         name=parameter.name,
-        help=option.help or "",
+        help=about,
         flag=flags[0] if flags else f"--{parameter.name.replace('_', '-')}",
         kind="yes" if writes else _KINDS.get(kind, "text"),
         default=False if writes else parameter.default,

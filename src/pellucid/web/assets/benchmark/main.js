@@ -2,6 +2,13 @@
 
 /* The page of a benchmark: models and baselines side by side, quality against cost, pictures. */
 
+/* What models cost, for the axes of plots. */
+const COSTS = {
+  seconds_per_megapixel: "seconds per megapixel",
+  num_parameters: "parameters",
+  gflops_per_megapixel: "GFLOP per megapixel",
+};
+
 openPage((data) => {
   find("subtitle").textContent = data.summary;
   describe(find("provenance"), data.provenance);
@@ -56,7 +63,7 @@ function showCosts(data) {
     cells: [
       name,
       ...(cost
-        ? [cost.num_parameters, cost.gflops_per_megapixel, cost.seconds_per_megapixel, cost.peak_mib ?? NaN].map(format)
+        ? [cost.num_parameters.toLocaleString("en"), cost.gflops_per_megapixel, cost.seconds_per_megapixel, cost.peak_mib ?? NaN].map((each) => (typeof each === "string" ? each : format(each)))
         : [problem || "–", "–", "–", "–"]),
       cost ? cost.precision : "–",
       within === null ? "–" : `${Math.round(100 * within)} %`,
@@ -95,14 +102,14 @@ function showPlots(data) {
       return row?.psnr && value > 0 ? [{ x: Math.log10(value), y: row.psnr.mean, name: model.name }] : [];
     });
     find(`${id}-plot`).hidden = !points.length;
-    if (points.length) drawNamed(find(id), points, `log10 of ${cost.replace("num_", "").replaceAll("_", " ")}`, `PSNR dB, ${region}`);
+    if (points.length) drawNamed(find(id), points, COSTS[cost], `PSNR in dB, ${region} pixels`);
   }
 }
 
 /** Draw points with their names beside them. */
 function drawNamed(target, points, across, up) {
-  drawPoints(target, points, { across, up }, () => {});
-  const [x, y] = [axisOf(points.map((point) => point.x)), axisOf(points.map((point) => point.y))];
+  drawPoints(target, points, { across, up, isLog: true }, () => {});
+  const [x, y] = [logAxisOf(points.map((point) => point.x)), axisOf(points.map((point) => point.y))];
   const plot = target.querySelector("svg");
   for (const point of points) {
     const at = scale(point.x, x.low, x.high, SIZE.left, SIZE.width - SIZE.right);

@@ -11,8 +11,8 @@ const PRESETS = [
   ["Colour", "Red", "Green", "Blue"],
 ];
 const OPTICAL = ["before", "after", "reference", "truth"];
-/* Weight of what was painted, of 255, from which a pixel lies within the outline. */
-const MOSTLY = 127;
+/* Weight of what was painted above which a pixel lies within the outline. */
+const MOSTLY = 0.5;
 /* Reflectance shown as white where all scenes are shown alike. */
 const FIXED_TOP = 0.4;
 /* Share of the pixels that "auto" shows as black and as white, and pixels that are looked at. */
@@ -143,25 +143,28 @@ function rampTop(layer, view) {
   return tops.reduce((a, b) => a + b, 0) / tops.length || 1;
 }
 
-/** Return a test whether pixel i was painted, and the plane that it belongs to; null where nothing is known. */
+/**
+ * Return a test whether pixel i and those around it were mostly painted, and the plane that it belongs to; null where
+ * nothing is known. Single pixels, of which outlines would be too many to see anything, do not count.
+ */
 function paintedPixels(layers) {
   const given = layers.find(({ kind }) => kind === "painted")?.planes[0];
-  if (given) return { plane: given, isPainted: (i) => given.values[i] > MOSTLY };
+  if (given) return { plane: given, isPainted: meanAround(given, (value) => value / 255, MOSTLY) };
   const mask = layers.find(({ kind }) => kind === "after")?.mask;
-  return mask?.values.includes(AS_BEFORE) ? { plane: mask, isPainted: changedAround(mask) } : null;
+  return mask?.values.includes(AS_BEFORE) ? { plane: mask, isPainted: meanAround(mask, (said) => said === 1, MOSTLY) } : null;
 }
 
-/** Return a test whether most pixels around pixel i differ from before: a few come out as they went in. */
-function changedAround({ values, width, height }) {
+/** Return a test whether the mean weight of pixel i and its neighbours is above a limit. */
+function meanAround({ values, width, height }, weigh, limit) {
   return (i) => {
     const [column, row] = [i % width, Math.floor(i / width)];
-    let [changed, all] = [0, 0];
+    let [sum, all] = [0, 0];
     for (let r = Math.max(0, row - 1); r <= Math.min(height - 1, row + 1); r++)
       for (let c = Math.max(0, column - 1); c <= Math.min(width - 1, column + 1); c++) {
-        changed += values[r * width + c] === 1;
+        sum += weigh(values[r * width + c]);
         all++;
       }
-    return 2 * changed > all;
+    return sum > limit * all;
   };
 }
 

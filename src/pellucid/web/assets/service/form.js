@@ -114,7 +114,7 @@ function roleField(state, role) {
     event.stopPropagation();
     addFiles(state, role, event.dataTransfer.files);
   });
-  const title = make("h3", { id: `role-${role.name}` }, role.label, make("span", { class: "note" }, isNeeded ? " needed" : " if you have it"));
+  const title = make("h3", { id: `role-${role.name}` }, role.label, make("span", { class: "note" }, isNeeded ? " needed" : " optional"));
   const help = make("p", { class: "note", id: `help-${role.name}` }, role.help);
   const chosen = make("ul", { class: "chosen", id: `chosen-${role.name}` });
   return make("section", { class: "role", role: "group", "aria-labelledby": `role-${role.name}` }, title, help, drop, chosen);
