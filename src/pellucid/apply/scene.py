@@ -55,7 +55,6 @@ class OpenScene:
     """The open inputs, checked against each other and the method, and how to cut tiles from them.
 
     A method that finds clouds itself sees those of a map alone, and says later what it replaces.
-
     Arguments as of `restore_scene`; without `out` nothing is written, and there are no `outputs`. `engine`
     has the method with the options' sampling, `tiles` is the grid.
     """
