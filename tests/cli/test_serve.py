@@ -106,7 +106,7 @@ def test_what_is_offered_exists_on_the_command_line() -> None:
 def test_models_are_offered_where_they_can_be_used() -> None:
     found = find_models()
     assert "ground" in found["remove-clouds"]
-    assert found["upscale"] == ("sr3_ct_x4",)
+    assert found["upscale"] == ("sr3_ct_x2", "sr3_ct_x4")
     assert found["colorize"] == ("sar_color",)
 
 

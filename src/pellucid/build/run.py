@@ -176,9 +176,9 @@ def _shipped_methods() -> dict[str, Any]:
 
 
 def find_upscaler(factor: int | None = None) -> str:
-    """Return the name of a model that ships and enlarges slices by `factor`; None: by any."""
+    """Return the name of a model that ships and enlarges slices by `factor`; None: the most."""
     scales = {name: getattr(method, "scale", 1) for name, method in _shipped_methods().items()}
-    for name, scale in scales.items():
+    for name, scale in sorted(scales.items(), key=lambda item: -item[1]):
         if scale > 1 and factor in (None, scale):
             return name
     known = ", ".join(f"{name} ({scale} times)" for name, scale in scales.items() if scale > 1) or "none"
