@@ -69,7 +69,7 @@ def train_command(
 
     Example: `pellucid train configs/glf_cr.yaml --resume --checkpoint best.ckpt --set train.batch=8`
 
-    Example: `WANDB_MODE=offline pellucid train configs/glf_cr.yaml --wandb clouds`
+    Example: `pellucid train configs/glf_cr.yaml --wandb clouds`
 
     With --resume, batch, rate, schedule, losses and number of steps may be others than before; what changes
     is said, and the optimiser keeps its means. On several machines, torchrun starts it: docs/training.md.
