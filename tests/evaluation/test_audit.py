@@ -1,5 +1,6 @@
 import json
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,22 @@ def test_an_offset_that_is_taken_off_twice_is_found(pairs: Path) -> None:
     path = pairs / "s2_cloudfree" / f"{NAMES[2]}.tif"
     change(path, lambda values: np.clip(values.astype(int) - 1500, 0, None))
     assert "at 0 or below in a visible band" in only(audit(pairs), "wrong offset").text
+
+
+def test_faults_are_found_in_a_tar_too(pairs: Path) -> None:
+    change(
+        pairs / "s2_cloudfree" / f"{NAMES[2]}.tif", lambda values: np.clip(values.astype(int) - 1500, 0, None)
+    )
+    shutil.copy(pairs / "s1" / f"{NAMES[0]}.tif", pairs / "s1" / f"{NAMES[1]}.tif")
+    unpacked = {(problem.kind, problem.key) for problem in audit(pairs).problems}
+    with tarfile.open(pairs / "all.tar", "w") as archive:
+        for folder in ("s1", "s2_cloudfree", "s2_cloudy"):
+            archive.add(pairs / folder, folder)
+            shutil.rmtree(pairs / folder)
+    packed = audit(pairs)
+    assert {(problem.kind, problem.key) for problem in packed.problems} == unpacked
+    assert {kind for kind, _ in unpacked} >= {"wrong offset"}
+    assert packed.num_read == 4
 
 
 def test_an_offset_that_is_left_on_one_date_is_found(pairs: Path) -> None:

@@ -25,6 +25,8 @@ class Leg:
     batch: int
     folders: tuple[Path, ...]
     resume: bool = False
+    strategy: str = "auto"
+    ema: float = 0.5
 
     def settings(self) -> Config:
         options = {
@@ -33,7 +35,8 @@ class Leg:
             "num_nodes": len(self.folders),
             "validate_every": 1,
             "checkpoint_every": 1,
-            "ema_decay": 0.5,
+            "ema_decay": self.ema,
+            "strategy": self.strategy,
             "device": "cpu",
         }
         return load_config(CONFIG, tuple(f"train.{key}={value}" for key, value in options.items()))
@@ -61,18 +64,31 @@ def in_two(work: Callable[..., None], *args: object) -> None:
     start_processes(work, args=(*args, port), nprocs=2, start_method="forkserver")
 
 
+def check_alike(one: Path, other: Path) -> None:
+    """Compare the weights of two runs."""
+    _, weights, _ = read_run(one)
+    _, joined, _ = read_run(other)
+    assert weights.keys() == joined.keys()
+    for name, weight in weights.items():
+        torch.testing.assert_close(joined[name], weight, rtol=0, atol=2e-6)
+
+
 def test_two_machines_train_as_one_with_the_double_batch_and_the_first_alone_writes(tmp_path: Path) -> None:
     one, two, other = (tmp_path / name for name in ("one", "two", "other"))
     train_leg(0, Leg(2, 4, (one,)))
     in_two(train_leg, Leg(1, 2, (two, other)))
     assert not other.exists()
     in_two(train_leg, Leg(2, 2, (two, two), resume=True))
-    _, weights, _ = read_run(one)
-    _, joined, _ = read_run(two)
-    assert weights.keys() == joined.keys()
-    for name, weight in weights.items():
-        torch.testing.assert_close(joined[name], weight, rtol=0, atol=2e-6)
+    check_alike(one, two)
     assert {path.name for path in one.rglob("*.*")} - {path.name for path in two.rglob("*.*")} <= {
         path.name for path in one.glob("events*")
     }
     assert "4 samples of 32 x 32 pixels per step, 2 steps" in (two / "card.md").read_text()
+
+
+def test_processes_that_share_the_weights_train_as_one_and_go_on(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    train_leg(0, Leg(2, 4, (one,), ema=0))
+    in_two(train_leg, Leg(1, 2, (two, two), strategy="fsdp", ema=0))
+    in_two(train_leg, Leg(2, 2, (two, two), resume=True, strategy="fsdp", ema=0))
+    check_alike(one, two)

@@ -5,6 +5,7 @@ cells of each other scene lie where they lie on the grid of the one that is rest
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -122,17 +123,17 @@ def share_context(jobs: Sequence[SceneJob], out: Path) -> list[SceneJob]:
 
     The day is that in the name; a scene without one shares nothing.
     """
+    groups = defaultdict[object, list[SceneJob]](list)
     found = [Candidate(job.scene) for job in jobs]
-    groups = [(each.day, each.crs) if each.day and each.crs else None for each in found]
-    shared = []
-    for job, group in zip(jobs, groups, strict=True):
-        others = [
-            each.scene
-            for each, its in zip(jobs, groups, strict=True)
-            if its == group is not None and each is not job and not each.problem
-        ]
-        shared.append(replace(job, context=tuple(sums_of(out, scene) for scene in (job.scene, *others))))
-    return shared
+    keys = [(each.day, each.crs) if each.day and each.crs else each for each in found]
+    for key, job in zip(keys, jobs, strict=True):
+        if not job.problem:
+            groups[key].append(job)
+    sums = {job.scene: sums_of(out, job.scene) for job in jobs}
+    return [
+        replace(job, context=(sums[job.scene], *(sums[o.scene] for o in groups[key] if o is not job)))
+        for key, job in zip(keys, jobs, strict=True)
+    ]
 
 
 def save_context(scene: OpenScene, path: Path, progress: Progress | None = None) -> SavedSums:

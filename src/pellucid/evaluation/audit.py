@@ -17,6 +17,7 @@ from pellucid.data.geotiff import Grid
 from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.ranges import SENTINEL1
 from pellucid.data.raster import OpticalRaster
+from pellucid.data.shards import is_there
 from pellucid.data.slice_file import to_unit
 from pellucid.datasets._listing import CLOUDY_ROLE, CheckedSample, ImageFile, Listing, Problem
 from pellucid.errors import InputError
@@ -96,7 +97,7 @@ def audit_sample(sample: CheckedSample) -> Iterator[Problem]:
 
 
 def _find_faults(sample: CheckedSample) -> Iterator[tuple[ImageFile, Found]]:
-    images = [image for image in sample.images if image.path.exists()]
+    images = [image for image in sample.images if is_there(image.path)]
     radar = next((image for image in images if image.form in ("radar", "gray")), None)
     backscatter = None if radar is None else _read_radar(radar)
     if radar is not None and backscatter is not None:
@@ -153,7 +154,7 @@ class _Prints:
         """Take in a sample and yield the faults of its pixels."""
         for image in sample.images:
             with suppress(InputError):
-                if image.path.exists():
+                if is_there(image.path):
                     seen = _read_any(image)
                     self.samples.setdefault(image.role, []).append(sample)
                     self.prints.setdefault(image.role, []).append(fingerprint(seen))
@@ -209,9 +210,9 @@ def _add_images(listing: Listing, root: Path, folders: dict[str, Path | None]) -
         samples, num_found = [], 0
         for sample in listing.samples:
             path = folder / sample.images[0].path.relative_to(root)
-            is_there = path.is_file() and all(image.role != role for image in sample.images)
-            num_found += is_there
-            added = (ImageFile(role, path, "optical"),) if is_there else ()
+            is_added = is_there(path) and all(image.role != role for image in sample.images)
+            num_found += is_added
+            added = (ImageFile(role, path, "optical"),) if is_added else ()
             samples.append(replace(sample, images=(*sample.images, *added)))
         if not num_found:
             example = listing.samples[0].images[0].path.relative_to(root)

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.plugins.precision import FSDPPrecision
-from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch import nn
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
 from pellucid.config import Config, TrainConfig
 from pellucid.errors import InputError
-from pellucid.methods.inference import choose_device
 
 
 def check_sharding(config: Config) -> None:
@@ -18,12 +18,6 @@ def check_sharding(config: Config) -> None:
     options = config.train
     if options.strategy != "fsdp":
         return
-    device = choose_device(options.device)
-    if device.type != "cuda":
-        raise InputError(
-            f"train.strategy is fsdp, which shares the weights among GPUs, but the device is {device}; "
-            "use ddp, which trains on a CPU too, or auto"
-        )
     if options.num_processes == 1:
         raise InputError(
             "train.strategy is fsdp, but there is one process to share the weights; raise train.num_devices, "
@@ -38,32 +32,37 @@ def check_sharding(config: Config) -> None:
             raise InputError(f"{key} is {value}, which needs whole weights; set it to 0, or use ddp")
 
 
-class _WholeBatches(FSDPPrecision):
-    """Leaves batches as they are: they are fp32 already, and Lightning cannot convert frozen ones."""
-
-    def convert_input(self, data: Any) -> Any:
-        """Return the batch."""
-        return data
-
-
 def precision_of(options: TrainConfig) -> Any:
     """Return Lightning's name of a precision."""
     return "bf16-mixed" if options.precision == "bf16" else "32-true"
 
 
-def choose_strategy(options: TrainConfig, network: nn.Module) -> Any:
+def choose_strategy(options: TrainConfig) -> Any:
     """Return what Lightning takes as its strategy; `auto` is DDP for several processes."""
     if options.num_processes == 1:
         return "auto"
     if options.strategy == "fsdp":
         # One file with the whole state, on the first process, as every other run has it.
-        return FSDPStrategy(
-            auto_wrap_policy=find_blocks(network) or None,
-            state_dict_type="full",
-            precision_plugin=_WholeBatches(precision_of(options)),
-        )
+        return ModelParallelStrategy(options.num_processes, 1, save_distributed_checkpoint=False)
     # Buffers are constants here, and validation shares may differ in length between processes.
     return DDPStrategy(broadcast_buffers=False)
+
+
+def share_weights(module: LightningModule, steps: tuple[str, ...]) -> None:
+    """Leave each process a part of the weights, gathered block by block while one of the `steps` runs.
+
+    `steps` are names of methods of the module. Nothing happens where the strategy is another.
+    """
+    if not isinstance(module.trainer.strategy, ModelParallelStrategy):
+        return
+    mesh = module.device_mesh["data_parallel"]  # type: ignore[index]
+    module.to(memory_format=torch.contiguous_format)  # parts are of rows
+    kinds = tuple(find_blocks(module))
+    for block in reversed([each for each in module.modules() if isinstance(each, kinds)]):
+        fully_shard(block, mesh=mesh)
+    fully_shard(module, mesh=mesh)
+    for name in steps:
+        register_fsdp_forward_method(module, name)
 
 
 def find_blocks(network: nn.Module) -> set[type[nn.Module]]:

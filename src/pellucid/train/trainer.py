@@ -19,8 +19,7 @@ from typing import Any, TypeAlias
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
-from lightning.pytorch.strategies import FSDPStrategy
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import ConcatDataset, Dataset
@@ -50,7 +49,7 @@ from pellucid.train.loaders import train_loader, val_loader
 from pellucid.train.processes import is_first, is_launched
 from pellucid.train.progress import Board, ProgressBar
 from pellucid.train.schedule import rate_factor
-from pellucid.train.sharding import choose_strategy, gather_into, precision_of
+from pellucid.train.sharding import choose_strategy, gather_into, precision_of, share_weights
 from pellucid.train.tracking import Logs
 
 # Training samples and, where there are any, validation images.
@@ -148,6 +147,10 @@ class Training(LightningModule):
         self.samples_per_epoch = samples_per_epoch
         self.means = Means()
 
+    def configure_model(self) -> None:
+        """Share the weights among the processes, where the strategy says so."""
+        share_weights(self, ("training_step", "validation_step"))
+
     def configure_optimizers(self) -> Any:
         """Return AdamW, which is Adam where there is no weight decay, and the schedule of its rate."""
         options = self.options
@@ -178,16 +181,6 @@ class Training(LightningModule):
         for group in optimizer.param_groups:  # type: ignore[union-attr]
             group.update(kept, initial_lr=rate, lr=rate * self._rate_factor(self.trainer.global_step))
         self.lr_schedulers().base_lrs = [rate]  # type: ignore[union-attr]
-
-    def configure_gradient_clipping(
-        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
-    ) -> None:
-        """Clip the norm of all gradients, of which each process may hold a part."""
-        if isinstance(self.trainer.strategy, FSDPStrategy):
-            if gradient_clip_val:
-                self.trainer.strategy.model.clip_grad_norm_(gradient_clip_val)  # type: ignore[union-attr, operator]
-        else:
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002
         """Return the batch with its images in the order that convolutions read fastest."""
@@ -242,16 +235,14 @@ def _averaging(options: TrainConfig) -> list[Callback]:
     return [WeightAveraging(use_buffers=False, multi_avg_fn=average)] if options.ema_decay else []
 
 
-def _make_trainer(
-    options: TrainConfig, network: nn.Module, callbacks: list[Callback], **limits: Any
-) -> Trainer:
+def _make_trainer(options: TrainConfig, callbacks: list[Callback], **limits: Any) -> Trainer:
     device = choose_device(options.device)
     one: Any = [device.index or 0] if device.type == "cuda" else 1
     return Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=one if options.num_devices == 1 else options.num_devices,
         num_nodes=options.num_nodes,
-        strategy=choose_strategy(options, network),
+        strategy=choose_strategy(options),
         precision=precision_of(options),
         accumulate_grad_batches=options.accumulate,
         gradient_clip_val=options.clip_norm or None,
@@ -273,11 +264,11 @@ def _make_trainer(
 
 def _try_one_step(module: Training, data: Data) -> TrainReport:
     before = {name: tensor.clone() for name, tensor in module.network.state_dict().items()}
-    alone = {} if is_launched() else {"num_devices": 1, "num_nodes": 1}
-    module.options = module.options.model_copy(update={"num_workers": 0, **alone})
+    alone: dict[str, Any] = {} if is_launched() else {"num_devices": 1, "num_nodes": 1}
+    module.options = module.options.model_copy(update={"num_workers": 0, "strategy": "auto", **alone})
     started = time.monotonic()
     with _quiet():
-        _run(_make_trainer(module.options, module.network, [], fast_dev_run=True), module, data)
+        _run(_make_trainer(module.options, [], fast_dev_run=True), module, data)
     module.network.load_state_dict(before)
     row = module.means.take()
     return TrainReport("dry run", 1, None, row.get("val_psnr"), time.monotonic() - started, (row,))
@@ -301,7 +292,7 @@ def _fit(
         *shown,
     ]
     with _quiet(), torch.random.fork_rng(devices=()):
-        trainer = _make_trainer(options, module.network, callbacks, max_steps=options.num_steps)
+        trainer = _make_trainer(options, callbacks, max_steps=options.num_steps)
         _run(trainer, module, data, checkpoint)
     if trainer.global_step >= options.num_steps:
         return trainer, "done"
