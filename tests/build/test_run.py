@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from tiny import BANDS, tiny_config, tiny_method
 
 from pellucid.build import run
-from pellucid.build.run import check_tokenizer, read_metadata, read_run, save_run
+from pellucid.build.run import check_tokenizer, find_upscaler, read_metadata, read_run, save_run
 from pellucid.data.files import write_atomically
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.tokenizer import Tokenizer, learn_tokenizer
@@ -186,3 +186,9 @@ def test_odd_metadata_is_refused_in_one_sentence(
     save_file(tensors, path, {**metadata, **changes})
     with pytest.raises(InputError, match=message):
         read_metadata(tmp_path)
+
+
+def test_slices_are_enlarged_by_the_model_of_the_factor_or_else_by_the_largest() -> None:
+    assert [find_upscaler(factor) for factor in (2, 4, None)] == ["sr3_ct_x2", "sr3_ct_x4", "sr3_ct_x4"]
+    with pytest.raises(InputError, match=r"enlarges slices 3 times .*sr3_ct_x2 \(2 times\), sr3_ct_x4"):
+        find_upscaler(3)
