@@ -1,4 +1,5 @@
 import os
+import warnings
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from pellucid.data.files import (
     check_is_folder,
     glob_files,
     make_folder,
+    only_files,
 )
 from pellucid.errors import InputError
 
@@ -73,3 +75,21 @@ def test_pipes_and_names_that_cannot_be_are_no_input(tmp_path: Path) -> None:
             check_input(tmp_path / name, "scene")
     with pytest.raises(InputError, match="is a pipe or device"):
         check_input(Path("/dev/zero"), "scene")
+
+
+def test_links_that_lead_nowhere_are_left_out_after_saying_so(tmp_path: Path) -> None:
+    for name in ("a.tif", "target.tif"):
+        (tmp_path / name).touch()
+    (tmp_path / "good.tif").symlink_to(tmp_path / "target.tif")
+    with warnings.catch_warnings(action="error"):
+        assert [path.name for path in glob_files(tmp_path, "*.tif")] == ["a.tif", "good.tif", "target.tif"]
+    (tmp_path / "bad.tif").symlink_to(tmp_path / "gone.tif")
+    (tmp_path / ".#lock.tif").symlink_to("somebody@machine:1")
+    with pytest.warns(
+        UserWarning, match=r"bad\.tif leads to no file and counts as missing; mend or delete"
+    ) as said:
+        assert [path.name for path in glob_files(tmp_path, "*.tif")] == ["a.tif", "good.tif", "target.tif"]
+    assert len(said) == 1
+    (tmp_path / "loop.tif").symlink_to(tmp_path / "loop.tif")
+    with pytest.warns(UserWarning, match=r"bad\.tif and 1 other link lead to no file and count as missing"):
+        only_files(tmp_path.iterdir())

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pellucid.data.files import only_files
 from pellucid.data.geotiff import Raster
 from pellucid.data.ownership import PREFIX, read_tags
 from pellucid.data.run_folder import CONFIG, find_run
@@ -143,7 +144,7 @@ def find_scenes(
         fitting = sorted(scenes.glob(pattern))
     except (ValueError, NotImplementedError) as error:
         raise InputError(f"{pattern!r} is no pattern ({error}), use one such as '**/*_S2_*.tif'") from error
-    found = [each for each in fitting if each.suffix.lower() in SCENES and each.is_file()]
+    found = only_files(each for each in fitting if each.suffix.lower() in SCENES)
     paths = [
         path
         for path in (*found, *filter(is_named_product, fitting))

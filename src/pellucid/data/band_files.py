@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pellucid.data.band_names import band_name
 from pellucid.data.band_stack import BandFile, stack_bands
+from pellucid.data.files import only_files
 from pellucid.data.ranges import SENTINEL2
 from pellucid.data.safe_product import NATIVE_M, Metadata, is_old, is_product, read_metadata
 from pellucid.errors import InputError
@@ -32,8 +33,8 @@ def is_pattern(path: Path) -> bool:
 
 def find_band_files(pattern: Path) -> list[Path]:
     """Return the files that fit a pattern, sorted, without those that hold no band."""
-    found = sorted(Path(pattern.anchor or ".").glob(str(pattern.relative_to(pattern.anchor))))
-    files = [path for path in found if path.is_file() and not _NO_BAND.search(path.stem)]
+    found = only_files(Path(pattern.anchor or ".").glob(str(pattern.relative_to(pattern.anchor))))
+    files = [path for path in found if not _NO_BAND.search(path.stem)]
     if not files:
         raise InputError(f"no file of a band fits {pattern}, change the pattern or check the folder")
     return files

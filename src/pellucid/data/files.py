@@ -5,11 +5,12 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from pellucid.errors import WAYS_OUT, InputError, WriteError, explain
+from pellucid.errors import WAYS_OUT, InputError, WriteError, counted, explain
 
 # Permissions of every file that is written: everyone may read, the owner may write.
 MODE = 0o644
@@ -184,10 +185,24 @@ def glob_files(root: Path, pattern: str) -> list[Path]:
     ("._a.tif"), are left out.
     """
     try:
-        found = sorted(path for path in root.glob(with_any_suffix(pattern)) if path.is_file())
+        found = only_files(root.glob(with_any_suffix(pattern)))
     except (ValueError, NotImplementedError) as error:
         raise InputError(f"{pattern!r} is no pattern ({error}), use one such as '**/*.tif'") from error
     return [path for path in found if not is_hidden(path, root)]
+
+
+def only_files(paths: Iterable[Path]) -> list[Path]:
+    """Return the paths that are files, sorted; a warning names links among the others that lead nowhere."""
+    found = sorted(paths)
+    broken = [path for path in found if path.is_symlink() and not path.exists() and path.name[0] != "."]
+    if broken:
+        others = f" and {counted(len(broken) - 1, 'other link')}" if len(broken) > 1 else ""
+        leads = "lead to no file and count" if others else "leads to no file and counts"
+        warnings.warn(
+            f"{broken[0]}{others} {leads} as missing; mend or delete such links",
+            stacklevel=1,
+        )
+    return [path for path in found if path.is_file()]
 
 
 def with_any_suffix(pattern: str) -> str:

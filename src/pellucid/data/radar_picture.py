@@ -15,7 +15,7 @@ from rasterio.transform import Affine
 from pellucid.data.backscatter import Backscatter
 from pellucid.data.band_names import find_polarisations, name_bands, names_polarisations
 from pellucid.data.checked_raster import write_raster
-from pellucid.data.files import temporary_beside, write_atomically
+from pellucid.data.files import only_files, temporary_beside, write_atomically
 from pellucid.data.gdal_open import GDAL_ERRORS, colors_of
 from pellucid.data.geotiff import Grid, Raster
 from pellucid.data.ownership import NO_TAGS, save_image
@@ -144,8 +144,8 @@ def find_pictures(folder: Path) -> list[Path]:
     """Return the pictures in a folder, sorted, without hidden files and subfolders."""
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; name a folder of radar pictures")
-    paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    found = [path for path in paths if path.suffix.lower() in READABLE]
+    paths = [path for path in folder.iterdir() if path.suffix.lower() in READABLE]
+    found = [path for path in only_files(paths) if not path.name.startswith(".")]
     if not found:
         raise InputError(f"no picture ({', '.join(READABLE)}) lies in {folder}; name another folder")
     return found

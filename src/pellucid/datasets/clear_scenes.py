@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pellucid.data.batch import Batch
-from pellucid.data.files import glob_files, is_hidden
+from pellucid.data.files import glob_files, is_hidden, only_files
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.data.raster import read_optical, read_radar
 from pellucid.data.safe_product import is_named_product, is_product
@@ -168,8 +168,8 @@ def _find_products(root: Path) -> list[Path]:
 def _find_scene(path: Path, config: Config) -> SceneFiles:
     relative = Path(path.name) if path == config.root else path.relative_to(config.root)
     key = relative.with_suffix("").as_posix()
-    radar = None if config.radar_root is None else config.radar_root / relative
-    return SceneFiles(key, find_group(key, config.group), path, radar if radar and radar.is_file() else None)
+    radar = [] if config.radar_root is None else only_files([config.radar_root / relative])
+    return SceneFiles(key, find_group(key, config.group), path, next(iter(radar), None))
 
 
 def find_group(key: str, expression: str) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import cloud_score
-from pellucid.data.files import glob_files
+from pellucid.data.files import glob_files, only_files
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.data.raster import read_cloud
 from pellucid.data.tiff_stack import name_shape
@@ -176,7 +176,8 @@ def _find_scene(config: Config, root: Path, path: Path) -> SceneFiles:
     spot = find_group(key, config.older) if config.older else ""
     guides = {"radar": config.radar_root, "older": config.older_root, "cloud": config.cloud_root}
     found = {name: folder / relative for name, folder in guides.items() if folder is not None}
-    files = {name: file for name, file in found.items() if file.is_file()}
+    there = only_files(found.values())
+    files = {name: file for name, file in found.items() if file in there}
     return SceneFiles(key, find_group(key, config.group), spot, path, **files)
 
 
