@@ -62,6 +62,14 @@ def explain(error: OSError, other: str = "free the disk or choose another folder
     return f"{error.strerror or error}; {WAYS_OUT.get(error.errno or 0, other)}"
 
 
+def refusal(error: OSError) -> InputError | None:
+    """Return what the system refused as an error in one sentence; None if a user cannot mend it."""
+    if error.errno not in WAYS_OUT:
+        return None
+    kind = WriteError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else InputError
+    return kind(f"cannot read or write {error.filename or 'a file'}: {explain(error)}")
+
+
 def nearest(key: str, known: list[str]) -> str:
     """Return the end of a sentence about an unknown key: the nearest known one, or else all of them."""
     close = OTHER_NAMES.get(key)

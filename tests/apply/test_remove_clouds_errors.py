@@ -53,7 +53,7 @@ def test_a_full_disk_is_refused_before_and_while_writing(
     monkeypatch.setattr("pellucid.data.working_file.WorkingFile.write", full)
     refuse(tmp_path, tmp_path / "out.tif", "No space left on device; free the disk or choose another folder")
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
-    refuse(tmp_path, tmp_path / "out.tif", "has 0.0 GB free, 0.0 GB may be needed; free the disk")
+    refuse(tmp_path, tmp_path / "out.tif", r"has 0.0 MB free, 0.\d MB may be needed; free the disk")
 
 
 def test_options_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Many scenes from the command line: in processes, and in parts as a job array has them."""
 
+import errno
 import json
 import os
 import signal
@@ -60,6 +61,25 @@ def test_a_full_disk_stops_all_scenes(tmp_path: Path, monkeypatch: pytest.Monkey
         many.restore_one(job, model="ground", options=SceneOptions(), out=tmp_path)
     told = partial(many.restore_one, model="ground", options=SceneOptions(), out=tmp_path)
     assert _tell(told, job) == "cannot write out.tif: No space left on device"
+
+
+@pytest.mark.parametrize(("number", "way"), [(errno.ENOSPC, "free the disk"), (errno.EACCES, "permissions")])
+def test_what_the_system_refuses_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, way: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number), "out.tif")
+
+    monkeypatch.setattr(many, "_restore", refuse)
+    job = SceneJob(tmp_path / "s2.tif", tmp_path / "out.tif")
+    work = partial(many.restore_one, model="ground", options=SceneOptions(), out=tmp_path)
+    said = _tell(work, job)
+    assert said
+    assert said.startswith("cannot read or write out.tif: ")
+    assert way in said
+    if number == errno.ENOSPC:  # in other scenes, too
+        with pytest.raises(WriteError):
+            work(job)
 
 
 def test_options_of_one_scene_and_of_many_are_told_apart(tmp_path: Path, model: Path) -> None:

@@ -36,7 +36,7 @@ from pellucid.data.raster import Offset, OpticalRaster
 from pellucid.data.reference import widen
 from pellucid.data.slice_file import TIFF
 from pellucid.data.working_file import WORKING_BLOCK, check_room, explain_write_error, layer_bytes, write_cog
-from pellucid.errors import InputError, WriteError
+from pellucid.errors import InputError, WriteError, refusal
 from pellucid.methods.method import Method
 
 # Side of the windows in pixels, a multiple of the blocks of the file: 13 bands of one take about 80 MB.
@@ -219,6 +219,10 @@ def _run(job: Job, *, threads: int = 0, progress: Callable[[float], None] | None
         raise
     except InputError as error:
         return str(error)
+    except OSError as error:
+        if (refused := refusal(error)) is None or isinstance(refused, WriteError):
+            raise refused or error from error
+        return str(refused)
     return None
 
 

@@ -21,12 +21,13 @@ from pellucid.cli.terminal import out as console
 from pellucid.cli.terminal import print_json, progress_bar, say
 from pellucid.data.files import make_folder
 from pellucid.data.geotiff import Raster
-from pellucid.errors import InputError, WriteError, counted
+from pellucid.errors import InputError, WriteError, counted, refusal
 
 __all__ = ["Many", "is_many", "print_status", "restore_many", "restore_one"]
 
 # Bytes that a process needs for a scene of any size.
 NEEDED = 2.5e9
+UNEXPECTED = "an unexpected error, please report it"
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,12 @@ def _try(work: Callable[[], None], job: SceneJob, threads: int) -> str | None:
         raise
     except InputError as error:
         return str(error)
+    except OSError as error:
+        if isinstance(refused := refusal(error), WriteError):
+            raise refused from error
+        return str(refused or f"{UNEXPECTED}: {type(error).__name__}: {error}")
     except Exception as error:  # a fault of ours in one scene is no reason to give up the others
-        return f"an unexpected error, please report it: {type(error).__name__}: {error}"
+        return f"{UNEXPECTED}: {type(error).__name__}: {error}"
     return None
 
 

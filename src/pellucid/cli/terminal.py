@@ -24,7 +24,7 @@ from typer.core import TyperCommand
 
 from pellucid.apply.options import Help
 from pellucid.data.run_folder import shipped_runs
-from pellucid.errors import WAYS_OUT, InputError, explain, nearest
+from pellucid.errors import InputError, nearest, refusal
 
 # Characters in a line of a file or a pipe, which has no width of its own: tables keep their names.
 PIPED = 140
@@ -66,9 +66,9 @@ def report_errors() -> Iterator[None]:
             say("error", error)
             raise typer.Exit(2) from error
         except OSError as error:
-            if error.errno not in WAYS_OUT:
+            if (refused := refusal(error)) is None:
                 raise
-            say("error", f"cannot read or write {error.filename or 'a file'}: {explain(error)}")
+            say("error", refused)
             raise typer.Exit(2) from error
         except MemoryError as error:
             say("error", f"memory is exhausted ({error}); close other programs, or cut the input into parts")

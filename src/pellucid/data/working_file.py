@@ -246,9 +246,14 @@ def check_room(needed: Mapping[Path, int]) -> None:
         free = shutil.disk_usage(folder).free
         if num_bytes > free:
             raise WriteError(
-                f"{folder} has {free / 1e9:.1f} GB free, {num_bytes / 1e9:.1f} GB may be needed; "
+                f"{folder} has {in_bytes(free)} free, {in_bytes(num_bytes)} may be needed; "
                 "free the disk or choose another folder"
             )
+
+
+def in_bytes(number: float) -> str:
+    """Return a number of bytes for a sentence: "3.2 GB", "0.4 MB"."""
+    return f"{number / 1e9:.1f} GB" if number >= 1e8 else f"{number / 1e6:.1f} MB"
 
 
 def write_cog(made: Path, out: Path, *, overviews: str = "average") -> None:
