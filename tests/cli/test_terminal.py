@@ -1,12 +1,15 @@
 import errno
 import inspect
 import io
+import json
 import logging
+import math
 import os
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -170,6 +173,43 @@ def test_a_command_that_takes_long_shows_a_bar(name: str) -> None:
     for each in getattr(command, "commands", {name: command}).values():
         module = inspect.getmodule(inspect.unwrap(each.callback))
         assert hasattr(module, "progress_bar") or hasattr(module, "progress_bars"), name
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was done."""
+
+    path: Path
+    share: float
+
+
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_json_is_what_a_command_tells_and_nothing_else(code: int) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    @terminal.scriptable
+    def command() -> None:
+        terminal.out.print("done")
+        terminal.tell(report=Report(Path("a/b"), math.nan), names=("x", 2.5))
+        terminal.print_paths(result=Path("a.tif"), page=None)
+        if code:
+            raise typer.Exit(code)
+
+    found = CliRunner().invoke(app, ["--json"])
+    told = {"report": {"path": "a/b", "share": None}, "names": ["x", 2.5], "files": {"result": "a.tif"}}
+    assert found.exit_code == code
+    assert (json.loads(found.stdout) if code < 2 else found.stdout) == (told if code < 2 else "")
+    assert CliRunner().invoke(app, []).stdout.split() == ["done", "result", "a.tif", "open", "a.tif"]
+    assert not CliRunner().invoke(app, ["--quiet"]).stdout
+
+
+def test_every_command_that_ends_offers_json_and_quiet() -> None:
+    for name, command in COMMANDS.items():
+        for each in getattr(command, "commands", {name: command}).values():
+            options = [option for parameter in each.params for option in parameter.opts]
+            assert "--quiet" in options, name
+            assert ("--json" in options) is (name != "serve"), name
 
 
 def test_quiet_silences_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.browser import opened
 from tests.evaluation.test_evaluate import identity, make_item
 
@@ -97,3 +98,19 @@ def test_of_many_images_as_many_have_pictures_as_fit() -> None:
     kept = many.fit()
     assert 0 < len(kept) < 400
     assert sum(len(each) for pictures in kept.values() for each in pictures) < 15e6 * 3 / 4
+
+
+def test_the_curves_of_the_training_are_shown_where_there_are_any(tmp_path: Path) -> None:
+    Image.new("RGB", (70, 40), "white").save(tmp_path / "history.png")
+    record = Record(curves=tmp_path / "history.png")
+    result = evaluate(identity(), [make_item(0)], name="identity", out=tmp_path, record=record)
+    assert result.folder
+    with opened(result.folder / "evaluation.html") as page:
+        page.get_by_text("Curves of the training").click()
+        image = page.locator("#curves")
+        assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 70
+
+
+def test_without_curves_of_a_training_none_are_offered(folder: Path) -> None:
+    with opened(folder / "evaluation.html") as page:
+        assert page.locator("#training").is_hidden()

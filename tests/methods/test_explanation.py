@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -37,6 +39,13 @@ def test_the_layers_of_ground_end_in_its_result() -> None:
     torch.testing.assert_close(layers["painted"].values, estimate.cloud[0])  # type: ignore[index]
     assert len(layers) == 12
     assert all(layer.values.shape[1:] == (64, 64) for layer in layers.values())
+
+
+def test_without_guides_no_features_are_shown() -> None:
+    layers = [layer.name for layer in explain(load("ground"), replace(scene(), sar=None))]
+    assert not [name for name in layers if name.startswith("guides")]
+    assert layers[0] == "cloudy"
+    assert "result" in layers
 
 
 def test_attention_adds_up_to_one() -> None:

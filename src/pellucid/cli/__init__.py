@@ -22,7 +22,7 @@ from pellucid.cli.runs import average_command, import_command, train_command
 from pellucid.cli.scenes import clouds, demo, remove_clouds, simulate, status
 from pellucid.cli.serve import serve_command
 from pellucid.cli.slices import upscale_command
-from pellucid.cli.terminal import Command, quietable
+from pellucid.cli.terminal import Command, scriptable
 
 __all__ = ["app", "main"]
 
@@ -55,7 +55,7 @@ for name, command in (
     ("verify", verify_command),
     ("info", info),
 ):
-    app.command(name, cls=Command)(quietable(command))
+    app.command(name, cls=Command)(scriptable(command, ends=name != "serve"))
 app.add_typer(data_app, name="data")
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pellucid.cli.terminal import Command, out, progress_bar, quietable, report_errors, split_names
+from pellucid.cli.terminal import Command, out, progress_bar, report_errors, scriptable, split_names
 
 if TYPE_CHECKING:
     from pellucid.evaluation.check_report import Report
@@ -42,7 +42,7 @@ Limit = Annotated[int, typer.Option(min=0, help="Read so many samples alone, spr
 
 
 @data_app.command("check", cls=Command)
-@quietable
+@scriptable
 @report_errors()
 def check_command(
     folder: Folder,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from pellucid.apply.options import ApplyOptions, Help
-from pellucid.cli.terminal import out, parse_numbers, print_paths, progress_bar, split_names, takes
-from pellucid.data.run_folder import CONFIG, SHIPPED, find_run
+from pellucid.cli.terminal import out, parse_numbers, print_paths, progress_bar, split_names, takes, tell
+from pellucid.data.run_folder import CONFIG, SHIPPED, find_curves, find_run
 from pellucid.errors import InputError
 
 if TYPE_CHECKING:
@@ -162,6 +162,7 @@ def evaluate_command(
     about: dict[str, Any] = {
         "name": name or "_".join(filter(None, [Path(model).name, data.resolve().stem, which])),
         "out": output or _evaluations_folder(run),
+        "curves": find_curves(run),
         "settings": {"model": model, "data": str(data), "split": which, **_sampling_settings(method)},
     }
     evaluate: Any = _evaluate_texts if isinstance(method, Contrastive) else _evaluate_images
@@ -194,7 +195,8 @@ def _evaluate_images(
             name=about["name"],
             out=about["out"],
             record=Record(
-                options.notes, settings, options.sheet, options.pictures, images.words, options.html
+                *(options.notes, settings, options.sheet, options.pictures, images.words, options.html),
+                curves=about["curves"],
             ),
             extras=Extras(
                 options.legacy_metrics,
@@ -219,6 +221,7 @@ def _evaluate_images(
         out.print(result.guide_table())
     if result.calibration:
         out.print(result.calibration_table())
+    tell(figures=result.to_dict())
     page = result.folder / PAGE if options.html and result.folder else None
     print_paths(folder=result.folder, page=page)
 
@@ -233,11 +236,13 @@ def _evaluate_texts(
     if given := [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]:
         raise InputError(f"a text encoder makes no images to compare; leave out {' and '.join(given)}")
     with progress_bar("evaluating") as advance:
+        given = {name: about[name] for name in ("name", "out", "settings")}
         result = evaluate_texts(
-            method, images, **about, notes=options.notes, device=options.device, progress=advance
+            method, images, **given, notes=options.notes, device=options.device, progress=advance
         )
     out.print(result.table())
     out.print(f"figures  {about['out'] / result.name}", soft_wrap=True)
+    tell(figures=result, files={"folder": about["out"] / result.name})
 
 
 def _evaluations_folder(run: Path) -> Path:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pellucid.cli.terminal import out, print_paths, progress_bar, report_errors
+from pellucid.cli.terminal import out, print_paths, progress_bar, report_errors, tell
 from pellucid.data.run_folder import find_run
 
 
@@ -29,6 +29,7 @@ def export_command(
 
     with progress_bar("exporting") as advance:
         done = export(model, output, deepness=deepness, progress=advance)
+    tell(difference=done.difference)
     out.print(f"agrees with PyTorch to {done.difference:.0e}")
     print_paths(stac=done.stac, deepness=done.deepness, model=done.model)
     out.print(

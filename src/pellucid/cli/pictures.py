@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pellucid.apply.options import PictureOptions
-from pellucid.cli.terminal import out, print_paths, progress_bar, split_names, takes
+from pellucid.cli.terminal import out, print_paths, progress_bar, split_names, takes, tell
 from pellucid.data.run_folder import CONFIG, find_run
 from pellucid.errors import InputError
 
@@ -97,10 +97,13 @@ def colorize_command(
         folders=split_names(folders),
     )
     if dry_run:
-        out.print(f"{source}: {Colorizer(jobs, method, options).describe()}", soft_wrap=True)
+        checked = f"{source}: {Colorizer(jobs, method, options).describe()}"
+        out.print(checked, soft_wrap=True)
+        tell(checked=checked)
         return
     with progress_bar("colorizing") as advance:
         report = colorize_all(jobs, output, method=method, options=options, progress=advance)
+    tell(report=report)
     pictures = "picture" if report.num_done == 1 else "pictures"
     skipped = f", {report.num_skipped} were there already" if report.num_skipped else ""
     out.print(f"{report.num_done} {pictures} colorized in {report.seconds:.1f} s{skipped}")

@@ -17,9 +17,11 @@ from pellucid.cli.terminal import (
     progress_bar,
     report_errors,
     split_names,
+    tell,
     typed_command,
 )
 from pellucid.data.files import check_is_file
+from pellucid.data.run_folder import find_curves
 from pellucid.published import check_format, known_formats
 from pellucid.published._hints import Hints
 from pellucid.schema import read_yaml
@@ -101,15 +103,11 @@ def train_command(
 
 def _print_report(report: "TrainReport", folder: Path | None, sheet: Path | None) -> None:
     best = "" if report.best_psnr is None else f", best PSNR {report.best_psnr:.2f} dB"
+    tell(report=report, run=folder)
     out.print(f"{report.status}: {report.num_steps} steps in {report.seconds:.0f} s{best}")
     if folder is not None:
         out.print(f"run folder  {folder}", soft_wrap=True)
-    print_paths(samples=sheet, curves=None if folder is None else _find_curves(folder))
-
-
-def _find_curves(folder: Path) -> Path | None:
-    curves = folder / "history.png"
-    return curves if curves.is_file() else None
+    print_paths(samples=sheet, curves=None if folder is None else find_curves(folder))
 
 
 @report_errors()
@@ -130,6 +128,7 @@ def average_command(
     with progress_bar("averaging") as advance:
         steps = average_run(run, folder, last=last, progress=advance)
     out.print(f"mean of the weights at steps {', '.join(map(str, steps))}")
+    tell(run=folder, steps=steps)
     out.print(f"run folder  {folder}", soft_wrap=True)
 
 
@@ -173,3 +172,4 @@ def import_command(
     with progress_bar("importing"):
         import_run(format, checkpoint, run, **bands, hints=Hints(**{**hints, "axes": axes}))
     out.print(f"run folder  {run}", soft_wrap=True)
+    tell(run=run)

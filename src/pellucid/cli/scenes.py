@@ -17,6 +17,7 @@ from pellucid.cli.terminal import (
     report_errors,
     say,
     takes,
+    tell,
 )
 from pellucid.errors import InputError
 
@@ -185,7 +186,11 @@ def _restore_one(
 
     method = load(model, device=options.device)
     if dry_run:
-        out.print(check_scene(scene, output, **files, method=method, options=options), soft_wrap=True)
+        checked = check_scene(scene, output, **files, method=method, options=options)
+        if as_json:
+            print_json({"checked": checked})
+        else:
+            out.print(checked, soft_wrap=True)
         return
     if estimate_only:
         found = estimate(scene, output, **files, method=method, options=options)
@@ -238,6 +243,7 @@ def clouds(
     else:
         with progress_bar("mapping clouds") as advance:
             report = map_clouds(scenes, output, masks=mask, options=options, method=method, progress=advance)
+    tell(report=report)
     done = "would be mapped" if dry_run else f"mapped in {report.seconds:.1f} s"
     skipped = f", {report.num_skipped} were there already" if report.num_skipped else ""
     out.print(f"{report.num_done} scene{'s' * (report.num_done != 1)} {done}{skipped}")
@@ -285,6 +291,7 @@ def simulate(
             output, count=count, size=size, seed=seed, clear=clear, progress=lambda done: advance(done, count)
         )
     out.print(f"pairs listed in  {listing}", soft_wrap=True)
+    tell(files={"pairs": listing})
 
 
 @report_errors()
@@ -303,4 +310,5 @@ def demo(
     with progress_bars("making a scene", "removing clouds") as (making, advance):
         result = run_demo(output, size=size, seed=seed, model=model, making=making, progress=advance)
     out.print(result.evaluation.table())
+    tell(figures=result.evaluation.to_dict())
     print_paths(**result.files)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pellucid.apply.options import SliceOptions
-from pellucid.cli.terminal import out, print_paths, progress_bar, takes
+from pellucid.cli.terminal import out, print_paths, progress_bar, takes, tell
 from pellucid.data.run_folder import find_run
 
 Source = Annotated[
@@ -62,10 +62,13 @@ def upscale_command(
 
     method = load(model or find_upscaler(options.factor), device=options.device)
     if dry_run:
-        out.print(check_upscale(source, output, method=method, std=std, options=options), soft_wrap=True)
+        checked = check_upscale(source, output, method=method, std=std, options=options)
+        out.print(checked, soft_wrap=True)
+        tell(checked=checked)
         return
     with progress_bar("enlarging") as advance:
         report = upscale(source, output, method=method, std=std, options=options, progress=advance)
+    tell(report=report)
     slices = "slice" if report.num_slices == 1 else "slices"
     skipped = f", {report.num_skipped} were done already" if report.num_skipped else ""
     out.print(f"{report.num_slices} {slices} enlarged in {report.seconds:.1f} s{skipped}")

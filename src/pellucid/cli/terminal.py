@@ -3,15 +3,17 @@
 import inspect
 import json
 import logging
+import math
 import re
 import shlex
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import Field, fields
+from contextvars import ContextVar
+from dataclasses import Field, asdict, fields, is_dataclass
 from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -49,6 +51,8 @@ TO_OPEN = (".html", ".png", ".jpg", ".tif", ".tiff")
 STOPPED = 130
 # Who else is told of progress: label, done, total.
 followers = list[Callable[[str, float, int], None]]()
+# What a command has told, for its JSON; None: nobody asks for it.
+_told: ContextVar[dict[str, Any] | None] = ContextVar("told", default=None)
 
 
 @contextmanager
@@ -151,23 +155,62 @@ class Command(TyperCommand):
             raise
 
 
-def quietable(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with an option `--quiet`, under which it prints errors and warnings alone."""
+def scriptable(command: Callable[..., None], *, ends: bool = True) -> Callable[..., None]:
+    """Return the command with `--quiet`, under which it prints errors and warnings alone, and `--json`.
+
+    The JSON is what it gives `tell` and `print_paths`; a command that prints its own, or never `ends`, keeps
+    its options.
+    """
+    own = inspect.signature(command)
+    adds_json = ends and "as_json" not in own.parameters
 
     @wraps(command)
     def run(*, quiet: bool, **given: Any) -> None:
-        before, out.quiet = out.quiet, quiet
+        as_json = adds_json and given.pop("as_json")
+        before, out.quiet = out.quiet, quiet or as_json
+        told = _told.set({} if as_json else None)
         try:
             command(**given)
+        except typer.Exit as error:
+            if error.exit_code == 1:
+                _print_told()
+            raise
+        else:
+            _print_told()
         finally:
             out.quiet = before
+            _told.reset(told)
 
-    own = inspect.signature(command)
     option = typer.Option("--quiet", "-q", help="Print nothing but errors, warnings and JSON.")
-    added = keyword("quiet", Annotated[bool, option], False)
-    run.__signature__ = own.replace(parameters=[*own.parameters.values(), added])  # type: ignore[attr-defined]
-    run.__annotations__ = {**command.__annotations__, "quiet": added.annotation}
+    added = [keyword("quiet", Annotated[bool, option], False)]
+    if adds_json:
+        option = typer.Option("--json", help="Print what was made as JSON, for scripts.")
+        added.append(keyword("as_json", Annotated[bool, option], False))
+    run.__signature__ = own.replace(parameters=[*own.parameters.values(), *added])  # type: ignore[attr-defined]
+    run.__annotations__ = {**command.__annotations__, **{each.name: each.annotation for each in added}}
     return run
+
+
+def tell(**values: Any) -> None:
+    """Take plain values, paths and dataclasses into the JSON of the command, where that is asked for."""
+    found = _told.get()
+    if found is not None:
+        found |= {name: asdict(x) if is_dataclass(x) else x for name, x in values.items()}  # type: ignore[arg-type]
+
+
+def _print_told() -> None:
+    found = _told.get()
+    if found is not None:
+        print_json(_without_nan(found))
+
+
+def _without_nan(value: Any) -> Any:
+    """Return plain values in which what is no finite number is None."""
+    if isinstance(value, Mapping):
+        return {str(name): _without_nan(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_json(value: Any) -> None:
@@ -200,6 +243,7 @@ def progress_bars(*labels: str) -> Iterator[tuple[Callable[[float, int], None], 
 def print_paths(**paths: Path | None) -> None:
     """Print where each result lies behind what it is, what was not made left out, and last what to open."""
     made = {label: path for label, path in paths.items() if path}
+    tell(files=made)
     for label, path in made.items():
         out.print(f"{label:<9}{path}", soft_wrap=True)
     shown = [path for suffix in TO_OPEN for path in made.values() if path.suffix.lower() == suffix]

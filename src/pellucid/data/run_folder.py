@@ -6,6 +6,7 @@ from typing import NamedTuple
 from pellucid.errors import InputError, nearest
 
 CONFIG, WEIGHTS, CARD, METRICS = "config.yaml", "weights.safetensors", "card.md", "metrics.json"
+CURVES = "history.png"  # of the training
 SHIPPED = Path(__file__).parents[1] / "weights"
 
 
@@ -18,6 +19,12 @@ def find_run(name_or_path: str | Path) -> Path:
     raise InputError(
         f"{str(name_or_path)!r} is neither a run folder with {WEIGHTS} nor a model that ships{near}"
     )
+
+
+def find_curves(folder: Path) -> Path | None:
+    """Return the picture of the training of a run, if there is one."""
+    curves = folder / CURVES
+    return curves if curves.is_file() else None
 
 
 def check_no_run(folder: Path) -> None:

@@ -70,6 +70,7 @@ class Record:
             their own.
         words: what is known of each image's place, by which the figures are grouped; alike in their keys.
         page: whether a page is written, to look at in a browser.
+        curves: the picture of the training, if there is one, for the page.
     """
 
     notes: str = ""
@@ -78,6 +79,7 @@ class Record:
     pictures: bool | Literal["sheet"] = False
     words: Sequence[Mapping[str, str]] = ()
     page: bool = True
+    curves: Path | None = None
 
 
 NO_EXTRAS, USUAL, PLAIN = Extras(), Setup(), Record()
@@ -196,7 +198,7 @@ class _Tally:
         write_evaluation(result, folder)
         if self.thumbnails:
             plot = folder / CALIBRATION if result.calibration else None
-            write_evaluation_page(folder / PAGE, result, self.thumbnails, plot)
+            write_evaluation_page(folder / PAGE, result, self.thumbnails, plot, self.record.curves)
 
 
 def _pick_baseline(

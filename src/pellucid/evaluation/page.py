@@ -50,9 +50,9 @@ class Thumbnails:
 
 
 def write_evaluation_page(
-    path: Path, result: Evaluation, thumbnails: Thumbnails, calibration: Path | None
+    path: Path, result: Evaluation, thumbnails: Thumbnails, calibration: Path | None, curves: Path | None
 ) -> None:
-    """Write the page of an evaluation; `calibration` is the plot of that, if there is one."""
+    """Write the page of an evaluation, with the plots of calibration and training, if there are any."""
     sources = list(dict.fromkeys(row.source for row in result.rows))
     regions = [region for region in REGIONS if any(row.region == region for row in result.rows)]
     metrics = [name for name in result.rows[0].metrics if name != FID]
@@ -79,6 +79,7 @@ def write_evaluation_page(
             for i, image in enumerate(result.images)
         ],
         "calibration": address(calibration.read_bytes(), "png") if calibration else None,
+        "curves": address(curves.read_bytes(), "png") if curves else None,
         "provenance": [
             ("Notes", result.notes),
             *(

@@ -88,16 +88,9 @@ def _inside_ground(method: Ground, batch: Batch) -> list[Layer]:
     weights = solution.weights[0][:, at]
     cells = method.network.carry(clear.colours - painted.solved, clear.worth * seen.valid)
     carried = cells.enlarge(cells.residual, features)
-    shares = feature_shares(features[0], weights)
-    parts = features[0] * weights.norm(dim=1)[:, None, None]
-    layers = [
-        Layer("clear, as judged", "share", painted.confidence[0]),
-        Layer("guides, main colours", "colours", main_colours(parts)),
-    ]
-    for i in shares.argsort(descending=True)[:STRONGEST].tolist():
-        low, high = features[0, i].aminmax()
-        values = (features[0, i : i + 1] - low) / (high - low).clamp(min=1e-6)
-        layers.append(Layer(f"guides, {float(shares[i]):.0%}", "share", values))
+    layers = [Layer("clear, as judged", "share", painted.confidence[0])]
+    if any(guide is not None and guide.isfinite().any() for guide in (batch.sar, batch.older)):
+        layers += _features(features[0], weights)
     layers += [
         Layer("regression alone", "image", painted.solved[0, at]),
         Layer("residual, carried", "difference", carried[0, at]),
@@ -106,6 +99,18 @@ def _inside_ground(method: Ground, batch: Batch) -> list[Layer]:
     if estimate.cloud is not None and estimate.deviation is not None:
         layers.append(Layer("painted", "share", estimate.cloud[0]))
         layers.append(Layer("deviation", "deviation", estimate.deviation[0]))
+    return layers
+
+
+def _features(features: Tensor, weights: Tensor) -> list[Layer]:
+    """Return what the guides say: main colours, and the features that make most of the regression."""
+    shares = feature_shares(features, weights)
+    parts = features * weights.norm(dim=1)[:, None, None]
+    layers = [Layer("guides, main colours", "colours", main_colours(parts))]
+    for i in shares.argsort(descending=True)[:STRONGEST].tolist():
+        low, high = features[i].aminmax()
+        values = (features[i : i + 1] - low) / (high - low).clamp(min=1e-6)
+        layers.append(Layer(f"guides, {float(shares[i]):.0%}", "share", values))
     return layers
 
 

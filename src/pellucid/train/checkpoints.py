@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pellucid.config import Config, TrainConfig
 from pellucid.data.files import write_atomically
-from pellucid.data.run_folder import check_no_run
+from pellucid.data.run_folder import CURVES, check_no_run
 from pellucid.errors import InputError, nearest
 from pellucid.schema import parse
 from pellucid.train.checkpoint_files import (
@@ -35,7 +35,7 @@ from pellucid.train.checkpoint_files import (
     make_last,
     read_checkpoint,
 )
-from pellucid.train.history_plot import HISTORY_PICTURE, draw_history
+from pellucid.train.history_plot import draw_history
 
 CHECKPOINTS, HISTORY = "checkpoints", "history.csv"
 
@@ -141,7 +141,7 @@ class BestWeights(Callback):
             self.gather(trainer)
         if trainer.is_global_zero:
             write_history(self.folder / HISTORY, self.history)
-            draw_history(self.history, self.folder / HISTORY_PICTURE)
+            draw_history(self.history, self.folder / CURVES)
             if self.best() is self.history[-1]:
                 self.save(self.candidates())
         if self.has_stalled():

@@ -8,7 +8,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pellucid.data.drawing import save_picture
 
-HISTORY_PICTURE = "history.png"
 # Size of a panel and of its axes in pixels, and how many times larger lines are drawn, for smooth edges.
 WIDTH, HEIGHT, LEFT, TOP, ACROSS, UP, FINE = 700, 320, 70, 34, 420, 230, 3
 # Colours that the colour-blind tell apart (Okabe and Ito 2008, jfly.uni-koeln.de/color).

@@ -48,6 +48,10 @@ function showPlots(data, show) {
     find("calibration-plot").hidden = false;
     find("calibration").src = data.calibration;
   }
+  if (data.curves) {
+    find("training").hidden = false;
+    find("curves").src = data.curves;
+  }
   if (!known.length) return;
   const points = known.map(({ image, i, model, gain }) => ({ x: model - gain, y: model, name: image.key, at: i }));
   drawPoints(find("against"), points, { across: "best baseline, dB", up: "model, dB", isEqual: true }, show);

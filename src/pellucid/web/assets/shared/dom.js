@@ -79,6 +79,7 @@ function switchTheme(button, changed = () => {}) {
   const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : prefersDark.matches);
   const label = () => {
     button.textContent = isDark() ? "Light" : "Dark";
+    button.setAttribute("aria-label", `${button.textContent} colours of the page`);
     changed();
   };
   button.addEventListener("click", () => {

@@ -52,6 +52,10 @@ function drawProfile(target, found) {
   const entries = lines.map(({ layer }) =>
     make("li", {}, make("i", { class: `swatch ${layer.kind}`, "aria-hidden": "true" }), layer.name),
   );
+  if (deviation) {
+    const swatch = make("i", { class: "swatch uncertainty", "aria-hidden": "true" });
+    entries.push(make("li", {}, swatch, "Result ± deviation"));
+  }
   target.replaceChildren(plot, make("ul", { class: "legend" }, ...entries));
 }
 
