@@ -162,7 +162,6 @@ def evaluate_command(
     about: dict[str, Any] = {
         "name": name or "_".join(filter(None, [Path(model).name, data.resolve().stem, which])),
         "out": output or _evaluations_folder(run),
-        "curves": find_curves(run),
         "settings": {"model": model, "data": str(data), "split": which, **_sampling_settings(method)},
     }
     evaluate: Any = _evaluate_texts if isinstance(method, Contrastive) else _evaluate_images
@@ -196,7 +195,7 @@ def _evaluate_images(
             out=about["out"],
             record=Record(
                 *(options.notes, settings, options.sheet, options.pictures, images.words, options.html),
-                curves=about["curves"],
+                curves=find_curves(find_run(about["settings"]["model"])),
             ),
             extras=Extras(
                 options.legacy_metrics,
@@ -236,9 +235,8 @@ def _evaluate_texts(
     if given := [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]:
         raise InputError(f"a text encoder makes no images to compare; leave out {' and '.join(given)}")
     with progress_bar("evaluating") as advance:
-        given = {name: about[name] for name in ("name", "out", "settings")}
         result = evaluate_texts(
-            method, images, **given, notes=options.notes, device=options.device, progress=advance
+            method, images, **about, notes=options.notes, device=options.device, progress=advance
         )
     out.print(result.table())
     out.print(f"figures  {about['out'] / result.name}", soft_wrap=True)
