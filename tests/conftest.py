@@ -1,10 +1,13 @@
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 # Triton interprets GPU kernels on the CPU if this is set before it is first imported.
 os.environ["TRITON_INTERPRET"] = "1"
+# What is tried out in tests is not remembered where a user's own trials are.
+os.environ["PELLUCID_CACHE"] = str(Path(tempfile.gettempdir()) / "pellucid-tests")
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
+from pellucid.apply.golden_tile import tiles_for
 from pellucid.apply.options import ApplyOptions
 from pellucid.build.method import build_method, load
 from pellucid.build.run import save_run
 from pellucid.config import load_config
 from pellucid.evaluation.cost import _measure as measure_here
 from pellucid.evaluation.cost import count_parameters, measure_cost
-from pellucid.evaluation.golden_tile import tiles_for
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from pellucid.apply.golden_tile import TILES, make_tiles, read_tiles, tiles_for
 from pellucid.build.method import build_method, load
 from pellucid.build.run import save_run
 from pellucid.config import load_config
 from pellucid.data.run_folder import CONFIG, find_run, shipped_runs
 from pellucid.errors import InputError
-from pellucid.evaluation.golden_tile import TILES, make_tiles, read_tiles, tiles_for
 from pellucid.evaluation.verify import GOLDEN, TOLERANCES, _apply, devices_here, renew, verify
 from pellucid.methods.ground import Ground
 

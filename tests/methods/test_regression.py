@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
+from pellucid.errors import InputError
 from pellucid.losses.l1 import l1
 from pellucid.losses.l2 import l2
 from pellucid.methods.regression import NO_RADAR, Regression, RegressionConfig
@@ -118,3 +119,45 @@ def test_a_batch_without_radar_looks_like_one_whose_radar_is_nan() -> None:
 def test_missing_radar_is_refused_where_it_is_needed(sar: Tensor | None) -> None:
     with pytest.raises(ValueError, match="needs it everywhere"):
         make_method().restore(replace(make_batch(), sar=sar))
+
+
+class Unsure(nn.Module):
+    """Returns its input plus one, with a standard deviation of a half."""
+
+    stride, gives_deviation = 1, True
+
+    def forward(self, degraded: Tensor, sar: Tensor) -> Tensor:  # noqa: ARG002
+        return torch.cat([degraded + 1, torch.full_like(degraded, 0.25).log()], 1)
+
+
+def make_unsure() -> Regression:
+    config = RegressionConfig(likelihood=2.0)
+    return Regression(Unsure(), config, optical=SENTINEL2, radar=SENTINEL1, losses={})
+
+
+def test_likelihood_is_that_of_a_gaussian_less_its_constant() -> None:
+    batch = make_batch()
+    terms = make_unsure().loss(batch)
+    normal = torch.distributions.Normal(torch.tensor(1.25), torch.tensor(0.5))
+    constant = 0.5 * torch.tensor(2 * torch.pi).log()
+    torch.testing.assert_close(terms["likelihood"], 2 * (-normal.log_prob(torch.tensor(0.5)) - constant))
+    assert terms["total"] == terms["likelihood"]
+    half = replace(batch, valid=batch.valid & (torch.arange(4) < 2))
+    torch.testing.assert_close(make_unsure().loss(half)["likelihood"], terms["likelihood"])
+
+
+def test_a_network_that_gives_a_variance_says_how_sure_it_is() -> None:
+    method = make_unsure()
+    found = method.estimate(make_batch())
+    assert method.gives_deviation
+    assert found.deviation is not None
+    torch.testing.assert_close(found.deviation, torch.full((1, 13, 4, 4), 0.5))
+    assert torch.equal(found.image, method.restore(make_batch()))
+    assert make_method().estimate(make_batch()).deviation is None
+
+
+def test_likelihood_needs_a_network_that_gives_a_variance() -> None:
+    with pytest.raises(InputError, match=r"method\.likelihood is for networks that give a variance"):
+        Regression(
+            Recorder(), RegressionConfig(likelihood=1.0), optical=SENTINEL2, radar=SENTINEL1, losses={}
+        )

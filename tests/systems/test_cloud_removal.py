@@ -19,7 +19,7 @@ from pellucid.train.run_training import run_training
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-@pytest.mark.parametrize("system", ["cross_attention", "glf_cr"])
+@pytest.mark.parametrize("system", ["cross_attention", "glf_cr", "uncrtaints"])
 def test_the_loss_falls_and_a_saved_run_restores_alike(system: str, tmp_path: Path) -> None:
     config = load_config(CONFIGS / f"{system}_tiny.yaml")
     data = build_training_data(config)

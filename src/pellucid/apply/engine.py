@@ -16,19 +16,14 @@ from pellucid.apply.ahead import run_ahead
 from pellucid.apply.joint_tiles import Tiling, tiled
 from pellucid.apply.lanes import run_lanes
 from pellucid.apply.options import ApplyOptions, choose_sampling
+from pellucid.apply.precision import choose_precision, compile_network
 from pellucid.data.batch import Batch
 from pellucid.data.resample import enlarge
 from pellucid.data.tiles import Blender, TileGrid
 from pellucid.errors import InputError
 from pellucid.generative.noise import JoinedNoise, Noise, NoiseField, TileNoise
 from pellucid.methods.generative import Generative
-from pellucid.methods.inference import (
-    check_samples,
-    choose_device,
-    choose_precision,
-    digest_method,
-    is_out_of_memory,
-)
+from pellucid.methods.inference import check_samples, choose_device, digest_method, is_out_of_memory
 from pellucid.methods.method import Estimate, Method, result_range
 
 # Tiles that a GPU restores at once by default; a CPU gains nothing from more than one.
@@ -115,6 +110,8 @@ class Engine:
             self.tiling = Tiling(self.tile, options.overlap, self.batch)
             self._applied, self.batch, self.lanes = tiled(self.method, self.tiling), 1, 1
         self.method.network.to(self.device).eval()
+        if options.compile:
+            compile_network(self.method, self.device)
 
     def grid(self, height: int, width: int, *, stride: int = 1, margin: int = 0) -> TileGrid:
         """Return the tiles of a result; of joint tiles, the windows that are restored as one.

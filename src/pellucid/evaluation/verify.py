@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pellucid.apply.golden_tile import tiles_for
 from pellucid.apply.options import ApplyOptions
 from pellucid.build.method import load
 from pellucid.data.digests import check_tensors, read_digest
@@ -17,7 +18,6 @@ from pellucid.data.files import write_text
 from pellucid.data.run_folder import WEIGHTS, find_run
 from pellucid.data.text_file import parse_json
 from pellucid.errors import InputError
-from pellucid.evaluation.golden_tile import tiles_for
 from pellucid.evaluation.trial import Setup, Trial
 from pellucid.methods.method import Method
 from pellucid.metrics import psnr

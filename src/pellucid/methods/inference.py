@@ -9,7 +9,6 @@ from torch import nn
 
 from pellucid.errors import InputError
 from pellucid.methods.method import Method
-from pellucid.schema import AnyPrecision, Precision
 
 
 def check_samples(method: Method, samples: int) -> None:
@@ -46,17 +45,6 @@ def digest_weights(network: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def choose_precision(name: AnyPrecision, method: Method, device: torch.device) -> Precision:
-    """Return the precision of this name; "auto" is bf16 where method and device are both good at it."""
-    if name != "auto":
-        return name
-    if device.type == "cuda":
-        is_fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        is_fast = bool(torch.cpu.get_capabilities().get("amx_bf16"))
-    return "bf16" if is_fast and method.prefers_bf16 else "fp32"
 
 
 def choose_device(name: str) -> torch.device:

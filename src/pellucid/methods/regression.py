@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import cloud_map
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
+from pellucid.errors import InputError
 from pellucid.generative.noise import Noise
+from pellucid.losses._reduce import mean_valid
 from pellucid.losses.adversarial import discriminator_losses
-from pellucid.methods.method import Method
+from pellucid.methods.method import Estimate, Method
 from pellucid.schema import Strict
 
 # What the network sees where there is no radar: backscatter lies in [0, 1], so it cannot be mistaken.
@@ -33,6 +35,9 @@ class RegressionConfig(Strict):
     """Add the degraded image to the network's output."""
     radar_optional: bool = False
     """Accept scenes without radar; the network then sees -1 in place of backscatter."""
+    likelihood: float = Field(0.0, ge=0)
+    """Weight of the Gaussian likelihood of the error of each pixel and band, with networks that give its
+    variance: it trains image and variance at once."""
     caution: float = Field(0.0, ge=0, lt=1)
     """Share by which a result is drawn towards the mean spectrum of its own clear ground, or of the training
     set where little of it is clear: less contrast, but a smaller squared error over places unlike those of
@@ -63,12 +68,22 @@ class Regression(Method):
         self.stride: int = network.stride  # type: ignore[assignment]
         self.optical, self.radar = optical, radar
         self.radar_optional = config.radar_optional
-        self.residual, self.caution = config.residual, config.caution
+        self.residual, self.caution, self.likelihood = config.residual, config.caution, config.likelihood
+        self.gives_deviation = bool(getattr(network, "gives_deviation", False))
+        if self.likelihood and not self.gives_deviation:
+            raise InputError(
+                "method.likelihood is for networks that give a variance, and this one does not; set it to 0, "
+                "or network.name to uncrtaints"
+            )
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:  # noqa: ARG002
         """Return each term times its weight, and their sum as `total`."""
-        restored = self._apply(batch)
+        restored, log_variance = self._apply(batch)
         terms = {name: weight * term(restored, batch) for name, (weight, term) in self.losses.items()}
+        if self.likelihood and log_variance is not None:
+            squared = (restored.float() - batch.reference()).square()
+            likelihood = 0.5 * (log_variance + squared * (-log_variance).exp())
+            terms["likelihood"] = self.likelihood * mean_valid(likelihood, batch.valid)
         terms |= discriminator_losses(self.losses, restored, batch)
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
@@ -76,14 +91,26 @@ class Regression(Method):
     def restore(
         self,
         batch: Batch,
-        noise: Noise | None = None,  # noqa: ARG002
-        progress: Callable[[int, int], None] | None = None,  # noqa: ARG002
+        noise: Noise | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Tensor:
         """Return the restored images, (B, C, H, W) float32 in [0, 1]; sides must divide by `stride`."""
-        restored = self._apply(batch).float()
+        return self.estimate(batch, noise, progress).image
+
+    @torch.no_grad()
+    def estimate(
+        self,
+        batch: Batch,
+        noise: Noise | None = None,  # noqa: ARG002
+        progress: Callable[[int, int], None] | None = None,  # noqa: ARG002
+    ) -> Estimate:
+        """Return the restored images and, with networks that give it, the deviation of their error."""
+        restored, log_variance = self._apply(batch)
+        restored = restored.float()
         if self.caution and self.mean_spectrum is not None:
             restored = torch.lerp(restored, self._likely_spectrum(batch, self.mean_spectrum), self.caution)
-        return restored.clamp(0, 1)
+        deviation = None if log_variance is None else (log_variance / 2).exp()
+        return Estimate(restored.clamp(0, 1), deviation)
 
     def _likely_spectrum(self, batch: Batch, mean_spectrum: tuple[float, ...]) -> Tensor:
         """Return the mean of each image's clear pixels and of `PRIOR_PIXELS` others, (B, C, 1, 1)."""
@@ -95,9 +122,12 @@ class Regression(Method):
         colours = (clear * batch.degraded).sum((2, 3), keepdim=True)
         return (PRIOR_PIXELS * prior + colours) / (PRIOR_PIXELS + clear.sum((2, 3), keepdim=True))
 
-    def _apply(self, batch: Batch) -> Tensor:
-        output = self.network(batch.degraded, self._radar(batch))
-        return output + batch.degraded if self.residual else output
+    def _apply(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Return the image and, of networks that give it, the logarithm of the variance."""
+        output, log_variance = self.network(batch.degraded, self._radar(batch)), None
+        if self.gives_deviation:
+            output, log_variance = output.chunk(2, dim=1)
+        return output + batch.degraded if self.residual else output, log_variance
 
     def _radar(self, batch: Batch) -> Tensor:
         """Return the backscatter, with `NO_RADAR` where there is none."""

@@ -1,7 +1,7 @@
 """The golden tiles: two small made-up places with their truth, on which every model can be tried.
 
 They ship as a file, because another version of numpy or scipy would make other places of the same seed:
-`python -m pellucid.evaluation.golden_tile` made it.
+`python -m pellucid.apply.golden_tile` made it.
 """
 
 from functools import cache
