@@ -81,6 +81,31 @@ def test_windows_of_a_huge_picture_leave_no_seams(tmp_path: Path, monkeypatch: p
     assert np.abs(difference).max() <= 1
 
 
+def test_a_picture_gets_the_mean_colour_of_another(tmp_path: Path) -> None:
+    source = save_radar(tmp_path / "sar.png")
+    tone = np.zeros((8, 9, 3), np.uint8)
+    tone[2:] = (120, 100, 80)
+    Image.fromarray(tone).save(tmp_path / "tone.png")  # black is no data
+    colorize_file(source, tmp_path / "plain.png", method=Painter(), prompt=ARCTIC, options=SMALL)
+    colorize_file(
+        source,
+        tmp_path / "toned.png",
+        method=Painter(),
+        prompt=ARCTIC,
+        tone=tmp_path / "tone.png",
+        options=SMALL,
+    )
+    plain, toned = (read(tmp_path / f"{name}.png").astype(float) for name in ("plain", "toned"))
+    wanted = (plain + np.array([120, 100, 80]) - plain.mean((0, 1))).clip(0, 255)
+    assert np.abs(toned - wanted).max() <= 0.51
+    with pytest.raises(InputError, match=r"sar\.png is grey, an optical picture in colour is needed"):
+        colorize_file(source, tmp_path / "out.png", method=Painter(), tone=source, options=SMALL)
+    Image.fromarray(tone[:2]).save(tmp_path / "black.png")
+    with pytest.raises(InputError, match=r"black\.png is .*; give"):
+        colorize_file(source, tmp_path / "out.png", method=Painter(), tone=tmp_path / "black.png")
+    assert not (tmp_path / "out.png").exists()
+
+
 def test_each_page_of_a_tiff_is_a_radar_image(tmp_path: Path) -> None:
     pages = [pattern(20, 24, 0), pattern(32, 40, 1)]
     with tifffile.TiffWriter(tmp_path / "sar.tif") as file:

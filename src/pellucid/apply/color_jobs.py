@@ -48,6 +48,7 @@ class ColorJob:
     guess: Path | None = None  # picture in colour that sampling may start from
     truth: Path | None = None  # picture in colour to compare with
     page: str = ""  # of a TIFF of several, as GDAL calls it
+    tone: Path | None = None  # picture in colour whose mean colour the result gets
 
     @property
     def radar(self) -> tuple[Path, str]:
@@ -61,6 +62,7 @@ def plan(
     *,
     prompts: Sequence[NamedPrompt],
     guess: Path | None = None,
+    tone: Path | None = None,
     own_prompts: str = "",
     num_samples: int | None = None,
     folders: tuple[str, ...] = (),
@@ -72,6 +74,7 @@ def plan(
         out: a picture, or, for all but one picture with one prompt, a folder.
         prompts: of which a dataset takes one at most.
         guess: picture in colour that one picture starts from.
+        tone: picture in colour whose mean colour all results get.
         own_prompts: template of a dataset's own prompts, which they follow instead; "" for none.
         num_samples: pairs of a dataset, at most; None: `NUM_SAMPLES`.
         folders: region folders of a dataset to choose from; none: all.
@@ -87,18 +90,18 @@ def plan(
             )
         data = SarOptical(sar_optical.Config(root=source, prompt=own_prompts, folders=folders))
         prompt = None if own_prompts else prompts[0].text
-        return _plan_dataset(data, source, out, num_samples or NUM_SAMPLES, prompt)
+        return _plan_dataset(data, source, out, num_samples or NUM_SAMPLES, prompt, tone)
     if num_samples or folders:
         option = "--num-samples" if num_samples else "--folders"
         raise InputError(f"{option} is for datasets, and {source} holds no {LISTS}; leave it out")
     if not is_single:
-        return _plan_grid(source, out, prompts)
+        return _plan_grid(source, out, prompts, tone)
     check_picture_output(out)
-    check_outputs([Output(out, source)], [path for path in (source, guess) if path])
-    return [ColorJob(source, out, prompts[0].text, name=source.name, guess=guess)]
+    check_outputs([Output(out, source)], [path for path in (source, guess, tone) if path])
+    return [ColorJob(source, out, prompts[0].text, name=source.name, guess=guess, tone=tone)]
 
 
-def _plan_grid(source: Path, out: Path, prompts: Sequence[NamedPrompt]) -> list[ColorJob]:
+def _plan_grid(source: Path, out: Path, prompts: Sequence[NamedPrompt], tone: Path | None) -> list[ColorJob]:
     """Return the jobs of a picture's pages, or a folder's, with every prompt, as `a_tropical_summer.png`."""
     files = find_pictures(source) if source.is_dir() else [source]
     check_folder(out, source if source.is_dir() else source.parent, reason=SEVERAL)
@@ -107,7 +110,7 @@ def _plan_grid(source: Path, out: Path, prompts: Sequence[NamedPrompt]) -> list[
         suffix = ".tif" if path.suffix.lower() in TIFF else ".png"
         file, label = out / f"{'_'.join((name, *prompt.words))}{suffix}", ", ".join(prompt.words)
         title = name if page else path.name
-        jobs.append(ColorJob(path, file, prompt.text, label or "result", title, page=page))
+        jobs.append(ColorJob(path, file, prompt.text, label or "result", title, page=page, tone=tone))
     return _check_folder_outputs(out, jobs)
 
 
@@ -121,7 +124,7 @@ def _find_images(files: Sequence[Path]) -> Iterator[tuple[Path, str, str]]:
 
 
 def _plan_dataset(
-    data: SarOptical, root: Path, out: Path, num_samples: int, prompt: str | None
+    data: SarOptical, root: Path, out: Path, num_samples: int, prompt: str | None, tone: Path | None
 ) -> list[ColorJob]:
     """Return the jobs of pairs that are spread evenly over a dataset, with their own prompts or the given."""
     check_folder(out, root, reason=SEVERAL)
@@ -129,7 +132,7 @@ def _plan_dataset(
     for at in spread(num_samples, len(data)):
         pair, text = data.pairs[at], data.prompts[at] if prompt is None else prompt
         file = out / f"{pair.group}_{Path(pair.key).name}.png"
-        jobs.append(ColorJob(pair.sar, file, text, name=f"{pair.key}: {text}", truth=pair.optical))
+        jobs.append(ColorJob(pair.sar, file, text, name=f"{pair.key}: {text}", truth=pair.optical, tone=tone))
     return _check_folder_outputs(out, jobs)
 
 
@@ -142,7 +145,7 @@ def _check_folder_outputs(out: Path, jobs: list[ColorJob]) -> list[ColorJob]:
     """Return the jobs, after refusing two results of one name, or one that the overview has."""
     sheet = Output(out / SHEET, Path(SHEET))
     outputs = [sheet, *(Output(job.out, job.source) for job in jobs)]
-    inputs = [path for job in jobs for path in (job.source, job.guess, job.truth) if path]
+    inputs = [path for job in jobs for path in (job.source, job.guess, job.truth, job.tone) if path]
     check_outputs(outputs, inputs, folders=[out], ignore_case=True, replaces=True)
     check_outputs([sheet], inputs, folders=[out])
     return jobs

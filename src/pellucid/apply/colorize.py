@@ -26,6 +26,8 @@ from pellucid.data.radar_picture import (
     RadarPicture,
     read_color_picture,
     read_radar_picture,
+    read_tone,
+    set_tone,
     write_color_picture,
 )
 from pellucid.data.ranges import PICTURE
@@ -58,6 +60,7 @@ def colorize_file(
     method: Method,
     prompt: str = "",
     guess: Path | str | None = None,
+    tone: Path | str | None = None,
     options: PictureOptions | None = None,
     progress: Progress | None = None,
 ) -> ColorizeReport:
@@ -69,13 +72,14 @@ def colorize_file(
         method: what colorizes.
         prompt: the text on which the picture is conditioned.
         guess: picture in colour of the same size, from which sampling starts at a strength below 1.
+        tone: picture in colour, of any size and place, whose mean colour the result gets.
         options: see `PictureOptions`; what is at `out` is replaced.
         progress: called with what is done and all there is to do, counted in tiles.
     """
     if prompt:
         check_takes_text(method)
     prompts, guess = [NamedPrompt(prompt)], Path(guess) if guess else None
-    jobs = plan(Path(source), Path(out), prompts=prompts, guess=guess)
+    jobs = plan(Path(source), Path(out), prompts=prompts, guess=guess, tone=Path(tone) if tone else None)
     return colorize_all(jobs, Path(out), method=method, options=options, progress=progress)
 
 
@@ -127,6 +131,7 @@ class Colorizer:
                 "--guess has no effect where sampling starts from noise alone; add --strength 0.8, or leave "
                 "it out"
             )
+        self.tones = {tone: read_tone(tone) for tone in {job.tone for job in jobs} if tone}
         first = {job.radar: job for job in reversed(jobs)}  # all that share a radar share what belongs to it
         self.grids = {radar: self.engine.grid(*self._check_source(job)) for radar, job in first.items()}
 
@@ -152,7 +157,7 @@ class Colorizer:
                 done += self._num_tiles(job)
 
     def _tags(self, job: ColorJob) -> dict[str, str]:
-        inputs = {"radar": job.source, "guess": job.guess}
+        inputs = {"radar": job.source, "guess": job.guess, "tone": job.tone}
         return tag_of_engine("colorize", self.engine, inputs, prompt=job.prompt or None)
 
     def _colorize(
@@ -167,6 +172,8 @@ class Colorizer:
             for piece in pieces:
                 picture = from_unit(piece.samples.mean(axis=0), np.uint8)
                 result[piece.rows, piece.columns] = np.moveaxis(picture, 0, -1)
+        if job.tone:
+            set_tone(result, self.tones[job.tone], radar.valid)
         return result
 
     def draw_sheet(self) -> Image.Image:

@@ -8,7 +8,7 @@ import typer
 from pellucid.apply.options import PictureOptions
 from pellucid.cli.terminal import out, print_paths, progress_bar, split_names, takes, tell
 from pellucid.data.run_folder import CONFIG, find_run
-from pellucid.errors import InputError
+from pellucid.errors import InputError, counted
 
 if TYPE_CHECKING:
     from pellucid.apply.color_jobs import NamedPrompt
@@ -47,6 +47,10 @@ Folders = Annotated[
 Guess = Annotated[
     Path | None, typer.Option(metavar="RGB", help="Picture in colour of the same place to start from.")
 ]
+Tone = Annotated[
+    Path | None,
+    typer.Option(metavar="RGB", help="Picture in colour, of any place, whose mean colour to take."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check all input, colorize nothing.")]
 
 
@@ -63,6 +67,7 @@ def colorize_command(
     num_samples: NumSamples = None,
     folders: Folders = "",
     guess: Guess = None,
+    tone: Tone = None,
     *,
     options: PictureOptions,
     dry_run: DryRun = False,
@@ -72,6 +77,8 @@ def colorize_command(
     Example: `pellucid colorize sar.png --region tropical --season summer -o out.png`
 
     Example: `pellucid colorize pictures --regions tropical,arctic --seasons winter,summer -o colors`
+
+    Example: `pellucid colorize sar.png --tone optical.png -o out.png`
     """
     from pellucid.apply.inputs import check_radar_picture
 
@@ -92,6 +99,7 @@ def colorize_command(
         output,
         prompts=prompts,
         guess=guess,
+        tone=tone,
         own_prompts=template,
         num_samples=num_samples,
         folders=split_names(folders),
@@ -104,9 +112,8 @@ def colorize_command(
     with progress_bar("colorizing") as advance:
         report = colorize_all(jobs, output, method=method, options=options, progress=advance)
     tell(report=report)
-    pictures = "picture" if report.num_done == 1 else "pictures"
     skipped = f", {report.num_skipped} were there already" if report.num_skipped else ""
-    out.print(f"{report.num_done} {pictures} colorized in {report.seconds:.1f} s{skipped}")
+    out.print(f"{counted(report.num_done, 'picture')} colorized in {report.seconds:.1f} s{skipped}")
     print_paths(result=report.out, sheet=report.sheet, page=report.page)
 
 

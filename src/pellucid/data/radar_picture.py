@@ -99,6 +99,22 @@ def read_color_picture(path: Path) -> NDArray[np.float32]:
         return to_unit(as_color(path, values) * valid)
 
 
+def read_tone(path: Path) -> NDArray[np.float32]:
+    """Return the mean colour of a colour picture of 8 bit, (3,) in [0, 1]; black, as no data is, left out."""
+    picture = read_color_picture(path)
+    known = (picture > 0).any(axis=0)
+    if not known.any():
+        raise InputError(f"{path} is black all over, it has no tone to follow; give another picture")
+    return picture[:, known].mean(axis=1)
+
+
+def set_tone(picture: NDArray[np.uint8], tone: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+    """Shift each channel of (H, W, 3) in place, so that its mean where `valid`, (H, W), is the tone's."""
+    if valid.any():
+        shift = tone * OPAQUE - picture[valid].mean(axis=0)
+        picture[:] = np.rint(picture + shift).clip(0, OPAQUE)
+
+
 def read_as_stored(path: Path) -> tuple[NDArray[Any], NDArray[np.bool_], Grid]:
     """Return a picture (C, H, W) as its file holds it, upright, where it holds data, (H, W), and its grid."""
     if path.suffix.lower() not in TIFF:
