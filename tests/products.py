@@ -1,5 +1,6 @@
 """Made-up Sentinel-2 products with the names, metadata and files of real ones."""
 
+import hashlib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,7 +67,7 @@ def write_product(
     (product / f"MTD_MSI{level}.xml").write_text(
         metadata(level, name, baseline, images, offsets, quantification), encoding="utf-8"
     )
-    (product / "manifest.safe").write_text("<xfdu/>")
+    write_manifest(product)
     (product / granule / "MTD_TL.xml").write_text("<tile/>")
     return product
 
@@ -105,6 +106,21 @@ def metadata(
 </n1:General_Info><n1:Quality_Indicators_Info>
 <Cloud_Coverage_Assessment>37.5</Cloud_Coverage_Assessment>
 </n1:Quality_Indicators_Info></n1:Level-{number}_User_Product>"""
+
+
+def write_manifest(product: Path, kind: str = "SHA3-256") -> None:
+    """Write the manifest of a product, with the digests of its images."""
+    streams = ""
+    for path in sorted(product.rglob("*.jp2")):
+        digest = hashlib.new(kind.lower().replace("-", "_"), path.read_bytes()).hexdigest().upper()
+        place = f'<fileLocation locatorType="URL" href="./{path.relative_to(product).as_posix()}"/>'
+        about = f'<checksum checksumName="{kind}">{digest}</checksum>'
+        streams += (
+            f'<dataObject><byteStream size="{path.stat().st_size}">{place}{about}</byteStream></dataObject>'
+        )
+    text = f"<dataObjectSection>{streams}</dataObjectSection>"
+    space = "urn:ccsds:schema:xfdu:1"
+    (product / "manifest.safe").write_text(f'<xfdu:XFDU xmlns:xfdu="{space}">{text}</xfdu:XFDU>')
 
 
 def zip_product(product: Path) -> Path:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from products import SIDE, ramps, write_product, zip_product
+from products import SIDE, ramps, write_manifest, write_product, zip_product
 
 from pellucid.data.band_names import LEVEL_2A
 from pellucid.data.ranges import SENTINEL2
 from pellucid.data.raster import OpticalRaster
-from pellucid.data.safe_product import is_product, read_product
+from pellucid.data.safe_product import check_digests, is_product, read_product
 from pellucid.errors import InputError
 
 # Pixels of 60 m have no neighbour to be interpolated with at the edges.
@@ -193,3 +193,21 @@ def test_a_folder_of_products_is_data_and_a_product_alone_too(tmp_path: Path) ->
         report = check_folder(folder)
         assert (report.kind, report.num_samples, report.num_unusable) == ("clear_scenes", number, 0)
         assert report.images
+
+
+@pytest.mark.parametrize("kind", ["MD5", "SHA3-256"])
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_a_band_with_other_bytes_than_the_manifest_says_is_damaged(
+    tmp_path: Path, kind: str, is_packed: bool
+) -> None:
+    product = write_product(tmp_path)
+    write_manifest(product, kind)
+    check_digests(zip_product(product) if is_packed else product)
+    image = next(product.rglob("*_B04_10m.jp2"))
+    data = bytearray(image.read_bytes())
+    data[len(data) // 2] ^= 1
+    image.write_bytes(bytes(data))
+    with pytest.raises(InputError, match=r"B04_10m.jp2, which is not that of its manifest"):
+        check_digests(zip_product(product) if is_packed else product)
+    (product / "manifest.safe").unlink()
+    check_digests(product)

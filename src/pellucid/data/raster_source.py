@@ -51,6 +51,7 @@ def refuse_radar_geometry(path: Path, what: str) -> None:
 
 def files_of(path: Path) -> list[Path]:
     """Return a raster file, all that a VRT is made of, or all that is read of a product, item or pattern."""
+    refuse_radar_geometry(path, "radar scene")
     if is_pattern(path):
         return files_behind(path)
     if is_item(path):

@@ -1,7 +1,9 @@
 """Sentinel-2 products as they are downloaded: a SAFE folder, its .zip, or the metadata file in it."""
 
+import hashlib
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +22,8 @@ MANIFEST = "manifest.safe"
 LEVELS = {"MTD_MSIL1C.xml": SENTINEL2.bands, "MTD_MSIL2A.xml": LEVEL_2A}
 # Metres of the native pixels of bands; 20 of those that are not named.
 NATIVE_M = dict.fromkeys(("B02", "B03", "B04", "B08"), 10) | dict.fromkeys(("B01", "B09", "B10"), 60)
+# Digests in the manifest, as hashlib calls them.
+_DIGESTS = {"MD5": "md5", "SHA3-256": "sha3_256"}
 # Of a band's file, "T33UUP_20200101T100031_B02_10m"; of the scene classification and of cloud probability,
 # which older products call CLD.
 _BAND_FILE = re.compile(r"_(B\d[\dA])(?:_(\d\d)m)?$")
@@ -95,6 +99,17 @@ class Container:
                 return archive.read(member)
             except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
                 raise InputError(f"{self.path} is damaged ({error}), download it again") from error
+
+    def digest(self, name: str, kind: str) -> str:
+        """Return the digest of a file, of a kind that hashlib knows."""
+        try:
+            if not self.is_archive:
+                with (self.path / name).open("rb") as file:
+                    return hashlib.file_digest(file, kind).hexdigest()
+            with _open_archive(self.path) as archive, archive.open(str(self.root / name)) as member:
+                return hashlib.file_digest(member, kind).hexdigest()  # type: ignore[arg-type]
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
+            raise InputError(f"{self.path} has the file {name}, which is damaged ({error})") from error
 
     def source(self, name: str) -> str:
         """Return a file as GDAL opens it, without unpacking anything."""
@@ -199,6 +214,30 @@ def read_product(path: Path) -> Product:
         paths = [container.path / container.metadata, *(Path(band.source) for band in bands), *masks]
     about = {key: text for key in _ABOUT if (text := _text(metadata.root, key))}
     return Product(tuple(paths), bands, classes, probability, metadata.tags, about)
+
+
+def check_digests(path: Path) -> None:
+    """Refuse a product of which a band has other bytes than its manifest says, where there is one.
+
+    Damage within JPEG 2000 mostly shows in no other way than in wrong values. Each file is read once.
+    """
+    metadata = read_metadata(path)
+    container = metadata.container
+    if MANIFEST not in container.names:
+        return
+    wanted = set(_find_bands(metadata.root, container, metadata.bands).values())
+    for each in _elements(_parse(container.read(MANIFEST), container.path / MANIFEST), "byteStream"):
+        name = next((found.get("href", "") for found in _elements(each, "fileLocation")), "")
+        name = name.removeprefix("./")
+        said = next(iter(_elements(each, "checksum")), None)
+        kind = "" if said is None else _DIGESTS.get(said.get("checksumName", ""), "")
+        if said is None or not kind or name not in wanted:
+            continue
+        if container.digest(name, kind) != (said.text or "").strip().lower():
+            raise InputError(
+                f"{path} has the file {PurePosixPath(name).name}, which is not that of its manifest, so it "
+                f"is damaged; download it again, or, if you changed it, take {MANIFEST} away"
+            )
 
 
 def is_old(names: Iterable[str]) -> bool:
