@@ -135,7 +135,9 @@ class ApplyOptions:
 class SceneOptions(ApplyOptions):
     """How clouds are taken off a scene."""
 
-    prompt: Annotated[str | None, Help("Prompt, for a model that takes text.")] = None
+    prompt: Annotated[str | None, Help("Prompt, for a model that takes text; default: by its template.")] = (
+        None
+    )
     match_surroundings: Annotated[
         bool, Help("Bring restored colours into line with the clear pixels around them.")
     ] = False
