@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tests.browser import opened
 from tests.evaluation.test_evaluate import identity, make_item
@@ -109,6 +110,18 @@ def test_the_curves_of_the_training_are_shown_where_there_are_any(tmp_path: Path
         page.get_by_text("Curves of the training").click()
         image = page.locator("#curves")
         assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 70
+
+
+def test_means_over_some_of_the_images_say_over_how_many(tmp_path: Path) -> None:
+    clear = make_item(0)
+    dated = replace(make_item(1), older=torch.full_like(make_item(1).degraded, 0.2))
+    result = evaluate(identity(), [clear, dated], name="identity", out=tmp_path)
+    assert result.folder
+    with opened(result.folder / "evaluation.html") as page:
+        rows = page.locator("#means tr").all_inner_texts()
+    (older,) = [row for row in rows if row.startswith("older date")][:1]
+    assert "(1)" in older
+    assert "(" not in next(row for row in rows if row.startswith("input"))
 
 
 def test_without_curves_of_a_training_none_are_offered(folder: Path) -> None:

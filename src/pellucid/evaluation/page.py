@@ -70,6 +70,7 @@ def write_evaluation_page(
                 "images": row.num_images,
                 "source": row.source,
                 "values": [_plain(row.metrics[name]) for name in metrics],
+                "counts": [row.metrics[name].num for name in metrics],
             }
             for row in result.rows
         ],

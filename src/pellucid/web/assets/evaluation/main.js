@@ -21,15 +21,19 @@ function inWords(value, metric) {
   return Number.isFinite(value) ? value.toFixed(metric.decimals) : "∞";
 }
 
-/** Show the means of every source over every region. */
+/** Show the means of every source over every region; (n) behind one: so many of the images have the figure. */
 function showMeans(data) {
   const head = ["Pixels", "Images", "Of", ...data.metrics.map(({ label }) => label)];
   const body = data.means.map((row, i) => {
-    const isFirst = i === 0 || data.means[i - 1].region !== row.region;
-    const cells = row.values.map((value, m) => make("td", {}, inWords(figure(value), data.metrics[m])));
+    const cells = row.values.map((value, m) => {
+      const text = inWords(figure(value), data.metrics[m]);
+      return make("td", {}, row.counts[m] && row.counts[m] < row.images ? `${text} (${row.counts[m]})` : text);
+    });
     const kind = row.source === "model" ? { class: "model" } : {};
-    const start = [make("th", { scope: "row" }, isFirst ? row.region : ""), make("td", {}, isFirst ? String(row.images) : "")];
-    return make("tr", kind, ...start, make("td", { class: "text" }, row.source), ...cells);
+    const isFirst = i === 0 || data.means[i - 1].region !== row.region;
+    const span = { rowspan: String(data.means.filter(({ region }) => region === row.region).length) };
+    const start = [make("th", { scope: "rowgroup", ...span }, row.region), make("td", span, String(row.images))];
+    return make("tr", kind, ...(isFirst ? start : []), make("th", { scope: "row", class: "text source" }, row.source), ...cells);
   });
   const cells = head.map((text) => make("th", { scope: "col", ...(text === "Of" ? { class: "text" } : {}) }, text));
   find("means").replaceChildren(make("thead", {}, make("tr", {}, ...cells)), make("tbody", {}, ...body));
