@@ -76,6 +76,9 @@ def test_dark_pixels_are_kept_and_many_equal_ones_that_may_be_ground_are_doubted
     shadow[:, 0, :3] = -45  # a radar shadow of few pixels
     with RadarRaster(write(tmp_path / "shadow.tif", shadow)) as radar:
         np.testing.assert_array_equal(radar.read_db(), shadow)
+    for fill in (-30, -16):  # between others
+        with RadarRaster(write(tmp_path / "inside.tif", filled(DB, fill))) as radar:
+            assert f"25% of the pixels are exactly {fill} and {fill} dB, taken for ground" in radar.doubts[0]
     with RadarRaster(write(tmp_path / "clipped.tif", filled(DB, -25, -32.5))) as radar:
         np.testing.assert_array_equal(radar.read_db(), filled(DB, -25, -32.5))
         assert radar.doubts == [

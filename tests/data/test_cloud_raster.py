@@ -104,6 +104,8 @@ def test_what_is_doubtful_is_said(tmp_path: Path) -> None:
         assert expected in raster.doubts[0]
     with CloudRaster(save(tmp_path / "nodata.tif", [0, 255], nodata=255)) as raster:
         assert "nothing is cloud; if 255 means cloud, take that declaration away" in raster.doubts[0]
+    with CloudRaster(save(tmp_path / "nodata.tif", [0, 1], nodata=1)) as raster:
+        assert "nothing is cloud; if 1 means cloud, take that declaration away" in raster.doubts[0]
     for name, values in (("a.tif", [0, 1]), ("b.tif", [0, 255])):
         with CloudRaster(save(tmp_path / name, values, name="cloud mask", nodata=255)) as raster:
             assert not raster.doubts
@@ -139,6 +141,13 @@ def test_a_map_of_percent_without_clouds_is_told_by_its_name_or_by_the_user(tmp_
         with CloudRaster(path, scale=scale) as raster:
             assert raster.read()[0, 0].tolist() == pytest.approx([0, 1 / scale])
             assert not raster.doubts
+
+
+def test_probabilities_of_8_bit_that_are_named_so_are_no_percent(tmp_path: Path) -> None:
+    path = save(tmp_path / "S2_CLP.tif", [0, 51, 255])
+    assert first_row(path) == pytest.approx([0, 0.2, 1])
+    with CloudRaster(path) as raster:
+        assert raster.doubts == [f"{path}: 255 is taken for certainly cloud, as its name says"]
 
 
 @pytest.mark.parametrize("name", ["Fmask.tif", "T33UUP_SCL_20m.tif", "QA_mask.tif"])

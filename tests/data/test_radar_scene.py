@@ -53,6 +53,7 @@ def test_linear_power_is_converted_after_saying_so(tmp_path: Path, caplog: pytes
             (),
             r"too bright for linear power, as if dB were scaled to 0 ... 1; give it in dB, or",
         ),
+        (np.stack([DB[0], 10 ** (DB[1] / 10)]), (), r"a band in dB and one without a negative value"),
         (DB, ("VV_stdDev", "VH_stdDev"), r"\(VV_stdDev, VH_stdDev\), needed are VV and VH"),
         (DB, ("i_VV", "q_VV"), r"\(i_VV, q_VV\), needed are VV and VH"),
         (np.full((2, 4, 4), np.nan), (), r"holds no data"),

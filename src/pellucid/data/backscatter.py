@@ -103,14 +103,19 @@ class Backscatter:
         return found
 
     def _doubt_constant(self, values: NDArray[np.float32]) -> None:
-        """Doubt (P, H, W) in dB of which many pixels hold the same lowest numbers."""
+        """Doubt (P, H, W) in dB of which many pixels hold the same numbers: the lowest, or equal ones."""
         known = values[:, np.isfinite(values).all(axis=0)]
         if not known.size:
             return
-        lowest = known.min(axis=1, keepdims=True)
-        share = float((known == lowest).all(axis=0).mean())
+        likely = known.min(axis=1, keepdims=True)
+        equal = known[0, (known == known[:1]).all(axis=0)] if len(known) > 1 else known[0, :0]
+        if equal.size > MANY * known.shape[1] and np.dtype(self.dtype).kind == "f":
+            found, counts = np.unique(equal, return_counts=True)
+            if (common := found[counts.argmax()]) < known.max():
+                likely = np.full_like(likely, common)
+        share = float((known == likely).all(axis=0).mean())
         if MANY <= share < 1:
-            numbers = " and ".join(f"{value:.4g}" for value in lowest[:, 0])
+            numbers = " and ".join(f"{value:.4g}" for value in likely[:, 0])
             self.raster.doubts.append(
                 f"{self.raster.path}: {share:.0%} of the pixels are exactly {numbers} dB, taken for ground; "
                 "if they are fill, declare it as no data (gdal_edit.py -a_nodata)"

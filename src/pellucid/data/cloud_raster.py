@@ -28,13 +28,15 @@ WINDOW, NAMED = 2048, 12
 # What `pellucid clouds` calls the band of its masks and maps, which need no interpretation.
 OWN = ("cloud mask", "cloud probability")
 # Words in the name of a file or band: scene classifications, other classes, percent (MSK_CLDPRB and CLD of
-# Level-2A products among them); of a band alone, what is high where it is clear (Cloud Score+ and its like).
-SCL, CLASSES, PERCENT, MASK, CLEAR = (
+# Level-2A products among them), 0 to 255 (CLP of Sentinel Hub); of a band alone, what is high where it is
+# clear (Cloud Score+ and its like).
+SCL, CLASSES, PERCENT, BYTE, MASK, CLEAR = (
     re.compile(rf"(?<![a-z])({words})(?![a-z])", re.IGNORECASE)
     for words in (
         "scl",
         "fmask|class(es|ification)?|qa",
         "cldprb|cld|(cloud_?)?probability|percent",
+        "clp",
         "mask",
         "cs(_cdf)?|clear(ness)?",
     )
@@ -60,6 +62,9 @@ class CloudRaster(Raster):
             if len(self.numbers) != 1:
                 raise InputError(f"the cloud map {path} has {len(self.numbers)} bands, must have one")
             self.number = self.numbers[0]
+            if scale is None and self._is_named(BYTE) and self.dataset.dtypes[self.number - 1] == "uint8":
+                scale = OUTSIDE
+                self.doubts.append(f"{path}: 255 is taken for certainly cloud, as its name says")
             self.scale, self.high, self.is_classes = scale, scale or 1.0, False
             self.marks = [self.dataset.nodata or 0.0]  # what is missing is 0, as what is clear
             self._interpret(self._find_values())
@@ -112,10 +117,10 @@ class CloudRaster(Raster):
             )
         if known.min() < 0 or known.max() > OUTSIDE:
             self._refuse(known)
-        if (known == 0).all() and nodata == OUTSIDE and has_nodata and not is_own:
+        if (known == 0).all() and nodata in (1, 100, OUTSIDE) and has_nodata and not is_own:
             self.doubts.append(
-                f"{self.path} holds 0 alone, beside 255, which it declares as no data: nothing is cloud; if "
-                "255 means cloud, take that declaration away"
+                f"{self.path} holds 0 alone, beside {nodata:g}, which it declares as no data: nothing is "
+                f"cloud; if {nodata:g} means cloud, take that declaration away"
             )
         is_whole = bool((known == np.rint(known)).all())
         if is_whole and known.max() <= SCL_LAST and self._is_named(SCL):

@@ -96,6 +96,7 @@ def find_unit(
     if said != "auto":
         return _check_said(found, name, said, "--sar-units says it is")
     if _holds_db(found, name):
+        _refuse_mixed(sample, name)
         return "db"
     if stated:
         return _check_said(found, name, stated, "its names or tags say it is")
@@ -124,6 +125,15 @@ def _holds_db(found: NDArray[np.float32], name: str) -> bool:
             "backscatter (sigma nought or gamma nought) first"
         )
     return False
+
+
+def _refuse_mixed(sample: NDArray[np.float32], name: str) -> None:
+    """Refuse bands of which one is in dB and another is not."""
+    positive = [bool((band[np.isfinite(band)] >= 0).all() and np.isfinite(band).any()) for band in sample]
+    if any(positive):
+        raise InputError(
+            f"{name} has a band in dB and one without a negative value, which is none; give both in one unit"
+        )
 
 
 def _refuse_multiples(typical: float, name: str) -> None:
