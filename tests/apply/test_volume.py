@@ -71,6 +71,15 @@ def test_a_folder_of_slices_is_a_volume_and_voxels_shrink_along_all_axes(tmp_pat
     assert (info.num_pages, info.spacing, info.resolution) == (16, 0.5, (2.0, 2.0))
 
 
+def test_slices_are_in_the_order_of_the_numbers_in_their_names(tmp_path: Path) -> None:
+    values = noise(12, 6, 6)
+    expected = run(tmp_path, values)
+    for at, page in enumerate(values):
+        save(tmp_path / "in" / f"slice_{at}.png", page)
+    report = upscale(tmp_path / "in", tmp_path / "whole.tif", method=Fake(), options=WHOLE)
+    assert (read(report.out) == expected).all()
+
+
 def test_no_data_stays_so(tmp_path: Path) -> None:
     values = noise(3, 6, 6, dtype="float32")
     values[1, 2:4, :3] = np.nan

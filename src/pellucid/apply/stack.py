@@ -1,6 +1,7 @@
 """Slices to enlarge, checked against the model before work starts, and where their results go."""
 
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -148,10 +149,11 @@ class Stack:
         if not is_folder(self.source):
             yield SliceFile(self.source, read_info(self.source), self.out, self.std)
             return
+        paths = sorted(find_files(self.source), key=_by_numbers)
         if self.options.volume:
-            yield from (SliceFile(path, read_info(path), self.out, None) for path in find_files(self.source))
+            yield from (SliceFile(path, read_info(path), self.out, None) for path in paths)
             return
-        for path in find_files(self.source):
+        for path in paths:
             # A format that is read but not written comes out as the one that keeps grey values best.
             suffix = ".tif" if is_array(path) else ".png"
             name = path.name if path.suffix.lower() in WRITABLE else f"{path.stem}{suffix}"
@@ -230,6 +232,12 @@ class Stack:
         span = (high - low) / (SEEN[1] - SEEN[0])
         start = low - SEEN[0] * span
         return Contrast(start, start + (span or 1.0), *within)
+
+
+def _by_numbers(path: Path) -> tuple[list[int | str], str]:
+    """Return what sorts files by their names and the numbers in these: slice 2 before slice 10."""
+    parts = re.split(r"(\d+)", path.name)
+    return [int(part) if at % 2 else part for at, part in enumerate(parts)], path.name
 
 
 def _find_limits(known: NDArray[Any], name: str) -> tuple[float, float]:
