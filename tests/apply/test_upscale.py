@@ -248,7 +248,7 @@ def test_all_slices_of_a_folder_have_one_range(tmp_path: Path) -> None:
 def test_steps_and_eta_change_a_copy_of_the_method(tmp_path: Path) -> None:
     calls: list[tuple[float, int]] = []
     method = Fake(sampling=Sampling(steps=50))
-    method.path = Steps()
+    method.path, method.schedule = Steps(), None
     source = save(tmp_path / "in.png", pattern(8, 8))
     upscale(
         source,
