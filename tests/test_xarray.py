@@ -148,6 +148,32 @@ def test_dask_arrays_are_computed_in_blocks_and_the_result_is_lazy() -> None:
     assert out.odc.geobox == ds.odc.geobox
 
 
+def test_a_lazy_result_is_computed_once_when_a_block_of_it_is_needed(tmp_path: Path) -> None:
+    calls = list[int]()
+
+    def half(batch: Any) -> torch.Tensor:
+        calls.append(1)
+        return torch.full_like(batch.degraded, 0.5)
+
+    method, given = FakeMethod(half), {"options": OPTIONS, "cloud": left_cloud()}
+    at_once = restore(scene(), model=HALF, **given)
+    out = restore(scene().chunk(40), model=method, lazy=True, folder=tmp_path / "kept", **given)
+    assert not calls
+    assert not (tmp_path / "kept").exists()
+    assert (out.restored.dims, out.restored.dtype) == (at_once.restored.dims, at_once.restored.dtype)
+    assert out.odc.geobox == at_once.odc.geobox
+    xr.testing.assert_equal(out.restored.compute(), at_once.restored)
+    count = len(calls)
+    assert count > 0
+    xr.testing.assert_equal(out.painted.compute(), at_once.painted)
+    assert len(calls) == count
+    series = restore(with_time(scene(0), scene(1)), model=HALF, lazy=True, options=OPTIONS)
+    expected = restore(with_time(scene(0), scene(1)), model=HALF, options=OPTIONS)
+    xr.testing.assert_equal(series.compute().restored, expected.restored)
+    with pytest.raises(InputError, match=r"kept: it is no empty folder"):
+        restore(scene(), model=HALF, lazy=True, folder=tmp_path / "kept", **given)
+
+
 def test_a_notebook_shows_before_and_after() -> None:
     out = restore(scene(), cloud=left_cloud(), model=HALF, options=OPTIONS)
     assert isinstance(out, Restored)

@@ -8,8 +8,11 @@ import base64
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from pellucid.errors import InputError
 
@@ -23,6 +26,7 @@ try:
         find_geobox,
         find_optical,
         find_radar,
+        put_off,
         read_bands,
         write_bands,
     )
@@ -80,11 +84,13 @@ def restore(
     model: str | Path | Method = "ground",
     options: SceneOptions | None = None,
     folder: Path | str | None = None,
+    lazy: bool = False,
 ) -> Restored:
     """Return a scene, or a series of scenes, without its clouds, on the same grid.
 
-    The result is computed at once, for each block hangs on what the whole scene says of its ground. Where
-    `ds` is made of dask arrays, the result is too: it stays in files, and is read when it is needed.
+    The result is computed at once, unless it is `lazy`, and as a whole, for each block hangs on what the
+    whole scene says of its ground. Where `ds` is made of dask arrays, the result is too: it stays in files,
+    and is read when it is needed.
 
     Args:
         ds: variables (y, x) or (time, y, x), or one of bands, by STAC's common names or as B02 to B12, in
@@ -97,6 +103,8 @@ def restore(
         model: a model that ships, a run folder, or a loaded method.
         options: see `SceneOptions`; no files are written beside the result.
         folder: where the files stay, empty or still to be made; else they go with the process.
+        lazy: only check; the first block that is computed restores all, in its process. Needs dask. The
+            result has no pictures, and does not say what made it.
 
     Returns:
         `restored`, (band, y, x) or (time, band, y, x) in the type and units of `ds`; `painted`, how much of
@@ -116,19 +124,61 @@ def restore(
     radar = None if sar is None else (as_dataset(sar), find_radar(sar, "sar"))
     named = [(what, as_dataset(data), find_optical(data, what)) for what, data in others]
     method = model if isinstance(model, Method) else load(model)
-    place = _make_place(folder)
+    _check_place(folder)
+    given = _Given(scene, bands, geobox, radar, named, cloud, method, options or SceneOptions())
+    if not lazy:
+        return _restore(given, folder)
+    layers = put_off(partial(_restore, given, folder), _describe(given))
+    return _label(layers, scene, list(bands.values()))
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Arrays that belong together, checked, and how they are restored."""
+
+    scene: xr.Dataset
+    bands: Mapping[str, Any]
+    geobox: "GeoBox"
+    radar: tuple[xr.Dataset, Mapping[str, Any]] | None
+    references: Sequence[tuple[str, xr.Dataset, Mapping[str, Any]]]
+    cloud: xr.DataArray | None
+    method: Method
+    options: SceneOptions
+
+
+def _describe(given: _Given) -> dict[str, tuple[dict[str, int], Any]]:
+    """Return sizes by dimension, and type, of what the result will hold."""
+    scene, names = given.scene, given.bands.values()
+    date = {TIME: scene.sizes[TIME]} if TIME in scene.dims else {}
+    space = {dim: scene.sizes[dim] for dim in given.geobox.dimensions}
+    sizes, dtype = (
+        {**date, "band": len(names), **space},
+        np.result_type(*(scene[each].dtype for each in names)),
+    )
+    layers: dict[str, tuple[dict[str, int], Any]] = {"restored": (sizes, dtype)}
+    layers["painted"] = (date | space, np.float32)
+    return layers | ({"std": (sizes, np.float32)} if _has_std(given.method, given.options) else {})
+
+
+def _restore(given: _Given, folder: Path | str | None) -> Restored:
+    """Write what is given into files, restore them, and return what they hold then."""
+    place, scene = _make_place(folder), given.scene
     try:
-        work = _Work(place, geobox, method, options or SceneOptions())
-        older = [date for what, data, found in named for date in work.write(what, data, found)]
-        dates = work.write("ds", scene, bands)
+        work = _Work(place, given.geobox, given.method, given.options)
+        older = [date for each in given.references for date in work.write(*each)]
+        dates = work.write("ds", scene, given.bands)
         results = []
         for i, date in enumerate(dates):
-            series = [each for each in dates if each is not date] if method.takes_older else []
-            guides = {"sar": work.write_radar(radar, scene, i), "cloud": work.write_cloud(cloud)}
+            series = [each for each in dates if each is not date] if given.method.takes_older else []
+            guides = {"sar": work.write_radar(given.radar, scene, i), "cloud": work.write_cloud(given.cloud)}
             results.append(work.restore(date, older, series, guides))
     except InputError as error:
         raise InputError(_in_words(str(error), place)) from error
-    return _collect(results, scene, list(bands.values()), dates, geobox)
+    return _collect(results, scene, list(given.bands.values()), dates, given.geobox)
+
+
+def _has_std(method: Method, options: SceneOptions) -> bool:
+    return method.gives_deviation or (method.is_random and options.samples > 1)
 
 
 def _list_references(references: Data | Sequence[Data]) -> list[tuple[str, Data]]:
@@ -142,11 +192,16 @@ def _make_place(folder: Path | str | None) -> Path:
     if folder is None:
         _KEPT.append(tempfile.TemporaryDirectory(prefix="pellucid-"))
         return Path(_KEPT[-1].name)
-    place = Path(folder)
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+    _check_place(folder)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return Path(folder)
+
+
+def _check_place(folder: Path | str | None) -> None:
+    """Refuse what is no empty folder, nor one that can be made."""
+    place = Path(folder or "")
+    if folder is not None and place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise InputError(f"cannot write to {place}: it is no empty folder; name another")
-    place.mkdir(parents=True, exist_ok=True)
-    return place
 
 
 def _in_words(message: str, place: Path) -> str:
@@ -160,7 +215,7 @@ class _Work:
     def __init__(self, place: Path, geobox: "GeoBox", method: Method, options: SceneOptions) -> None:
         self.place, self.geobox, self.method = place, geobox, method
         self.options = replace(options, preview=True, painted=True, html=False, sidecars=False)
-        self.has_std = method.gives_deviation or (method.is_random and options.samples > 1)
+        self.has_std = _has_std(method, options)
 
     def write(self, what: str, data: xr.Dataset, bands: Mapping[str, Any]) -> list[_Date]:
         """Write each date of a dataset; of one without time, the one that it is."""
@@ -242,8 +297,19 @@ def _collect(
             part["std"] = read_bands(_std_of(out), geobox.dimensions, is_lazy=is_lazy)
         parts.append(xr.Dataset(part))
     data = xr.concat(parts, TIME) if TIME in scene.dims else parts[0]
+    restored = _label(data.data_vars, scene, names)
+    said = read_tags(results[0])
+    restored.attrs |= {name.lower(): text for name, text in said.items() if name != "PELLUCID_INPUTS"}
+    restored.pictures = {
+        date.name: out.with_suffix(".png").read_bytes() for date, out in zip(dates, results, strict=True)
+    }
+    return restored
+
+
+def _label(layers: Mapping[Any, Any], scene: xr.Dataset, names: Sequence[Any]) -> Restored:
+    """Return the layers of a result with the coordinates and units of the scene."""
     kept = {name: coord for name, coord in scene.coords.items() if name != "band"}
-    restored = Restored(data.data_vars, {**kept, "band": list(map(str, names))}, dict(scene.attrs))
+    restored = Restored(layers, {**kept, "band": list(map(str, names))}, dict(scene.attrs))
     first = scene[names[0]]
     for name in ("restored", "std"):
         if name in restored:
@@ -251,9 +317,4 @@ def _collect(
             restored[name].attrs = {key: first.attrs[key] for key in keep if key in first.attrs}
             restored[name].encoding = {k: v for k, v in first.encoding.items() if k == "grid_mapping"}
     restored["painted"].encoding = dict(restored["restored"].encoding)
-    said = read_tags(results[0])
-    restored.attrs |= {name.lower(): text for name, text in said.items() if name != "PELLUCID_INPUTS"}
-    restored.pictures = {
-        date.name: out.with_suffix(".png").read_bytes() for date, out in zip(dates, results, strict=True)
-    }
     return restored

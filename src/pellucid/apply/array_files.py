@@ -1,12 +1,14 @@
 """Arrays with a place, as files that the readers of scenes take, and back: block by block."""
 
-from collections.abc import Hashable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import ODCExtension  # noqa: F401  registers `.odc`
 from rasterio.crs import CRS
@@ -130,3 +132,60 @@ def read_bands(path: Path, dims: tuple[str, str], *, is_lazy: bool) -> xr.DataAr
 
     lazy: Any = rioxarray.open_rasterio(path, chunks={"band": -1, "y": BLOCK, "x": BLOCK}, cache=False)
     return xr.DataArray(lazy.data, dims=("band", *dims))
+
+
+class _Once:
+    """Work that is done when it is first asked for, and then kept; where it is sent to, anew."""
+
+    def __init__(self, work: Callable[[], xr.Dataset]) -> None:
+        self.work, self.lock = work, threading.Lock()
+        self.found: xr.Dataset | None = None
+
+    def __call__(self) -> xr.Dataset:
+        import dask
+
+        # Not a scheduler of tasks within one of its tasks, which might wait for each other.
+        with self.lock, dask.config.set(scheduler="threads"):
+            if self.found is None:
+                self.found = self.work()
+            return self.found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.work,)
+
+
+def put_off(
+    work: Callable[[], xr.Dataset], layers: Mapping[str, tuple[Mapping[str, int], Any]]
+) -> dict[str, xr.DataArray]:
+    """Return arrays of dask, whose blocks do the work when the first of them is computed.
+
+    Args:
+        work: returns a dataset of such arrays.
+        layers: sizes by dimension, and type, of the arrays, by name.
+
+    Raises:
+        InputError: if dask is not installed.
+    """
+    try:
+        import dask.array
+        from dask.delayed import delayed
+    except ImportError as error:
+        raise InputError(f"a lazy result needs dask ({error}); pip install 'dask[array]'") from error
+    da: Any = dask.array
+    whole, found = delayed(_Once(work), pure=False, traverse=False)(), dict[str, xr.DataArray]()
+    for name, (sizes, dtype) in layers.items():
+        sides = {TIME: 1, **({"band": sizes["band"]} if "band" in sizes else {})}
+        chunks = da.core.normalize_chunks([sides.get(dim, BLOCK) for dim in sizes], tuple(sizes.values()))
+        meta = np.empty((0,) * len(sizes), dtype)
+        blocks = da.map_blocks(_take, chunks=chunks, dtype=dtype, meta=meta, whole=whole, layer=name)
+        found[name] = xr.DataArray(blocks, dims=tuple(sizes))
+    return found
+
+
+def _take(whole: xr.Dataset, layer: str, block_info: Any = None) -> NDArray[Any]:
+    """Return a block of an array of a dataset."""
+    import dask
+
+    place = tuple(slice(*ends) for ends in block_info[None]["array-location"])
+    with dask.config.set(scheduler="threads"):
+        return whole[layer].variable[place].values
