@@ -116,12 +116,12 @@ class Bench:
             found = {"rates": self.rates, "notes": self.notes, "rows": [asdict(row) for row in self.rows]}
             self.output.write_text(json.dumps({**found, "profiles": self.profiles}, indent=1))
 
-    def machine(self) -> None:
-        """Measure what the card does at best."""
+    def machine(self, side: int = 256) -> None:
+        """Measure what the device does at best; the image of the convolution has `side` pixels."""
         if self.device.type == "cuda":
             free = torch.cuda.mem_get_info()[1] / 2**30
             self.note(f"{torch.cuda.get_device_name()}, {free:.0f} GiB, torch {torch.__version__}")
-        width, side = (16, 32) if self.small else (128, 256)
+        width, side = (16, 32) if self.small else (128, side)
         image = torch.randn(self.tiles, width, side, side, device=self.device)
         image = image.contiguous(memory_format=torch.channels_last)
         weight = torch.randn(width, width, 3, 3, device=self.device).contiguous(

@@ -80,7 +80,7 @@ def main() -> None:
         for size in options.sizes:
             place = folder / f"{size}px"
             write_scene(place, patches, (size, size))
-            results[size] = _restore_in_child(place, options.model, options.threads)
+            results[size] = restore_in_child(place, options.model, options.threads)
     Console(width=140).print(table(results))
 
 
@@ -206,7 +206,8 @@ def table(results: dict[int, dict[str, float]]) -> Table:
     return made
 
 
-def _restore_in_child(folder: Path, model: str, threads: int) -> dict[str, float]:
+def restore_in_child(folder: Path, model: str, threads: int) -> dict[str, float]:
+    """Return what `restore` does, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.scenes", "--child", str(folder), "--model", model]
     command += ["--threads", str(threads)]
     found: dict[str, float] = json.loads(

@@ -8,12 +8,13 @@ import golden
 import numpy as np
 import pytest
 import torch
-from benchmarks import full_tile, generative, gpu, networks
+from benchmarks import full_tile, generative, gpu, networks, scene, training
 from benchmarks.card import Bench
 from benchmarks.plain import plain
 from rich.table import Table
 from torch import nn
 
+from pellucid.config import load_config
 from pellucid.data.batch import Batch
 from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, SLICE
@@ -22,6 +23,9 @@ from pellucid.data.resample import reduce
 from pellucid.methods.generative import Generative, GenerativeConfig
 from pellucid.metrics import psnr
 from pellucid.networks import cross_attention, glf_cr, sr3_unet
+from pellucid.train.data import build_training_data
+
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 SMALL = [
     glf_cr.build(glf_cr.Config(width=16, growth=16, num_blocks=2, num_layers=3, num_heads=4, window=4)),
@@ -78,6 +82,43 @@ def test_networks_are_measured_on_any_device_part_by_part(
     bench.deadline = 0
     assert not bench.part("late", lambda: None)
     assert bench.notes[-1].startswith("late: left out")
+
+
+def test_speed_of_a_machine_is_reported_by_size_and_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phases = {"read": 1.0, "(COG)": 1.0, "network": 5.0, "(blend)": 1.0}
+    assert scene.share_of_files({**phases, "all": 6.0, "CPU": 7.0, "MiB": 900.0}) == 0.25
+
+    def restored(folder: Path, model: str, threads: int) -> dict[str, float]:
+        assert (folder / "s2.tif").exists()
+        megapixels = int(folder.name.removesuffix("px")) ** 2 / 1e6
+        return {**phases, "all": 3 * megapixels, "CPU": 4 * megapixels, "MiB": 1000 + megapixels}
+
+    commands: list[list[str]] = []
+    monkeypatch.setattr(scene, "restore_in_child", restored)
+    monkeypatch.setattr(scene, "_seconds", lambda command: float(len(commands.append(command) or commands)))
+    patches = [(np.ones((13, 256, 256), np.uint16), np.ones((2, 256, 256), np.float32))]
+    found = {
+        "start-up": {"python": 0.1},
+        "sizes": scene.measure_sizes(tmp_path, patches, [256, 512], "ground", 1),
+        "workers": scene.measure_workers(tmp_path, patches, 256, "ground"),
+    }
+    assert found["sizes"][256] == pytest.approx(
+        {"seconds": 3, "processor": 4, "MiB": 1000, "files": 0.25}, rel=1e-3
+    )
+    assert [command[-1] for command in commands] == ["1", "2"]
+    assert "| 512 px | 3.00 | 4.00 | 1000 MiB | 25% |" in scene.report(found)
+    assert "+0% processor time per megapixel, +0% memory" in scene.report(found)
+
+
+def test_loader_and_network_of_a_training_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config(CONFIGS / "uncrtaints_tiny.yaml")
+    data = build_training_data(config)
+    clock = iter(range(100))
+    monkeypatch.setattr(training.time, "monotonic", lambda: float(next(clock)))
+    assert training.load_seconds(config, data, 0, steps=4) == 0.25
+    assert training.step_seconds(config, data, torch.device("cpu"), steps=2) == 0.5
 
 
 def test_more_steps_and_more_samples_are_measured_beside_the_baselines(tmp_path: Path) -> None:

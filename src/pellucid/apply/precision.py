@@ -109,15 +109,23 @@ def _remembered(method: Method, device: torch.device) -> Trial:
     values = (torch.__version__, where, method.sampling, digest_method(method))
     key = hashlib.sha256(repr(values).encode()).hexdigest()
     path = cache_path()
-    kept: dict[str, dict[str, float]] = {}
-    with suppress(OSError, ValueError, TypeError, KeyError):  # a cache may be broken or out of reach
-        kept = dict(json.loads(path.read_text(encoding="utf-8")))
-        return Trial(**kept[key])
-    trial = try_out(method, device)
+    if found := _read(path).get(key):
+        return found
+    trial, kept = try_out(method, device), _read(path)
+    if key in kept:  # another process was faster; all of a run should agree
+        return kept[key]
     with suppress(OSError, InputError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps({**kept, key: asdict(trial)}, indent=1) + "\n")
+        text = json.dumps({name: asdict(each) for name, each in {**kept, key: trial}.items()}, indent=1)
+        write_text(path, text + "\n")
     return trial
+
+
+def _read(path: Path) -> dict[str, Trial]:
+    """Return the trials that are kept; none if the file is broken or out of reach."""
+    with suppress(OSError, ValueError, TypeError, AttributeError):
+        return {name: Trial(**each) for name, each in json.loads(path.read_text(encoding="utf-8")).items()}
+    return {}
 
 
 def _multiplies_bf16(device: torch.device) -> bool:
