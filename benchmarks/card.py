@@ -56,7 +56,7 @@ class Row:
     def __str__(self) -> str:
         return (
             f"| {self.network} | {self.precision} | {self.variant} | {self.milliseconds:.2f} "
-            f"| {self.megapixels_per_s:.1f} | {self.teraflops:.0f} | {self.share:.0%} "
+            f"| {self.megapixels_per_s:.3g} | {self.teraflops:.3g} | {self.share:.0%} "
             f"| {self.memory_mib:.0f} | {self.deviation:.1e} |"
         )
 
@@ -132,11 +132,11 @@ class Bench:
                 x, w = (image, weight) if dtype is None else (image.to(dtype), weight.to(dtype))
                 ms = self.milliseconds(partial(conv2d, x, w, padding=1))
             self.rates[name] = image.numel() * width * 18 / ms / 1e9
-            self.note(f"3 x 3 convolution of {width} channels in {name}: {self.rates[name]:.0f} TFLOP/s")
+            self.note(f"3 x 3 convolution of {width} channels in {name}: {self.rates[name]:.3g} TFLOP/s")
         block = torch.empty(2**12 if self.small else 2**30, dtype=torch.uint8, device=self.device)
         other = torch.empty_like(block)
         moved = 2 * block.numel() / self.milliseconds(partial(other.copy_, block)) / 1e9
-        self.note(f"copy: {moved:.2f} TB/s, read and written")
+        self.note(f"copy: {moved:.3g} TB/s, read and written")
 
     def milliseconds(self, run: Run, *, seconds: float = 0.4) -> float:
         """Return the median time of a call, after two others, of about as many as fit into `seconds`."""

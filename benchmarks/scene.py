@@ -65,9 +65,10 @@ def main() -> None:
             Path(temporary), patches, options.sizes, options.model, options.threads
         )
         found["workers"] = measure_workers(Path(temporary), patches, min(options.sizes), options.model)
+    print(report(found), flush=True)
     rows = measure_networks(options.tile)
     found["networks"] = [(row.network, row.precision, row.milliseconds, row.share) for row in rows]
-    print(report(found), "", Row.HEAD, *rows, sep="\n")
+    print("", Row.HEAD, *rows, sep="\n")
     if options.output:
         options.output.write_text(json.dumps(found, indent=1))
 
