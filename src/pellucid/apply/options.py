@@ -169,7 +169,9 @@ class SceneOptions(ApplyOptions):
     cloud_scale: Annotated[
         float | None,
         Help(
-            "Value of the cloud map that means certainly cloud: 1, 100 or 255; default: its values tell.", 1
+            "Value of the cloud map that means certainly cloud: 1, 100 or 255; default: its values tell.",
+            1,
+            65535,
         ),
     ] = None
     offset: Annotated[
