@@ -16,6 +16,10 @@ AT = {name: i for i, name in enumerate(BANDS)}
 WAVELENGTHS_UM = (0.443, 0.492, 0.560, 0.665, 0.704, 0.741, 0.783, 0.833, 0.865, 0.945, 1.374, 1.610, 2.190)
 # Share of the ground's light that haze may hide and be taken off again.
 MOST_HIDDEN = 0.8
+# Logarithms of spectra and of variances are kept divided by these, so that they are learned as much faster.
+STEEP, FAST = 3.0, 6.0
+# Limits of the logarithmic variance of colours without haze, and of what their detail is multiplied by.
+LOG_VARIANCES, SHARPEST = (-12.0, 0.0), 2.0
 # Confidence between which pixels come to pass through unchanged.
 SURE = (0.85, 0.97)
 
@@ -48,65 +52,91 @@ class Clear(NamedTuple):
         confidence: (B, 1, H, W), that the ground is seen.
         worth: (B, 1, H, W), what a pixel counts for in the regression.
         colours: (B, 13 + E, H, W), without haze and shadow.
+        log_variance: (B, 13 + E, H, W), of these colours; 0 where nothing is known of them.
     """
 
     confidence: Tensor
     worth: Tensor
     colours: Tensor
+    log_variance: Tensor
 
 
 class Clearness(nn.Module):
     """How clear each pixel is, and its colour without haze and shadow.
 
-    A sheet k of thickness tau_k hides r_k = 1 - exp(-tau_k rho_k) of the ground, and shows its own colour
-    instead; rho_k and the colour depend on the band and are learned, tau_k on the pixel.
+    Haze adds light and hides the ground, its detail more than its mean colour. The spectra of what it adds,
+    hides and blurs are each mixed of a few that are learned; how much of each lies over a pixel is found by a
+    U-Net, which says how sure it is too.
     """
 
-    SHEETS = 4  # haze, water cloud, cirrus, shadow
+    SPECTRA = 4
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
-        self.unet = SmallUNet(len(BANDS) + 1, 2 + self.SHEETS, widths)
+        num, spectra = len(BANDS), self.SPECTRA
+        self.unet = SmallUNet(num + 1, 2 + 4 * spectra, widths)
         self.stride = self.unet.stride
-        self.of_bands = nn.Linear(len(BANDS), widths[0])
-        rho, colour = _usual_sheets()
-        self.log_rho = nn.Parameter(rho.log())
-        self.colour = nn.Parameter(colour)
+        self.of_bands = nn.Linear(num, widths[0])
+        usual, random = _usual_spectra(), torch.Generator().manual_seed(0)
+        self.log_added = nn.Parameter(usual.log() / STEEP)
+        self.log_hidden = nn.Parameter(usual.log() / STEEP)
+        self.log_sharpened = nn.Parameter(usual.log() / STEEP)
+        self.of_doubt = nn.Parameter(0.1 * torch.randn(spectra, num, generator=random))
+        self.doubt = nn.Parameter(torch.full((num,), -4.0 / FAST))
         with torch.no_grad():
             self.unet.widen.weight.mul_(0.1)
-            bias = torch.tensor([0.0, -1.0] + self.SHEETS * [-3.0]).repeat_interleave(4)
-            self.unet.widen.bias = nn.Parameter(bias)
+            bias = torch.tensor([0.0, -1.0] + 3 * spectra * [-4.0] + spectra * [0.0])
+            self.unet.widen.bias = nn.Parameter(bias.repeat_interleave(4))
 
     def forward(self, seen: Seen) -> Clear:
         """Return what is clear; colours of other sensors' bands stay as they are."""
-        num = len(BANDS)
+        num, spectra = len(BANDS), self.SPECTRA
         y = seen.values[:, :num]
         score = _haze_score(y, seen.known)
         known = seen.known[:, :num]
         output = self.unet(torch.cat([y.clamp(max=1.2), score / 8], 1), self.of_bands(known)).float()
-        confidence, worth = (output[:, :2] - score).sigmoid().split(1, 1)
-        # Haze is smooth: its sheets are computed at half the resolution.
-        thickness = softplus(avg_pool2d(output[:, 2:], 2))[:, :, None]  # (B, K, 1, H / 2, W / 2)
-        hidden = 1 - (-thickness * self.log_rho.exp()[:, :, None, None]).exp()  # (B, K, 13, H / 2, W / 2)
-        total, light = hidden.sum(1), (hidden * self.colour[:, :, None, None]).sum(1)
-        scale = (MOST_HIDDEN / total.clamp(min=1e-6)).clamp(max=1)
-        light, left = enlarge(torch.cat([light * scale, 1 - total * scale], 1)).chunk(2, 1)
-        colours = ((y - light) / left).clamp(0, 1)
-        colours = torch.lerp(colours, y, rise(confidence, SURE))
-        return Clear(confidence, worth, torch.cat([colours, seen.values[:, num:]], 1))
+        judged, haze, doubt = output.split([2, 3 * spectra, spectra], 1)
+        confidence, worth = (judged - score).sigmoid().split(1, 1)
+        clear = rise(confidence, SURE)
+        with torch.autocast(y.device.type, enabled=False):
+            colours = torch.lerp(self._clean(y, haze), y, clear)
+            log_variance = FAST * (_mix(doubt, self.of_doubt) + self.doubt[:, None, None])
+        log_variance = log_variance.clamp(*LOG_VARIANCES) * known[..., None, None]
+        if others := seen.values[:, num:].shape[1]:
+            log_variance = torch.cat([log_variance, y.new_zeros(len(y), others, *y.shape[-2:])], 1)
+        return Clear(confidence, worth, torch.cat([colours, seen.values[:, num:]], 1), log_variance)
+
+    def _clean(self, y: Tensor, haze: Tensor) -> Tensor:
+        """Return (B, 13, H, W) without haze, of which (B, 3 K, H, W) tells the amounts."""
+        # Haze is smooth: it is taken off at half the resolution.
+        added, hidden, sharpened = softplus(avg_pool2d(haze, 2)).chunk(3, 1)
+        added = _mix(added, (STEEP * self.log_added).exp())
+        left = (-_mix(hidden, (STEEP * self.log_hidden).exp())).exp().clamp(min=1 - MOST_HIDDEN)
+        sharper = _mix(sharpened, (STEEP * self.log_sharpened).exp()).clamp(max=SHARPEST).exp()
+        smooth = _smooth(y)
+        mean, smooth, sharper = enlarge(torch.cat([(smooth - added) / left, smooth, sharper], 1)).chunk(3, 1)
+        return ((y - smooth) * sharper + mean).clamp(0, 1)
 
 
-def _usual_sheets() -> tuple[Tensor, Tensor]:
-    """Return rough thickness, relative to blue, and colour of each sheet, (4, 13): where learning starts."""
+def _mix(amounts: Tensor, spectra: Tensor) -> Tensor:
+    """Return spectra, (K, 13), in amounts of (B, K, h, w): (B, 13, h, w)."""
+    return torch.einsum("bkhw,kc->bchw", amounts, spectra)
+
+
+def _smooth(y: Tensor) -> Tensor:
+    """Return an image without what is smaller than about 12 pixels, at half its resolution."""
+    cells = avg_pool2d(y, 4)
+    return enlarge(avg_pool2d(cells, 3, stride=1, padding=1, count_include_pad=False))
+
+
+def _usual_spectra() -> Tensor:
+    """Return rough spectra of haze, water cloud, cirrus and air, (4, 13): where learning starts."""
     wave, ones = torch.tensor(WAVELENGTHS_UM), torch.ones(len(BANDS))
     ice, vapour = ones.clone(), ones.clone()
     ice[AT["B11"]], ice[AT["B12"]] = 0.55, 0.45  # ice absorbs more there than water
     vapour[AT["B09"]], vapour[AT["B10"]] = 0.2, 0.01  # the light of low clouds passes the vapour above them
-    air = 0.075 * (wave / 0.492) ** -3.5  # scattered by the air itself
-    skylight = 0.36 + 0.34 * (-(wave - 0.443) / 0.2).exp()  # share of the light that a shadow leaves
-    skylight[AT["B10"]] = 0.98
-    rho = torch.stack([(wave / 0.492) ** -1.3, ones, ones, -skylight.log()])
-    return rho, torch.stack([0.5 * vapour, 0.8 * vapour, 0.6 * ice, air])
+    air = 0.5 * (wave / 0.492) ** -3.5  # scattered by the air itself
+    return torch.stack([(wave / 0.492) ** -1.3 * vapour, vapour, ice, air])
 
 
 def _haze_score(y: Tensor, known: Tensor) -> Tensor:

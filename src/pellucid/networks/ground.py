@@ -41,7 +41,8 @@ class Config:
         widths: channels of the network of the guides at 1/2, 1/4 ... of the resolution.
         clear_widths: of the network that judges what is clear.
         detail: channels of the guides at full resolution.
-        refine: channels of the network that refines; 0: none.
+        refine: channels that the network that refines sees; 0: there is none.
+        refine_widths: of that network.
     """
 
     features: int = 40
@@ -49,6 +50,7 @@ class Config:
     clear_widths: tuple[int, ...] = (32, 48, 64, 96)
     detail: int = 24
     refine: int = 32
+    refine_widths: tuple[int, ...] = (48, 64, 96)
 
 
 class Painted(NamedTuple):
@@ -92,12 +94,12 @@ class GroundNet(nn.Module):
         self.log_spread = nn.Parameter(torch.full((2,), -3.0 / FAST))  # prior of the residual, in pixels
         width = config.refine
         if width:
-            inputs = 3 * num + config.features + 4
+            inputs = 5 * num + config.features + 4
             self.squeeze = nn.Conv2d(inputs, width, 1)
-            self.mix = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(3))
-            self.detail = nn.Conv2d(width, 2 * num + 1, 1)
+            self.refine = SmallUNet(width, 3 * num + 1, config.refine_widths)
+            self.stride = max(self.stride, self.refine.stride)
             with torch.no_grad():
-                for values in (*self.detail.parameters(), self.squeeze.weight[:, 2 * num : 3 * num]):
+                for values in self.refine.widen.parameters():
                     values.zero_()
 
     def forward(self, seen: Seen) -> tuple[Clear, Painted]:
@@ -114,7 +116,8 @@ class GroundNet(nn.Module):
         if seen.given is None:
             return self.clearness(seen)
         given = seen.given.float()
-        said, told = Clear(given, rise(given, GIVEN), seen.values), given.isfinite()
+        unknown = torch.zeros_like(seen.values)
+        said, told = Clear(given, rise(given, GIVEN), seen.values, unknown), given.isfinite()
         if told.all():
             return said
         return Clear(*(torch.where(told, a, b) for a, b in zip(said, self.clearness(seen), strict=True)))
@@ -210,24 +213,35 @@ class GroundNet(nn.Module):
         cells = self.carry(clear.colours - solved, clear.worth * seen.valid, missing)
         image, confidence = solved + cells.enlarge(cells.residual, phi), clear.confidence
         log_variance = (solution.noise[..., None, None] * (1 + leverage)).log()
-        if self.config.refine:
-            missed = (seen.values - image) * (-0.5 * log_variance).exp() * seen.known[..., None, None]
-            told = (torch.full_like(seen.valid, torch.nan) if seen.given is None else seen.given).isfinite()
-            missed = missed.detach().masked_fill(told, 0)  # what is hidden may be anything
-            judged = torch.cat([(leverage + 1e-4).log() / 4, confidence], 1)
-            change, doubt, sees = self._refine(self._squeeze(solution.weights, cells, phi, missed, judged))
-            if extra := image.shape[1] - len(BANDS):  # bands of other sensors have no detail of their own
-                change = pad(change, (0, 0, 0, 0, 0, extra))
-                doubt = torch.cat([doubt, doubt.mean(1, keepdim=True).expand(-1, extra, -1, -1)], 1)
-            image = image + change * seen.known[..., None, None]
-            log_variance = log_variance + doubt
-            found = (confidence.clamp(1e-4, 1 - 1e-4).logit() + sees).sigmoid()
-            confidence = torch.where(told, confidence, found)
+        if not self.config.refine:
+            deviation = (0.5 * log_variance).clamp(-8, 0).exp()
+            return Painted(image.clamp(0, 1), deviation, solved, confidence, leverage / (1 + leverage))
+        scale = (-0.5 * log_variance).exp() * seen.known[..., None, None]
+        missed, gap = (seen.values - image) * scale, (clear.colours - image) * scale
+        told = (torch.full_like(seen.valid, torch.nan) if seen.given is None else seen.given).isfinite()
+        missed = missed.detach().masked_fill(told, 0)  # what is hidden may be anything
+        gap = gap.masked_fill(told, 0)
+        surer = log_variance - clear.log_variance
+        judged = torch.cat([(leverage + 1e-4).log() / 4, confidence], 1)
+        change, doubt, trust, sees = self._refine(
+            self._squeeze(solution.weights, cells, phi, [missed, gap, surer], judged)
+        )
+        if extra := image.shape[1] - len(BANDS):  # bands of other sensors have no detail of their own
+            change = pad(change, (0, 0, 0, 0, 0, extra))
+            doubt, trust = (
+                torch.cat([x, x.mean(1, keepdim=True).expand(-1, extra, -1, -1)], 1) for x in (doubt, trust)
+            )
+        # Two estimates of one colour, the scene's and that without haze, by their precisions.
+        share = (surer + trust).sigmoid() * (clear.log_variance < 0)
+        image = torch.lerp(image, clear.colours, share) + change * seen.known[..., None, None]
+        log_variance = log_variance + (1 - share).clamp(min=1e-3).log() + doubt
+        found = (confidence.clamp(1e-4, 1 - 1e-4).logit() + sees).sigmoid()
+        confidence = torch.where(told, confidence, found)
         deviation = (0.5 * log_variance).clamp(-8, 0).exp()
         return Painted(image.clamp(0, 1), deviation, solved, confidence, leverage / (1 + leverage))
 
     def _squeeze(
-        self, weights: Tensor, cells: "Cells", phi: Tensor, missed: Tensor, judged: Tensor
+        self, weights: Tensor, cells: "Cells", phi: Tensor, compared: list[Tensor], judged: Tensor
     ) -> Tensor:
         """Return what is refined from, (B, refine, H, W).
 
@@ -238,11 +252,12 @@ class GroundNet(nn.Module):
             weights: W, (B, D', 13 + E), of the regression.
             cells: its residual, and how near clear pixels are.
             phi: (B, D', H, W).
-            missed: (B, 13 + E, H, W), what is seen less the image, in standard deviations.
+            compared: three of (B, 13 + E, H, W): what is seen, and the colours without haze, less the image,
+                in standard deviations; the logarithm of how much surer these colours are.
             judged: (B, 2, H, W), leverage and confidence.
         """
         num, width = len(BANDS), self.config.features
-        sizes = [num, num, num, width, len(BLURS), 2]
+        sizes = [num, num, 3 * num, width, len(BLURS), 2]
         image, carried, seen, features, near, last = self.squeeze.weight.flatten(1).split(sizes, 1)
         with torch.autocast(phi.device.type, enabled=False):
             of_phi = 3 * image @ weights[..., :num].mT + pad(features, (phi.shape[1] - width, 0))
@@ -250,24 +265,17 @@ class GroundNet(nn.Module):
             of_cells = torch.cat([3 * (image + carried), near], 1)
             told = conv2d(told, of_cells[..., None, None], self.squeeze.bias)
             told = cells.enlarge(told.contiguous(memory_format=torch.channels_last), phi)
-            rest = torch.cat([softsign(missed[:, :num] / 2), judged], 1)
+            rest = torch.cat([*(softsign(x[:, :num] / 2) for x in compared), judged], 1)
             of_rest = torch.cat([seen, last], 1).mT.expand(len(rest), -1, -1)
             x = (phi.flatten(2).mT @ of_phi.mT).baddbmm_(rest.flatten(2).mT, of_rest)
             return x.mT.unflatten(2, phi.shape[-2:]).add_(told)  # channels last
 
     def _refine(self, x: Tensor) -> list[Tensor]:
-        """Return changes of the image, of its logarithmic variance, and of the logit of the confidence."""
-        kind, num = x.device.type, len(BANDS)
-        if torch.is_autocast_enabled(kind):  # less memory is moved
-            x = x.to(torch.get_autocast_dtype(kind))
-        for layer in self.mix:
-            x = x + layer(silu(x))
-        found = self.detail.weight.flatten(1) @ silu(x).flatten(2)  # bands first again, at once
-        found = found.unflatten(2, x.shape[-2:]).float()
-        if self.detail.bias is not None:
-            found.add_(self.detail.bias[:, None, None])
-        change, doubt, sees = found.split([num, num, 1], 1)
-        return [REFINEMENT * change.tanh(), doubt, sees]
+        """Return changes of the image, of its logarithmic variance, of the trust in the colours without haze, and of
+        the logit of the confidence."""
+        num = len(BANDS)
+        change, doubt, trust, sees = self.refine(x).float().split([num, num, num, 1], 1)
+        return [REFINEMENT * change.tanh(), doubt, trust, sees]
 
     def carry(self, residual: Tensor, weight: Tensor, around: tuple[Tensor, Tensor] | None = None) -> "Cells":
         """Return what the regression misses at clear pixels, carried under the cloud.
