@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import conv2d, interpolate, pixel_shuffle
 
 
 class _Block(nn.Module):
@@ -21,6 +21,13 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, channels, h, w)."""
         return self.shortcut(x) + self.second(self.act(self.first(x)))
+
+
+def _halved(x: Tensor, layer: nn.Conv2d) -> Tensor:
+    """Return a 3 x 3 convolution of `pixel_unshuffle(x, 2)`: one of 6 x 6 and stride 2, without the shuffle."""
+    weight = layer.weight.unflatten(1, (-1, 2, 2)).permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    return conv2d(x, weight, layer.bias, stride=2, padding=2)
 
 
 class SmallUNet(nn.Module):
@@ -59,7 +66,7 @@ class SmallUNet(nn.Module):
             x: (B, channels_in, H, W); sides divide by `stride`.
             bias: (B, widths[0]), added at every pixel.
         """
-        h = self.first(pixel_unshuffle(x, 2))
+        h = _halved(x, self.first)
         if bias is not None:
             h = h + bias[..., None, None]
         kept = []

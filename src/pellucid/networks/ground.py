@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad, silu, softsign
+from torch.nn.functional import avg_pool2d, conv2d, interpolate, logsigmoid, pad, softsign
 
 from pellucid.data.cloud_score import rise
 from pellucid.data.sums import Sums
@@ -28,6 +28,8 @@ OLDER_SCALE = 4.0
 # Side in pixels of the cells that carry the residual; radius in cells of the two blurs, each of which is done
 # twice, and how far they reach; largest refinement.
 RESIDUAL_CELL, BLURS, REACH, REFINEMENT = 8, (8, 2), 20, 0.1
+# Largest logit of the share of colours without haze, as far as the standard deviation goes.
+SUREST = 7.0
 # Bands of an older date that the feature network sees: those that most sensors have.
 SEEN = ("B02", "B03", "B04", "B08", "B11", "B12")
 
@@ -212,11 +214,12 @@ class GroundNet(nn.Module):
         missing = None if around is None else around.residual(solution.weights)
         cells = self.carry(clear.colours - solved, clear.worth * seen.valid, missing)
         image, confidence = solved + cells.enlarge(cells.residual, phi), clear.confidence
-        log_variance = (solution.noise[..., None, None] * (1 + leverage)).log()
+        noise, unexplained = solution.noise[..., None, None], leverage / (1 + leverage)
+        log_variance = noise.log() + leverage.log1p()
         if not self.config.refine:
             deviation = (0.5 * log_variance).clamp(-8, 0).exp()
-            return Painted(image.clamp(0, 1), deviation, solved, confidence, leverage / (1 + leverage))
-        scale = (-0.5 * log_variance).exp() * seen.known[..., None, None]
+            return Painted(image.clamp(0, 1), deviation, solved, confidence, unexplained)
+        scale = (noise.rsqrt() * seen.known[..., None, None]) * (1 + leverage).rsqrt()
         missed, gap = (seen.values - image) * scale, (clear.colours - image) * scale
         told = (torch.full_like(seen.valid, torch.nan) if seen.given is None else seen.given).isfinite()
         missed = missed.detach().masked_fill(told, 0)  # what is hidden may be anything
@@ -232,13 +235,13 @@ class GroundNet(nn.Module):
                 torch.cat([x, x.mean(1, keepdim=True).expand(-1, extra, -1, -1)], 1) for x in (doubt, trust)
             )
         # Two estimates of one colour, the scene's and that without haze, by their precisions.
-        share = (surer + trust).sigmoid() * (clear.log_variance < 0)
-        image = torch.lerp(image, clear.colours, share) + change * seen.known[..., None, None]
-        log_variance = log_variance + (1 - share).clamp(min=1e-3).log() + doubt
+        trust = (surer + trust).where(clear.log_variance < 0, -torch.inf)
+        image = torch.lerp(image, clear.colours, trust.sigmoid()) + change * seen.known[..., None, None]
+        log_variance = log_variance + logsigmoid(-trust.clamp(max=SUREST)) + doubt
         found = (confidence.clamp(1e-4, 1 - 1e-4).logit() + sees).sigmoid()
         confidence = torch.where(told, confidence, found)
         deviation = (0.5 * log_variance).clamp(-8, 0).exp()
-        return Painted(image.clamp(0, 1), deviation, solved, confidence, leverage / (1 + leverage))
+        return Painted(image.clamp(0, 1), deviation, solved, confidence, unexplained)
 
     def _squeeze(
         self, weights: Tensor, cells: "Cells", phi: Tensor, compared: list[Tensor], judged: Tensor
