@@ -24,7 +24,7 @@ class _Block(nn.Module):
 
 
 def _halved(x: Tensor, layer: nn.Conv2d) -> Tensor:
-    """Return a 3 x 3 convolution of `pixel_unshuffle(x, 2)`: one of 6 x 6 and stride 2, without the shuffle."""
+    """Return a 3 x 3 convolution of `pixel_unshuffle(x, 2)`, as one of 6 x 6 and stride 2."""
     weight = layer.weight.unflatten(1, (-1, 2, 2)).permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
     weight = weight.contiguous(memory_format=torch.channels_last)
     return conv2d(x, weight, layer.bias, stride=2, padding=2)

@@ -274,8 +274,7 @@ class GroundNet(nn.Module):
             return x.mT.unflatten(2, phi.shape[-2:]).add_(told)  # channels last
 
     def _refine(self, x: Tensor) -> list[Tensor]:
-        """Return changes of the image, of its logarithmic variance, of the trust in the colours without haze, and of
-        the logit of the confidence."""
+        """Return changes of image, log variance, trust in the colours without haze and confidence's logit."""
         num = len(BANDS)
         change, doubt, trust, sees = self.refine(x).float().split([num, num, num, 1], 1)
         return [REFINEMENT * change.tanh(), doubt, trust, sees]
