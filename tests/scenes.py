@@ -17,11 +17,26 @@ from pellucid.data.gdal_open import open_raster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.generative.noise import Noise
 from pellucid.methods.method import Method
+from pellucid.networks._clearness import Clear, Seen
+from pellucid.networks.ground import GroundNet
 
 BANDS = SENTINEL2.bands
 BARE = {"preview": False, "html": False, "painted": False, "sidecars": False}
 OPTIONS = SceneOptions(tile=32, overlap=8, device="cpu", **BARE)
 EVERYTHING = replace(OPTIONS, keep_clear=False)
+
+
+def sure_of_what_is_clear(network: GroundNet) -> GroundNet:
+    """Return an untrained network that is sure of colours where it is confident, and of none elsewhere."""
+    judge = network.clearness.forward
+
+    def forward(seen: Seen) -> Clear:
+        clear = judge(seen)
+        sure = -12 * (clear.confidence > 0.5).expand_as(clear.log_variance).float()
+        return clear._replace(log_variance=sure)
+
+    network.clearness.forward = forward  # type: ignore[method-assign]
+    return network
 
 
 class FakeMethod(Method):

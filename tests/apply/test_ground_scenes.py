@@ -10,7 +10,7 @@ import rasterio
 import torch
 from numpy.typing import NDArray
 from rasterio.transform import Affine
-from scenes import BANDS, constant, read, write
+from scenes import BANDS, constant, read, sure_of_what_is_clear, write
 
 from pellucid.apply.options import SceneOptions
 from pellucid.apply.remove_clouds import check_scene, restore_scene
@@ -28,7 +28,8 @@ OPTIONS = SceneOptions(tile=96, overlap=32, preview=False)
 def method() -> Ground:
     torch.manual_seed(0)
     tiny = Config(features=6, widths=(8, 12), clear_widths=(8, 8), detail=4, refine=8)
-    return Ground(build(tiny).eval(), GroundConfig(), optical=SENTINEL2, radar=SENTINEL1)
+    network = sure_of_what_is_clear(build(tiny).eval())
+    return Ground(network, GroundConfig(), optical=SENTINEL2, radar=SENTINEL1)
 
 
 def fields(seed: int = 0) -> NDArray[np.uint16]:

@@ -47,7 +47,7 @@ DETAIL_CELL = 4
 # Pixels around what the built-in score calls cloud or shadow that are doubted too.
 DOUBT_PX = 4
 # What is taken off the logit of what hides the ground, so that 0.5 is half hidden: chosen on training places.
-HALF_HIDDEN = 1.1
+HALF_HIDDEN = 2.6
 # A squared error of this size, 47 dB, is good enough: better ones gain little.
 GOOD = 2e-5
 # Cloud probability from which a pixel of a training image counts as cloudy, and below which as clear.
