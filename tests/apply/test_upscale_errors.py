@@ -114,7 +114,7 @@ def test_a_full_disk_is_refused_before_and_while_writing(
     free = shutil.disk_usage(tmp_path)._replace(free=2047)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: free)
-        with pytest.raises(InputError, match=r"0.0 GB may be needed; free the disk"):
+        with pytest.raises(InputError, match=r"0.0 MB may be needed; free the disk"):
             upscale(source, tmp_path / "out.tif", method=Fake(), options=SMALL)
 
     def fail(*_: object, **__: object) -> None:

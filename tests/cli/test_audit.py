@@ -28,12 +28,12 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_clean_data_end_with_0_and_a_leak_with_1(pairs: Path, tmp_path: Path) -> None:
     split, out = tmp_path / "split.json", tmp_path / "found.json"
     split.write_text(json.dumps({"train": ["synthetic_1"], "test": ["synthetic_2"]}))
-    result = call(pairs, "--split", split, "--json", out)
+    result = call(pairs, "--split", split, "--report", out)
     assert result.exit_code == 0, result.output
     assert "split split.json: train 1, test 1; SHA-256 " in said(result)
     assert "neither a leak nor a fault was found" in said(result)
     split.write_text(json.dumps({"train": ["synthetic_1"], "test": ["synthetic_1"]}))
-    result = call(pairs, "--split", split, "--json", out)
+    result = call(pairs, "--split", split, "--report", out)
     assert result.exit_code == 1
     assert "leak between splits: synthetic_1 is in train and in test" in said(result)
     assert json.loads(out.read_text())["problems"][0]["kind"] == "leak between splits"
@@ -45,7 +45,7 @@ def test_what_cannot_be_audited_is_refused_before_any_work(pairs: Path, tmp_path
     for words in (
         [tmp_path / "none"],
         [pairs, "--split", tmp_path / "none.json"],
-        [pairs, "--json", mine],
+        [pairs, "--report", mine],
         [pairs, "--older", tmp_path / "none"],
     ):
         result = call(*words)

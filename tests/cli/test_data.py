@@ -26,7 +26,7 @@ def pairs(tmp_path: Path) -> Path:
 
 
 def test_a_usable_folder_is_described_with_exit_code_0(pairs: Path, tmp_path: Path) -> None:
-    result = call(pairs, "--json", tmp_path / "report.json", "--sheet", tmp_path / "sheet.png")
+    result = call(pairs, "--report", tmp_path / "report.json", "--sheet", tmp_path / "sheet.png")
     assert result.exit_code == 0, result.output
     text = said(result)
     assert f"{pairs}: sar_optical, 6 samples, 3 places" in text
@@ -45,10 +45,10 @@ def test_a_usable_folder_is_described_with_exit_code_0(pairs: Path, tmp_path: Pa
     values = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert (values["num_samples"], values["is_usable"], len(values["problems"])) == (6, True, 3)
     assert (tmp_path / "sheet.png").stat().st_size > 1000
-    assert call(pairs, "--json", tmp_path / "report.json").exit_code == 0  # its own report is replaced
+    assert call(pairs, "--report", tmp_path / "report.json").exit_code == 0  # its own report is replaced
     mine = tmp_path / "mine.json"
     mine.write_text("{}")
-    assert call(pairs, "--json", mine).exit_code == 2
+    assert call(pairs, "--report", mine).exit_code == 2
     assert mine.read_text() == "{}"
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from docs.site.reference import commands
+from PIL import Image
 from tests.data.test_array_stack import save_zarr
 from tests.test_docs import PAGES, desk, items, shortened  # noqa: F401 - a fixture
+from tests.train.test_tracking import runs  # noqa: F401 - a fixture
 from typer.testing import CliRunner
 
 from pellucid.cli import app
@@ -41,6 +43,7 @@ SETTINGS = {"pellucid average": ["--set", "train.checkpoint_every=1"]}
 def test_an_example_works(
     example: str,
     desk: Path,  # noqa: F811
+    runs: list[object],  # noqa: F811
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -48,6 +51,7 @@ def test_an_example_works(
         (tmp_path / entry.name).symlink_to(entry)
     _copy(desk / "S1.tif", tmp_path / "s1" / "S2.tif")
     _copy(desk / "configs" / "sen12ms_cr_splits.json", tmp_path / "splits.json")
+    Image.new("RGB", (32, 32), (90, 110, 70)).save(tmp_path / "optical.png")
     save_zarr(tmp_path / "scan.ome.zarr", np.arange(-1000, 2000, dtype=np.int16).reshape(3, 25, 40))
     if "scenes/newer" in example:
         (tmp_path / "scenes").unlink()

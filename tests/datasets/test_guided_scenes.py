@@ -84,8 +84,13 @@ def test_a_cloudy_scene_has_the_clear_date_before_it(tmp_path: Path) -> None:
         write_scene(tmp_path / "clear" / f"{name}.tif", value=100 * int(name[2:]))
     write_scene(tmp_path / "cloudy" / "x_11.tif", value=6000)
     write_raster(tmp_path / "map" / "x_11.tif", np.full((1, SIDE, SIDE), 70, np.uint8), ("CLP",))
-    options = {"root": tmp_path / "clear", "cloudy_root": tmp_path / "cloudy", "cloud_root": tmp_path / "map"}
-    data = GuidedScenes(Config(**options, older="^(x)"))
+    options = {
+        "root": tmp_path / "clear",
+        "cloudy_root": tmp_path / "cloudy",
+        "cloud_root": tmp_path / "map",
+        "cloud_scale": 100,
+    }
+    data = GuidedScenes(Config(**options, older="^(x)", cloud_scale=100))
     clear = GuidedScenes(Config(root=tmp_path / "clear"))
     batch = data[0]
     assert not data.is_clear

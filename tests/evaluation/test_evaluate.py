@@ -322,6 +322,7 @@ def test_the_spread_of_samples_is_calibrated_too() -> None:
 
 def test_every_image_has_pictures_of_its_own_on_demand(tmp_path: Path) -> None:
     items = [make_item(seed) for seed in range(3)]
+    items = [replace(item, sar=torch.rand(1, 2, 32, 32)) for item in items]
     items[2] = replace(items[2], key=("season/place 7",))
     result = evaluate(identity(), items, name="m", out=tmp_path, record=Record(sheet=1, pictures=True))
     folders = sorted((result.folder / "pictures").iterdir())

@@ -7,11 +7,11 @@ import typer
 
 from pellucid.cli.data import (
     Bands,
-    JsonPath,
     Kind,
     Limit,
     Pattern,
     Radar,
+    ReportPath,
     Sheet,
     check_report_path,
     print_report,
@@ -43,7 +43,7 @@ def audit_command(
     kind: Kind = "auto",
     pattern: Pattern = "",
     bands: Bands = "",
-    json_path: JsonPath = None,
+    report_path: ReportPath = None,
     sheet: Sheet = None,
     limit: Limit = 0,
 ) -> None:
@@ -58,12 +58,12 @@ def audit_command(
 
     Example: `pellucid audit DIR --split configs/sen12ms_cr_splits.json`
 
-    Example: `pellucid audit DIR/s2_cloudfree --cloudy DIR/s2_cloudy --radar DIR/s1 --json found.json`
+    Example: `pellucid audit DIR/s2_cloudfree --cloudy DIR/s2_cloudy --radar DIR/s1 --report found.json`
     """
     from pellucid.data.claims import claim_files
     from pellucid.data.files import check_is_folder
 
-    check_report_path(json_path)
+    check_report_path(report_path)
     check_is_folder(folder)
     for each in (older, cloudy):
         if each is not None:
@@ -74,11 +74,11 @@ def audit_command(
 
     named = None if split is None else read_any_split(split)
     options = CheckOptions(kind=kind, pattern=pattern, radar=radar, bands=split_names(bands), limit=limit)
-    with claim_files(json_path, sheet), progress_bar("reading") as advance:
+    with claim_files(report_path, sheet), progress_bar("reading") as advance:
         report = audit_folder(
             folder, named, options, older=older, cloudy=cloudy, sheet_path=sheet, progress=advance
         )
-        print_report(report, json_path)
+        print_report(report, report_path)
     if named is not None:
         counts = ", ".join(f"{name} {len(names)}" for name, names in named.names.items())
         out.print(f"split {named.path.name}: {counts}; SHA-256 {named.sha256}", soft_wrap=True)

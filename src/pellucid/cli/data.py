@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pellucid.cli.terminal import Command, out, progress_bar, report_errors, scriptable, split_names
+from pellucid.cli.terminal import Command, out, progress_bar, report_errors, scriptable, split_names, tell
 
 if TYPE_CHECKING:
     from pellucid.evaluation.check_report import Report
@@ -26,8 +26,8 @@ Kind = Annotated[
         help="The layout: sar_optical, sen12ms_cr, clear_scenes or slices; auto recognises it.",
     ),
 ]
-JsonPath = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write everything, every problem too.")
+ReportPath = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE.json", help="Write everything, every problem too.")
 ]
 Sheet = Annotated[Path | None, typer.Option(metavar="OUT.png", help="Draw 12 samples, spread over all.")]
 Pattern = Annotated[str, typer.Option(help="Clear scenes, slices: which files, such as `**/*_S2_*.tif`.")]
@@ -47,7 +47,7 @@ Limit = Annotated[int, typer.Option(min=0, help="Read so many samples alone, spr
 def check_command(
     folder: Folder,
     kind: Kind = "auto",
-    json_path: JsonPath = None,
+    report_path: ReportPath = None,
     sheet: Sheet = None,
     pattern: Pattern = "",
     radar: Radar = None,
@@ -79,10 +79,10 @@ def check_command(
         seed=seed,
         limit=limit,
     )
-    check_report_path(json_path)
-    with claim_files(json_path, sheet), progress_bar("reading") as advance:
+    check_report_path(report_path)
+    with claim_files(report_path, sheet), progress_bar("reading") as advance:
         report = check_folder(folder, options, sheet_path=sheet, progress=advance)
-        print_report(report, json_path)
+        print_report(report, report_path)
     usable = report.num_samples - report.num_unusable
     out.print(f"{usable} of {report.num_samples} samples can be used", soft_wrap=True)
     if not report.is_usable:
@@ -99,14 +99,15 @@ def check_report_path(path: Path | None) -> None:
         check_replaceable(path, start='{\n "folder": ')
 
 
-def print_report(report: "Report", json_path: Path | None) -> None:
+def print_report(report: "Report", path: Path | None) -> None:
     """Print what a check or an audit found, and write all of it as JSON, if there is a path."""
     import json
 
     from pellucid.data.files import write_text
 
-    if json_path is not None:
-        write_text(json_path, json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n")
+    tell(**report.to_dict())
+    if path is not None:
+        write_text(path, json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n")
     read = f", {report.num_read} of them read" if report.num_read < report.num_samples else ""
     out.print(
         f"{report.folder}: {report.kind}, {report.num_samples} samples{read}, {report.num_places} places",

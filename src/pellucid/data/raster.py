@@ -286,9 +286,14 @@ def read_radar(path: Path) -> "Tensor":
         return SENTINEL1.to_unit(raster.read_db())
 
 
-def read_cloud(path: Path) -> "Tensor":
-    """Return cloud probability of a patch, (1, H, W) float32 in [0, 1]; 0 where the map holds no data."""
-    with CloudRaster(path, is_patch=True) as raster:
+def read_cloud(path: Path, scale: float | None = None) -> "Tensor":
+    """Return cloud probability of a patch, (1, H, W) float32 in [0, 1]; 0 where the map holds no data.
+
+    Args:
+        path: GeoTIFF.
+        scale: the value that means certainly cloud; None: names and values tell.
+    """
+    with CloudRaster(path, is_patch=True, scale=scale) as raster:
         return raster.read()
 
 

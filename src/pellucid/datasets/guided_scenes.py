@@ -49,6 +49,8 @@ class Config(Strict):
     the date before it, or next to it, by `older`. Radar and cloud map are of the cloudy date."""
     cloud_root: Path | None = None
     """Folder with cloud probability of the same names as the cloudy scenes; else it is the built-in score."""
+    cloud_scale: float | None = Field(None, gt=0)
+    """The value of these maps that means certainly cloud; none: their names and values tell."""
     bands: tuple[str, ...] = ()
     """Names by position, for files without band names."""
     offset: Literal["auto", "none"] | int = "auto"
@@ -114,7 +116,11 @@ class GuidedScenes(ScenePatches):
         if scene.cloudy is not None:
             degraded, is_seen = self._read(scene.cloudy)
             valid = valid & is_seen
-            cloud = read_cloud(scene.cloud) if scene.cloud else cloud_score(degraded, self.bands)
+            cloud = (
+                read_cloud(scene.cloud, self.config.cloud_scale)
+                if scene.cloud
+                else cloud_score(degraded, self.bands)
+            )
         nothing = target.new_full((1, 1, 1), torch.nan)  # takes no memory, however large
         sar, older = (nothing.expand(count, *target.shape[1:]) for count in (2, len(target)))
         if scene.radar is not None:

@@ -110,7 +110,7 @@ def _features(features: Tensor, weights: Tensor) -> list[Layer]:
     for i in shares.argsort(descending=True)[:STRONGEST].tolist():
         low, high = features[i].aminmax()
         values = (features[i : i + 1] - low) / (high - low).clamp(min=1e-6)
-        layers.append(Layer(f"guides, {float(shares[i]):.0%}", "share", values))
+        layers.append(Layer(f"guides, feature {i + 1}, {float(shares[i]):.0%}", "share", values))
     return layers
 
 
