@@ -90,7 +90,7 @@ def test_a_cloudy_scene_has_the_clear_date_before_it(tmp_path: Path) -> None:
         "cloud_root": tmp_path / "map",
         "cloud_scale": 100,
     }
-    data = GuidedScenes(Config(**options, older="^(x)", cloud_scale=100))
+    data = GuidedScenes(Config(**options, older="^(x)"))
     clear = GuidedScenes(Config(root=tmp_path / "clear"))
     batch = data[0]
     assert not data.is_clear
