@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import scenes as made
 import torch
 from PIL import Image
@@ -120,6 +121,8 @@ def test_what_is_there_is_skipped_unless_forced(scenes: Path, tmp_path: Path) ->
     assert map_clouds(scenes, maps, options=QUICK).num_done == 2
     assert sorted(path.relative_to(maps) for path in maps.rglob("*.*")) == [Path("a.tif"), Path("east/b.tif")]
     write(maps / "a.tif", np.full((1, 40, 56), 0.9, np.float32), ())
+    with rasterio.open(maps / "a.tif", "r+") as file:
+        file.update_tags(PELLUCID_LAYER="cloud probability")
     report = map_clouds(scenes, maps, options=QUICK)
     assert (report.num_done, report.num_skipped) == (0, 2)
     # Masks that are wanted later are made of the maps that are there.
@@ -129,6 +132,22 @@ def test_what_is_there_is_skipped_unless_forced(scenes: Path, tmp_path: Path) ->
     report = map_clouds(scenes, maps, masks=masks, options=replace(QUICK, force=True))
     assert (report.num_done, report.num_skipped) == (2, 0)
     assert 0 < (read(masks / "a.tif") == 1).mean() < 0.5
+
+
+@pytest.mark.parametrize("folder", ["maps", "masks"])
+def test_what_is_no_map_is_not_taken_for_one_nor_replaced_unless_forced(
+    folder: str, scenes: Path, tmp_path: Path
+) -> None:
+    write(tmp_path / folder / "a.tif", cloudy())
+    kept = (tmp_path / folder / "a.tif").read_bytes()
+    for call in (map_clouds, check_clouds):
+        with pytest.raises(InputError, match=r"a\.tif: a file is there that is no cloud .* --force"):
+            call(scenes, tmp_path / "maps", masks=tmp_path / "masks", options=QUICK)
+    assert (tmp_path / folder / "a.tif").read_bytes() == kept
+    forced = replace(QUICK, force=True)
+    report = map_clouds(scenes, tmp_path / "maps", masks=tmp_path / "masks", options=forced)
+    assert (report.num_done, report.failures) == (2, ())
+    assert set(np.unique(read(tmp_path / "masks" / "a.tif"))) == {0, 1}
 
 
 def test_the_sheet_shows_also_the_scenes_that_were_done_before(scenes: Path, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,14 @@ def ours(folder: Path, name: str) -> Path:
 def test_what_pellucid_wrote_may_be_replaced(tmp_path: Path, name: str) -> None:
     assert is_ours(ours(tmp_path, name))
     check_replaceable(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png", "a.html"])
+def test_a_pipe_is_refused_without_waiting_for_it(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    for start in (None, "name,"):
+        with pytest.raises(InputError, match="pellucid did not write"):
+            check_replaceable(tmp_path / name, start=start)
 
 
 def test_what_is_not_there_may_be_written(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from pellucid.data.drawing import gray_to_rgb, save_picture, sheet, to_rgb
 from pellucid.data.files import make_folder, temporary_beside
 from pellucid.data.gdal_open import GDAL_ERRORS, open_raster
 from pellucid.data.geotiff import Grid, Raster
-from pellucid.data.ownership import PREFIX
+from pellucid.data.ownership import PREFIX, read_tags
 from pellucid.data.ranges import SENTINEL2
 from pellucid.data.raster import Offset, OpticalRaster
 from pellucid.data.reference import widen
@@ -42,6 +42,8 @@ from pellucid.methods.method import Method
 
 # Side of the windows in pixels, a multiple of the blocks of the file: 13 bands of one take about 80 MB.
 WINDOW = 4 * WORKING_BLOCK
+# What maps and masks are called, as bands and in their tags.
+MAP, MASK = "cloud probability", "cloud mask"
 # The sheet: at most so many scenes, this many pixels the longer side of each.
 SHEET, SHEET_ROWS, SHEET_SIDE = "clouds.png", 12, 256
 # The value that would be white there, so that a map which is 1 all over still shows on white paper.
@@ -176,7 +178,20 @@ def _list_jobs(
     check_outputs(results, paths, folders=folders, replaces=True)
     if options.preview:
         check_outputs([Output(out / SHEET, root)], paths, folders=folders)
+    if not options.force:
+        for job in jobs:
+            _check_kept(job)
     return jobs
+
+
+def _check_kept(job: Job) -> None:
+    """Refuse what stands in place of a map or mask: it would be taken for one, or replaced."""
+    for path, layer in ((job.out, MAP), (job.mask, MASK)):
+        if path and path.exists() and read_tags(path).get(f"{PREFIX}LAYER") != layer:
+            raise InputError(
+                f"cannot write {path}: a file is there that is no {layer} by pellucid clouds; name another "
+                "folder, or replace it with --force"
+            )
 
 
 def _run_all(
@@ -250,7 +265,7 @@ def _write_map(job: Job, scorer: Scorer, progress: Callable[[float], None]) -> N
         windows = list(_windows(raster.grid))
         options = {"all_bands": job.options.all_bands, "offset": raster.offset_dn}
         tags = _tags(scorer.origin, options, {"scene": job.source}) | {"OFFSET": f"{raster.offset_dn:.0f}"}
-        with _new_file(job.out, raster.grid, "float32", np.nan, "cloud probability", tags) as file:
+        with _new_file(job.out, raster.grid, "float32", np.nan, MAP, tags) as file:
             for i, window in enumerate(windows):
                 file.write(_score(raster, scorer, window)[None], window)
                 progress((i + 1) / len(windows))
@@ -273,7 +288,7 @@ def _write_mask(job: Job, path: Path) -> None:
         scorer = raster.dataset.tags().get("SCORER", "unknown")
         tags = _tags(scorer, how, {"scene": job.source, "cloud map": job.out})
         tags |= {name.upper(): f"{value:g}" for name, value in how.items()}
-        with _new_file(path, raster.grid, "uint8", NO_DATA, "cloud mask", tags) as file:
+        with _new_file(path, raster.grid, "uint8", NO_DATA, MASK, tags) as file:
             for window in _windows(raster.grid):
                 wide, inner = widen(window, margin, raster.grid)
                 file.write(to_mask(raster.read_array([1], wide)[0], **how)[inner][None], window)
@@ -323,7 +338,7 @@ def _draw(jobs: Sequence[Job]) -> Image.Image:
         known = maps[0][np.isfinite(maps[0])]
         share = (known > job.options.threshold).mean() if known.size else 0.0
         captions.append(f"{job.source.name}: {share:.0%} above {job.options.threshold:g}")
-    columns = ["scene", "cloud probability", "cloud mask"][: len(rows[0])]
+    columns = ["scene", MAP, MASK][: len(rows[0])]
     return sheet(rows, columns, captions, side=SHEET_SIDE)
 
 

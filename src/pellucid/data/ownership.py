@@ -44,7 +44,7 @@ def check_replaceable(path: Path, *, start: str | None = None) -> None:
 def begins(path: Path, start: str) -> bool:
     """Return whether a file is a text that begins so."""
     try:
-        return path.read_bytes().startswith(start.encode())
+        return path.is_file() and path.read_bytes().startswith(start.encode())
     except OSError:
         return False
 
@@ -55,8 +55,10 @@ def is_ours(path: Path) -> bool:
 
 
 def read_tags(path: Path) -> dict[str, str]:
-    """Return what a file says of what made it, by tag; {} if pellucid did not write it."""
+    """Return what a file says of what made it, by tag; {} if pellucid did not write it, or it is a pipe."""
     suffix = path.suffix.lower()
+    if not path.is_file():  # a pipe, which would be waited for
+        return {}
     try:
         if suffix in TIFF:
             tags = _read_raster(path)
