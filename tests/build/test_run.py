@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,6 +30,20 @@ def test_a_run_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     assert state.keys() == method.network.state_dict().keys()
     for name, weight in method.network.state_dict().items():
         assert torch.equal(state[name], weight)
+
+
+def test_a_config_that_is_not_the_one_of_the_weights_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_run(tmp_path, config=tiny_config(), method=tiny_method())
+    path = tmp_path / "config.yaml"
+    text = path.read_text()
+    path.write_text(f"# moved\n{text.replace('batch:', 'batch: ')}")
+    read_metadata(tmp_path)
+    assert not caplog.records
+    path.write_text(re.sub(r"(?m)^method:\n(?:  .*\n)+", "", text))
+    read_metadata(tmp_path)
+    assert "what is left out has its default" in caplog.text
 
 
 def test_the_mean_spectrum_may_be_unknown(tmp_path: Path) -> None:

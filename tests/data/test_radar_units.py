@@ -50,6 +50,24 @@ def test_power_that_may_be_amplitudes_is_read_where_that_is_said(
     np.testing.assert_allclose(read(path, units="power"), db, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("decade", "units", "doubt"),
+    [
+        (10, "amplitude", "as power they would be usual backscatter"),
+        (20, "power", "they may be amplitudes"),
+        (20, "amplitude", ""),
+        (10, "power", ""),
+    ],
+)
+def test_what_speaks_against_a_unit_that_is_said_is_told(
+    tmp_path: Path, decade: int, units: RadarUnit, doubt: str
+) -> None:
+    path = write(tmp_path / "s1.tif", 10 ** (speckled((-9, -15.5)) / decade))
+    with RadarRaster(path, named=("VV", "VH"), units=units) as radar:
+        assert len(radar.doubts) == 1 + bool(doubt)
+        assert doubt in radar.doubts[-1]
+
+
 def test_of_one_polarisation_less_is_told(tmp_path: Path) -> None:
     dark, usual = speckled((-13,)), speckled((-9,))
     found = read(write(tmp_path / "dark.tif", 10 ** (dark / 10)), ("VV",))

@@ -6,6 +6,7 @@ A run with a text encoder also holds its tokenizer.json, whose SHA-256 is in the
 import dataclasses
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,7 +28,9 @@ from pellucid.data.text_file import parse_json
 from pellucid.data.tokenizer import TOKENIZER, Tokenizer, read_tokenizer
 from pellucid.errors import InputError
 from pellucid.methods.method import Method
-from pellucid.schema import parse
+from pellucid.schema import parse, read_yaml
+
+log = logging.getLogger(__name__)
 
 # Where the files of a run are written before they appear, in its folder.
 STAGED = ".run.partial"
@@ -50,6 +53,7 @@ class Metadata:
             encodes, "optical" or "sar".
         tokenizer: SHA-256 of tokenizer.json, if the run has a text encoder.
         text: config's `network` entry of the text encoder whose weights are in the file.
+        model: SHA-256 of the network and method in config.yaml, as it was saved beside the weights.
     """
 
     optical: ValueRange
@@ -59,6 +63,7 @@ class Metadata:
     mean_colors: Mapping[str, tuple[float, ...]] | None = None
     tokenizer: str | None = None
     text: Mapping[str, Any] | None = None
+    model: str | None = None
 
 
 def save_run(
@@ -87,7 +92,7 @@ def save_run(
         write_atomically(staged / CONFIG, lambda path: save_config(config, path))
         if method.tokenizer is not None:
             write_text(staged / TOKENIZER, method.tokenizer.to_json())
-        _save_weights(staged / WEIGHTS, method, half=half)
+        _save_weights(staged / WEIGHTS, method, half=half, model=_digest_model(staged / CONFIG))
         if card is not None:
             write_text(staged / CARD, card)
         if metrics is not None:
@@ -122,9 +127,16 @@ def read_metadata(folder: Path) -> tuple[Config, Metadata]:
     with _open_weights(folder) as file:
         values = {name: parse_json(text) for name, text in (file.metadata() or {}).items()}
         needed = {name: values[name] for name in ("optical", "radar", "mean_spectrum")}
-        optional = ("autoencoders", "mean_colors", "tokenizer", "text")
+        optional = ("autoencoders", "mean_colors", "tokenizer", "text", "model")
         found = {**needed, **{name: values[name] for name in optional if name in values}}
-    return config, parse(Metadata, found, where=f"the metadata of {folder / WEIGHTS}")
+    metadata = parse(Metadata, found, where=f"the metadata of {folder / WEIGHTS}")
+    if metadata.model not in (None, _digest_model(folder / CONFIG)):
+        log.warning(
+            "%s: network or method are not as they were saved with the weights; what is left out has its "
+            "default",
+            folder / CONFIG,
+        )
+    return config, metadata
 
 
 @contextmanager
@@ -194,8 +206,15 @@ def find_colorizer() -> str:
     raise InputError("no model that ships turns radar into pictures in colour; name a run with --model")
 
 
-def _save_weights(path: Path, method: Method, *, half: bool) -> None:
+def _digest_model(path: Path) -> str:
+    """Return the SHA-256 of the network and method that a config names, as they stand there."""
+    values = read_yaml(path)
+    return _digest(json.dumps({name: values.get(name) for name in ("network", "method")}, sort_keys=True))
+
+
+def _save_weights(path: Path, method: Method, *, half: bool, model: str) -> None:
     metadata: dict[str, Any] = {
+        "model": model,
         "optical": dataclasses.asdict(method.optical),
         "radar": dataclasses.asdict(method.radar),
         "mean_spectrum": method.mean_spectrum,

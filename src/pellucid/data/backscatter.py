@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.data.geotiff import HUGE, Raster, find_huge
-from pellucid.data.radar_units import RadarUnit, Unit, find_unit, stated_unit, to_db
+from pellucid.data.radar_units import RadarUnit, Unit, doubt_unit, find_unit, stated_unit, to_db
 from pellucid.data.ranges import Bands
 
 # dB. Everything on Earth scatters more.
@@ -70,6 +70,8 @@ class Backscatter:
             negative = "; negative values are no data" if np.nanmin(sample) < 0 else ""
             held, are = ("linear power", "it is") if self.unit == "power" else ("amplitudes", "they are")
             self.raster.doubts.append(f"{path} holds {held}, not dB: {are} converted{negative}")
+            if doubt := doubt_unit(sample, self.polarisations, self.unit):
+                self.raster.doubts.append(f"{path}: {doubt}; check the unit, --sar-units names it")
         self._doubt_constant(self.to_db(stored, shown))
 
     def scaled(self, stored: NDArray[Any], shown: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -172,16 +172,31 @@ def _check_said(found: NDArray[np.float32], name: str, unit: Unit, by: str) -> U
     )
 
 
-def _refuse_unclear(sample: NDArray[np.float32], name: str, polarisations: Bands) -> None:
-    """Refuse linear values that may be amplitudes as well as power."""
+def doubt_unit(sample: NDArray[np.float32], polarisations: Bands, unit: Unit) -> str:
+    """Return what speaks against the unit of linear values that somebody says; empty if nothing does."""
+    is_power, _ = _judge_power(sample, polarisations)
+    if unit == "amplitude" and is_power:
+        return "as power they would be usual backscatter"
+    if unit == "power" and not is_power and polarisations != ("VV",):
+        return "they may be amplitudes"
+    return ""
+
+
+def _judge_power(sample: NDArray[np.float32], polarisations: Bands) -> tuple[bool, NDArray[np.float32]]:
+    """Return whether linear values are power and hardly amplitudes, and the medians of power in dB."""
     values = to_db(sample, "power").reshape(len(sample), -1)
     values = values[np.isfinite(values).any(axis=1)]
     medians, tenths = np.nanmedian(values, axis=1), np.nanpercentile(values, TENTH, axis=1)
     if polarisations == ("VV",):
-        is_power = medians[0] < VV_MEDIAN and tenths[0] < VV_TENTH
-    else:
-        vh, ratio = medians.min(), medians.max() - medians.min()
-        is_power = vh < VH_MEDIAN and tenths.min() < VH_TENTH and (vh < VH_FAINT or ratio > VV_TO_VH)
+        return bool(medians[0] < VV_MEDIAN and tenths[0] < VV_TENTH), medians
+    vh, ratio = medians.min(), medians.max() - medians.min()
+    is_power = vh < VH_MEDIAN and tenths.min() < VH_TENTH and (vh < VH_FAINT or ratio > VV_TO_VH)
+    return bool(is_power), medians
+
+
+def _refuse_unclear(sample: NDArray[np.float32], name: str, polarisations: Bands) -> None:
+    """Refuse linear values that may be amplitudes as well as power."""
+    is_power, medians = _judge_power(sample, polarisations)
     if is_power:
         return
     as_power, as_amplitude = (
