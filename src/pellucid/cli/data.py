@@ -105,9 +105,10 @@ def print_report(report: "Report", path: Path | None) -> None:
 
     from pellucid.data.files import write_text
 
-    tell(**report.to_dict())
+    found = report.to_dict()
+    tell(**found)
     if path is not None:
-        write_text(path, json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n")
+        write_text(path, json.dumps(found, indent=1, allow_nan=False) + "\n")
     read = f", {report.num_read} of them read" if report.num_read < report.num_samples else ""
     out.print(
         f"{report.folder}: {report.kind}, {report.num_samples} samples{read}, {report.num_places} places",

@@ -20,3 +20,13 @@ def difference(restored: Tensor, batch: Batch) -> Tensor:
 def mean_valid(values: Tensor, valid: Tensor) -> Tensor:
     """Return the mean of (B, C, H, W) over the pixels where (B, 1, H, W) `valid`; 0 if there are none."""
     return (values * valid).sum() / (valid.sum() * values.shape[1]).clamp(min=1)
+
+
+def gaussian_likelihood(squared: Tensor, log_variance: Tensor) -> Tensor:
+    """Return the negative logarithm of a Gaussian's density, but for its constant, element by element.
+
+    Args:
+        squared: error, squared.
+        log_variance: logarithm of the variance that it is said to have.
+    """
+    return 0.5 * (log_variance + squared * (-log_variance).exp())

@@ -20,6 +20,7 @@ from pellucid.data.cloud_score import cloud_score, rise
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.errors import InputError
 from pellucid.generative.noise import Noise
+from pellucid.losses._reduce import gaussian_likelihood
 from pellucid.methods.method import Estimate, Method
 from pellucid.methods.scene_sums import SceneSums, cell_means, cells_of
 from pellucid.networks._clearness import BANDS, SURE, Clear, Seen
@@ -154,9 +155,9 @@ class Ground(Method):
         sure = (is_clear | (cloud > CLOUDY)) & batch.valid & ~told
         terms["clearness"] = config.clearness * _cross_entropy(painted.confidence, is_clear.float(), sure)
         error = (clear.colours - truth).square()
-        terms["haze"] = config.haze * _mean(_likelihood(error, clear.log_variance), known & ~told)
+        terms["haze"] = config.haze * _mean(gaussian_likelihood(error, clear.log_variance), known & ~told)
         weight = known * (1 - rise(painted.confidence.detach(), SURE))
-        likelihood = _likelihood((restored.detach() - truth).square(), 2 * painted.deviation.log())
+        likelihood = gaussian_likelihood((restored.detach() - truth).square(), 2 * painted.deviation.log())
         terms["deviation"] = config.deviation * _mean(likelihood, weight)
         return terms
 
@@ -347,11 +348,6 @@ def _cross_entropy(judged: Tensor, truth: Tensor, where: Tensor) -> Tensor:
     """Return the mean cross entropy of a judgement of what is clear, over the pixels of a mask."""
     each = -(judged * truth + (1 - judged) * (1 - truth)).clamp(min=1e-4).log()
     return _mean(each, where)
-
-
-def _likelihood(squared: Tensor, log_variance: Tensor) -> Tensor:
-    """Return the negative logarithm of a Gaussian's density, but for its constant."""
-    return 0.5 * (log_variance + squared * (-log_variance).exp())
 
 
 def _mean(x: Tensor, where: Tensor) -> Tensor:

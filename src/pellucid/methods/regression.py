@@ -12,7 +12,7 @@ from pellucid.data.cloud_score import cloud_map
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.errors import InputError
 from pellucid.generative.noise import Noise
-from pellucid.losses._reduce import mean_valid
+from pellucid.losses._reduce import gaussian_likelihood, mean_valid
 from pellucid.losses.adversarial import discriminator_losses
 from pellucid.methods.method import Estimate, Method
 from pellucid.schema import Strict
@@ -82,7 +82,7 @@ class Regression(Method):
         terms = {name: weight * term(restored, batch) for name, (weight, term) in self.losses.items()}
         if self.likelihood and log_variance is not None:
             squared = (restored.float() - batch.reference()).square()
-            likelihood = 0.5 * (log_variance + squared * (-log_variance).exp())
+            likelihood = gaussian_likelihood(squared, log_variance)
             terms["likelihood"] = self.likelihood * mean_valid(likelihood, batch.valid)
         terms |= discriminator_losses(self.losses, restored, batch)
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
