@@ -200,6 +200,63 @@ def test_a_folder_is_made_by_a_grid_and_gone_on_with(tmp_path: Path) -> None:
     assert forced.num_done == 8
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("change", ["prompt", "seed", "tone", "weights", "radar", "tone file", "nothing"])
+def test_pictures_made_otherwise_are_made_anew_and_that_is_said(
+    change: str, suffix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(2):
+        save_radar(tmp_path / "in" / f"{number}.png", seed=number)
+        if suffix == ".tif":
+            Image.open(tmp_path / "in" / f"{number}.png").save(tmp_path / "in" / f"{number}.tif")
+            (tmp_path / "in" / f"{number}.png").unlink()
+    tone, other = tmp_path / "tone.png", tmp_path / "other.png"
+    for path, color in ((tone, (90, 60, 30)), (other, (10, 20, 30))):
+        Image.new("RGB", (4, 4), color).save(path)
+    method, settings = Painter(), SMALL
+
+    def run(prompt: str = TROPICAL, tone: Path = tone, out: str = "out") -> tuple[int, int]:
+        jobs = plan(tmp_path / "in", tmp_path / out, prompts=[NamedPrompt(prompt)], tone=tone)
+        report = colorize_all(jobs, tmp_path / out, method=method, options=settings)
+        return report.num_done, report.num_skipped
+
+    run()
+    given = {"prompt": {"prompt": ARCTIC}, "tone": {"tone": other}}.get(change, {})
+    if change == "seed":
+        settings = replace(SMALL, seed=1)
+    elif change == "weights":
+        method.origin = "another", "0" * 64
+    elif change == "radar":
+        source = tmp_path / "in" / f"0{suffix}"
+        source.write_bytes((tmp_path / "in" / f"1{suffix}").read_bytes())
+    elif change == "tone file":
+        Image.new("RGB", (4, 4), (1, 200, 3)).save(tone)
+    number = {"nothing": 0, "radar": 1}.get(change, 2)
+    assert run(**given) == (number, 2 - number)
+    assert ("with other settings, or before an input changed" in caplog.text) == (number > 0)
+    assert run(**given) == (0, 2)
+    run(**given, out="fresh")
+    for name in (f"0{suffix}", f"1{suffix}"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes()
+
+
+def test_a_picture_of_others_is_not_taken_for_a_result_nor_replaced_unless_forced(tmp_path: Path) -> None:
+    save_radar(tmp_path / "in" / "0.png")
+    theirs = save_radar(tmp_path / "out" / "0.png", seed=5)
+    kept, jobs = (
+        theirs.read_bytes(),
+        plan(tmp_path / "in", tmp_path / "out", prompts=[NamedPrompt(TROPICAL)]),
+    )
+    with pytest.raises(InputError, match=r"0\.png: a file is there that is no result .* --force"):
+        colorize_all(jobs, tmp_path / "out", method=Painter(), options=SMALL)
+    with pytest.raises(InputError, match="--force"):
+        Colorizer(jobs, Painter(), SMALL).describe(tmp_path / "out")
+    assert theirs.read_bytes() == kept
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"0.png"}
+    report = colorize_all(jobs, tmp_path / "out", method=Painter(), options=replace(SMALL, force=True))
+    assert report.num_done == 1
+
+
 def test_a_dataset_is_shown_beside_its_truth(tmp_path: Path) -> None:
     pairs, out = write_pairs(tmp_path / "pairs"), tmp_path / "out"
     jobs = plan(pairs, out, prompts=[NamedPrompt("")], own_prompts="Region: {region}", num_samples=4)
@@ -232,7 +289,7 @@ def test_progress_counts_tiles_and_ends_with_all(tmp_path: Path) -> None:
 def test_what_is_asked_for_is_described(tmp_path: Path) -> None:
     source = save_radar(tmp_path / "sar.png", 60, 60)
     jobs = plan(source, tmp_path / "out.png", prompts=[NamedPrompt(ARCTIC)])
-    assert Colorizer(jobs, Painter(), SMALL).describe() == "1 picture, 9 tiles; all checks passed"
+    assert Colorizer(jobs, Painter(), SMALL).describe(jobs[0].out) == "1 picture, 9 tiles; all checks passed"
     assert not (tmp_path / "out.png").exists()
 
 

@@ -1,7 +1,9 @@
 """Cloud probability from reflectance, by a model, s2cloudless or a score; and masks from probabilities."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,6 @@ class BuiltIn:
     # Bands that a scene may lack; pixels around a place on which its probability depends.
     optional: tuple[str, ...] = tuple(band for band in SENTINEL2.bands if band not in NEEDED)
     reach_px: int = REACH_PX
-    origin: str = "pellucid cloud_score"
 
     def __call__(self, reflectance: Tensor, valid: Tensor, bands: tuple[str, ...]) -> NDArray[np.float32]:
         """Return (H, W) in [0, 1] of (C, H, W), not clipped, and (1, H, W) bool; 0 where there is no data."""
@@ -45,7 +46,6 @@ class Learned:
     method: Ground
     optional: tuple[str, ...] = tuple(band for band in SENTINEL2.bands if band not in NEEDED)
     reach_px: int = 64  # beyond it, little matters
-    origin: str = "pellucid ground"
 
     def __call__(self, reflectance: Tensor, valid: Tensor, bands: tuple[str, ...]) -> NDArray[np.float32]:
         """Return (H, W) in [0, 1] of (C, H, W), not clipped, and (1, H, W) bool; 0 where there is no data."""
@@ -70,13 +70,6 @@ class S2Cloudless:
 
     def __post_init__(self) -> None:
         _ = self.detectors
-
-    @property
-    def origin(self) -> str:
-        """Return the name and the version, for the tags of a file."""
-        import s2cloudless
-
-        return f"s2cloudless {s2cloudless.__version__}"
 
     def __call__(self, reflectance: Tensor, valid: Tensor, bands: tuple[str, ...]) -> NDArray[np.float32]:
         """Return (H, W) in [0, 1] from the 13 bands or the 10 of `MODEL_BANDS`, in this order."""
@@ -123,6 +116,17 @@ def find_scorer(name: ScorerName, *, threads: int = 0, method: Method | None = N
             "another scorer"
         )
     return Learned(method)
+
+
+def find_origin(name: ScorerName, method: Method | None = None) -> tuple[str, str | None]:
+    """Return name and version of a scorer, and the digest of its weights if it has some of ours."""
+    if name == "s2cloudless":
+        with suppress(PackageNotFoundError):
+            return f"{name} {version(name)}", None
+        return name, None
+    if name == "built-in":
+        return "pellucid cloud_score", None
+    return "pellucid ground", method.origin[1] if method and method.origin else None
 
 
 def disk(radius: int) -> NDArray[np.uint8]:

@@ -55,6 +55,11 @@ class ColorJob:
         """Return what tells one radar image from another: its file and its page."""
         return self.source, self.page
 
+    @property
+    def inputs(self) -> list[Path]:
+        """Return the files on which the picture depends."""
+        return [path for path in (self.source, self.guess, self.tone) if path]
+
 
 def plan(
     source: Path,

@@ -18,7 +18,7 @@ from pellucid.apply.engine import Engine, Progress
 from pellucid.apply.options import PictureOptions
 from pellucid.apply.outputs import can_go_on
 from pellucid.apply.picture_page import find_page, write_picture_page
-from pellucid.apply.provenance import tag_of_engine
+from pellucid.apply.provenance import is_current, say_made_anew, tag_of_engine
 from pellucid.data.batch import Batch
 from pellucid.data.claims import claim_files, claim_folders
 from pellucid.data.drawing import color_to_rgb, gray_to_rgb, save_picture, sheet, spread
@@ -102,7 +102,7 @@ def colorize_all(
     page = find_page(jobs, out) if options.html else None
     claim = claim_folders if is_folder else claim_files
     with claim(out), claim_files(None if is_folder else page), can_go_on(is_kept=is_folder):
-        pending = [job for job in jobs if options.force or not is_folder or not job.out.exists()]
+        pending = colorizer.pending(out)
         colorizer.run(pending, progress)
         overview = out / SHEET if is_folder else None
         if overview:
@@ -120,7 +120,7 @@ class Colorizer:
     """
 
     def __init__(self, jobs: Sequence[ColorJob], method: Method, options: PictureOptions) -> None:
-        self.jobs, self.sar_units = jobs, options.sar_units
+        self.jobs, self.sar_units, self.force = jobs, options.sar_units, options.force
         check_colorizer(method)
         warn_of_unknown(method, (job.prompt for job in jobs))
         self.engine = Engine(method, options, joint=True)
@@ -135,9 +135,21 @@ class Colorizer:
         first = {job.radar: job for job in reversed(jobs)}  # all that share a radar share what belongs to it
         self.grids = {radar: self.engine.grid(*self._check_source(job)) for radar, job in first.items()}
 
-    def describe(self) -> str:
-        """Return a line about what there is to do."""
-        images, tiles = len(self.jobs), sum(self._num_tiles(job) for job in self.jobs)
+    def pending(self, out: Path) -> list[ColorJob]:
+        """Return what is to be made: in a folder, what does not stand there; say if that replaces something.
+
+        `out` is the one picture, or the folder.
+        """
+        if self.force or self.jobs[0].out == out:
+            return list(self.jobs)
+        pending = [job for job in self.jobs if not is_current(job.out, self._tags(job), job.inputs)]
+        say_made_anew(sum(job.out.exists() for job in pending))
+        return pending
+
+    def describe(self, out: Path) -> str:
+        """Return a line about what there is to do for `out`, the one picture or the folder."""
+        pending = self.pending(out)
+        images, tiles = len(pending), sum(self._num_tiles(job) for job in pending)
         return f"{images} picture{'s' * (images != 1)}, {tiles} tile{'s' * (tiles != 1)}; all checks passed"
 
     def run(self, jobs: Sequence[ColorJob], progress: Progress | None = None) -> None:

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from rasterio.windows import Window
 
-from pellucid.apply.cloud_scorers import MODEL_BANDS, NO_DATA, Scorer, find_scorer, to_mask
+from pellucid.apply.cloud_scorers import MODEL_BANDS, NO_DATA, Scorer, find_origin, find_scorer, to_mask
 from pellucid.apply.decoded import row_kept
 from pellucid.apply.inputs import find_scenes
 from pellucid.apply.options import CloudMapOptions
 from pellucid.apply.outputs import Output, can_go_on, check_outputs
-from pellucid.apply.provenance import tag_result
+from pellucid.apply.provenance import is_current, say_made_anew, tag_result
 from pellucid.apply.workers import run_jobs
 from pellucid.data.checked_raster import CheckedRaster, write_raster
 from pellucid.data.claims import claim_folders
@@ -30,7 +30,7 @@ from pellucid.data.drawing import gray_to_rgb, save_picture, sheet, to_rgb
 from pellucid.data.files import make_folder, temporary_beside
 from pellucid.data.gdal_open import GDAL_ERRORS, open_raster
 from pellucid.data.geotiff import Grid, Raster
-from pellucid.data.ownership import PREFIX, read_tags
+from pellucid.data.ownership import PREFIX
 from pellucid.data.ranges import SENTINEL2
 from pellucid.data.raster import Offset, OpticalRaster
 from pellucid.data.reference import widen
@@ -59,6 +59,8 @@ class Job:
     mask: Path | None
     options: CloudMapOptions
     method: Method | None = None  # of the scorer "ground"
+    needs_map: bool = True  # whether the map is to be made
+    needs_mask: bool = False  # likewise the mask; from the map, so that this alone is quick
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -66,14 +68,10 @@ class Job:
         return SENTINEL2.bands if self.options.all_bands else MODEL_BANDS
 
     @property
-    def needs_map(self) -> bool:
-        """Whether the map is to be made."""
-        return self.options.force or not self.out.exists()
-
-    @property
-    def needs_mask(self) -> bool:
-        """Whether the mask is to be made; from the map, so that this alone is quick."""
-        return self.mask is not None and (self.needs_map or not self.mask.exists())
+    def replaces(self) -> bool:
+        """Whether a map or mask of an earlier call is to be replaced."""
+        given = ((self.out, self.needs_map), (self.mask, self.needs_mask))
+        return any(needed and path and path.exists() for path, needed in given)
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ def map_clouds(
     if any(job.needs_map for job in jobs):
         find_scorer(options.scorer, method=method)  # refuses now what every scene would
     with claim_folders(out, masks), can_go_on():
-        pending = [job for job in jobs if job.needs_map or job.needs_mask]
+        pending = _pending(jobs, options)
         reasons = _run_all(pending, options.workers, progress or (lambda *_: None))
         done = [job for i, job in enumerate(pending) if reasons[i] is None]
         # Also those of an earlier, interrupted call.
@@ -150,7 +148,7 @@ def check_clouds(
     start, options = time.monotonic(), options or CloudMapOptions()
     jobs = _list_jobs(Path(scenes), Path(out), Path(masks) if masks else None, options, method)
     scorer = find_scorer(options.scorer, method=method)
-    pending = [job for job in jobs if job.needs_map or job.needs_mask]
+    pending = _pending(jobs, options)
     failures = []
     for job in pending:
         try:
@@ -178,20 +176,22 @@ def _list_jobs(
     check_outputs(results, paths, folders=folders, replaces=True)
     if options.preview:
         check_outputs([Output(out / SHEET, root)], paths, folders=folders)
-    if not options.force:
-        for job in jobs:
-            _check_kept(job)
-    return jobs
+    return [_compare(job) for job in jobs]
 
 
-def _check_kept(job: Job) -> None:
-    """Refuse what stands in place of a map or mask: it would be taken for one, or replaced."""
-    for path, layer in ((job.out, MAP), (job.mask, MASK)):
-        if path and path.exists() and read_tags(path).get(f"{PREFIX}LAYER") != layer:
-            raise InputError(
-                f"cannot write {path}: a file is there that is no {layer} by pellucid clouds; name another "
-                "folder, or replace it with --force"
-            )
+def _compare(job: Job) -> Job:
+    """Return the job with what is still to be made; refuse what stands in place of a map or mask."""
+    is_forced, mask = job.options.force, job.mask
+    needs_map = is_forced or not is_current(job.out, _tags(job, MAP), [job.source])
+    needs_mask = mask is not None and (is_forced or not is_current(mask, _tags(job, MASK), [job.out]))
+    return replace(job, needs_map=needs_map, needs_mask=needs_mask or (needs_map and mask is not None))
+
+
+def _pending(jobs: Sequence[Job], options: CloudMapOptions) -> list[Job]:
+    """Return those of which something is to be made; say if that replaces what an earlier call made."""
+    pending = [job for job in jobs if job.needs_map or job.needs_mask]
+    say_made_anew(0 if options.force else sum(job.replaces for job in pending))
+    return pending
 
 
 def _run_all(
@@ -222,14 +222,13 @@ def _run(job: Job, *, threads: int = 0, progress: Callable[[float], None] | None
         with row_kept():
             for result in filter(None, (job.out, job.mask)):
                 make_folder(result.parent)
-            needs_mask = job.needs_mask
             if job.needs_map:
                 _write_map(
                     job,
                     _scorer(job.options.scorer, threads=threads, method=job.method),
                     progress or (lambda _: None),
                 )
-            if needs_mask and job.mask:
+            if job.needs_mask and job.mask:
                 _write_mask(job, job.mask)
     except WriteError:
         raise
@@ -263,9 +262,8 @@ def _write_map(job: Job, scorer: Scorer, progress: Callable[[float], None]) -> N
         row_kept([raster], WINDOW),
     ):
         windows = list(_windows(raster.grid))
-        options = {"all_bands": job.options.all_bands, "offset": raster.offset_dn}
-        tags = _tags(scorer.origin, options, {"scene": job.source}) | {"OFFSET": f"{raster.offset_dn:.0f}"}
-        with _new_file(job.out, raster.grid, "float32", np.nan, MAP, tags) as file:
+        tags = _tags(job, MAP) | {"OFFSET": f"{raster.offset_dn:.0f}"}
+        with _new_file(job.out, raster.grid, "float32", np.nan, tags) as file:
             for i, window in enumerate(windows):
                 file.write(_score(raster, scorer, window)[None], window)
                 progress((i + 1) / len(windows))
@@ -282,26 +280,34 @@ def _score(raster: OpticalRaster, scorer: Scorer, window: Window) -> NDArray[np.
 
 def _write_mask(job: Job, path: Path) -> None:
     """Write the mask that follows from the map, window by window."""
-    how = {name: getattr(job.options, name) for name in ("threshold", "average_over", "dilation_size")}
+    how = _mask_options(job)
     margin = job.options.average_over + job.options.dilation_size
     with Raster(job.out, "cloud map") as raster:
-        scorer = raster.dataset.tags().get("SCORER", "unknown")
-        tags = _tags(scorer, how, {"scene": job.source, "cloud map": job.out})
-        tags |= {name.upper(): f"{value:g}" for name, value in how.items()}
-        with _new_file(path, raster.grid, "uint8", NO_DATA, MASK, tags) as file:
+        tags = _tags(job, MASK) | {name.upper(): f"{value:g}" for name, value in how.items()}
+        with _new_file(path, raster.grid, "uint8", NO_DATA, tags) as file:
             for window in _windows(raster.grid):
                 wide, inner = widen(window, margin, raster.grid)
                 file.write(to_mask(raster.read_array([1], wide)[0], **how)[inner][None], window)
 
 
-def _tags(scorer: str, options: dict[str, Any], inputs: dict[str, Path]) -> dict[str, str]:
-    """Return what made a map or a mask."""
-    return {"SCORER": scorer, **tag_result("clouds", model=scorer, options=options, inputs=inputs)}
+def _mask_options(job: Job) -> dict[str, Any]:
+    return {name: getattr(job.options, name) for name in ("threshold", "average_over", "dilation_size")}
+
+
+def _tags(job: Job, layer: str) -> dict[str, str]:
+    """Return what makes a map or a mask."""
+    scorer, weights = find_origin(job.options.scorer, job.method)
+    options = {"all_bands": job.options.all_bands, "offset": job.options.offset}
+    inputs = {"scene": job.source}
+    if layer == MASK:
+        options, inputs = _mask_options(job), {**inputs, "cloud map": job.out}
+    tags = tag_result("clouds", model=scorer, weights=weights, options=options, inputs=inputs)
+    return {"SCORER": scorer, **tags, f"{PREFIX}LAYER": layer}
 
 
 @contextmanager
 def _new_file(
-    path: Path, grid: Grid, dtype: str, nodata: float, description: str, tags: dict[str, str]
+    path: Path, grid: Grid, dtype: str, nodata: float, tags: dict[str, str]
 ) -> Iterator[CheckedRaster]:
     """Give an uncompressed file of one band; afterwards it becomes a Cloud-Optimized GeoTIFF at `path`."""
     profile: dict[str, Any] = {"width": grid.width, "height": grid.height, "count": 1, "dtype": dtype}
@@ -311,8 +317,8 @@ def _new_file(
     try:
         with temporary_beside(path) as temporary:
             with write_raster(temporary, **profile) as file:
-                file.dataset.set_band_description(1, description)
-                file.dataset.update_tags(**tags, **{f"{PREFIX}LAYER": description})
+                file.dataset.set_band_description(1, tags[f"{PREFIX}LAYER"])
+                file.dataset.update_tags(**tags)
                 yield file
             write_cog(temporary, path, overviews="average" if dtype == "float32" else "mode")
     except (OSError, *GDAL_ERRORS) as error:

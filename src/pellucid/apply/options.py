@@ -236,9 +236,9 @@ class PictureOptions(ApplyOptions):
     ] = None
     sar_units: SarUnits = "auto"
     html: Annotated[bool, Help("Write a page beside the result, to look at it in a browser.")] = True
-    force: Annotated[bool, Help("In a folder, make pictures anew that are there.", flags=("--force",))] = (
-        False
-    )
+    force: Annotated[
+        bool, Help("In a folder, make all pictures anew, also those that still stand.", flags=("--force",))
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,9 @@ class CloudMapOptions:
     ] = "auto"
     pattern: Annotated[str, Help("Which files are scenes, such as `**/*_S2_*.tif`.")] = "**/*"
     workers: Annotated[int, Help("Processes that share the scenes.", min=1, flags=("--workers", "-w"))] = 1
-    force: Annotated[bool, Help("Make maps anew that are there.", flags=("--force",))] = False
+    force: Annotated[bool, Help("Make all maps anew, also those that still stand.", flags=("--force",))] = (
+        False
+    )
     preview: Annotated[bool, Help("Draw scenes and maps on a sheet, OUT/clouds.png.")] = True
 
 

@@ -17,6 +17,8 @@ from typing import Any, Literal
 from pellucid.apply.options import SceneOptions
 from pellucid.apply.scene_list import SceneJob
 from pellucid.data.files import make_folder, write_text
+from pellucid.data.ownership import is_ours
+from pellucid.data.raster_source import files_of
 from pellucid.data.run_folder import WEIGHTS, find_run
 from pellucid.data.text_file import parse_json
 from pellucid.errors import InputError
@@ -63,7 +65,7 @@ class Records:
         """Whether the result is there, made as it would be now from inputs that have not changed."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             found = parse_json(_path(self.folder, job.scene).read_text(encoding="utf-8"))
-            return found["state"] == "done" and found["key"] == self._key(job) and job.out.exists()
+            return found["state"] == "done" and found["key"] == self._key(job) and is_ours(job.out)
         return False
 
     def left_out(self, job: SceneJob) -> list[str]:
@@ -78,7 +80,8 @@ class Records:
 
     def _key(self, job: SceneJob) -> str:
         files = (*job.inputs, *(path for path in job.context if path.exists()))
-        stamps = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+        read = [file for path in files for file in files_of(path)]
+        stamps = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in read]
         return hashlib.sha256(repr((stamps, str(job.cloud), self.how)).encode()).hexdigest()
 
 

@@ -105,7 +105,7 @@ def colorize_command(
         folders=split_names(folders),
     )
     if dry_run:
-        checked = f"{source}: {Colorizer(jobs, method, options).describe()}"
+        checked = f"{source}: {Colorizer(jobs, method, options).describe(output)}"
         out.print(checked, soft_wrap=True)
         tell(checked=checked)
         return
