@@ -188,7 +188,7 @@ class Engine:
         """
         with self._inference(batch, "use a smaller --tile"):
             restored = self._apply(batch, noise, progress).float()
-        if not restored.isfinite().all():
+        if not restored.sum().isfinite() and not restored.isfinite().all():
             raise InputError(
                 f"the model gave no number at {batch.key[0]} in {self.precision}, try --precision fp32"
             )
@@ -254,7 +254,9 @@ class Engine:
         """Return the channels that are blended, (B, layers, H, W)."""
         if not (self.method.gives_deviation or self.method.finds_clouds):
             return self._applied.restore(batch, noise, progress)
-        image, deviation, cloud = self._applied.estimate(batch, noise, progress)
+        image, deviation, cloud = self._applied.estimate(
+            batch, noise, progress, with_deviation=self.has_deviation
+        )
         wanted = (deviation, self.has_deviation), (cloud, self.method.finds_clouds)
         return torch.cat([image, *(x for x, is_wanted in wanted if is_wanted and x is not None)], dim=1)
 
@@ -368,6 +370,9 @@ class Engine:
         self, batch: Batch, noise: Noise, progress: Callable[[int, int], None]
     ) -> NDArray[np.float32]:
         """Return the restored images; what of the degraded ones lies beyond [0, 1] is enlarged and added."""
+        low, high = batch.degraded.aminmax()
+        if low >= 0 and high <= 1:
+            return self.restore(batch, noise, progress)
         inside = batch.degraded.clamp(0, 1)
         restored = self.restore(replace(batch, degraded=inside), noise, progress)
         beyond = batch.degraded - inside

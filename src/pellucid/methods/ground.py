@@ -169,7 +169,7 @@ class Ground(Method):
         progress: Callable[[int, int], None] | None = None,
     ) -> Tensor:
         """Return the restored images, (B, C, H, W) in [0, 1]; sides must divide by `stride`."""
-        return self.estimate(batch, noise, progress).image
+        return self.estimate(batch, noise, progress, with_deviation=False).image
 
     @torch.no_grad()
     def estimate(
@@ -177,19 +177,23 @@ class Ground(Method):
         batch: Batch,
         noise: Noise | None = None,  # noqa: ARG002
         progress: Callable[[int, int], None] | None = None,  # noqa: ARG002
+        *,
+        with_deviation: bool = True,
     ) -> Estimate:
         """Return the restored images, their standard deviation, and how much of each pixel is replaced.
 
         A cloud map of the batch, where there is one, says what is clear.
         """
         seen, clear, _, _, painted = self.inside(batch)
-        keep, at = rise(painted.confidence, KEPT), self.channels()
+        keep = rise(painted.confidence, KEPT)
         mixed = _add_detail(_mix(clear, painted), clear.colours, _sureness(seen, clear) * seen.valid)
-        image = torch.lerp(mixed, seen.values, keep)
+        image = self._own(torch.lerp(mixed, seen.values, keep)).clamp(0, 1)
+        if not with_deviation:
+            return Estimate(image, None, 1 - keep)
         seen_alike, unseen = self.config.deviation_factors
         factor = seen_alike + (unseen - seen_alike) * painted.unexplained**2
         deviation = painted.deviation * (1 - keep) * factor
-        return Estimate(image[:, at].clamp(0, 1), deviation[:, at], 1 - keep)
+        return Estimate(image, self._own(deviation), 1 - keep)
 
     @torch.no_grad()
     def cloud_probability(self, batch: Batch) -> Tensor:
@@ -224,8 +228,9 @@ class Ground(Method):
                 one = Seen(cut(seen.values), known, cut(seen.valid))
                 looks, phi = Clear(*map(cut, clear)), cut(features)
                 weight = looks.worth * one.valid * part
-                values = torch.cat([weight, weight * phi, weight * looks.colours], 1)[0].float()
-                means = cell_means(values, top + rows.start, left + columns.start)
+                start = top + rows.start, left + columns.start
+                parts = (weight, weight * phi, weight * looks.colours)
+                means = torch.cat([cell_means(values[0].float(), *start) for values in parts])
                 sums = self.network.sums(one, looks, phi, part)
                 collected = collected + SceneSums({at: sums}, {at: means})
         return collected
@@ -270,7 +275,7 @@ class Ground(Method):
         return Solution(*(torch.cat(list(values)) for values in zip(*parts, strict=True)))
 
     def _seen(self, batch: Batch) -> Seen:
-        known = self._spread(batch.degraded).isfinite().flatten(2).any(2)
+        known = self._known(batch.degraded)
         seen = self._see(batch, known)
         if batch.cloud is None or not batch.cloud.isfinite().all():
             if not {"B02", "B04"} <= set(self.optical.bands):
@@ -283,14 +288,28 @@ class Ground(Method):
 
     def _see(self, batch: Batch, known: Tensor) -> Seen:
         """Return what the network sees of images of which `known`, (B, C'), names the bands."""
-        values = self._spread(batch.degraded).nan_to_num() * known[..., None, None]
+        values = self._spread(batch.degraded)
+        if not (known.all() and values.sum().isfinite()):
+            values = values.nan_to_num() * known[..., None, None]
         older = None
         if batch.older is not None:
             older = self._spread(batch.older).where(known[..., None, None], torch.nan)
         return Seen(values, known.float(), batch.valid.float(), batch.sar, older)
 
+    def _known(self, image: Tensor) -> Tensor:
+        """Return which channels of the network (B, C, H, W) has in any pixel, (B, C') bool."""
+        sums = image.sum((2, 3))  # faster than to look at each value, and most images have all
+        known = sums.isfinite() if sums.isfinite().all() else image.isfinite().flatten(2).any(2)
+        return self._spread(known[..., None, None].float()).nan_to_num()[..., 0, 0] > 0
+
+    def _own(self, values: Tensor) -> Tensor:
+        """Return the bands of the images out of the channels of the network, (B, C, H, W)."""
+        return values if self.optical.bands == BANDS else values[:, self.channels()]
+
     def _spread(self, image: Tensor) -> Tensor:
         """Return (B, C, H, W) as the channels of the network: NaN where a band is missing."""
+        if self.optical.bands == BANDS:
+            return image
         extra = sum(band not in BANDS for band in self.optical.bands)
         size = (len(image), len(BANDS) + extra, *image.shape[-2:])
         result = image.new_full(size, torch.nan)
@@ -317,12 +336,12 @@ def _add_detail(image: Tensor, colours: Tensor, weight: Tensor) -> Tensor:
 
     Thin cloud adds what is smooth: the ground keeps its detail under it when it has lost its colours.
     """
-    missing = colours - image
-    cells = avg_pool2d(torch.cat([weight * missing, weight], 1), DETAIL_CELL)
+    missing = weight * (colours - image)
+    cells = torch.cat([avg_pool2d(values, DETAIL_CELL) for values in (missing, weight)], 1)
     for _ in range(2):
         cells = avg_pool2d(cells, 3, stride=1, padding=1)
     smooth = interpolate(cells, scale_factor=DETAIL_CELL, mode="bilinear")
-    return image + weight * (missing - smooth[:, :-1] / (smooth[:, -1:] + 1e-3))
+    return (image + missing).addcmul_(smooth[:, :-1], weight / (smooth[:, -1:] + 1e-3), value=-1)
 
 
 def _widen(score: Tensor, pixels: int) -> Tensor:
@@ -334,8 +353,8 @@ def _widen(score: Tensor, pixels: int) -> Tensor:
 
 def _sureness(seen: Seen, clear: Clear) -> Tensor:
     """Return how sure the colours without haze are, (B, 1, H, W): 0.5 at `KNOWN_COLOUR`, 0 if unknown."""
-    known = seen.known[..., None, None]
-    log_variance = (clear.log_variance * known).sum(1, keepdim=True) / known.sum(1, keepdim=True)
+    count = seen.known.sum(1)[:, None, None, None]
+    log_variance = clear.log_variance.sum(1, keepdim=True) / count  # that of an unknown band is 0
     return (2 * math.log(KNOWN_COLOUR) - log_variance).sigmoid() * (log_variance < 0)
 
 

@@ -88,9 +88,17 @@ class Method(ABC):
         """
 
     def estimate(
-        self, batch: Batch, noise: Noise | None = None, progress: Callable[[int, int], None] | None = None
+        self,
+        batch: Batch,
+        noise: Noise | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        *,
+        with_deviation: bool = True,  # noqa: ARG002
     ) -> Estimate:
-        """Return the restored images and whatever else the method says of them; see `restore`."""
+        """Return the restored images and whatever else the method says of them; see `restore`.
+
+        Without `with_deviation` the standard deviation may be left out.
+        """
         return Estimate(self.restore(batch, noise, progress))
 
     def with_bands(self, optical: ValueRange) -> Self:

@@ -103,13 +103,15 @@ class Regression(Method):
         batch: Batch,
         noise: Noise | None = None,  # noqa: ARG002
         progress: Callable[[int, int], None] | None = None,  # noqa: ARG002
+        *,
+        with_deviation: bool = True,
     ) -> Estimate:
         """Return the restored images and, with networks that give it, the deviation of their error."""
         restored, log_variance = self._apply(batch)
         restored = restored.float()
         if self.caution and self.mean_spectrum is not None:
             restored = torch.lerp(restored, self._likely_spectrum(batch, self.mean_spectrum), self.caution)
-        deviation = None if log_variance is None else (log_variance / 2).exp()
+        deviation = (log_variance / 2).exp() if log_variance is not None and with_deviation else None
         return Estimate(restored.clamp(0, 1), deviation)
 
     def _likely_spectrum(self, batch: Batch, mean_spectrum: tuple[float, ...]) -> Tensor:
