@@ -216,9 +216,9 @@ def test_tiles_that_a_map_says_are_clear_cost_no_network(
     path, given = write(tmp_path / "s2.tif", scene, BANDS), write(tmp_path / "cloud.tif", cloud)
     calls, estimate = list[int](), Ground.estimate
 
-    def count(self: Ground, batch: Batch, *rest: object) -> Estimate:
+    def count(self: Ground, batch: Batch, *rest: Any, **named: bool) -> Estimate:
         calls.append(1)
-        return estimate(self, batch, *rest)  # type: ignore[arg-type]
+        return estimate(self, batch, *rest, **named)
 
     monkeypatch.setattr(Ground, "estimate", count)
     few = restore(tmp_path, path, cloud=given, options=replace(OPTIONS, tile=64))

@@ -69,6 +69,8 @@ class Scout(FakeMethod):
         batch: Batch,
         noise: Noise | None = None,  # noqa: ARG002
         progress: Callable[[int, int], None] | None = None,  # noqa: ARG002
+        *,
+        with_deviation: bool = True,  # noqa: ARG002
     ) -> Estimate:
         assert self.mean is not None
         self.seen.append(batch)

@@ -45,6 +45,8 @@ class Guided(Method):
         batch: Batch,
         noise: Noise | None = None,  # noqa: ARG002
         progress: Callable[[int, int], None] | None = None,  # noqa: ARG002
+        *,
+        with_deviation: bool = True,  # noqa: ARG002
     ) -> Estimate:
         assert batch.degraded.shape[1] == len(self.optical.bands)
         assert not any(side % self.stride for side in batch.valid.shape[-2:])
@@ -171,7 +173,7 @@ def test_what_does_not_apply_is_refused() -> None:
 
 def test_what_is_no_number_is_refused() -> None:
     class Broken(Guided):
-        def estimate(self, batch: Batch, *_: object) -> Estimate:
+        def estimate(self, batch: Batch, *_: object, **__: object) -> Estimate:
             return Estimate(batch.degraded, torch.full_like(batch.degraded, torch.nan))
 
     with pytest.raises(InputError, match="the model gave no number at patch in fp32"):
