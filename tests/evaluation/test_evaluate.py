@@ -241,6 +241,18 @@ def test_colours_are_judged_against_the_radar_and_the_mean_colour_of_the_prompt(
         assert 4 * 256 < picture.width < 5 * 256  # the radar once, not as input and as radar
 
 
+def test_results_get_the_tone_that_is_asked_for_as_by_colorize() -> None:
+    picture = radar_picture(0, "red")
+    result = evaluate(colorizer(), [picture], name="grey", setup=Setup(tone=(0.8, 0.2, 0.2)))
+    grey = picture.degraded - picture.degraded.mean((2, 3), keepdim=True)
+    wanted = (grey + torch.tensor([0.8, 0.2, 0.2])[:, None, None]).clamp(0, 1)
+    error = (wanted - picture.reference()).abs().mean().item()
+    assert result.row(MODEL).metrics["mae"].mean == pytest.approx(error, abs=1e-6)
+    assert result.row(GREY_RADAR).metrics["mae"].mean != pytest.approx(error, abs=0.01)
+    with pytest.raises(InputError, match="--tone is for models that turn radar into pictures"):
+        evaluate(identity(), [make_item(0)], name="m", setup=Setup(tone=(0.8, 0.2, 0.2)))
+
+
 def test_without_mean_colours_the_mean_spectrum_stands_in() -> None:
     result = evaluate(colorizer(), [radar_picture(0, "red")], name="grey", mean_spectrum=(0.8, 0.2, 0.2))
     assert result.row(MEAN_COLOR).metrics["mae"].mean == pytest.approx(0, abs=1e-6)

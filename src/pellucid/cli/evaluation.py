@@ -82,6 +82,10 @@ class EvaluationOptions(ApplyOptions):
             flags=("--given-clouds",),
         ),
     ] = False
+    tone: Annotated[
+        Path | None,
+        Help("Picture in colour whose mean colour each result gets, as by `colorize --tone`.", metavar="RGB"),
+    ] = None
     ablate_guides: Annotated[
         bool | None,
         Help(
@@ -134,7 +138,7 @@ def evaluate_command(
 
     Example: `pellucid evaluate sr3_ct_x4 --data slices --numbers 310,345`
 
-    Example: `pellucid evaluate runs/colorize --data data/Dataset --folders r_006`
+    Example: `pellucid evaluate runs/colorize --data data/Dataset --folders r_006 --tone optical.png`
     """
     span = parse_numbers("--numbers", numbers, count="two", example="310,345")
     if not data.exists():
@@ -179,6 +183,7 @@ def _evaluate_images(
 ) -> None:
     """Evaluate a method that makes images, and print the tables."""
     from pellucid.build.weights_file import load_lpips
+    from pellucid.data.radar_picture import read_tone
     from pellucid.evaluation.evaluate import Extras, Record, evaluate
     from pellucid.evaluation.fid import load_features
     from pellucid.evaluation.figures import baseline_spectrum
@@ -186,7 +191,9 @@ def _evaluate_images(
     from pellucid.evaluation.trial import Setup
 
     settings = {**about["settings"], "bands": options.bands, "precision": options.precision}
-    bands = split_names(options.bands)
+    bands, tone = split_names(options.bands), ()
+    if options.tone:
+        settings["tone"], tone = str(options.tone), tuple(read_tone(options.tone).tolist())
     with progress_bar("evaluating") as advance:
         result = evaluate(
             method,
@@ -202,7 +209,9 @@ def _evaluate_images(
                 load_lpips(options.lpips) if options.lpips else None,
                 load_features(options.fid) if options.fid else None,
             ),
-            setup=Setup(bands, options.given_clouds, options.ablate_guides, options.crop, options.batch),
+            setup=Setup(
+                bands, options.given_clouds, options.ablate_guides, options.crop, options.batch, tone
+            ),
             mean_spectrum=baseline_spectrum(method),
             cloud_threshold=options.cloud_threshold,
             samples=options.samples,
@@ -231,7 +240,17 @@ def _evaluate_texts(
     """Evaluate a text encoder and print its figures; those of images it has not."""
     from pellucid.evaluation.texts import evaluate_texts
 
-    names = ("legacy_metrics", "lpips", "fid", "bands", "given_clouds", "ablate_guides", "pictures", "crop")
+    names = (
+        "legacy_metrics",
+        "lpips",
+        "fid",
+        "bands",
+        "given_clouds",
+        "ablate_guides",
+        "pictures",
+        "crop",
+        "tone",
+    )
     if given := [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]:
         raise InputError(f"a text encoder makes no images to compare; leave out {' and '.join(given)}")
     with progress_bar("evaluating") as advance:

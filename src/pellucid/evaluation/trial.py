@@ -34,6 +34,7 @@ class Setup:
             where it can do without and the patch has them; None: if it takes older dates.
         crop: side in pixels of the centre of a patch that it gets, 128 in the published code; 0: all.
         batch: patches that go through the network together, where neighbours have one size.
+        tone: mean colour that pictures in colour get, in [0, 1], as by `colorize --tone`; (): their own.
     """
 
     bands: Bands = ()
@@ -41,6 +42,7 @@ class Setup:
     ablate_guides: bool | None = None
     crop: int = 0
     batch: int = 1
+    tone: tuple[float, ...] = ()
 
 
 class Restored(NamedTuple):
@@ -109,7 +111,7 @@ class Trial:
         return [
             restored
             for _, alike in groupby(views, key=lambda view: view.shape())
-            for restored in _restore(list(alike))
+            for restored in _restore(list(alike), self.setup.tone)
         ]
 
     def engine_of(self, patch: Batch) -> Engine:
@@ -198,8 +200,8 @@ def _select(patch: Batch, positions: tuple[int, ...]) -> Batch:
     )
 
 
-def _restore(views: Sequence[_View]) -> list[Restored]:
-    """Return what a method makes of patches that are alike, all at once."""
+def _restore(views: Sequence[_View], tone: tuple[float, ...]) -> list[Restored]:
+    """Return what a method makes of patches that are alike, all at once; in a tone, if there is one."""
     engine = views[0].engine
     found = {
         name: _estimate(engine, Batch.cat([view.seen[name] for view in views])) for name in views[0].seen
@@ -208,9 +210,17 @@ def _restore(views: Sequence[_View]) -> list[Restored]:
     restored = []
     for i, view in enumerate(views):
         estimate = Estimate(*(None if part is None else part[i : i + 1] for part in whole))  # type: ignore[arg-type]
+        if tone:
+            estimate = estimate._replace(image=_set_tone(estimate.image, tone))
         ablated = {name: each.image[i : i + 1] for name, each in found.items()}
         restored.append(Restored(view.batch, engine.method, view.positions, estimate, ablated))
     return restored
+
+
+def _set_tone(image: Tensor, tone: tuple[float, ...]) -> Tensor:
+    """Return (B, C, H, W) with each band shifted so that its mean over an image is the tone's; clipped."""
+    shift = image.new_tensor(tone)[:, None, None] - image.mean((2, 3), keepdim=True)
+    return (image + shift).clamp(0, 1)
 
 
 def _estimate(engine: Engine, batch: Batch) -> Estimate:
@@ -244,6 +254,8 @@ def _check_setup(method: Method, setup: Setup) -> None:
             "--given-clouds is for models that find clouds themselves, this one gets the cloud map always; "
             "leave it out"
         )
+    if setup.tone and method.optical.kind != "picture":
+        raise InputError("--tone is for models that turn radar into pictures in colour; leave it out")
     has_guides = method.takes_older or (method.radar_optional and bool(method.radar.bands))
     if setup.ablate_guides and (method.task != "restore" or not has_guides):
         raise InputError("--ablate-guides is for models that can do without their guides; leave it out")
