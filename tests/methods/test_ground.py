@@ -8,7 +8,7 @@ from torch.nn.functional import max_pool2d
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.errors import InputError
-from pellucid.methods.ground import Ground, GroundConfig, _add_detail, _widen
+from pellucid.methods.ground import Ground, GroundConfig, _widen
 from pellucid.networks.ground import Config, build
 
 TINY = Config(features=6, widths=(8, 12), clear_widths=(8, 8), detail=4, refine=8)
@@ -139,21 +139,6 @@ def test_deviation_is_multiplied_by_the_factors_of_the_config() -> None:
     torch.testing.assert_close(deviation((2.0, 2.0), partly), 2 * deviation((1.0, 1.0), partly))
     ratios = [deviation((1.0, 3.0), image) / deviation((1.0, 1.0), image) for image in (partly, overcast)]
     assert 1 <= ratios[0].mean() < ratios[1].mean() <= 3
-
-
-def test_detail_that_shines_through_is_added_and_smooth_light_is_not() -> None:
-    fine = 0.1 * (torch.arange(64) % 2).expand(1, 13, 64, 64)
-    haze = torch.linspace(0.2, 0.4, 64).view(-1, 1)
-    painted, weight = torch.full((1, 13, 64, 64), 0.3), torch.ones(1, 1, 64, 64)
-    inside = (slice(None), slice(None), slice(16, 48), slice(16, 48))
-    found = _add_detail(painted, haze + fine, weight)
-    torch.testing.assert_close(
-        (found - found.mean(3, keepdim=True))[inside], fine[inside] - 0.05, atol=5e-3, rtol=0
-    )
-    torch.testing.assert_close(
-        _add_detail(painted, painted + 0.2, weight)[inside], painted[inside], atol=1e-3, rtol=0
-    )
-    assert torch.equal(_add_detail(painted, haze + fine, 0 * weight), painted)
 
 
 def test_what_is_doubted_reaches_as_far_along_rows_columns_and_corners() -> None:

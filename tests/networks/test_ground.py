@@ -6,7 +6,8 @@ from torch.nn.functional import softsign
 
 from pellucid.data.sums import Sums
 from pellucid.networks._clearness import BANDS, Clear, Seen
-from pellucid.networks.ground import Cells, Config, GroundNet, build
+from pellucid.networks._looks import About, Looks
+from pellucid.networks.ground import Cells, Config, GroundNet, Painted, build
 
 TINY = Config(features=6, widths=(8, 12), clear_widths=(8, 8), detail=4, refine=8, refine_widths=(8, 8))
 
@@ -27,6 +28,11 @@ def seen(size: int = 32, *, extra: int = 0, **fields: Tensor | None) -> Seen:
     sar = torch.rand(1, 2, size, size, generator=generator)
     known = torch.ones(1, len(BANDS) + extra)
     return Seen(values, known, torch.ones(1, 1, size, size), sar)._replace(**fields)
+
+
+def said(painted: Painted) -> list[Tensor]:
+    """Return all that is said of the ground."""
+    return [*painted[:4], painted.deviation]
 
 
 def half(size: int = 32) -> Tensor:
@@ -84,14 +90,20 @@ def test_sums_of_tiles_paint_as_those_of_the_whole() -> None:
 def test_refinement_sees_the_image_that_is_never_put_together() -> None:
     net, phi, weights = network(), torch.rand(1, 7, 16, 16), torch.rand(1, 7, 13)
     cells = Cells(torch.rand(1, 13, 2, 2), torch.rand(1, 2, 2, 2))
-    compared, judged = list(torch.randn(3, 1, 13, 16, 16)), torch.rand(1, 2, 16, 16)
+    values, colours, log_variance = torch.randn(3, 1, 13, 16, 16)
+    leverage, confidence = torch.rand(2, 1, 1, 16, 16)
     carried, near = (cells.enlarge(x, phi) for x in cells)
-    image = torch.einsum("bdc,bdhw->bchw", weights, phi) + carried
-    parts = [3 * image, 3 * carried, *(softsign(x / 2) for x in compared), phi[:, -6:], near, judged]
+    solved = torch.einsum("bdc,bdhw->bchw", weights, phi)
+    image, variance = solved + carried, 0.1 * (1 + leverage)
+    compared = [(values - image) / variance.sqrt(), (colours - image) / variance.sqrt()]
+    compared += [variance.log() - log_variance]
+    judged = [(leverage + 1e-4).log() / 4, confidence]
+    parts = [3 * image, 3 * carried, *(softsign(x / 2) for x in compared), phi[:, -6:], near, *judged]
     expected = net.squeeze(torch.cat(parts, 1))
-    torch.testing.assert_close(
-        net._squeeze(weights, cells, phi, compared, judged), expected, atol=1e-4, rtol=1e-4
-    )
+    squeeze, about = net._squeeze(weights, cells, phi), About(torch.full((1, 13, 1, 1), 0.1), torch.ones(1))
+    looks = Looks(solved, carried, leverage, values, colours, log_variance, confidence, None)
+    found = net._compare(phi, cells.enlarge(squeeze.of_cells, phi), *looks, squeeze=squeeze, about=about)[0]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
 @torch.inference_mode()
@@ -111,7 +123,7 @@ def test_missing_guides_are_not_zero_and_not_a_fault() -> None:
 def test_no_older_date_is_as_one_without_a_clear_pixel() -> None:
     net, image = network(), seen(given=half())
     nowhere = torch.full_like(image.values, torch.nan)
-    for one, two in zip(net(image)[1], net(image._replace(older=nowhere))[1], strict=True):
+    for one, two in zip(*(said(net(x)[1]) for x in (image, image._replace(older=nowhere))), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
 
 
@@ -122,7 +134,7 @@ def test_images_of_which_nothing_is_said_are_judged_beside_others() -> None:
     given = torch.cat([half(), torch.full_like(half(), torch.nan)])
     found = net(both._replace(given=given))[1]
     for i, alone in enumerate((one._replace(given=half()), one)):
-        for a, b in zip(found, net(alone)[1], strict=True):
+        for a, b in zip(said(found), said(net(alone)[1]), strict=True):
             torch.testing.assert_close(a[i : i + 1], b, rtol=1e-3, atol=1e-4)
 
 

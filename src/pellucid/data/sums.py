@@ -6,6 +6,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
+# Rows of an image that are summed up at once on a CPU, where they stay in the cache of a core.
+STRIP = 32
+
 
 @dataclass(frozen=True)
 class Sums:
@@ -32,8 +35,17 @@ class Sums:
             values: (B, C, H, W), finite.
             weight: (B, 1, H, W), 0 where a pixel does not count.
         """
-        phi, y, w = (image.float().flatten(2) for image in (features, values, weight))
-        with torch.autocast(features.device.type, enabled=False):
+        images = (features, values, weight)
+        is_whole = torch.is_grad_enabled() or features.device.type != "cpu"
+        rows = features.shape[2] if is_whole else STRIP
+        strips = zip(*(image.split(rows, 2) for image in images), strict=True)
+        parts = [cls._over(*(strip.float().flatten(2) for strip in each)) for each in strips]
+        return sum(parts[1:], parts[0])
+
+    @classmethod
+    def _over(cls, phi: Tensor, y: Tensor, w: Tensor) -> Self:
+        """Return the sums over pixels, (B, D, N), (B, C, N) and (B, 1, N)."""
+        with torch.autocast(phi.device.type, enabled=False):
             weighted = phi * w
             return cls(weighted @ phi.mT, weighted @ y.mT, (w * y.square()).sum(2), w.sum(2))
 

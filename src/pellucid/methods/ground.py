@@ -13,7 +13,7 @@ from typing import Literal, Self
 import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
+from torch.nn.functional import max_pool2d
 
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import cloud_score, rise
@@ -24,6 +24,7 @@ from pellucid.losses._reduce import gaussian_likelihood
 from pellucid.methods.method import Estimate, Method
 from pellucid.methods.scene_sums import SceneSums, cell_means, cells_of
 from pellucid.networks._clearness import BANDS, SURE, Clear, Seen
+from pellucid.networks._detail import add_detail
 from pellucid.networks.ground import GroundNet, Painted, Solution
 from pellucid.schema import Strict
 
@@ -43,8 +44,6 @@ KNOWN_COLOUR = 0.015
 # Mean worth of an image below which it is doubted in proportion. Chosen on the same places and on two real
 # validation patches: without it simulated overcast gains 0.3 dB and real overcast loses 0.7.
 ENOUGH = 0.03
-# Detail is what is smaller than about 24 pixels: than 3 x 3 cells of this size, blurred twice.
-DETAIL_CELL = 4
 # Pixels around what the built-in score calls cloud or shadow that are doubted too.
 DOUBT_PX = 4
 # What is taken off the logit of what hides the ground, so that 0.5 is half hidden: chosen on training places.
@@ -186,8 +185,8 @@ class Ground(Method):
         """
         seen, clear, _, _, painted = self.inside(batch)
         keep = rise(painted.confidence, KEPT)
-        mixed = _add_detail(_mix(clear, painted), clear.colours, _sureness(seen, clear) * seen.valid)
-        image = self._own(torch.lerp(mixed, seen.values, keep)).clamp(0, 1)
+        looks = (clear.colours, painted.image, painted.confidence, _sureness(seen, clear) * seen.valid)
+        image = self._own(add_detail(*looks, keep, seen.values))
         if not with_deviation:
             return Estimate(image, None, 1 - keep)
         seen_alike, unseen = self.config.deviation_factors
@@ -329,19 +328,6 @@ class Ground(Method):
                 kept = SUBSETS[int(torch.randint(len(SUBSETS), (), generator=generator, device=device))]
                 image[[i for i, band in enumerate(self.optical.bands) if band not in kept]] = torch.nan
         return target
-
-
-def _add_detail(image: Tensor, colours: Tensor, weight: Tensor) -> Tensor:
-    """Return the image with the detail of the colours as far as `weight`, (B, 1, H, W) in [0, 1], says.
-
-    Thin cloud adds what is smooth: the ground keeps its detail under it when it has lost its colours.
-    """
-    missing = weight * (colours - image)
-    cells = torch.cat([avg_pool2d(values, DETAIL_CELL) for values in (missing, weight)], 1)
-    for _ in range(2):
-        cells = avg_pool2d(cells, 3, stride=1, padding=1)
-    smooth = interpolate(cells, scale_factor=DETAIL_CELL, mode="bilinear")
-    return (image + missing).addcmul_(smooth[:, :-1], weight / (smooth[:, -1:] + 1e-3), value=-1)
 
 
 def _widen(score: Tensor, pixels: int) -> Tensor:

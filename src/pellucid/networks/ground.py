@@ -5,20 +5,24 @@ the bands are regressed on them over the clear pixels of the scene, in closed fo
 there is carried on smoothly; a last network adds detail and says how sure it is. All of it is differentiable.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, conv2d, interpolate, logsigmoid, pad, softsign
+from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
 from pellucid.data.cloud_score import rise
 from pellucid.data.sums import Sums
 from pellucid.networks._clearness import AT, BANDS, Clear, Clearness, Seen, enlarge
+from pellucid.networks._looks import About, Looks, Squeezing, log_variance_of
 from pellucid.networks._small_unet import SmallUNet
+from pellucid.networks._strips import by_strips
 
 # Logarithms of variances and precisions are kept divided by this, so that they are learned as much faster.
-FAST = 10.0
+LOG_STEP = 10.0
 # Least precision of the prior, as a share of the mean of the sums: float32 sums are off by less.
 ROUNDING = 1e-6
 # How clear a pixel must be said to be so that it counts in the regression: not at all, and wholly.
@@ -28,8 +32,6 @@ OLDER_SCALE = 4.0
 # Side in pixels of the cells that carry the residual; radius in cells of the two blurs, each of which is done
 # twice, and how far they reach; largest refinement.
 RESIDUAL_CELL, BLURS, REACH, REFINEMENT = 8, (8, 2), 20, 0.1
-# Largest logit of the share of colours without haze, as far as the standard deviation goes.
-SUREST = 7.0
 # Bands of an older date that the feature network sees: those that most sensors have.
 SEEN = ("B02", "B03", "B04", "B08", "B11", "B12")
 
@@ -60,17 +62,22 @@ class Painted(NamedTuple):
 
     Attributes:
         image: (B, 13 + E, H, W), with residual and refinement.
-        deviation: (B, 13 + E, H, W), its standard deviation.
         solved: (B, 13 + E, H, W), of the regression alone.
         confidence: (B, 1, H, W), that the ground is seen, judged by what it should look like too.
         unexplained: (B, 1, H, W), share of the variance that is the regression's own: 1 if nothing is clear.
+        log_variance: returns that of the image, (B, 13 + E, H, W): many want the image alone.
     """
 
     image: Tensor
-    deviation: Tensor
     solved: Tensor
     confidence: Tensor
     unexplained: Tensor
+    log_variance: Callable[[], Tensor]
+
+    @property
+    def deviation(self) -> Tensor:
+        """Return the standard deviation of the image, (B, 13 + E, H, W)."""
+        return (0.5 * self.log_variance()).clamp(-8, 0).exp()
 
 
 class GroundNet(nn.Module):
@@ -88,12 +95,14 @@ class GroundNet(nn.Module):
         self.mean_colour = nn.Parameter(torch.full((num,), 0.15))
         self.mean_features = nn.Parameter(torch.zeros(config.features, num))
         # Of the constant without and with a date, of dates, of features.
-        self.log_precision = nn.Parameter(torch.full((4,), -2.0 / FAST))
-        self.log_feature_precision = nn.Parameter(torch.full((config.features,), -1.0 / FAST))
-        self.log_noise = nn.Parameter(torch.full((num,), -7.0 / FAST))  # variance about the regression
-        self.log_trust = nn.Parameter(torch.tensor(3.0 / FAST))  # pixels' worth of that prior of the noise
-        self.log_alike = nn.Parameter(torch.tensor(3.0 / FAST))  # pixels that count as one
-        self.log_spread = nn.Parameter(torch.full((2,), -3.0 / FAST))  # prior of the residual, in pixels
+        self.log_precision = nn.Parameter(torch.full((4,), -2.0 / LOG_STEP))
+        self.log_feature_precision = nn.Parameter(torch.full((config.features,), -1.0 / LOG_STEP))
+        self.log_noise = nn.Parameter(torch.full((num,), -7.0 / LOG_STEP))  # variance about the regression
+        self.log_trust = nn.Parameter(
+            torch.tensor(3.0 / LOG_STEP)
+        )  # pixels' worth of that prior of the noise
+        self.log_alike = nn.Parameter(torch.tensor(3.0 / LOG_STEP))  # pixels that count as one
+        self.log_spread = nn.Parameter(torch.full((2,), -3.0 / LOG_STEP))  # prior of the residual, in pixels
         width = config.refine
         if width:
             inputs = 5 * num + config.features + 4
@@ -137,14 +146,16 @@ class GroundNet(nn.Module):
             dated, older = values.new_zeros(size), values.new_zeros(len(values), len(SEEN), *size[2:])
         else:
             dated = seen.older.isfinite().any(1, keepdim=True).to(values.dtype)
-            older = seen.older[:, [AT[b] for b in SEEN]].nan_to_num()
+            older = torch.stack([seen.older[:, AT[band]] for band in SEEN], 1).nan_to_num()
         has_sar = sar.isfinite().to(values.dtype)
         inputs = [2 * sar.nan_to_num() - has_sar, has_sar, 3 * older, dated]
-        raw = self.guides(torch.cat(inputs, 1)).float().mul_(4)
-        excess = (raw.abs() - 1.5).clamp(min=0).square().mean() if self.training else raw.new_zeros(())
-        own = raw.tanh() if self.training else raw.tanh_()
+        raw = self.guides(_as_multiplied(torch.cat(inputs, 1)))
+        excess = values.new_zeros(())
+        if self.training:
+            excess = (4 * raw.float().abs() - 1.5).clamp(min=0).square().mean()
         if seen.older is None:
-            return pad(own, (0, 0, 0, 0, 1, 0), value=1.0), excess  # in the layout of the features
+            return by_strips(_with_constant, raw)[0], excess
+        own = (4 * raw.float()).tanh()
         return torch.cat([1 - dated, dated, OLDER_SCALE * seen.older.nan_to_num(), own], 1), excess
 
     def sums(self, seen: Seen, clear: Clear, phi: Tensor, share: Tensor | None = None) -> tuple[Sums, Tensor]:
@@ -157,12 +168,12 @@ class GroundNet(nn.Module):
     def solve(self, collected: tuple[Sums, Tensor]) -> "Solution":
         """Return the ground's regression: weights, their covariance, and the noise about it."""
         sums, known = collected
-        sums = sums * (-FAST * self.log_alike).exp()
+        sums = sums * (-LOG_STEP * self.log_alike).exp()
         extra = sums.cross.shape[-1] - len(BANDS)
         mean, precision = self.prior(extra)
         if sums.gram.shape[-1] < len(mean):  # without older dates
-            own = [0, *range(len(mean) - self.config.features, len(mean))]
-            mean, precision = mean[own], precision[own]
+            own = self.config.features  # no list of indices, which would have to come to a GPU
+            mean, precision = (torch.cat([values[:1], values[-own:]]) for values in (mean, precision))
         with torch.autocast(sums.gram.device.type, enabled=False):
             gram = sums.gram.double()
             least = ROUNDING * gram.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
@@ -172,7 +183,7 @@ class GroundNet(nn.Module):
             weights = torch.where(known[:, None] > 0, weights, mean)  # a band without sums has its prior
             residual = sums.residual(weights)
             prior = self.noise(extra)
-            trust = (FAST * self.log_trust).exp()
+            trust = (LOG_STEP * self.log_trust).exp()
             noise = (prior * trust + residual * known) / (trust + sums.count * known)
             return Solution(weights, torch.cholesky_inverse(factor).float(), noise)
 
@@ -186,15 +197,15 @@ class GroundNet(nn.Module):
             [self.mean_features, self.mean_features.new_zeros(len(self.mean_features), extra)], 1
         )
         mean = torch.cat([constant[None], torch.zeros(1, total, device=device), older, features])
-        p = (FAST * self.log_precision).clamp(-6, 8).exp()
+        p = (LOG_STEP * self.log_precision).clamp(-6, 8).exp()
         precision = torch.cat(
-            [p[:2], p[2].expand(total), p[3] * (FAST * self.log_feature_precision).clamp(-5, 5).exp()]
+            [p[:2], p[2].expand(total), p[3] * (LOG_STEP * self.log_feature_precision).clamp(-5, 5).exp()]
         )
         return mean, precision + 1e-3
 
     def noise(self, extra: int) -> Tensor:
         """Return the prior variance about the regression, (C,)."""
-        log = (FAST * self.log_noise).clamp(-12, -2)
+        log = (LOG_STEP * self.log_noise).clamp(-12, -2)
         return torch.cat([log, log.mean().expand(extra)]).exp()
 
     def paint(
@@ -209,55 +220,34 @@ class GroundNet(nn.Module):
         with torch.autocast(phi.device.type, enabled=False):
             solved = (solution.weights.mT @ phi.flatten(2)).unflatten(2, phi.shape[-2:])
             half = avg_pool2d(phi, 2)
-            spread = (solution.covariance @ half.flatten(2)).unflatten(2, half.shape[-2:])
-            leverage = enlarge((spread * half).sum(1, True))
+            flat = half.flatten(2).mT  # (B, H W / 4, D')
+            leverage = ((flat @ solution.covariance) * flat).sum(2).unflatten(1, half.shape[-2:])
+            leverage = enlarge(leverage[:, None])
+            pooled = by_strips(_pool_residual, clear.colours, solved, clear.worth * seen.valid)
         missing = None if around is None else around.residual(solution.weights)
-        cells = self.carry(clear.colours - solved, clear.worth * seen.valid, missing)
-        image, confidence = solved + cells.enlarge(cells.residual, phi), clear.confidence
-        noise, unexplained = solution.noise[..., None, None], leverage / (1 + leverage)
-        log_variance = noise.log() + leverage.log1p()
+        cells = self._carry(pooled, missing)
+        carried, unexplained = cells.enlarge(cells.residual, phi), leverage / (1 + leverage)
+        noise = solution.noise[..., None, None]
         if not self.config.refine:
-            deviation = (0.5 * log_variance).clamp(-8, 0).exp()
-            return Painted(image.clamp(0, 1), deviation, solved, confidence, unexplained)
-        scale = (noise.rsqrt() * seen.known[..., None, None]) * (1 + leverage).rsqrt()
-        missed, gap = (seen.values - image) * scale, (clear.colours - image) * scale
-        told = (torch.full_like(seen.valid, torch.nan) if seen.given is None else seen.given).isfinite()
-        missed = missed.detach().masked_fill(told, 0)  # what is hidden may be anything
-        gap = gap.masked_fill(told, 0)
-        surer = log_variance - clear.log_variance
-        judged = torch.cat([(leverage + 1e-4).log() / 4, confidence], 1)
-        change, doubt, trust, sees = self._refine(
-            self._squeeze(solution.weights, cells, phi, [missed, gap, surer], judged)
-        )
-        if extra := image.shape[1] - len(BANDS):  # bands of other sensors have no detail of their own
-            change = pad(change, (0, 0, 0, 0, 0, extra))
-            doubt, trust = (
-                torch.cat([x, x.mean(1, keepdim=True).expand(-1, extra, -1, -1)], 1) for x in (doubt, trust)
+            image = (solved + carried).clamp(0, 1)
+            return Painted(
+                image, solved, clear.confidence, unexplained, lambda: noise.log() + leverage.log1p()
             )
-        # Two estimates of one colour, the scene's and that without haze, by their precisions.
-        trust = (surer + trust).where(clear.log_variance < 0, -torch.inf)
-        image = torch.lerp(image, clear.colours, trust.sigmoid()) + change * seen.known[..., None, None]
-        log_variance = log_variance + logsigmoid(-trust.clamp(max=SUREST)) + doubt
-        found = (confidence.clamp(1e-4, 1 - 1e-4).logit() + sees).sigmoid()
-        confidence = torch.where(told, confidence, found)
-        deviation = (0.5 * log_variance).clamp(-8, 0).exp()
-        return Painted(image.clamp(0, 1), deviation, solved, confidence, unexplained)
+        hazeless = (clear.colours, clear.log_variance, clear.confidence)
+        looks = Looks(solved, carried, leverage, seen.values, *hazeless, seen.given)
+        about = About(noise, seen.known[..., None, None])
+        squeeze = self._squeeze(solution.weights, cells, phi)
+        compare = partial(self._compare, squeeze=squeeze, about=about)
+        changes = self.refine(by_strips(compare, phi, cells.enlarge(squeeze.of_cells, phi), *looks)[0])
+        image, confidence = by_strips(partial(self._finish, about=about), changes, *looks)
+        judge = partial(log_variance_of, about=about)
+        return Painted(image, solved, confidence, unexplained, lambda: by_strips(judge, changes, *looks)[0])
 
-    def _squeeze(
-        self, weights: Tensor, cells: "Cells", phi: Tensor, compared: list[Tensor], judged: Tensor
-    ) -> Tensor:
-        """Return what is refined from, (B, refine, H, W).
+    def _squeeze(self, weights: Tensor, cells: "Cells", phi: Tensor) -> Squeezing:
+        """Return the layer before the network that refines, for a regression with weights (B, D', 13 + E).
 
         The layer is linear, and so is the image, 3 (W' phi + residual), in the features and in the cells:
         the layer's weights for it are multiplied with W, and the image never stands beside the features.
-
-        Args:
-            weights: W, (B, D', 13 + E), of the regression.
-            cells: its residual, and how near clear pixels are.
-            phi: (B, D', H, W).
-            compared: three of (B, 13 + E, H, W): what is seen, and the colours without haze, less the image,
-                in standard deviations; the logarithm of how much surer these colours are.
-            judged: (B, 2, H, W), leverage and confidence.
         """
         num, width = len(BANDS), self.config.features
         sizes = [num, num, 3 * num, width, len(BLURS), 2]
@@ -267,17 +257,48 @@ class GroundNet(nn.Module):
             told = torch.cat([cells.residual[:, :num], cells.near], 1)
             of_cells = torch.cat([3 * (image + carried), near], 1)
             told = conv2d(told, of_cells[..., None, None], self.squeeze.bias)
-            told = cells.enlarge(told.contiguous(memory_format=torch.channels_last), phi)
-            rest = torch.cat([*(softsign(x[:, :num] / 2) for x in compared), judged], 1)
-            of_rest = torch.cat([seen, last], 1).mT.expand(len(rest), -1, -1)
-            x = (phi.flatten(2).mT @ of_phi.mT).baddbmm_(rest.flatten(2).mT, of_rest)
-            return x.mT.unflatten(2, phi.shape[-2:]).add_(told)  # channels last
+            told = told.contiguous(memory_format=torch.channels_last)
+            return Squeezing(of_phi.mT, told, torch.cat([seen, last], 1).mT)
 
-    def _refine(self, x: Tensor) -> list[Tensor]:
-        """Return changes of image, log variance, trust in the colours without haze and confidence's logit."""
-        num = len(BANDS)
-        change, doubt, trust, sees = self.refine(x).float().split([num, num, num, 1], 1)
-        return [REFINEMENT * change.tanh(), doubt, trust, sees]
+    def _compare(
+        self, phi: Tensor, told: Tensor, *looks: Any, squeeze: Squeezing, about: About
+    ) -> tuple[Tensor]:
+        """Return what is refined from, (B, refine, H, W), channels last; `looks` are fields of `Looks`.
+
+        Beside features and cells it is what is seen, and the colours without haze, less the image, in
+        standard deviations; the logarithm of how much surer these colours are; leverage and confidence.
+        """
+        num, x = len(BANDS), Looks(*looks)
+        with torch.autocast(phi.device.type, enabled=False):
+            image = x.solved + x.carried
+            scale = (about.noise.rsqrt() * about.known) * (1 + x.leverage).rsqrt()
+            missed, gap = ((x.values - image) * scale).detach(), (x.colours - image) * scale
+            if x.given is not None:  # what is hidden may be anything
+                missed, gap = (each.masked_fill(x.given.isfinite(), 0) for each in (missed, gap))
+            parts = (each[:, :num] for each in (missed, gap, x.surer(about)))
+            compared = [each / (2 + each.abs()) for each in parts]
+            judged = [(x.leverage + 1e-4).log() / 4, x.confidence]
+            rest = torch.cat([*compared, *judged], 1).flatten(2).mT
+            mixed = (phi.flatten(2).mT @ squeeze.of_phi).baddbmm_(
+                rest, squeeze.of_rest.expand(len(rest), -1, -1)
+            )
+            mixed = mixed.mT.unflatten(2, phi.shape[-2:]).add_(told)
+        return (_as_multiplied(mixed),)
+
+    def _finish(self, changes: Tensor, *looks: Any, about: About) -> tuple[Tensor, Tensor]:
+        """Return image and confidence, of which the network that refines has given the `changes`."""
+        num, x = len(BANDS), Looks(*looks)
+        image, changes = x.solved + x.carried, changes.contiguous().float()
+        change = REFINEMENT * changes[:, :num].tanh()
+        if extra := image.shape[1] - num:  # bands of other sensors have no detail of their own
+            change = pad(change, (0, 0, 0, 0, 0, extra))
+        # Two estimates of one colour, the scene's and that without haze, by their precisions.
+        trust = x.trust(changes, about).sigmoid()
+        image = torch.lerp(image, x.colours, trust) + change * about.known
+        found = (x.confidence.clamp(1e-4, 1 - 1e-4).logit() + changes[:, 3 * num :]).sigmoid()
+        if x.given is not None:
+            found = torch.where(x.given.isfinite(), x.confidence, found)
+        return image.clamp(0, 1), found
 
     def carry(self, residual: Tensor, weight: Tensor, around: tuple[Tensor, Tensor] | None = None) -> "Cells":
         """Return what the regression misses at clear pixels, carried under the cloud.
@@ -291,14 +312,17 @@ class GroundNet(nn.Module):
                 which are 0 inside them; None: nothing is known there.
         """
         with torch.autocast(residual.device.type, enabled=False):
-            parts = [_pool(weight, RESIDUAL_CELL), _pool(weight * residual, RESIDUAL_CELL)]
+            return self._carry(_pool_residual(residual, torch.zeros_like(residual), weight), around)
+
+    def _carry(self, parts: tuple[Tensor, ...], around: tuple[Tensor, Tensor] | None) -> "Cells":
+        """Do the same for means over the cells of the weight, and of the residual times it."""
+        with torch.autocast(parts[0].device.type, enabled=False):
             if around is not None:
-                parts = [
-                    pad(part, 4 * (REACH,)) + outside for part, outside in zip(parts, around, strict=True)
-                ]
+                pairs = zip(parts, around, strict=True)
+                parts = tuple(pad(part, 4 * (REACH,)) + outside for part, outside in pairs)
             w, r = parts
             total, nears = torch.zeros_like(r), []
-            for steps, log in zip(BLURS, FAST * self.log_spread, strict=True):
+            for steps, log in zip(BLURS, LOG_STEP * self.log_spread, strict=True):
                 ws, rs = _blur(w, steps), _blur(r - w * total, steps)
                 total = total + rs / (ws + log.exp())
                 nears.append(ws / (ws + log.exp()))
@@ -338,6 +362,23 @@ class Solution(NamedTuple):
     weights: Tensor
     covariance: Tensor
     noise: Tensor
+
+
+def _with_constant(raw: Tensor) -> tuple[Tensor]:
+    """Return features, (B, D, H, W), in their layout, from what the network gives of them, behind a 1."""
+    return (pad((4 * raw.float()).tanh(), (0, 0, 0, 0, 1, 0), value=1.0),)
+
+
+def _as_multiplied(x: Tensor) -> Tensor:
+    """Return x as the convolutions of this precision want it, so that each need not convert it."""
+    kind = x.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    return x.to(dtype, memory_format=torch.channels_last)
+
+
+def _pool_residual(colours: Tensor, solved: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return means over cells of the weight, and of what the regression misses times it."""
+    return _pool(weight, RESIDUAL_CELL), _pool(weight * (colours - solved), RESIDUAL_CELL)
 
 
 def _pool(x: Tensor, cell: int) -> Tensor:

@@ -1,0 +1,22 @@
+import torch
+from torch import Tensor
+
+from pellucid.networks._detail import add_detail
+
+
+def test_detail_that_shines_through_is_added_and_smooth_light_is_not() -> None:
+    fine = 0.1 * (torch.arange(64) % 2).expand(1, 13, 64, 64)
+    haze = torch.linspace(0.2, 0.4, 64).view(-1, 1)
+    painted, weight = torch.full((1, 13, 64, 64), 0.3), torch.ones(1, 1, 64, 64)
+    inside = (slice(None), slice(None), slice(16, 48), slice(16, 48))
+    nowhere = 0 * weight
+
+    def added(colours: Tensor, sure: Tensor) -> Tensor:
+        return add_detail(colours, painted, nowhere, sure, nowhere, painted)
+
+    found = added(haze + fine, weight)
+    torch.testing.assert_close(
+        (found - found.mean(3, keepdim=True))[inside], fine[inside] - 0.05, atol=5e-3, rtol=0
+    )
+    torch.testing.assert_close(added(painted + 0.2, weight)[inside], painted[inside], atol=1e-3, rtol=0)
+    assert torch.equal(added(haze + fine, nowhere), painted)
