@@ -130,9 +130,9 @@ class WindowAttention(nn.Module):
         """Return the optical values attended by the corrected logits, (n, heads, L, d)."""
         logits = (query * self.scale) @ key.mT  # (n, heads, L, L)
         # Bias and mask are equal in both streams, so they cancel in the difference.
-        gain = (radar_query * self.scale) @ radar_key.mT - logits
+        gain = ((radar_query * self.scale) @ radar_key.mT).sub_(logits)
         gate = self.fuse(gain).sigmoid_()
-        return torch.addcmul(bias, gain, gate).add_(logits).softmax(-1) @ value
+        return logits.addcmul_(gain, gate).add_(bias).softmax(-1) @ value
 
     def fuse(self, logits: Tensor) -> Tensor:
         """Return the 1 x 1 convolution over heads as a matrix product, far faster for so few channels."""
