@@ -130,6 +130,15 @@ def test_a_changed_sample_keeps_missing_bands_and_is_finite_elsewhere(seed: int)
         assert image[:, BANDS.index("B10")].isnan().all()
 
 
+def test_an_image_may_stay_clear() -> None:
+    augment = AugmentConfig(leave=1.0)
+    batch = change_clouds(make_batch("a"), rng(), augment=augment, bands=BANDS, is_clear=True)
+    assert batch.target is not None
+    assert batch.degraded.equal(batch.target)
+    assert batch.cloud is not None
+    assert not batch.cloud.any()
+
+
 def test_without_new_options_a_sample_changes_as_before() -> None:
     batch = change_clouds(make_batch("a"), rng(), augment=AugmentConfig(), bands=BANDS, is_clear=True)
     assert batch.older is None

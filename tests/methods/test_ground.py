@@ -9,7 +9,8 @@ from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.errors import InputError
 from pellucid.methods.ground import Ground, GroundConfig, _widen
-from pellucid.networks.ground import Config, build
+from pellucid.networks._clearness import Clear, Seen
+from pellucid.networks.ground import Config, Painted, Solution, build
 
 TINY = Config(features=6, widths=(8, 12), clear_widths=(8, 8), detail=4, refine=8)
 RGBN = SENTINEL2.select(("B04", "B03", "B02", "B08"))
@@ -116,6 +117,7 @@ def test_loss_trains_on_hidden_parts_and_on_clouds_with_any_bands() -> None:
             "solved",
             "restored",
             "cloudy",
+            "clear",
             "clearness",
             "haze",
             "deviation",
@@ -126,6 +128,37 @@ def test_loss_trains_on_hidden_parts_and_on_clouds_with_any_bands() -> None:
         assert all(p.grad is None or p.grad.isfinite().all() for p in ours.network.parameters())
     assert not ours.loss(hidden)["restored"]
     assert ours.loss(image)["restored"]
+
+
+def test_loss_wants_clear_ground_of_the_same_day_as_it_is() -> None:
+    clear = batch(cloudy=False)
+    terms = method().loss(clear)
+    assert terms["restored"]
+    assert terms["clear"]
+    assert not terms["cloudy"]
+    other_day = replace(clear, degraded=clear.degraded + 0.1)
+    terms = method().loss(other_day)
+    assert terms["restored"]
+    assert not terms["clear"]
+
+
+def test_deviation_says_that_what_is_kept_may_be_cloud() -> None:
+    class Doubtful(Ground):
+        def inside(self, batch: Batch) -> tuple[Seen, Clear, Tensor, Solution, Painted]:
+            seen, clear, features, solution, painted = super().inside(batch)
+            return seen, clear, features, solution, painted._replace(confidence=0 * seen.valid + confidence)
+
+    image = batch(cloudy=False)
+    ours = method()
+    doubtful = Doubtful(ours.network, ours.config, optical=SENTINEL2, radar=SENTINEL1)
+    found = {}
+    for confidence in (1.0, 0.9, 0.5, 0.0):
+        estimate = doubtful.estimate(image)
+        assert estimate.deviation is not None
+        found[confidence] = float(estimate.deviation.mean())
+    assert found[1.0] == 0
+    assert 0 < found[0.9] < found[0.5]
+    assert found[0.0] > 0
 
 
 def test_deviation_is_multiplied_by_the_factors_of_the_config() -> None:

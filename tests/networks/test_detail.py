@@ -12,7 +12,7 @@ def test_detail_that_shines_through_is_added_and_smooth_light_is_not() -> None:
     nowhere = 0 * weight
 
     def added(colours: Tensor, sure: Tensor) -> Tensor:
-        return add_detail(colours, painted, nowhere, sure, nowhere, painted)
+        return add_detail(colours, painted, sure)
 
     found = added(haze + fine, weight)
     torch.testing.assert_close(
@@ -20,3 +20,14 @@ def test_detail_that_shines_through_is_added_and_smooth_light_is_not() -> None:
     )
     torch.testing.assert_close(added(painted + 0.2, weight)[inside], painted[inside], atol=1e-3, rtol=0)
     assert torch.equal(added(haze + fine, nowhere), painted)
+
+
+def test_what_is_kept_is_what_is_seen() -> None:
+    colours, painted, values = 0.4 + 0.2 * torch.rand(
+        3, 1, 13, 32, 32, generator=torch.Generator().manual_seed(0)
+    )
+    sure, keep = torch.rand(2, 1, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    keep[..., 16:] = 1
+    found = add_detail(colours, painted, sure, keep, values)
+    assert torch.equal(found[..., 16:], values[..., 16:])
+    torch.testing.assert_close(found, torch.lerp(add_detail(colours, painted, sure), values, keep))

@@ -1,6 +1,6 @@
 import torch
 
-from pellucid.networks._small_unet import SmallUNet
+from pellucid.networks._small_unet import SmallUNet, _doubled
 
 
 def test_map_has_the_size_of_the_input_and_depends_on_bias() -> None:
@@ -19,3 +19,11 @@ def test_absolute_values_are_seen() -> None:
     network = SmallUNet(1, 1, (8, 8), detail=4)
     dark, bright = (network(torch.full((1, 1, 16, 16), value)) for value in (0.1, 0.9))
     assert (dark - bright).abs().mean() > 1e-3
+
+
+def test_four_pixels_of_one_are_blurred_into_one_another() -> None:
+    even = torch.tensor([0.1, 0.4, 0.2, 0.9]).view(1, 4, 1, 1).expand(2, 4, 6, 6)
+    torch.testing.assert_close(_doubled(even)[..., 1:-1, 1:-1], torch.full((2, 1, 10, 10), 0.4))
+    step = torch.zeros(1, 4, 4, 4)
+    step[..., 2:] = 1
+    torch.testing.assert_close(_doubled(step)[0, 0, 2], torch.tensor([0, 0, 0, 0.25, 0.75, 1, 1, 1]))

@@ -92,6 +92,8 @@ class AugmentConfig(Strict):
     hide: float = Field(0.0, ge=0, le=1)
     """Probability of hiding random parts of the clear image (0, with the exact map as `cloud`), in place of
     real or simulated clouds."""
+    leave: float = Field(0.0, ge=0, le=1)
+    """Probability of leaving the clear image as it is, in place of simulated clouds."""
     give_cloud: float = Field(1.0, ge=0, le=1)
     """Probability of keeping the cloud map of a sample without hidden parts; else it is NaN."""
     low_resolution: LowResolutionAugment = LowResolutionAugment()
@@ -187,7 +189,11 @@ def change_clouds(
         batch = hide_parts(batch, generator)
     else:
         if is_clear or _chance(augment.simulate, generator):
-            batch = cloud_over(batch, bands, generator, SkyOptions())
+            if augment.leave and _chance(augment.leave, generator):
+                clear = batch.reference()
+                batch = replace(batch, degraded=clear, cloud=torch.zeros_like(clear[:, :1]))
+            else:
+                batch = cloud_over(batch, bands, generator, SkyOptions())
             if augment.score_clouds and _chance(augment.score_clouds, generator):
                 batch = replace(batch, cloud=cloud_score(batch.degraded, bands))
         if augment.give_cloud < 1 and batch.cloud is not None and not _chance(augment.give_cloud, generator):

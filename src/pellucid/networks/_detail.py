@@ -11,29 +11,40 @@ DETAIL_CELL = 4
 
 
 def add_detail(
-    colours: Tensor, image: Tensor, confidence: Tensor, sure: Tensor, keep: Tensor, values: Tensor
+    colours: Tensor, image: Tensor, sure: Tensor, keep: Tensor | None = None, values: Tensor | None = None
 ) -> Tensor:
-    """Return the result, (B, C, H, W): what is seen as far as `keep` says, else colours and painted image.
+    """Return what is painted with the detail of the colours as far as `sure` says, (B, C, H, W) in [0, 1].
 
-    They are mixed by `confidence`, and the detail of the colours is added as far as `sure`, (B, 1, H, W) in
-    [0, 1], says. Thin cloud adds what is smooth: under it the ground has lost its colours, not its detail.
+    Thin cloud adds what is smooth: under it the ground has lost its colours, not its detail.
+
+    Args:
+        colours: (B, C, H, W), without haze.
+        image: (B, C, H, W), what is painted.
+        sure: (B, 1, H, W) in [0, 1], how sure the colours are.
+        keep: (B, 1, H, W), how far `values` come in its place; None: nowhere.
+        values: (B, C, H, W), what is seen.
     """
-    looks = (colours, image, confidence, sure)
+    looks = (colours, image, sure)
     cells = torch.cat(by_strips(_pool_missing, *looks), 1)
     for _ in range(2):
         cells = avg_pool2d(cells, 3, stride=1, padding=1)
     smooth = interpolate(cells, scale_factor=DETAIL_CELL, mode="bilinear")
-    return by_strips(_with_detail, smooth, keep, values, *looks)[0]
+    return by_strips(_with_detail, *looks, smooth, keep, values)[0]
 
 
-def _pool_missing(colours: Tensor, image: Tensor, confidence: Tensor, sure: Tensor) -> tuple[Tensor, Tensor]:
-    """Return means over cells of what the mixed image lacks of the colours, times `sure`, and of that."""
-    missing = sure * (1 - confidence) * (colours - image)
-    return avg_pool2d(missing, DETAIL_CELL), avg_pool2d(sure, DETAIL_CELL)
+def _pool_missing(colours: Tensor, image: Tensor, sure: Tensor) -> tuple[Tensor, Tensor]:
+    """Return means over cells of what the image lacks of the colours, times `sure`, and of that."""
+    return avg_pool2d(sure * (colours - image), DETAIL_CELL), avg_pool2d(sure, DETAIL_CELL)
 
 
-def _with_detail(smooth: Tensor, keep: Tensor, values: Tensor, *looks: Tensor) -> tuple[Tensor]:
-    colours, image, confidence, sure = looks
-    mixed = torch.lerp(image, colours, confidence)
-    detail = sure * (colours - mixed) - smooth[:, :-1] * (sure / (smooth[:, -1:] + 1e-3))
-    return (torch.lerp(mixed + detail, values, keep).clamp(0, 1),)
+def _with_detail(
+    colours: Tensor,
+    image: Tensor,
+    sure: Tensor,
+    smooth: Tensor,
+    keep: Tensor | None,
+    values: Tensor | None,
+) -> tuple[Tensor]:
+    detail = sure * (colours - image) - smooth[:, :-1] * (sure / (smooth[:, -1:] + 1e-3))
+    result = image + detail
+    return ((result if keep is None or values is None else result.lerp(values, keep)).clamp(0, 1),)

@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, interpolate, pixel_shuffle
+from torch.nn.functional import conv2d, interpolate, pad, pixel_shuffle
 
 
 class _Block(nn.Module):
@@ -28,6 +28,18 @@ def _halved(x: Tensor, layer: nn.Conv2d) -> Tensor:
     weight = layer.weight.unflatten(1, (-1, 2, 2)).permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
     weight = weight.contiguous(memory_format=torch.channels_last)
     return conv2d(x, weight, layer.bias, stride=2, padding=2)
+
+
+def _doubled(x: Tensor) -> Tensor:
+    """Return (B, 4 C, h, w) as (B, C, 2 h, 2 w), blurred by [1 2 1] / 4 along rows and columns.
+
+    The four pixels that a shuffle makes of one come of weights of their own: unlike on even ground, a pattern
+    of 2 pixels, of which the blur leaves nothing.
+    """
+    doubled = pixel_shuffle(x, 2)
+    line = doubled.new_tensor([0.25, 0.5, 0.25])
+    blur = torch.outer(line, line).expand(doubled.shape[1], 1, 3, 3)
+    return conv2d(pad(doubled, (1, 1, 1, 1), mode="replicate"), blur, groups=len(blur))
 
 
 class SmallUNet(nn.Module):
@@ -75,7 +87,7 @@ class SmallUNet(nn.Module):
             kept.append(h)
         for block, skip in zip(self.up, kept[-2::-1], strict=True):
             h = block(torch.cat([interpolate(h, scale_factor=2, mode="bilinear"), skip], dim=1))
-        h = pixel_shuffle(self.widen(h), 2)
+        h = _doubled(self.widen(h))
         if self.detail is None or self.last is None:
             return h
         return self.last(nn.functional.silu(torch.cat([h, self.detail(x)], dim=1)))
