@@ -26,7 +26,7 @@ def test_what_is_kept_is_what_is_seen() -> None:
     colours, painted, values = 0.4 + 0.2 * torch.rand(
         3, 1, 13, 32, 32, generator=torch.Generator().manual_seed(0)
     )
-    sure, keep = torch.rand(2, 1, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    sure, keep = torch.rand(2, 1, 1, 32, 32, generator=generator)
     keep[..., 16:] = 1
     found = add_detail(colours, painted, sure, keep, values)
     assert torch.equal(found[..., 16:], values[..., 16:])
