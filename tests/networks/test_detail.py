@@ -23,9 +23,8 @@ def test_detail_that_shines_through_is_added_and_smooth_light_is_not() -> None:
 
 
 def test_what_is_kept_is_what_is_seen() -> None:
-    colours, painted, values = 0.4 + 0.2 * torch.rand(
-        3, 1, 13, 32, 32, generator=torch.Generator().manual_seed(0)
-    )
+    generator = torch.Generator().manual_seed(0)
+    colours, painted, values = 0.4 + 0.2 * torch.rand(3, 1, 13, 32, 32, generator=generator)
     sure, keep = torch.rand(2, 1, 1, 32, 32, generator=generator)
     keep[..., 16:] = 1
     found = add_detail(colours, painted, sure, keep, values)
