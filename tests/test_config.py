@@ -127,10 +127,14 @@ def test_every_config_of_the_repository_loads(monkeypatch: pytest.MonkeyPatch) -
     ("text", "message"),
     [
         ("a: " + "[" * 1000, "nested more than 32 deep"),
-        ("a: &a [*a]", "an alias in it stands for what it is a part of"),
+        ("a: &a {<<: *a}", "an alias in it stands for what it is a part of"),
+        ("a: &a [*a]", r"the alias \*a stands where no keys are merged \(<<: \*a\); write it out"),
+        ("a: &a 1\nb: *a", r"the alias \*a stands where"),
+        ("a: &a {x: 1}\nb: {<<: {y: *a}}", r"the alias \*a stands where"),
+        ("a: &a {x: 1}\n? *a\n: 2", r"the alias \*a stands where"),
         (
-            "a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n"
-            + "".join(f"a{i}: &a{i} [" + f"*a{i - 1}," * 10 + "]\n" for i in range(1, 9)),
+            "a0: &a0 {x: [1,1,1,1,1,1,1,1,1,1]}\n"
+            + "".join(f"a{i}: &a{i} {{<<: [" + f"*a{i - 1}," * 10 + "]}\n" for i in range(1, 9)),
             "holds more than 100,000 values, aliases written out",
         ),
         ("a: 2001-99-99", "is not valid YAML: month must be in"),
@@ -143,9 +147,10 @@ def test_yaml_that_is_no_config_is_refused_in_one_sentence(tmp_path: Path, text:
         load_config(tmp_path / "config.yaml")
 
 
-def test_aliases_and_merged_keys_are_read(tmp_path: Path) -> None:
-    (tmp_path / "c.yaml").write_text("a: &a {x: 1}\nb: {<<: *a, y: 2}\nc: [*a, *a]\n")
-    assert read_yaml(tmp_path / "c.yaml") == {"a": {"x": 1}, "b": {"x": 1, "y": 2}, "c": [{"x": 1}, {"x": 1}]}
+def test_merged_keys_are_read(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("a: &a {x: 1}\nb: &b {<<: *a, y: 2}\nc: [{<<: [*a, *b], y: 3}]\n")
+    expected = {"a": {"x": 1}, "b": {"x": 1, "y": 2}, "c": [{"x": 1, "y": 3}]}
+    assert read_yaml(tmp_path / "c.yaml") == expected
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from pellucid.errors import InputError, nearest
 
 # What a config may have; the largest of the repository has 200 values, 6 deep.
 MAX_YAML_BYTES, MAX_YAML_DEPTH, MAX_YAML_VALUES = 1 << 20, 32, 100_000
+_MERGE = "tag:yaml.org,2002:merge"
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
@@ -46,24 +47,39 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads plain values up to a depth and a number that no config needs, aliases counted written out."""
+    """Reads plain values up to a depth and a number that no config needs, aliases counted written out.
+
+    An alias stands only where keys are merged: `<<: *name`.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.depth, self.sizes = 0, dict[int, int]()
+        self.is_merged = False
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self.depth += 1
+        was_merged, self.is_merged = self.is_merged, self._is_merged(parent, index)
         is_alias = self.check_event(yaml.AliasEvent)
         if self.depth > MAX_YAML_DEPTH:
             raise yaml.YAMLError(f"it is nested more than {MAX_YAML_DEPTH} deep")
+        if is_alias and not self.is_merged:
+            name = self.peek_event().anchor  # type: ignore[no-untyped-call]
+            raise yaml.YAMLError(
+                f"the alias *{name} stands where no keys are merged (<<: *{name}); write it out"
+            )
         node = super().compose_node(parent, index)
-        self.depth -= 1
+        self.depth, self.is_merged = self.depth - 1, was_merged
         if is_alias and id(node) not in self.sizes:
             raise yaml.YAMLError("an alias in it stands for what it is a part of")
         if node is not None and self._size(node) > MAX_YAML_VALUES:
             raise yaml.YAMLError(f"it holds more than {MAX_YAML_VALUES:,} values, aliases written out")
         return node
+
+    def _is_merged(self, parent: yaml.Node | None, index: Any) -> bool:
+        """Whether what comes next is merged into keys, alone or in a list of such."""
+        is_key = isinstance(index, yaml.Node)  # its value comes next
+        return index.tag == _MERGE if is_key else isinstance(parent, yaml.SequenceNode) and self.is_merged
 
     def _size(self, node: yaml.Node) -> int:
         """Return how many values a node holds; the size of one that was composed before is known."""

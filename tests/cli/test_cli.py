@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -318,3 +319,16 @@ def test_a_terminal_that_cannot_show_a_name_gets_it_escaped(tmp_path: Path, name
     assert result.returncode == 2
     assert result.stderr.startswith(b"error: the ")
     assert b"Traceback" not in result.stderr
+
+
+def test_a_disk_that_takes_no_more_ends_in_one_sentence_and_no_line_of_a_library(tmp_path: Path) -> None:
+    limited = (
+        "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (2**16, 2**16)); from pellucid.cli import main"
+    )
+    words = ["simulate", str(tmp_path / "out"), "--count", "1", "--size", "160"]
+    result = subprocess.run(
+        [sys.executable, "-c", f"{limited}; main()", *words], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert re.match(r"error: cannot write .*\.tif: .*; free the disk or choose another folder$", line)

@@ -58,6 +58,60 @@ def test_options_become_those_of_the_command_with_their_defaults() -> None:
         assert absent not in text
 
 
+@dataclass(frozen=True)
+class Dependent:
+    """Options that have no effect without others."""
+
+    unit: Annotated[str, Help("Of the guide.", needs=("guide", "guide_dir", "elsewhere"))] = "auto"
+
+
+def test_an_option_that_has_no_effect_is_refused_in_one_sentence() -> None:
+    app = typer.Typer()
+
+    @app.command()
+    @takes(Dependent, has_all=lambda given: given["name"] == "list.csv")
+    def command(
+        name: str, guide: str | None = None, guide_dir: str | None = None, *, options: Dependent
+    ) -> None:
+        typer.echo(options.unit)
+
+    for words, code in (
+        (["a"], 0),
+        (["a", "--unit", "auto"], 0),
+        (["a", "--unit", "db", "--guide", "b"], 0),
+        (["a", "--unit", "db", "--guide-dir", "b"], 0),
+        (["list.csv", "--unit", "db"], 0),
+        (["a", "--unit", "db"], 2),
+    ):
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == code
+    assert " ".join(result.output.split()) == (
+        "error: --unit has no effect without --guide or --guide-dir; add one, or leave it out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            "remove-clouds s.tif -o o.tif --sar-units db",
+            "--sar-units has no effect without --sar or --sar-dir",
+        ),
+        ("remove-clouds s.tif -o o.tif --polarisations VV", "--polarisations has no effect without --sar or"),
+        ("remove-clouds s.tif -o o.tif --cloud-scale 100", "--cloud-scale has no effect without --cloud;"),
+        ("remove-clouds s.tif -o o.tif --align", "without --sar, --sar-dir, --reference, --reference-dir or"),
+        ("remove-clouds s.tif -o o.tif --dry-run --estimate", "leave one out"),
+        ("explain s.tif -o o.png --sar-units power", "--sar-units has no effect without --sar; add one"),
+        ("clouds scenes -o maps --dilation-size 5", "--dilation-size has no effect without --mask;"),
+        ("clouds scenes -o maps --threshold 0.5 --no-preview", "--threshold has no effect without --mask or"),
+    ],
+)
+def test_so_it_is_in_every_command(words: str, message: str) -> None:
+    result = CliRunner().invoke(pellucid.cli.app, words.split())
+    assert (result.exit_code, result.output.count("error:")) == (2, 1)
+    assert message in result.output
+
+
 def test_values_out_of_bounds_and_unknown_words_are_refused() -> None:
     code, text = call("a", "--offset", "much")
     assert (code, text) == (

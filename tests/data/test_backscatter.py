@@ -85,3 +85,31 @@ def test_dark_pixels_are_kept_and_many_equal_ones_that_may_be_ground_are_doubted
             f"{radar.path}: 25% of the pixels are exactly -25 and -32.5 dB, taken for ground; if they are "
             "fill, declare it as no data (gdal_edit.py -a_nodata)"
         ]
+
+
+@pytest.mark.parametrize("at", [0, 1])
+@pytest.mark.parametrize("rows", [slice(0, 5), slice(6, 13)])
+def test_areas_of_0_db_in_one_polarisation_hold_none_of_it(tmp_path: Path, at: int, rows: slice) -> None:
+    values = DB.copy()
+    values[at, rows] = 0
+    with RadarRaster(write(tmp_path / "s1.tif", values)) as radar:
+        found = radar.read_db().numpy()
+        name = ("VV", "VH")[at]
+        assert radar.doubts == [
+            f"{radar.path}: areas where {name} alone is exactly 0 dB hold no {name}, though undeclared"
+        ]
+    assert np.isnan(found[at, rows]).all()
+    assert np.isfinite(found).sum() == found.size - found[at, rows].size
+    np.testing.assert_array_equal(found[1 - at], DB[1 - at])
+
+
+def test_bright_ground_that_is_clipped_to_0_db_is_kept(tmp_path: Path) -> None:
+    spots = DB.copy()  # of a town: apart, or among what is bright
+    spots[0, 1::3, 1::3] = 0
+    town = DB.copy()
+    town[:, 3:13, 3:13] += 9
+    town[0, 5:11, 5:11] = 0
+    for number, values in enumerate((spots, town)):
+        with RadarRaster(write(tmp_path / f"{number}.tif", values)) as radar:
+            np.testing.assert_array_equal(radar.read_db(), values)
+            assert not radar.doubts

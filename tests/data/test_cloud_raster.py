@@ -180,3 +180,56 @@ def test_the_user_says_what_means_cloud(tmp_path: Path) -> None:
 def test_maps_that_are_high_where_it_is_clear_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=rf"is named {name}, high where it is clear; .* 1 minus this one"):
         CloudRaster(save(tmp_path / "map.tif", [0.2, 0.9], "float32", name=name))
+
+
+@pytest.mark.parametrize("stem", ["20200101_T33UUP_cs_cdf", "T33_cs", "CloudScorePlus_roi", "a.CS_CDF_2"])
+def test_so_are_files_that_are_named_so(tmp_path: Path, stem: str) -> None:
+    path = save(tmp_path / f"{stem}.tif", [0.2, 0.9], "float32")
+    with pytest.raises(InputError, match=r"high where it is clear; .* --cloud-scale 1"):
+        CloudRaster(path)
+    with CloudRaster(path, scale=1) as raster:
+        assert raster.read()[0, 0].tolist() == pytest.approx([0.2, 0.9])
+    own = save(tmp_path / f"own_{stem}.tif", [0.2, 0.9], "float32", name="cloud probability")
+    assert first_row(own) == pytest.approx([0.2, 0.9])
+
+
+@pytest.mark.parametrize("stem", ["clear_day_mask", "s2_cs_17_clouds", "tics", "cloud"])
+def test_other_names_are_no_reason_to_refuse(tmp_path: Path, stem: str) -> None:
+    assert first_row(save(tmp_path / f"{stem}.tif", [0.2, 0.9], "float32")) == pytest.approx([0.2, 0.9])
+
+
+@pytest.mark.parametrize("fill", [127, 254, 255])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_a_number_above_percent_marks_missing_data(tmp_path: Path, fill: int, dtype: str) -> None:
+    values = [*range(100), fill]
+    expected = [*(value / 100 for value in range(100)), 0]
+    assert first_row(save(tmp_path / "map.tif", values, dtype)) == pytest.approx(expected)
+    with CloudRaster(tmp_path / "map.tif") as raster:
+        assert f"pixels that are {fill} hold no data, though undeclared" in raster.doubts[0]
+
+
+@pytest.mark.parametrize(("values", "expected"), [([0.1, 0.93], [0.1, 0.93]), ([0.5, 88.5], [0.005, 0.885])])
+@pytest.mark.parametrize("fill", [101, 254, 255])
+def test_so_it_does_beside_fractions(
+    tmp_path: Path, values: list[float], expected: list[float], fill: int
+) -> None:
+    found = first_row(save(tmp_path / "map.tif", [*values, fill], "float32"))
+    assert found == pytest.approx([*expected, 0])
+
+
+def test_a_number_that_may_be_the_next_percent_is_refused_unless_a_name_or_the_user_says_it(
+    tmp_path: Path,
+) -> None:
+    values = [*range(102)]
+    with pytest.raises(InputError, match=r"up to 100 and 101, which may mark .* -a_nodata 101\)"):
+        CloudRaster(save(tmp_path / "map.tif", values))
+    expected = [*(value / 100 for value in range(101)), 0]
+    assert first_row(save(tmp_path / "MSK_CLDPRB.tif", values)) == pytest.approx(expected)
+    with CloudRaster(tmp_path / "map.tif", scale=100) as raster:
+        assert raster.read()[0, 0].tolist() == pytest.approx(expected)
+    with CloudRaster(tmp_path / "map.tif", scale=255) as raster:
+        assert raster.read()[0, 0].tolist() == pytest.approx([value / 255 for value in range(102)])
+    with pytest.raises(InputError, match="up to 99 and 200, which may mark"):
+        CloudRaster(save(tmp_path / "other.tif", [*range(100), 200]))
+    low = save(tmp_path / "low.tif", [*range(110)])  # several numbers above 100 are no fill
+    assert first_row(low) == pytest.approx([value / 255 for value in range(110)])

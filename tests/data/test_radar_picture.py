@@ -250,3 +250,12 @@ def test_names_are_checked(tmp_path: Path) -> None:
     for name in ("b.png", "a.TIF", ".hidden.png", "notes.txt"):
         (tmp_path / name).touch()
     assert [path.name for path in find_pictures(tmp_path)] == ["a.TIF", "b.png"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_picture_of_8_bit_has_no_unit(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"sar{suffix}"
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(path)
+    assert read_radar_picture(path, SENTINEL1.select(("VV",))).valid.all()
+    with pytest.raises(InputError, match="whose grey has no unit, and --sar-units is power; leave it out"):
+        read_radar_picture(path, SENTINEL1.select(("VV",)), units="power")

@@ -154,3 +154,13 @@ def test_a_list_of_the_published_script_has_splits(tmp_path: Path) -> None:
     path.write_text("name,size\na,8\n")
     with pytest.raises(InputError, match="is no list of images: its first row must begin"):
         read_reference(method, path)
+
+
+def test_what_has_no_meaning_for_the_images_is_refused(pictures: Path, tmp_path: Path) -> None:
+    sources = tmp_path / "places.yaml"
+    for given in ({"numbers": (1, 2)}, {"lr": pictures}):
+        (name,) = given
+        with pytest.raises(InputError, match=rf"--{name} does not apply to .*, of layout sar_optical; leave"):
+            read_reference(colorizer(), pictures, **cast(Any, given))
+        with pytest.raises(InputError, match=rf"--{name} .* says itself what is read; leave it out"):
+            read_reference(colorizer(), sources, **cast(Any, given))

@@ -26,7 +26,10 @@ ScorerName = Literal["ground", "s2cloudless", "built-in"]
 
 @dataclass(frozen=True)
 class Help:
-    """What an option means; a field without it has no place on the command line."""
+    """What an option means, and without which of other options it has no effect.
+
+    A field without it has no place on the command line.
+    """
 
     text: str
     min: float | None = None
@@ -34,6 +37,7 @@ class Help:
     flags: tuple[str, ...] = ()  # names on the command line; none: that of the field
     metavar: str | None = None  # what stands for the value
     parse: Callable[[str], Any] | None = None  # of what is typed; None: the field's type does it
+    needs: tuple[str, ...] = ()  # one of these options, by the names of their parameters
 
 
 def parse_offset(text: str) -> "Offset":
@@ -70,9 +74,12 @@ def parse_names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+# Options that name radar, and files on the grid of a scene.
+RADAR = ("sar", "sar_dir")
+GUIDES = (*RADAR, "reference", "reference_dir", "cloud")
 SarUnits = Annotated[
     Literal["auto", "db", "power", "amplitude"],
-    Help("Unit of the radar; auto: the file and its values tell it, or it is refused."),
+    Help("Unit of the radar; auto: the file and its values tell it, or it is refused.", needs=RADAR),
 ]
 
 
@@ -148,7 +155,9 @@ class SceneOptions(ApplyOptions):
     """Pixels around clouds that are restored too."""
     feather_px: int = 16
     """Width of the edge over which restored pixels pass into unchanged ones."""
-    align: Annotated[bool, Help("Warp radar, references and cloud map to the scene's grid.")] = False
+    align: Annotated[
+        bool, Help("Warp radar, references and cloud map to the scene's grid.", needs=GUIDES)
+    ] = False
     bands: Annotated[
         tuple[str, ...] | None,
         Help(
@@ -163,6 +172,7 @@ class SceneOptions(ApplyOptions):
             "What the bands of the radar are, by position, if it does not say so.",
             metavar="VV,VH",
             parse=parse_names,
+            needs=RADAR,
         ),
     ] = None
     sar_units: SarUnits = "auto"
@@ -172,6 +182,7 @@ class SceneOptions(ApplyOptions):
             "Value of the cloud map that means certainly cloud: 1, 100 or 255; default: its values tell.",
             1,
             65535,
+            needs=("cloud",),
         ),
     ] = None
     offset: Annotated[
@@ -249,11 +260,15 @@ class CloudMapOptions:
         ScorerName,
         Help("s2cloudless (pip install 'pellucid[clouds]'), the model ground, or a score by simple rules."),
     ] = "s2cloudless"
-    threshold: Annotated[float, Help("Mask: mean probability above which is cloud.", 0, 1)] = 0.4
+    threshold: Annotated[
+        float, Help("Mask: mean probability above which is cloud.", 0, 1, needs=("mask", "preview"))
+    ] = 0.4
     average_over: Annotated[
-        int, Help("Mask: radius in pixels of the disk that averages; 0: none.", min=0)
+        int, Help("Mask: radius in pixels of the disk that averages; 0: none.", min=0, needs=("mask",))
     ] = 4
-    dilation_size: Annotated[int, Help("Mask: radius in pixels by which clouds grow; 0: none.", min=0)] = 2
+    dilation_size: Annotated[
+        int, Help("Mask: radius in pixels by which clouds grow; 0: none.", min=0, needs=("mask",))
+    ] = 2
     all_bands: Annotated[
         bool, Help("Scenes have all 13 bands; else the 10 that s2cloudless uses suffice.")
     ] = True

@@ -1,5 +1,6 @@
 """Commands on scenes: take clouds off, map clouds, make pairs with clouds, demonstrate."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -97,7 +98,12 @@ EstimateOnly = Annotated[
 DryMaps = Annotated[bool, typer.Option("--dry-run", help="Check all scenes, write nothing.")]
 
 
-@takes(SceneOptions, hide=("strength", "sampler"))
+def _is_list(given: Mapping[str, Any]) -> bool:
+    """Whether the scenes are listed, with their guides."""
+    return given["scene"] is not None and given["scene"].suffix.lower() == ".csv"
+
+
+@takes(SceneOptions, hide=("strength", "sampler"), has_all=_is_list)
 def remove_clouds(
     output: Output,
     scene: Optical = None,
@@ -137,6 +143,8 @@ def remove_clouds(
         "workers": workers,
     }
     for_many |= {"scheduler": scheduler, "shared_context": shared_context}
+    if dry_run and estimate_only:
+        raise InputError("--dry-run restores nothing, nor does --estimate; leave one out")
     scene = _one_scene(scene, optical)
     if optical is None and is_many(scene):
         words = files | {"cloud": map_file(cloud)}

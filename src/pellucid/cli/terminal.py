@@ -273,12 +273,15 @@ def parse_numbers(option: str, text: str | None, *, count: str, example: str) ->
 
 
 def takes(
-    options: type[Any], *, hide: Collection[str] = ()
+    options: type[Any],
+    *,
+    hide: Collection[str] = (),
+    has_all: Callable[[Mapping[str, Any]], bool] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator of commands: their parameter `options` becomes an option per field with a `Help`.
 
     `options` is a dataclass as in `pellucid.apply.options`; the fields to `hide` keep their defaults. Errors
-    are reported as by `report_errors`.
+    are reported as by `report_errors`; an option that has no effect is one, unless the arguments `has_all`.
     """
     shown = [field for field in fields(options) if field.name not in hide]
     helps = {field: about for field in shown for about in get_args(field.type) if isinstance(about, Help)}
@@ -287,6 +290,8 @@ def takes(
         @wraps(command)
         @report_errors()
         def run(**given: Any) -> None:
+            if has_all is None or not has_all(given):
+                _refuse_idle(helps, given)
             values = {field.name: _value(about, given.pop(field.name)) for field, about in helps.items()}
             command(**given, options=options(**values))
 
@@ -299,6 +304,16 @@ def takes(
         return run
 
     return decorate
+
+
+def _refuse_idle(helps: Mapping[Field[Any], Help], given: Mapping[str, Any]) -> None:
+    """Refuse an option that has no effect, since none is given of the options that it needs."""
+    for field, about in helps.items():
+        needed = [name for name in about.needs if name in given]
+        if needed and given[field.name] != field.default and not any(given[name] for name in needed):
+            options = [f"--{each.replace('_', '-')}" for each in (field.name, *needed)]
+            listed = " or ".join(filter(None, [", ".join(options[1:-1]), options[-1]]))
+            raise InputError(f"{options[0]} has no effect without {listed}; add one, or leave it out")
 
 
 def _value(about: Help, typed: Any) -> Any:

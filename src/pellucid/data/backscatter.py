@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, binary_erosion
 
 from pellucid.data.geotiff import HUGE, Raster, find_huge
 from pellucid.data.radar_units import RadarUnit, Unit, doubt_unit, find_unit, stated_unit, to_db
@@ -19,6 +20,9 @@ FILLS = (0.0, -99.0, -999.0, -9999.0, -32768.0, -99999.0)
 NUM_FILLED, FAINT_FILL, STRONG_FILL, FAINT_POWER_FILL = 16, -40.0, 10.0, 1e-4
 # Share of pixels that hold the same lowest numbers from which they may be fill, though backscatter can be so.
 MANY = 0.01
+# Ground that is clipped to 0 dB lies in spots among bright ground, so many dB above the rest; fill lies in
+# areas, of which at least this share is not at an edge.
+BRIGHT, INSIDE = 3.0, 0.5
 
 
 class Backscatter:
@@ -43,6 +47,9 @@ class Backscatter:
         self.dtype = "float32" if self.is_scaled else raster.dataset.dtypes[numbers[0] - 1]
         # numbers that mark missing data undeclared; scaled ones may be values
         self.fills: tuple[float, ...] = () if offset.any() else (0.0,) if self.is_scaled else FILLS
+        self.zero_is_fill = np.zeros(
+            (len(numbers), 1, 1), np.bool_
+        )  # by polarisation, whatever the others are
 
     def find_unit(self, stored: NDArray[Any], shown: NDArray[np.bool_]) -> None:
         """Tell the unit from a sample, (P, H, W) as stored and (H, W).
@@ -72,12 +79,15 @@ class Backscatter:
             self.raster.doubts.append(f"{path} holds {held}, not dB: {are} converted{negative}")
             if doubt := doubt_unit(sample, self.polarisations, self.unit):
                 self.raster.doubts.append(f"{path}: {doubt}; check the unit, --sar-units names it")
+        elif 0 in self.fills:
+            self._find_zeros(stored, shown)
         self._doubt_constant(self.to_db(stored, shown))
 
     def scaled(self, stored: NDArray[Any], shown: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return (P, H, W) scaled as the file says, NaN where it holds no data or (H, W) `shown` is False."""
         values, nodata = stored.astype(np.float32), self.raster.dataset.nodata
         missing = ~np.isfinite(values) | (np.abs(values) > HUGE) | _is_marked(values, self.fills) | ~shown
+        missing |= (values == 0) & self.zero_is_fill
         if nodata is not None:
             missing |= values == nodata
         return np.where(missing, np.float32(np.nan), values) * self.scale + self.offset
@@ -104,6 +114,18 @@ class Backscatter:
                 values, numbers = values[:, ~at], numbers[:, ~at]
         return found
 
+    def _find_zeros(self, stored: NDArray[Any], shown: NDArray[np.bool_]) -> None:
+        """Tell in which polarisations 0 is fill though the other holds data there."""
+        values = self.scaled(stored, shown)
+        for at, name in enumerate(self.polarisations):
+            if _is_fill(values[at] == 0, np.delete(values, at, axis=0), values[at]):
+                self.zero_is_fill[at] = True
+                self.raster.mark_fills([0.0])
+                self.raster.doubts[-1] = (
+                    f"{self.raster.path}: areas where {name} alone is exactly 0 dB hold no {name}, though "
+                    "undeclared"
+                )
+
     def _doubt_constant(self, values: NDArray[np.float32]) -> None:
         """Doubt (P, H, W) in dB of which many pixels hold the same numbers: the lowest, or equal ones."""
         known = values[:, np.isfinite(values).all(axis=0)]
@@ -122,6 +144,27 @@ class Backscatter:
                 f"{self.raster.path}: {share:.0%} of the pixels are exactly {numbers} dB, taken for ground; "
                 "if they are fill, declare it as no data (gdal_edit.py -a_nodata)"
             )
+
+
+def _is_fill(is_zero: NDArray[np.bool_], others: NDArray[np.float32], values: NDArray[np.float32]) -> bool:
+    """Whether zeros (H, W) among values in dB, (H, W), are no ground, by what lies around and under them.
+
+    `others` are the polarisations, (P, H, W), that hold data there.
+    """
+    is_zero = is_zero & np.isfinite(others).all(axis=0)
+    rest = np.isfinite(others).all(axis=0) & np.isfinite(values) & ~is_zero
+    inside = binary_erosion(is_zero, np.ones((3, 3), np.bool_), border_value=True)
+    beside = binary_dilation(is_zero, np.ones((3, 3), np.bool_)) & rest
+    if (
+        is_zero.sum() < NUM_FILLED
+        or inside.sum() < INSIDE * is_zero.sum()
+        or not beside.any()
+        or not len(others)
+    ):
+        return False
+    around = np.median(values[beside]) - np.median(values[rest])
+    under = np.median(others[:, is_zero]) - np.median(others[:, rest])
+    return bool(max(around, under) < BRIGHT)
 
 
 def _is_no_backscatter(values: NDArray[np.float32]) -> bool:

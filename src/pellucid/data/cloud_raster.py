@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 # Classes of Sen2Cor's scene classification (SCL) that hide the ground: cloud shadow, medium and high
 # probability of cloud, thin cirrus (Sentinel-2 Level-2A algorithm theoretical basis document).
 SCL_CLOUD, SCL_LAST = (3, 8, 9, 10), 11
-# Numbers that mark missing data in masks, beside 1 or percent; and undeclared ones below 0.
-OUTSIDE, NEGATIVE_FILLS = 255.0, (-1.0, -99.0, -999.0, -9999.0, -32768.0, -99999.0)
+# Numbers that mark missing data: beside 1 or percent, in masks; beside percent; below 0, undeclared.
+OUTSIDE, ABOVE_PERCENT = 255.0, (101.0, 127.0, 254.0)
+NEGATIVE_FILLS = (-1.0, -99.0, -999.0, -9999.0, -32768.0, -99999.0)
 # So few different values are classes unless one is 100; so many up to 255 are probabilities.
 FEW_VALUES, MANY_VALUES = 6, 64
 # Side of the windows in which all values are looked at, in pixels; and how many are named in a sentence.
@@ -28,9 +29,9 @@ WINDOW, NAMED = 2048, 12
 # What `pellucid clouds` calls the band of its masks and maps, which need no interpretation.
 OWN = ("cloud mask", "cloud probability")
 # Words in the name of a file or band: scene classifications, other classes, percent (MSK_CLDPRB and CLD of
-# Level-2A products among them), 0 to 255 (CLP of Sentinel Hub); of a band alone, what is high where it is
-# clear (Cloud Score+ and its like).
-SCL, CLASSES, PERCENT, BYTE, MASK, CLEAR = (
+# Level-2A products among them), 0 to 255 (CLP of Sentinel Hub); what is high where it is clear (Cloud Score+
+# and its like), of a band and of a file.
+SCL, CLASSES, PERCENT, BYTE, MASK, CLEAR, CLEAR_FILE = (
     re.compile(rf"(?<![a-z])({words})(?![a-z])", re.IGNORECASE)
     for words in (
         "scl",
@@ -39,6 +40,7 @@ SCL, CLASSES, PERCENT, BYTE, MASK, CLEAR = (
         "clp",
         "mask",
         "cs(_cdf)?|clear(ness)?",
+        r"cs_cdf|cs(?=_?\d*$)|cloud_?score_?plus|clearness",
     )
 )
 
@@ -110,10 +112,11 @@ class CloudRaster(Raster):
         if self.scale is not None:
             self._check_scale(known)
             return
-        if CLEAR.search(self._band_name):
+        clear = CLEAR.search(self._band_name) or CLEAR_FILE.search(self.path.stem)
+        if clear and not is_own:
             raise InputError(
-                f"the cloud map {self.path} is named {self._band_name.strip()}, high where it is clear; "
-                "needed is a map that is high where it is cloudy, 1 minus this one"
+                f"the cloud map {self.path} is named {clear[0]}, high where it is clear; needed is a map "
+                "that is high where it is cloudy: 1 minus this one, or, if this is one, --cloud-scale 1"
             )
         if known.min() < 0 or known.max() > OUTSIDE:
             self._refuse(known)
@@ -157,15 +160,31 @@ class CloudRaster(Raster):
         """Return the values without those that mark missing data, which becomes `fill`."""
         fills = [value for value in values if value in NEGATIVE_FILLS]
         rest = values[~np.isin(values, fills)]
-        within = rest[rest != OUTSIDE]
-        likely = within.size and (within.max() == 1 or SCL_LAST < within.max() <= 100)
-        if OUTSIDE in rest and within.size and (self.scale < OUTSIDE if self.scale else likely):
-            fills, rest = [*fills, OUTSIDE], within
+        if rest.size > 1 and self._is_fill(rest[-1], rest[:-1]):
+            fills, rest = [*fills, rest[-1]], rest[:-1]
         if len(fills) > 1:
             self._refuse(values)
         self.mark_fills(fills)
         self.marks += fills
         return rest
+
+    def _is_fill(self, highest: float, within: NDArray[np.float64]) -> bool:
+        """Return whether the highest value marks missing data beside the others; refuse what may do so."""
+        is_mark, top = highest in (OUTSIDE, *ABOVE_PERCENT), within.max()
+        if self.scale:
+            return is_mark and top <= self.scale < highest
+        is_whole = bool((within == np.rint(within)).all())
+        if highest <= 100 or top > 100 or (is_whole and top <= SCL_LAST):
+            return bool(highest == OUTSIDE and top == 1)
+        if is_mark and (highest > ABOVE_PERCENT[0] or not is_whole or self._is_named(PERCENT)):
+            return True
+        if is_mark or within.size >= MANY_VALUES or top <= 1:
+            raise InputError(
+                f"the cloud map {self.path} holds values up to {top:g} and {highest:g}, which may mark "
+                f"missing data or a cloud; declare it (gdal_edit.py -a_nodata {highest:g}), or say with "
+                "--cloud-scale what means certainly cloud"
+            )
+        return False
 
     def _find_high(self, known: NDArray[np.float64], *, is_whole: bool) -> float:
         """Return the value that means certainly cloud; refuse what may be classes."""

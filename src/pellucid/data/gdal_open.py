@@ -1,8 +1,10 @@
 """Opening rasters with GDAL, and what it says of a file that it cannot read."""
 
+import ctypes
 import re
 import warnings
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,26 @@ GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 
 def open_raster(path: Path | str, mode: str = "r", **profile: Any) -> Any:
     """Return the dataset that rasterio opens, without its warning about files that are not georeferenced."""
+    silence_libtiff()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
             return rasterio.open(path, mode, **profile)
         except UnicodeEncodeError as error:  # GDAL takes no other names
             raise InputError(f"the name of {path} is not in UTF-8, which rasters need; rename it") from error
+
+
+@cache
+def silence_libtiff() -> None:
+    """Keep libtiff from printing, in lines of its own, what GDAL raises: that a disk is full, for instance.
+
+    This is known of the libraries that come with rasterio; others may go on to print.
+    """
+    package = Path(rasterio.__file__).parent
+    for folder in (package.with_name("rasterio.libs"), package / ".dylibs"):  # on Linux, on macOS
+        for library in folder.glob("libtiff*"):
+            with suppress(OSError, AttributeError):
+                ctypes.CDLL(str(library)).TIFFSetErrorHandler(None)
 
 
 def first_line(error: Exception) -> str:

@@ -75,6 +75,7 @@ def read_radar_picture(
     _check_suffix(path)
     if path.suffix.lower() in TIFF:
         return _read_tiff(path, radar, page, units)
+    _refuse_unit(path, units)
     if len(radar.bands) != 1:
         raise InputError(
             f"{path} is a picture of one polarisation, the model needs {', '.join(radar.bands)}; "
@@ -184,6 +185,7 @@ def _read_tiff(path: Path, radar: ValueRange, page: str, units: RadarUnit) -> Ra
         values, numbers = _choose(raster, values, radar)
         backscatter = Backscatter(raster, numbers, radar.bands, said=units)
         if values.dtype == np.uint8 and not backscatter.is_scaled:
+            _refuse_unit(path, units)
             sar = to_unit(values)
         else:
             backscatter.find_unit(values, valid)
@@ -194,6 +196,14 @@ def _read_tiff(path: Path, radar: ValueRange, page: str, units: RadarUnit) -> Ra
         if not valid.any():
             raise InputError(f"the radar image {path} holds no data, give another")
         return RadarPicture(fill_gaps(sar, valid), valid, raster.grid.place)
+
+
+def _refuse_unit(path: Path, units: RadarUnit) -> None:
+    if units != "auto":
+        raise InputError(
+            f"{path} is a picture, whose grey has no unit, and --sar-units is {units}; leave it out, or give "
+            "backscatter as a GeoTIFF"
+        )
 
 
 def _read_bands(raster: Raster) -> tuple[NDArray[Any], NDArray[np.bool_]]:

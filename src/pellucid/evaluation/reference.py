@@ -1,6 +1,6 @@
 """Folders -> the images with which a trained model is evaluated."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +27,7 @@ def read_reference(
 ) -> Patches:
     """Return the images of a folder, whichever layout it has, with which a method is evaluated.
 
-    An autoencoder is evaluated with the clear images, or the radar. Keys that the layout lacks are ignored.
+    An autoencoder is evaluated with the clear images, or the radar.
 
     Args:
         method: decides which bands are read.
@@ -41,19 +41,20 @@ def read_reference(
         folders: region folders of pictures.
         trained: sources of the method's training; these layouts are preferred, and pictures are prepared,
             prompted and split alike.
+
+    Raises:
+        InputError: if the images cannot be used, or the layout has nothing that is asked for.
     """
+    asked = {"splits": splits, "lr": lr, "numbers": numbers, "folders": folders}
     if root.suffix.lower() in (".yaml", ".yml"):
+        _refuse_idle(root, asked, "which says itself what is read")
         return read_sources(method, root)
     name, listed = _name_layout(root, [source.name for source in trained])
     layout = find_layout(name)
-    given = {
-        "split": "all" if folders else split,
-        "splits": splits,
-        "legacy_fill": legacy_fill,
-        "lr": lr,
-        "numbers": numbers,
-        "folders": folders,
-    }
+    _refuse_idle(
+        root, {key: asked[key] for key in asked.keys() - layout.Config.model_fields}, f"of layout {name}"
+    )
+    given = {**asked, "split": "all" if folders else split, "legacy_fill": legacy_fill}
     keys = {key: value for key, value in given.items() if value and key in layout.Config.model_fields}
     config = parse(layout.Config, {**keys, **listed}, where=str(root))
     like = next((source for source in trained if source.name == name), None)
@@ -68,6 +69,13 @@ def read_reference(
     if patches.is_clear:
         raise InputError(f"{root} holds clear images alone, of layout {name}; give pairs of cloudy and clear")
     return patches
+
+
+def _refuse_idle(root: Path, asked: Mapping[str, object], reason: str) -> None:
+    """Refuse what is asked for and has no meaning for these images."""
+    for key, value in asked.items():
+        if value:
+            raise InputError(f"--{key} does not apply to {root}, {reason}; leave it out")
 
 
 def _name_layout(root: Path, trained: Sequence[str]) -> tuple[str, dict[str, object]]:
