@@ -49,10 +49,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def quick_in_bf16(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Let a call seem to take a second in fp32 and half of it in bf16; return the list of calls."""
+    """Let a call seem to take a processor a second in fp32, half of it in bf16; return the list of calls."""
     calls: list[bool] = []
     clock = [0.0]
-    monkeypatch.setattr(precision.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(precision.time, "process_time", lambda: clock[0])
     restore = Regression.restore
 
     def timed(self: Regression, batch: Batch, *rest: Any) -> Tensor:
