@@ -27,7 +27,6 @@ from rich.progress import track
 from benchmarks.jobs import (
     JOBS,
     Job,
-    digests,
     is_refusal,
     kill,
     leaves_processes,
@@ -87,11 +86,11 @@ class Bench:
         if code := self.run(JOBS[name], folder):
             raise SystemExit(f"{name} ends with {code}: {self.log.read_text(encoding='utf-8')}")
         self.seconds[name] = time.monotonic() - begun
-        self.expected[name] = digests(folder)
+        self.expected[name] = JOBS[name].made(folder)
 
     def check(self, name: str, folder: Path) -> str:
         """Return "equal", or what differs from a run without failures; remove the folder if it is equal."""
-        found, expected = digests(folder), self.expected[name]
+        found, expected = JOBS[name].made(folder), self.expected[name]
         if found == expected:
             shutil.rmtree(folder)
             return "equal"
@@ -271,10 +270,8 @@ KINDS: dict[str, Callable[[Bench, str], Iterator[str]]] = {
     "flips": flips,
     "files": files,
 }
-# Commands that a kind is about, if not all: `evaluate` writes to a new folder each time, so that it cannot go
-# on; bits are flipped in what a command goes on from, or reads its model from.
-GOES_ON = tuple(name for name in JOBS if name != "evaluate")
-ABOUT = {"kills": GOES_ON, "disk": GOES_ON, "flips": ("remove-clouds", "train", "evaluate")}
+# Commands that a kind is about, if not all: bits are flipped in what one goes on from, or in its model.
+ABOUT = {"flips": ("remove-clouds", "train", "evaluate")}
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Commands over small inputs that they make themselves, run in children that can be killed at any moment."""
 
+import json
 import os
 import shutil
 import signal
@@ -25,7 +26,10 @@ TRAINING = CONFIGS / "cross_attention_tiny.yaml"
 LONGEST = 300.0
 # Files of a run that say when it was trained and how long that took, and those from which it can go on.
 TIMED, CHECKPOINTS = (
-    ("card.md", "metrics.json", "history.csv", "evaluations.csv", "events.out.*", "*.ckpt"),
+    (
+        *("card.md", "metrics.json", "history.csv", "evaluations.*", "evaluation.html", "benchmark.*"),
+        *("events.out.*", "*.ckpt", "clear.json", "figures.json"),
+    ),
     "*.ckpt",
 )
 
@@ -38,11 +42,22 @@ class Job:
         command: the arguments of pellucid; outputs are relative, beginning with "out".
         source: the input that is damaged to see what the command does, below the inputs.
         resume: added where a checkpoint is there.
+        is_numbered: it makes a new folder in its output each time; the last that is whole counts.
     """
 
     command: str
     source: str
     resume: str = ""
+    is_numbered: bool = False
+
+    def made(self, folder: Path) -> dict[str, str]:
+        """Return the digests of what the command has made in a folder, by file."""
+        if not self.is_numbered:
+            return digests(folder)
+        whole = sorted(folder.glob("out/*/metrics.json"), key=lambda path: path.stat().st_mtime_ns)
+        listed = json.loads((folder / "out" / "evaluations.json").read_text(encoding="utf-8"))
+        names = sorted(path.parent.name for path in whole)
+        return digests(whole[-1].parent) if names == sorted(row["name"] for row in listed) else {}
 
     def arguments(self, inputs: Path, folder: Path) -> list[str]:
         """Return what is typed in a folder, perhaps after a failure."""
@@ -61,7 +76,19 @@ JOBS = {
     "colorize": Job(
         "colorize {inputs}/pictures -o out --steps 2 --tile 64 --overlap 16 --device cpu", "pictures/1.png"
     ),
-    "evaluate": Job("evaluate {inputs}/run --data {inputs}/pairs --split all -o out", "pairs/data.csv"),
+    "evaluate": Job(
+        "evaluate {inputs}/run --data {inputs}/pairs --split all -o out", "pairs/data.csv", is_numbered=True
+    ),
+    "benchmark": Job(
+        "benchmark {inputs}/pairs --split all --models {inputs}/run --no-cost --device cpu -o out",
+        "pairs/data.csv",
+    ),
+    "explain": Job(
+        "explain {inputs}/scene.tif --sar {inputs}/radar.tif -o out.png --tile 64 --device cpu", "scene.tif"
+    ),
+    "export": Job("export {inputs}/run out.onnx", "run/config.yaml"),
+    "data-check": Job("data check {inputs}/pairs --report out.json --sheet out.png", "pairs/data.csv"),
+    "demo": Job("demo out --size 128 --model {inputs}/run", "run/config.yaml"),
     "simulate": Job("simulate out --count 5 --size 96 --clear {inputs}/clear", "clear/1.tif"),
     "import": Job("import cross-attention {inputs}/net.pth out", "net.pth"),
     "train": Job(f"train {TRAINING} --run out --set train.checkpoint_every=2", "", "--resume"),
