@@ -7,6 +7,7 @@ from PIL import Image
 from scenes import BANDS, ground, write
 
 from pellucid.apply.explain import _draw_attention, _remarks, _title, explain_scene
+from pellucid.apply.options import SceneOptions
 from pellucid.build.method import load
 from pellucid.errors import InputError
 from pellucid.methods.explanation import Layer
@@ -20,6 +21,12 @@ def test_a_picture_of_the_inside_is_all_that_is_written(tmp_path: Path) -> None:
     with Image.open(out) as picture:
         assert picture.width > 4 * 320
     assert [path.name for path in out.parent.iterdir()] == ["inside.png"]
+
+
+def test_a_tile_as_small_as_tiles_usually_overlap_is_explained(tmp_path: Path) -> None:
+    scene, out = write(tmp_path / "s2.tif", ground(96, 96), BANDS), tmp_path / "inside.png"
+    explain_scene(scene, out, method=load("ground"), options=SceneOptions(tile=64))
+    assert out.exists()
 
 
 def test_what_cannot_be_explained_is_refused_and_leaves_nothing(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What happened inside a model over a part of a scene, as a picture."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,10 @@ def explain_scene(
     `centre`, row and column; None: the middle of the scene.
     """
     check_picture(out)
-    with claim_files(out), OpenScene(optical, None, options=options or SceneOptions(), **given) as scene:
+    options = options or SceneOptions()
+    if options.tile:  # of which one is looked at: what it shares with others is not asked for
+        options = replace(options, overlap=min(options.overlap, options.tile // 4))
+    with claim_files(out), OpenScene(optical, None, options=options, **given) as scene:
         height, width = scene.tiles.height, scene.tiles.width
         row, column = centre or (height // 2, width // 2)
         if not (0 <= row < height and 0 <= column < width):
