@@ -9,6 +9,7 @@ from scenes import BANDS, OPTIONS, identity, write
 from torch import Tensor
 
 from pellucid.apply import scene_pass
+from pellucid.apply.engine import Engine
 from pellucid.apply.remove_clouds import OpenScene
 from pellucid.apply.scene_pass import read_scene
 from pellucid.data.batch import Batch
@@ -75,6 +76,20 @@ def test_clear_land_is_read_in_part_and_no_pixel_counts_twice(
     assert found.count == found.seen.sum() == 9 * 16 * 16  # one part of each of 3 x 3 blocks
 
 
+def test_parts_of_which_others_of_their_block_tell_enough_cost_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, collect = list[int](), Engine.collect
+
+    def count(engine: Engine, batch: Batch, share: Tensor) -> Any:
+        calls.append(1)
+        return collect(engine, batch, share)
+
+    monkeypatch.setattr(Engine, "collect", count)
+    look(tmp_path, ground(), monkeypatch)
+    assert len(calls) == 9
+
+
 def test_a_small_scene_is_read_whole_but_for_its_clouds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,7 +105,17 @@ def test_what_little_is_clear_between_clouds_is_found(
     values = np.full((13, HEIGHT, WIDTH), 8000, np.uint16)
     values[:, 70:90, 40:60] = ground()[:, 70:90, 40:60]
     found = look(tmp_path, values, monkeypatch)
-    assert found.count == 10 * 12 + 10 * 12  # of the two clearest parts of its block, which suffice
+    assert found.count == 20 * 20  # its block is read at once
+
+
+def test_a_block_that_is_cloudy_in_part_is_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = ground()
+    values[:, 4:28, 4:28] = 8000  # too much to be sure that parts are enough
+    found = look(tmp_path, values, monkeypatch)
+    assert found.seen[:32, :32].all()
+    assert found.count == 32 * 32 - 24 * 24 + 8 * 16 * 16
 
 
 def test_of_cloud_alone_one_part_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,10 +18,13 @@ from pellucid.apply.scene import OpenScene
 from pellucid.data.batch import Batch
 
 # Side in pixels of a block, of each of the four parts of one, and of what is read around a part.
-BLOCK, PART, PARTS, AROUND = 512, 256, 4, 32
+BLOCK, PART, PARTS, AROUND = 512, 256, 4, 16
 # Blocks that are read whole; where there are more, so many clear pixels of each suffice: what is rare in one,
-# a river for instance, is in another. Two scenes of 2048 px lose 0.03 dB by it, and gain 0.02.
+# a river for instance, is in another. A scene of 2048 px
+# loses 0.02 dB by it.
 FEW, ENOUGH = 4, PART**2 // 2
+# A block is read whole unless, at a glance, it has so many times as many: not all of them are worth as much.
+SURELY = 4
 # Parts after which freed memory is given back.
 TIDY = 32
 # A part less clear than this is not looked at.
@@ -41,8 +44,9 @@ def read_scene(scene: OpenScene, progress: Progress | None = None) -> None:
     """Let the method collect from the scene, and take what it found for the tiles that it restores.
 
     Parts wholly under cloud are left out. Of a large scene, the clearest parts of each block are read until
-    they tell enough, so that clear land costs a quarter. Neither tiles nor batch matter. A method
-    that collects nothing costs nothing. `progress` is called with the parts done and all.
+    they tell enough, so that clear land costs a quarter; a cloudy block is read at once. Neither tiles nor
+    batch matter. A method that collects nothing costs nothing. `progress` is called with the parts done and
+    all.
     """
     if scene.engine.collects:
         scene.use(collect_scene(scene, progress))
@@ -51,10 +55,9 @@ def read_scene(scene: OpenScene, progress: Progress | None = None) -> None:
 def collect_scene(scene: OpenScene, progress: Progress | None = None) -> Any:
     """Return what a method that collects finds in the scene; see `read_scene`."""
     glance, blocks = scene.glance_clear(), list(_blocks(scene))
-    ordered = [_clearest_first(parts, glance, (scene.tiles.height, scene.tiles.width)) for parts in blocks]
-    if len(blocks) <= FEW:  # with fewer surroundings
-        ordered = [_join(parts) if len(parts) == PARTS else parts for parts in ordered]
-    total = _collect(scene, ordered, ENOUGH if len(blocks) > FEW else math.inf, progress)
+    size, whole = (scene.tiles.height, scene.tiles.width), len(blocks) <= FEW
+    ordered = [_clearest_first(parts, glance, size, whole=whole) for parts in blocks]
+    total = _collect(scene, ordered, math.inf if whole else ENOUGH, progress)
     if total is None:  # all is cloud, which one part with data can say
         total = _collect(scene, [[part for parts in blocks for part in parts]], 0, None)
     return total
@@ -65,7 +68,7 @@ def _collect(
 ) -> Any:
     """Return what the method collects from the parts of each block until they tell enough; None: no data."""
     total, counts = None, [0.0] * len(blocks)
-    todo = [(i, part) for i, parts in enumerate(blocks) for part in parts]
+    todo = _in_rounds(blocks)
     told = set[int]()  # blocks of which no more is wanted
 
     def cut() -> Iterator[tuple[int, Seen | None]]:
@@ -115,6 +118,19 @@ def _blocks(scene: OpenScene) -> Iterator[list[Part]]:
         ]
 
 
+def _in_rounds(blocks: Sequence[Sequence[Part]]) -> list[tuple[int, Part]]:
+    """Return the parts with the numbers of their blocks: all first parts of a row of blocks, then the next.
+
+    What a part tells is known only when others have begun; in turn they are of other blocks.
+    """
+    ordered = [
+        (part[0].start // BLOCK, turn, i, part)
+        for i, parts in enumerate(blocks)
+        for turn, part in enumerate(parts)
+    ]
+    return [(i, part) for *_, i, part in sorted(ordered, key=lambda each: each[:3])]
+
+
 def _join(parts: Sequence[Part]) -> list[Part]:
     """Return the parts of a block as one."""
     rows, columns = zip(*parts, strict=True)
@@ -127,11 +143,14 @@ def _join(parts: Sequence[Part]) -> list[Part]:
 
 
 def _clearest_first(
-    parts: list[Part], glance: NDArray[np.float64] | None, size: tuple[int, int]
+    parts: list[Part], glance: NDArray[np.float64] | None, size: tuple[int, int], *, whole: bool
 ) -> list[Part]:
-    """Return the parts that show some ground at a glance at the scene, the clearest first."""
+    """Return the parts of a block that show some ground at a glance at the scene, the clearest first.
+
+    They are one, which has fewer surroundings, if the block is wanted `whole` or all of it may be needed.
+    """
     if glance is None:
-        return parts
+        return _join(parts) if whole and len(parts) == PARTS else parts
     shares = []
     for part in parts:
         ends = [
@@ -140,4 +159,6 @@ def _clearest_first(
         ]
         shares.append(float(glance[ends[0], ends[1]].mean()))
     order = sorted(range(len(parts)), key=lambda i: -shares[i])
-    return [parts[i] for i in order if shares[i] >= LEAST]
+    shown = [parts[i] for i in order if shares[i] >= LEAST]
+    whole = whole or sum(shares) * PART**2 < SURELY * ENOUGH
+    return _join(shown) if whole and len(shown) == PARTS else shown
