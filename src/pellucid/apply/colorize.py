@@ -186,6 +186,9 @@ class Colorizer:
                 result[piece.rows, piece.columns] = np.moveaxis(picture, 0, -1)
         if job.tone:
             set_tone(result, self.tones[job.tone], radar.valid)
+        elif self.method.tones:
+            tone = self.method.tones(torch.from_numpy(radar.sar)[None])
+            set_tone(result, np.array(tone, np.float32), radar.valid)
         return result
 
     def draw_sheet(self) -> Image.Image:

@@ -31,6 +31,7 @@ from pellucid.methods.inference import choose_device
 from pellucid.methods.method import Method
 from pellucid.methods.regression import Regression, RegressionConfig
 from pellucid.methods.space import Latents, Texts
+from pellucid.methods.tones import Tones
 from pellucid.networks import text_encoder
 from pellucid.networks.autoencoder import Autoencoder
 from pellucid.networks.ground import GroundNet
@@ -143,6 +144,7 @@ def build_method(config: Config, metadata: Metadata | None = None, parts: Parts 
             method = Autoencoding(coder, options, optical=optical, radar=radar, losses=_terms(losses))
     if metadata:
         method.mean_spectrum, method.mean_colors = metadata.mean_spectrum, metadata.mean_colors
+        method.tones = Tones(metadata.tones) if metadata.tones else None
     return method
 
 

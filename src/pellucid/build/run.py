@@ -49,6 +49,7 @@ class Metadata:
     Attributes:
         mean_spectrum: the training set's mean per optical band, in [0, 1].
         mean_colors: the same per prompt, and of the whole training set under ""; for colorized radar.
+        tones: what says the mean colour of a picture by its radar, as a table, see `Tones`.
         autoencoders: config's `network` entry of each autoencoder whose weights are in the file, by what it
             encodes, "optical" or "sar".
         tokenizer: SHA-256 of tokenizer.json, if the run has a text encoder.
@@ -61,6 +62,7 @@ class Metadata:
     mean_spectrum: tuple[float, ...] | None
     autoencoders: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     mean_colors: Mapping[str, tuple[float, ...]] | None = None
+    tones: tuple[tuple[float, ...], ...] | None = None
     tokenizer: str | None = None
     text: Mapping[str, Any] | None = None
     model: str | None = None
@@ -127,7 +129,7 @@ def read_metadata(folder: Path) -> tuple[Config, Metadata]:
     with _open_weights(folder) as file:
         values = {name: parse_json(text) for name, text in (file.metadata() or {}).items()}
         needed = {name: values[name] for name in ("optical", "radar", "mean_spectrum")}
-        optional = ("autoencoders", "mean_colors", "tokenizer", "text", "model")
+        optional = ("autoencoders", "mean_colors", "tones", "tokenizer", "text", "model")
         found = {**needed, **{name: values[name] for name in optional if name in values}}
     metadata = parse(Metadata, found, where=f"the metadata of {folder / WEIGHTS}")
     if metadata.model not in (None, _digest_model(folder / CONFIG)):
@@ -229,8 +231,7 @@ def _save_weights(path: Path, method: Method, *, half: bool, model: str) -> None
         weights |= text.state_dict(prefix=TEXT)
     if method.times is not None and method.times.is_schedule:
         weights |= method.times.state_dict(prefix=TIMES)
-    if method.mean_colors is not None:
-        metadata["mean_colors"] = dict(method.mean_colors)
+    metadata |= _known_colors(method)
     if method.tokenizer is not None:
         metadata["tokenizer"] = _digest(method.tokenizer.to_json())
     state = {
@@ -250,6 +251,16 @@ def _save_weights(path: Path, method: Method, *, half: bool, model: str) -> None
                     raise OSError(f"{name} reads back differently from {path}")
 
     write_atomically(path, write)
+
+
+def _known_colors(method: Method) -> dict[str, Any]:
+    """Return the metadata about the colours of the training pictures, where there were any."""
+    colors: dict[str, Any] = {}
+    if method.mean_colors is not None:
+        colors["mean_colors"] = dict(method.mean_colors)
+    if method.tones is not None:
+        colors["tones"] = method.tones.table
+    return colors
 
 
 def _entry(network: nn.Module) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class Setup:
             where it can do without and the patch has them; None: if it takes older dates.
         crop: side in pixels of the centre of a patch that it gets, 128 in the published code; 0: all.
         batch: patches that go through the network together, where neighbours have one size.
-        tone: mean colour that pictures in colour get, in [0, 1], as by `colorize --tone`; (): their own.
+        tone: mean colour that pictures in colour get, in [0, 1], as by `colorize --tone`; (): the method's.
     """
 
     bands: Bands = ()
@@ -210,8 +210,9 @@ def _restore(views: Sequence[_View], tone: tuple[float, ...]) -> list[Restored]:
     restored = []
     for i, view in enumerate(views):
         estimate = Estimate(*(None if part is None else part[i : i + 1] for part in whole))  # type: ignore[arg-type]
-        if tone:
-            estimate = estimate._replace(image=_set_tone(estimate.image, tone))
+        sar, tones = view.batch.sar, engine.method.tones
+        if wanted := tone or (tones(sar) if tones and sar is not None else ()):
+            estimate = estimate._replace(image=_set_tone(estimate.image, wanted))
         ablated = {name: each.image[i : i + 1] for name, each in found.items()}
         restored.append(Restored(view.batch, engine.method, view.positions, estimate, ablated))
     return restored

@@ -77,6 +77,8 @@ class Learning(Strict):
     dropped: Literal["all", "prompt"] = "all"
     """What these images are learnt without, and guidance leads away from: "all" that is known, zeros in its
     place, or the "prompt", the empty text in its place."""
+    tone_by_radar: bool = False
+    """Shift a picture in colour to the mean colour that training pictures with similar radar have."""
     cloud_weight: float = Field(0.0, ge=0)
     """The loss `denoise` counts each pixel 1 + this * cloud, brought to 1 on average over the image."""
 

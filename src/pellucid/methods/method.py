@@ -13,6 +13,7 @@ from pellucid.data.ranges import ValueRange
 from pellucid.data.tokenizer import Tokenizer
 from pellucid.generative.noise import Noise
 from pellucid.generative.times import TrainingTimes
+from pellucid.methods.tones import Tones
 
 if TYPE_CHECKING:
     from pellucid.methods.sampling import Sampling
@@ -64,6 +65,8 @@ class Method(ABC):
     mean_spectrum: tuple[float, ...] | None = None
     # The same per prompt, and under "" of all images, where radar is given colours.
     mean_colors: Mapping[str, tuple[float, ...]] | None = None
+    # What says which mean colour a picture gets, by its radar; None: the one that the network gives it.
+    tones: Tones | None = None
     losses: Mapping[str, tuple[float, Any]] = _NONE  # weight and function of each loss term
     times: TrainingTimes | None = None  # of a generative network; saved with the state of a run
     sampling: "Sampling | None" = None  # None where one call of the network restores

@@ -10,6 +10,7 @@ from pellucid.build.run import read_run, save_run
 from pellucid.data.claims import claim_folders
 from pellucid.data.run_folder import CARD, CONFIG, check_no_run
 from pellucid.errors import InputError
+from pellucid.methods.tones import Tones
 from pellucid.train.checkpoint_files import LAST, read_checkpoint
 from pellucid.train.checkpoints import CHECKPOINTS
 from pellucid.train.data import build_training_data
@@ -39,6 +40,7 @@ def average_run(
         method = start_method(config, run)
         method.network.load_state_dict(weights)
         method.mean_spectrum, method.mean_colors = metadata.mean_spectrum, metadata.mean_colors
+        method.tones = Tones(metadata.tones) if metadata.tones else None
         if method.task == "reconstruct":  # latents are measured with the weights that are saved
             samples = build_training_data(config).stream
             method.measure(samples[i] for i in range(min(NUM_MEASURED, len(samples))))

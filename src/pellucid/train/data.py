@@ -25,6 +25,7 @@ from pellucid.methods.generative import Generative
 from pellucid.methods.inference import choose_device, digest_weights
 from pellucid.methods.method import Method
 from pellucid.methods.space import Latents
+from pellucid.methods.tones import Tones
 from pellucid.train.encoded_samples import EncodedSamples
 from pellucid.train.stream import Centres, TrainingStream
 
@@ -44,8 +45,15 @@ class TrainingData:
     mean_spectrum: tuple[float, ...] | None
     # The same per prompt, and under "" of all, where radar is coloured; else None.
     mean_colors: Mapping[str, tuple[float, ...]] | None = None
+    # Which mean colour a picture has, by its radar; None where the method does not ask for it.
+    tones: Tones | None = None
     # A line about each patch that was left out because a file of it is missing.
     left_out: tuple[str, ...] = ()
+
+    @property
+    def means(self) -> tuple[tuple[float, ...] | None, Mapping[str, tuple[float, ...]] | None]:
+        """Return the mean spectrum and the mean colours."""
+        return self.mean_spectrum, self.mean_colors
 
 
 def build_training_data(config: Config) -> TrainingData:
@@ -67,7 +75,8 @@ def build_training_data(config: Config) -> TrainingData:
     _check_apart(stream.places, {group for patches in val for group in patches.groups})
     means = _baseline([patches for patches, _ in sources], config)
     left_out = [line for part in (*(each for each, _ in sources), *val) for line in _left_out(part)]
-    return TrainingData(stream, join(val) if val else None, *means, tuple(left_out))
+    tones = _learn_tones([patches for patches, _ in sources], config)
+    return TrainingData(stream, join(val) if val else None, *means, tones, tuple(left_out))
 
 
 def _left_out(patches: Patches) -> tuple[str, ...]:
@@ -86,6 +95,16 @@ def _baseline(
     real = [patches for patches in sources if not patches.is_clear] or sources
     means = mean_colors(join([Selected(patches, without=config.data.hold_out) for patches in real]))
     return means[ANY_PROMPT], means if baselines == {"prompt"} else None
+
+
+def _learn_tones(sources: list[Patches], config: Config) -> Tones | None:
+    """Return what the training pictures say of mean colours by radar, if the method asks for it."""
+    if not getattr(config.method, "tone_by_radar", False):
+        return None
+    data = join([Selected(patches, without=config.data.hold_out) for patches in sources])
+    batches = (data[i] for i in range(len(data)))
+    pairs = ((batch.sar, batch.reference()) for batch in batches)
+    return Tones.of((sar, picture) for sar, picture in pairs if sar is not None)
 
 
 def keep_encoded(config: Config, method: Method, samples: TrainingStream) -> Dataset[Batch]:

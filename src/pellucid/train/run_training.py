@@ -123,7 +123,7 @@ def run_training(
         data.stream.check(method.stride)
         _announce(data, config, method, folder if is_first() and not dry_run else None)
         check_schedule(config.train, data.stream.samples_per_epoch)
-        method.mean_spectrum, method.mean_colors = data.mean_spectrum, data.mean_colors
+        method.mean_spectrum, method.mean_colors, method.tones = *data.means, data.tones
         _draw_sheet(sample_sheet if is_first() else None, data.stream, method)
         is_encoded = config.data.num_cached and not dry_run
         samples: Dataset[Batch] = keep_encoded(config, method, data.stream) if is_encoded else data.stream
