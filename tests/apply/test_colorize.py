@@ -26,6 +26,7 @@ from pellucid.data.ranges import SENTINEL1, SLICE
 from pellucid.errors import InputError
 from pellucid.generative.path import RectifiedFlow
 from pellucid.methods.inference import warn_of_unknown
+from pellucid.methods.tones import Tones, describe
 
 SMALL = PictureOptions(tile=32, overlap=8, device="cpu", html=False)
 TROPICAL, ARCTIC = PROMPTS
@@ -98,6 +99,13 @@ def test_a_picture_gets_the_mean_colour_of_another(tmp_path: Path) -> None:
     plain, toned = (read(tmp_path / f"{name}.png").astype(float) for name in ("plain", "toned"))
     wanted = (plain + np.array([120, 100, 80]) - plain.mean((0, 1))).clip(0, 255)
     assert np.abs(toned - wanted).max() <= 0.51
+    method = Painter()
+    method.tones = Tones(
+        [[*describe(torch.from_numpy(pattern(20, 24) / 255)[None, None]), 0.5, 0.4, 0.3]] * 2
+    )
+    colorize_file(source, tmp_path / "by_radar.png", method=method, prompt=ARCTIC, options=SMALL)
+    wanted = (plain + 255 * np.array([0.5, 0.4, 0.3]) - plain.mean((0, 1))).clip(0, 255)
+    assert np.abs(read(tmp_path / "by_radar.png") - wanted).max() <= 0.51
     with pytest.raises(InputError, match=r"sar\.png is grey, an optical picture in colour is needed"):
         colorize_file(source, tmp_path / "out.png", method=Painter(), tone=source, options=SMALL)
     Image.fromarray(tone[:2]).save(tmp_path / "black.png")

@@ -16,6 +16,7 @@ from pellucid.data.files import write_atomically
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.tokenizer import Tokenizer, learn_tokenizer
 from pellucid.errors import InputError
+from pellucid.methods.tones import Tones
 
 
 def test_a_run_comes_back_as_it_was_saved(tmp_path: Path) -> None:
@@ -60,6 +61,13 @@ def test_mean_colours_come_back_by_prompt(tmp_path: Path) -> None:
     method.mean_colors = {"": (0.1, 0.2, 0.3), 'Region: arctic, "Eis"': (0.8, 0.9, 1.0)}
     save_run(tmp_path / "run", config=tiny_config(), method=method)
     assert read_run(tmp_path / "run")[2].mean_colors == method.mean_colors
+
+
+def test_mean_colours_by_radar_come_back(tmp_path: Path) -> None:
+    method = tiny_method()
+    method.tones = Tones([[0.1, 0.2, 0.3, 0.4, 0.5], [0.3, 0.1, 0.5, 0.6, 0.7]])
+    save_run(tmp_path / "run", config=tiny_config(), method=method)
+    assert read_run(tmp_path / "run")[2].tones == method.tones.table
 
 
 class _Reader:

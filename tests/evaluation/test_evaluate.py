@@ -28,6 +28,7 @@ from pellucid.evaluation.figures import (
 from pellucid.evaluation.trial import NO_GUIDES, NO_OLDER, NO_RADAR, Setup, crop_centre
 from pellucid.methods.autoencoding import Autoencoding, AutoencodingConfig
 from pellucid.methods.regression import Regression, RegressionConfig
+from pellucid.methods.tones import Tones
 from pellucid.networks import autoencoder
 
 BANDS = ("B02", "B03", "B04")
@@ -249,6 +250,12 @@ def test_results_get_the_tone_that_is_asked_for_as_by_colorize() -> None:
     error = (wanted - picture.reference()).abs().mean().item()
     assert result.row(MODEL).metrics["mae"].mean == pytest.approx(error, abs=1e-6)
     assert result.row(GREY_RADAR).metrics["mae"].mean != pytest.approx(error, abs=0.01)
+    method = colorizer()
+    method.tones = Tones.of([(picture.degraded[:, :1], torch.full_like(picture.reference(), 0.6))] * 2)
+    wanted = (grey + 0.6).clamp(0, 1)
+    result = evaluate(method, [picture], name="by radar")
+    error = (wanted - picture.reference()).abs().mean().item()
+    assert result.row(MODEL).metrics["mae"].mean == pytest.approx(error, abs=1e-6)
     with pytest.raises(InputError, match="--tone is for models that turn radar into pictures"):
         evaluate(identity(), [make_item(0)], name="m", setup=Setup(tone=(0.8, 0.2, 0.2)))
 

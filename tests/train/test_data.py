@@ -1,13 +1,18 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from tests.pairs import write_pairs
 from tests.tiny import TinyData
 
+from pellucid.config import load_config
 from pellucid.data.batch import ANY_PROMPT, Batch
 from pellucid.errors import InputError
 from pellucid.evaluation.figures import pick_color
-from pellucid.train.data import mean_colors
+from pellucid.train.data import build_training_data, mean_colors
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def item(color: tuple[float, ...], prompt: str | None = None, *, side: int = 4) -> Batch:
@@ -69,3 +74,17 @@ def test_the_mean_of_all_images_is_that_of_all_valid_pixels() -> None:
 def test_the_mean_of_a_band_is_over_the_images_that_have_it() -> None:
     colors = mean_colors([item((0.4, 0.4, 0.4)), item((0.2, torch.nan, 0.2))])
     assert colors[ANY_PROMPT] == pytest.approx((0.3, 0.4, 0.3))
+
+
+def test_mean_colours_by_radar_are_learned_of_the_training_pictures_on_demand(tmp_path: Path) -> None:
+    write_pairs(tmp_path)
+    source = f"{{name: sar_optical, root: {tmp_path}, folders: [r_000, r_001]}}"
+    changes = (f"data.train=[{source}]", "data.val=[]")
+    path = CONFIGS / "colorize_tiny.yaml"
+    assert build_training_data(load_config(path, changes)).tones is None
+    data = build_training_data(load_config(path, (*changes, "method.tone_by_radar=true")))
+    assert data.tones is not None
+    assert data.mean_spectrum is not None
+    assert len(data.tones.table) == 18
+    colors = torch.tensor(data.tones.table)[:, -3:].mean(0)
+    assert colors.tolist() == pytest.approx(data.mean_spectrum, abs=1e-3)
