@@ -146,7 +146,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_jp2(folder / "bands" / f"T33UUP_B{number}_{metres}m.jp2", ramps(1, 1200 // metres)[0], metres)
     shutil.copytree(REPOSITORY / "configs", folder / "configs")
     (folder / "benchmarks").mkdir()
-    shutil.copy(REPOSITORY / "benchmarks" / "ground_places.yaml", folder / "benchmarks")
+    for places in ("ground_places.yaml", "ground_more_places.yaml"):
+        shutil.copy(REPOSITORY / "benchmarks" / places, folder / "benchmarks")
     _lay_out_checkpoints(folder)
     _lay_out_slices(folder)
     write_pairs(folder / "data" / "Dataset")

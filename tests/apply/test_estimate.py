@@ -45,7 +45,9 @@ def test_what_one_looks_at_and_a_deviation_take_time_memory_and_disk(
     method = identity()
     method.gives_deviation = True
     shown = replace(OPTIONS, preview=True, html=True, sidecars=True)
-    monkeypatch.setattr(method, "estimate", lambda batch, *_: Estimated(batch.degraded, batch.degraded, None))
+    monkeypatch.setattr(
+        method, "estimate", lambda batch, *_, **__: Estimated(batch.degraded, batch.degraded, None)
+    )
     found = [
         estimate(path, tmp_path / "out.tif", method=method, options=options, uncertainty=std)
         for options, std in ((PLAIN, None), (shown, None), (PLAIN, tmp_path / "std.tif"))

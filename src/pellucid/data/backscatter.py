@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, binary_erosion
 
 from pellucid.data.geotiff import HUGE, Raster, find_huge
 from pellucid.data.radar_units import RadarUnit, Unit, doubt_unit, find_unit, stated_unit, to_db
@@ -151,6 +150,8 @@ def _is_fill(is_zero: NDArray[np.bool_], others: NDArray[np.float32], values: ND
 
     `others` are the polarisations, (P, H, W), that hold data there.
     """
+    from scipy.ndimage import binary_dilation, binary_erosion
+
     is_zero = is_zero & np.isfinite(others).all(axis=0)
     rest = np.isfinite(others).all(axis=0) & np.isfinite(values) & ~is_zero
     inside = binary_erosion(is_zero, np.ones((3, 3), np.bool_), border_value=True)
