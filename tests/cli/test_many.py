@@ -88,6 +88,7 @@ def test_options_of_one_scene_and_of_many_are_told_apart(tmp_path: Path, model: 
     for words, sentence in (
         ((scenes, "--sar", one), "--sar does not apply: "),
         ((one, "--part", "1/2"), "--part does not apply: "),
+        ((one.parent, "--part", "1/2"), "is a folder, taken for one product; quote a pattern such as"),
         ((scenes, "--part", "3/2"), "--part is '3/2', must be one of so many parts"),
     ):
         result = call("remove-clouds", *words, "-o", tmp_path / "out", "-m", model)

@@ -152,7 +152,8 @@ def remove_clouds(
         for_many |= {"cloud": cloud, "dry_run": dry_run, "estimate": estimate_only, "as_json": as_json}
         restore_many(Many(scene, output, model, options, **for_many))
         return
-    _refuse(for_many, f"{scene} is one scene; quote a pattern such as 'scenes/*.tif' for many")
+    what, where = ("a folder, taken for one product", scene) if scene.is_dir() else ("one scene", "scenes")
+    _refuse(for_many, f"{scene} is {what}; quote a pattern such as '{where}/*.tif' for many")
     _restore_one(
         scene, output, model, files, options, dry_run=dry_run, estimate_only=estimate_only, as_json=as_json
     )
