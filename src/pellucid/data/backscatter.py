@@ -46,9 +46,8 @@ class Backscatter:
         self.dtype = "float32" if self.is_scaled else raster.dataset.dtypes[numbers[0] - 1]
         # numbers that mark missing data undeclared; scaled ones may be values
         self.fills: tuple[float, ...] = () if offset.any() else (0.0,) if self.is_scaled else FILLS
-        self.zero_is_fill = np.zeros(
-            (len(numbers), 1, 1), np.bool_
-        )  # by polarisation, whatever the others are
+        # by polarisation, whatever the others are
+        self.zero_is_fill = np.zeros((len(numbers), 1, 1), np.bool_)
 
     def find_unit(self, stored: NDArray[Any], shown: NDArray[np.bool_]) -> None:
         """Tell the unit from a sample, (P, H, W) as stored and (H, W).
@@ -152,8 +151,9 @@ def _is_fill(is_zero: NDArray[np.bool_], others: NDArray[np.float32], values: ND
     """
     from scipy.ndimage import binary_dilation, binary_erosion
 
-    is_zero = is_zero & np.isfinite(others).all(axis=0)
-    rest = np.isfinite(others).all(axis=0) & np.isfinite(values) & ~is_zero
+    known = np.isfinite(others).all(axis=0)
+    is_zero = is_zero & known
+    rest = known & np.isfinite(values) & ~is_zero
     inside = binary_erosion(is_zero, np.ones((3, 3), np.bool_), border_value=True)
     beside = binary_dilation(is_zero, np.ones((3, 3), np.bool_)) & rest
     if (

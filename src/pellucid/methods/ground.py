@@ -159,7 +159,7 @@ class Ground(Method):
             "clear": config.clear * _log_error(restored, truth, known & is_clear, same_day),
         }
         told = is_told[:, None, None, None]
-        sure = (is_clear | (cloud > CLOUDY)) & batch.valid & ~told
+        sure = (is_clear | cloudy) & batch.valid & ~told
         terms["clearness"] = config.clearness * _cross_entropy(painted.confidence, is_clear.float(), sure)
         error = (clear.colours - truth).square()
         terms["haze"] = config.haze * _mean(gaussian_likelihood(error, clear.log_variance), known & ~told)

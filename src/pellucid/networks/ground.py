@@ -98,9 +98,8 @@ class GroundNet(nn.Module):
         self.log_precision = nn.Parameter(torch.full((4,), -2.0 / LOG_STEP))
         self.log_feature_precision = nn.Parameter(torch.full((config.features,), -1.0 / LOG_STEP))
         self.log_noise = nn.Parameter(torch.full((num,), -7.0 / LOG_STEP))  # variance about the regression
-        self.log_trust = nn.Parameter(
-            torch.tensor(3.0 / LOG_STEP)
-        )  # pixels' worth of that prior of the noise
+        # Pixels' worth of that prior of the noise.
+        self.log_trust = nn.Parameter(torch.tensor(3.0 / LOG_STEP))
         self.log_alike = nn.Parameter(torch.tensor(3.0 / LOG_STEP))  # pixels that count as one
         self.log_spread = nn.Parameter(torch.full((2,), -3.0 / LOG_STEP))  # prior of the residual, in pixels
         width = config.refine
