@@ -56,7 +56,7 @@ class Job:
             return digests(folder)
         whole = sorted(folder.glob("out/*/metrics.json"), key=lambda path: path.stat().st_mtime_ns)
         listed = json.loads((folder / "out" / "evaluations.json").read_text(encoding="utf-8"))
-        names = sorted(path.parent.name for path in whole)
+        names = sorted(path.name for path in folder.glob("out/*/"))
         return digests(whole[-1].parent) if names == sorted(row["name"] for row in listed) else {}
 
     def arguments(self, inputs: Path, folder: Path) -> list[str]:

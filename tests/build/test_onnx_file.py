@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,7 @@ def test_the_files_say_what_they_are_and_what_goes_in(exported: Path) -> None:
     assert json.loads(facts["inputs"])["degraded"]["sides"] == "height and width are multiples of 4"
     item = json.loads((exported / "model.json").read_text())
     properties, asset = item["properties"], item["assets"]["model"]
-    assert item["stac_extensions"] == ["https://stac-extensions.github.io/mlm/v1.5.0/schema.json"]
+    assert item["stac_extensions"][0] == "https://stac-extensions.github.io/mlm/v1.5.0/schema.json"
     assert (asset["href"], asset["roles"][0]) == ("./model.onnx", "mlm:model")
     assert asset["mlm:artifact_type"] == "onnx"
     named = [band["name"] for band in asset["bands"]]
@@ -138,6 +139,18 @@ def test_a_file_that_differs_from_torch_is_refused(exported: Path) -> None:
         method.network.decoder.final_conv.bias.add_(0.01)  # type: ignore[union-attr,operator]
     with pytest.raises(InputError, match="differs from torch by"):
         onnx_file._compare(exported / "model.onnx", graph.module, [graph.example((1, 8, 8))])
+
+
+def test_two_exports_are_equal_and_what_a_killed_one_left_is_replaced(exported: Path, tmp_path: Path) -> None:
+    for name in ("model.json", "model_deepness_8bit_preview.onnx"):
+        shutil.copyfile(exported / name, tmp_path / name)
+        with (tmp_path / name).open("a") as file:
+            file.write(" ")
+    export(str(exported / "run"), tmp_path / "model.onnx", deepness=True)
+    for name in ("model.onnx", "model.json", "model_deepness_8bit_preview.onnx"):
+        assert (tmp_path / name).read_bytes() == (exported / name).read_bytes()
+    with pytest.raises(InputError, match=r"model\.onnx is there already"):
+        export(str(exported / "run"), tmp_path / "model.onnx")
 
 
 def test_nothing_is_replaced_and_a_missing_package_is_named(

@@ -8,6 +8,7 @@ import pytest
 from tests.evaluation.test_figures import score
 from tests.evaluation.test_table import placed
 
+from pellucid.data.claims import claim_folders
 from pellucid.errors import InputError
 from pellucid.evaluation.folder import claim_evaluation, read_metrics, write_evaluation
 from pellucid.evaluation.table import Evaluation, summarise
@@ -109,3 +110,39 @@ def test_a_file_that_no_evaluation_wrote_is_refused(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(InputError, match="evaluat"):
             read_metrics(path)
+
+
+def killed(root: Path, name: str) -> Path:
+    """Return the folder that a killed evaluation leaves: its lock and what it had drawn."""
+    folder = root / name
+    (folder / "pictures").mkdir(parents=True)
+    for part in (".pellucid.lock", "sheet.png", "pictures/a.png", ".per_image.csv.pellucid-abcdefgh.csv"):
+        (folder / part).write_text("")
+    return folder
+
+
+def test_what_a_killed_evaluation_left_makes_way(tmp_path: Path) -> None:
+    killed(tmp_path, "m")
+    assert keep(tmp_path, "m") == tmp_path / "m"
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["metrics.json", "per_image.csv"]
+    assert keep(tmp_path, "m").name == "m_2"
+
+
+def test_what_is_no_part_of_an_evaluation_or_still_at_work_stays(tmp_path: Path) -> None:
+    (killed(tmp_path, "m") / "notes.txt").write_text("mine")
+    (tmp_path / "m_2").mkdir()
+    with claim_folders(tmp_path / "m_3"):
+        assert keep(tmp_path, "m").name == "m_4"
+    assert (tmp_path / "m" / "sheet.png").exists()
+
+
+def test_an_evaluation_that_fails_leaves_nothing_of_its_pictures(tmp_path: Path) -> None:
+    def fail(folder: Path | None) -> None:
+        assert folder is not None
+        (folder / "pictures").mkdir()
+        (folder / "pictures" / "a.png").touch()
+        raise ValueError("it failed")
+
+    with pytest.raises(ValueError, match="it failed"), claim_evaluation(tmp_path / "new", "m") as folder:
+        fail(folder)
+    assert not list(tmp_path.iterdir())

@@ -7,7 +7,6 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from pellucid.build.onnx_graph import PREVIEW_TILE, Graph, Port, PreviewGraph, g
 from pellucid.data.claims import claim_files
 from pellucid.data.digests import read_digest
 from pellucid.data.files import write_atomically, write_text
+from pellucid.data.ownership import SOFTWARE, is_ours
 from pellucid.data.run_folder import WEIGHTS, describe, find_run
 from pellucid.errors import InputError
 from pellucid.methods.method import Method, result_range
@@ -32,7 +32,15 @@ TOLERANCE = 1e-4
 TRACED, CHECKED = (2, 16, 12), ((1, 16, 12), (2, 9, 17))
 # Sentinel-2's pixel in cm, and by how much of a tile Deepness lets neighbours overlap, in percent.
 PIXEL_CM, OVERLAP_PERCENT = 1000, 25
-MLM = "https://stac-extensions.github.io/mlm/v1.5.0/schema.json"
+MLM, PROCESSING = (
+    f"https://stac-extensions.github.io/{name}/schema.json" for name in ("mlm/v1.5.0", "processing/v1.2.0")
+)
+# STAC wants a time, but a model has none and may be used at any: so two exports of one are equal.
+ANY_TIME = {
+    "datetime": None,
+    "start_datetime": "1900-01-01T00:00:00Z",
+    "end_datetime": "9999-12-31T23:59:59Z",
+}
 
 
 class Exported(NamedTuple):
@@ -49,9 +57,11 @@ def export(
 ) -> Exported:
     """Write a model as ONNX, of dynamic size, with a STAC item beside it.
 
+    The model is written last: what lies beside no model was left by a run that ended early, and is replaced.
+
     Args:
         model: a run folder, or a model that ships.
-        out: the .onnx file; nothing is replaced.
+        out: the .onnx file; one that is there is not replaced.
         deepness: write the preview for QGIS's plugin Deepness too: 8 bit, tiles of one size.
         progress: called with the parts that are done, and all.
 
@@ -61,22 +71,22 @@ def export(
     check_packages()
     stac = out.with_suffix(".json")
     preview = out.with_name(f"{out.stem}_deepness_8bit_preview.onnx") if deepness else None
-    check_new(out, stac, preview)
     folder, total = find_run(model), 1 + deepness
     with claim_files(out, stac, preview):
+        check_new(out, stac, preview)
         method = load(folder, device="cpu")
         graph = graph_of(method)
         facts = _facts(folder, graph)
         if progress:
             progress(0, total)
+        if preview:
+            _write_preview(preview, graph, method, facts)
+            if progress:
+                progress(1, total)
+        write_text(stac, json.dumps(stac_item(folder, out, graph, method), indent=1) + "\n")
         difference = _write(
             out, graph.module, [graph.example(size) for size in (TRACED, *CHECKED)], facts, graph
         )
-        if preview:
-            if progress:
-                progress(1, total)
-            _write_preview(preview, graph, method, facts)
-        write_text(stac, json.dumps(stac_item(folder, out, graph, method), indent=1) + "\n")
     return Exported(out, stac, preview, difference)
 
 
@@ -91,12 +101,12 @@ def check_packages() -> None:
             ) from error
 
 
-def check_new(*paths: Path | None) -> None:
-    """Refuse outputs that are there already, or not called .onnx."""
-    if paths[0] and paths[0].suffix != ".onnx":
-        raise InputError(f"{paths[0]} must end in .onnx; choose such a name")
-    for path in paths:
-        if path and path.exists():
+def check_new(out: Path, *beside: Path | None) -> None:
+    """Refuse a model that is there already or not called .onnx, and files beside it that are not ours."""
+    if out.suffix != ".onnx":
+        raise InputError(f"{out} must end in .onnx; choose such a name")
+    for path in (out, *beside):
+        if path and path.exists() and (path == out or not is_ours(path)):
             raise InputError(f"{path} is there already, and an export replaces nothing; choose another name")
 
 
@@ -127,7 +137,7 @@ def _write(
             if program is None:
                 raise InputError("this torch exports no ONNX; update it")
             program.model.metadata_props.update(facts)
-            program.model.producer_name, program.model.producer_version = "pellucid", pellucid.__version__
+            program.model.producer_name, program.model.producer_version = SOFTWARE, pellucid.__version__
             program.save(str(temporary), external_data=False)
         found.append(_compare(temporary, module, examples[1:] or examples))
 
@@ -229,11 +239,12 @@ def stac_item(folder: Path, out: Path, graph: Graph, method: Method) -> dict[str
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
-        "stac_extensions": [MLM],
+        "stac_extensions": [MLM, PROCESSING],
         "id": about.name,
         "geometry": None,
         "properties": {
-            "datetime": datetime.now(UTC).isoformat(timespec="seconds"),
+            **ANY_TIME,
+            "processing:software": {SOFTWARE: pellucid.__version__},
             "description": about.about or about.name,
             "license": "Apache-2.0" if about.licence.startswith("Apache-2.0") else "other",
             "mlm:name": re.sub(r"[^a-zA-Z0-9_.\-]", "-", f"pellucid-{about.name}"),

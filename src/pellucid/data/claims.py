@@ -64,6 +64,16 @@ def claim_folders(*folders: Path | None) -> Iterator[None]:
         yield
 
 
+def is_held(folder: Path) -> bool:
+    """Return whether a run, perhaps this one, holds a folder."""
+    try:
+        file = (folder / LOCK).open("r+", encoding="utf-8")
+    except OSError:  # nobody has it
+        return False
+    with file:
+        return not _lock(file, folder)
+
+
 def _clear(folder: Path) -> None:
     """Remove temporary files in a folder and those below it, except in folders where another run is at work.
 

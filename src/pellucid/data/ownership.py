@@ -1,6 +1,6 @@
 """Which files pellucid wrote, and what made them: only those are replaced.
 
-A raster, picture, page, style or catalogue entry says so in its own metadata, by the names of tags.
+A raster, picture, page, style, ONNX file or catalogue entry says so in its own metadata, by names of tags.
 """
 
 import json
@@ -23,6 +23,8 @@ PREFIX = "PELLUCID_"
 TIFF, JPEG = (".tif", ".tiff"), (".jpg", ".jpeg")
 # What a page says near its beginning.
 GENERATOR, NUM_FIRST = b'<meta name="generator" content="pellucid">', 4096
+# Bytes of an ONNX file in which its producer stands.
+NUM_ONNX = 64
 # The line of a style that says that pellucid wrote it; QGIS drops it when the user saves another there.
 STYLE_MARK = f"<!-- written by {SOFTWARE} -->"
 # Characters of a style or catalogue entry in which the mark lies.
@@ -64,6 +66,8 @@ def read_tags(path: Path) -> dict[str, str]:
             tags = _read_raster(path)
         elif suffix == ".png" or suffix in JPEG:
             tags = _read_picture(path, is_jpeg=suffix in JPEG)
+        elif suffix == ".onnx":
+            tags = TAG if SOFTWARE.encode() in _read_first(path, NUM_ONNX) else {}
         else:
             tags = _read_text(path) if suffix in (".json", ".qml", ".html") else {}
     except (OSError, *GDAL_ERRORS, UnidentifiedImageError, ValueError, SyntaxError):
@@ -92,8 +96,7 @@ def _read_picture(path: Path, *, is_jpeg: bool) -> dict[str, str]:
 
 def _read_text(path: Path) -> dict[str, str]:
     if path.suffix.lower() == ".html":
-        with path.open("rb") as page:
-            return TAG if GENERATOR in page.read(NUM_FIRST) else {}
+        return TAG if GENERATOR in _read_first(path, NUM_FIRST) else {}
     with path.open(encoding="utf-8") as file:
         text = file.read(LONGEST_TEXT)
     if path.suffix.lower() == ".qml":
@@ -102,6 +105,11 @@ def _read_text(path: Path) -> dict[str, str]:
     properties = found.get("properties") if isinstance(found, dict) else None
     software = properties.get("processing:software") if isinstance(properties, dict) else None
     return TAG if isinstance(software, dict) and SOFTWARE in software else {}
+
+
+def _read_first(path: Path, num_bytes: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(num_bytes)
 
 
 def save_image(image: Image.Image, path: Path, tags: Mapping[str, str] = NO_TAGS, **options: Any) -> None:

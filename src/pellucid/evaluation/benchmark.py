@@ -12,6 +12,7 @@ from pellucid.apply.options import ApplyOptions, choose_sampling
 from pellucid.build.method import load
 from pellucid.config import load_config
 from pellucid.data.batch import Images
+from pellucid.data.claims import claim_folders
 from pellucid.data.files import write_text
 from pellucid.data.run_folder import CONFIG, find_run, shipped_runs
 from pellucid.datasets._listing import Wanted
@@ -135,14 +136,13 @@ def run_model(plan: Plan, model: str, chosen: Chosen, out: Path, progress: Progr
     except InputError as error:
         return Entry(name, problem=str(error), trained=trained)
     entry = Entry(name, folder, trained=trained)
-    if not plan.has_cost:
-        return entry
-    cost = read_cost(folder / COST)
-    if cost is None:
-        cost = measure_cost(model, images[0], plan.options, plan.threads)
-        if cost is None:
-            return replace(entry, problem="its cost could not be measured: the process was killed")
-        write_text(folder / COST, json.dumps(asdict(cost), indent=1) + "\n")
+    with claim_folders(folder):  # which also clears what a run left that was killed there
+        cost = read_cost(folder / COST) if plan.has_cost else None
+        if plan.has_cost and cost is None:
+            cost = measure_cost(model, images[0], plan.options, plan.threads)
+            if cost is None:
+                return replace(entry, problem="its cost could not be measured: the process was killed")
+            write_text(folder / COST, json.dumps(asdict(cost), indent=1) + "\n")
     return replace(entry, cost=cost)
 
 

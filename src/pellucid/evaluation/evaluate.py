@@ -195,10 +195,10 @@ class _Tally:
         self.drawn.save(folder / SHEET)
         if result.calibration:
             draw_calibration(result.calibration, folder / CALIBRATION)
-        write_evaluation(result, folder)
         if self.thumbnails:
             plot = folder / CALIBRATION if result.calibration else None
             write_evaluation_page(folder / PAGE, result, self.thumbnails, plot, self.record.curves)
+        write_evaluation(result, folder)
 
 
 def _pick_baseline(

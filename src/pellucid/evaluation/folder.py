@@ -3,25 +3,27 @@
 import csv
 import io
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from pellucid.data.claims import claim_folders
-from pellucid.data.files import write_text
+from pellucid.data.claims import LOCK, claim_folders, is_held
+from pellucid.data.files import TEMPORARY, write_text
 from pellucid.data.ownership import begins
 from pellucid.data.text_file import parse_json
 from pellucid.errors import InputError
 from pellucid.evaluation.figures import ImageScore
 from pellucid.evaluation.table import Evaluation
 
-# What lies in the folder of an evaluation.
+# What lies in the folder of an evaluation; the first is written last.
 METRICS, PER_IMAGE, SHEET, CALIBRATION, PICTURES, PAGE = (
     *("metrics.json", "per_image.csv", "sheet.png", "calibration.png"),
     *("pictures", "evaluation.html"),
 )
+PARTS = (PER_IMAGE, SHEET, CALIBRATION, PAGE)
 # Name of both lists of evaluations; not history.csv, which a training writes into its run.
 EVALUATIONS = "evaluations"
 # Columns of the lists that come first; the settings of all evaluations follow.
@@ -31,6 +33,8 @@ FIRST = ("name", "date", "model", "data", "split", "num_images", "psnr", "ssim",
 @contextmanager
 def claim_evaluation(root: Path | None, name: str) -> Iterator[Path | None]:
     """Make and hold `root/name`, with a number behind the name if that is taken; None without a root.
+
+    What is left of an evaluation that ended early makes way for the next one, and goes after an error.
 
     Raises:
         InputError: if the name is none of a folder, or a list in `root` is of another origin.
@@ -42,9 +46,29 @@ def claim_evaluation(root: Path | None, name: str) -> Iterator[Path | None]:
         raise InputError(f"the evaluation is named {name!r}, which no folder can be called; use letters")
     _check_lists(root)
     numbered = (root / (name if number == 1 else f"{name}_{number}") for number in count(1))
-    folder = next(path for path in numbered if not path.exists())
+    folder = next(path for path in numbered if not path.exists() or _is_left(path))
     with claim_folders(folder):
-        yield folder
+        _clear(folder)
+        try:
+            yield folder
+        except BaseException:
+            if not (folder / METRICS).exists():
+                _clear(folder)
+            raise
+
+
+def _is_left(folder: Path) -> bool:
+    """Return whether a folder holds nothing but the lock and parts of an evaluation that was killed."""
+    if not (folder / LOCK).is_file() or is_held(folder):
+        return False
+    return all(path.name in (LOCK, PICTURES, *PARTS) or TEMPORARY in path.name for path in folder.iterdir())
+
+
+def _clear(folder: Path) -> None:
+    """Remove the parts of an evaluation."""
+    for name in PARTS:
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / PICTURES, ignore_errors=True)
 
 
 def write_evaluation(result: Evaluation, folder: Path) -> None:
