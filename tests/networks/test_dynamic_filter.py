@@ -30,6 +30,20 @@ def test_filter_equals_the_published_one(golden_folder: Path) -> None:
     torch.testing.assert_close(out, known["out"], **golden.TOLERANCE)
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 6, 5), (1, 2, 1, 4)])
+def test_borders_are_repeated_alike_where_the_network_is_compiled(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = torch.randn(shape).double().requires_grad_()
+    plainly = module._replicated(image, 2)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    compiled = module._replicated(image, 2)
+    torch.testing.assert_close(compiled, plainly)
+    weights = torch.randn_like(plainly)
+    (found,), (wanted,) = (torch.autograd.grad((out * weights).sum(), image) for out in (compiled, plainly))
+    torch.testing.assert_close(found, wanted)
+
+
 def test_kernel_that_picks_one_neighbour_shifts_the_image_without_a_flip() -> None:
     image = torch.arange(12.0).view(1, 1, 3, 4)
     kernels = torch.zeros(1, 9, 3, 4)

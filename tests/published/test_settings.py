@@ -66,6 +66,21 @@ def test_the_tuning_that_the_guide_names_is_taken_too() -> None:
     assert found["losses"] == {"denoise": 1.0, "adversarial": 0.01}
 
 
+def test_the_augmentation_of_the_guide_is_that_of_our_config(tmp_path: Path) -> None:
+    jitter = {"brightness": 0.1, "contrast": 0.1, "saturation": 0.1, "hue": 0.05}
+    values: dict[str, Any] = json.loads(MODEL)
+    values["augmentation"] = {"horizontal_flip": 0.5, "rotation": 10, "color_jitter": jitter}
+    values["augmentation"]["gaussian_noise"] = 0.01
+    path = tmp_path / "model_config.json"
+    path.write_text(json.dumps(values))
+    ours = load_config(CONFIGS / "colorize.yaml").data.augment
+    assert load_config(path, translate=translate).data.augment == ours
+    for key, message in (("horizontal_flip", "is 0.3, pictures are mirrored"), ("rotations", "unknown key")):
+        wrong = {**values, "augmentation": {key: 0.3}}
+        with pytest.raises(InputError, match=message):
+            translate(wrong)
+
+
 def test_other_configs_stay_as_they_are_and_unknown_keys_are_named() -> None:
     plain = {"network": {"name": "glf_cr"}, "data": {}}
     assert translate(plain) == plain

@@ -242,7 +242,9 @@ def test_a_resumed_run_may_go_on_with_other_settings_and_says_so(tmp_path: Path)
     train_tiny(tmp_path / "run", num_steps=3, val_data=VALIDATION)
     before = read_checkpoint(tmp_path / "run")
     changes = {"learning_rate": 0.5, "batch": 3, "accumulate": 2, "eps": 1e-6, "validate_every": 2}
-    with pytest.warns(UserWarning, match=r"batch is 3 \(was 2\), .*learning_rate is 0.5 \(was 0.01\)"):
+    with pytest.warns(
+        UserWarning, match=r"batch is 3 \(was 2\), .*rate is 0.5 \(was 0.01\), train.num_steps is 7 \(was 3\)"
+    ):
         report, _ = train_tiny(
             tmp_path / "run", num_steps=7, val_data=VALIDATION, resume=True, schedule="constant", **changes
         )

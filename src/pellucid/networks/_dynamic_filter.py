@@ -44,9 +44,21 @@ def dynamic_filter(image: Tensor, features: Tensor, weight: Tensor, bias: Tensor
         found = _kernels.dynamic_filter(whole, pixels.contiguous(), by_tap, bias_by_tap, slope)
         return found.permute(0, 3, 1, 2)
     # Cast last: automatic mixed precision pads in float32.
-    padded = F.pad(image, (margin,) * 4, mode="replicate").permute(0, 2, 3, 1).to(features.dtype)
+    padded = _replicated(image, margin).permute(0, 2, 3, 1).to(features.dtype)
     out = _Filter.apply(padded.contiguous(), pixels, by_tap, bias_by_tap, slope)  # type: ignore[no-untyped-call]
     return out.permute(0, 3, 1, 2)
+
+
+def _replicated(image: Tensor, margin: int) -> Tensor:
+    """Return an image, (B, C, H, W), with its borders repeated `margin` times outwards."""
+    if not torch.compiler.is_compiling():
+        return F.pad(image, (margin,) * 4, mode="replicate")
+    # The compiled gradient of F.pad fails where the image is channels-last (torch 2.13).
+    rows, columns = (
+        torch.arange(-margin, side + margin, device=image.device).clamp(0, side - 1)
+        for side in image.shape[-2:]
+    )
+    return image.index_select(-2, rows).index_select(-1, columns)
 
 
 class _Filter(torch.autograd.Function):

@@ -40,6 +40,8 @@ _TEXT = {
     "num_layers": "num_layers",
     "dropout": "dropout",
 }
+_PICTURE = {"rotation": "rotation", "gaussian_noise": "radar_noise"}
+_JITTER = ("brightness", "contrast", "saturation", "hue")
 _UNET = (
     "model_channels",
     "attention_resolutions",
@@ -60,7 +62,7 @@ def translate(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text_encoder(values: Mapping[str, Any]) -> dict[str, Any]:
-    _check(values, "", ("model", "training", "data"))
+    _check(values, "", ("model", "training", "data", "augmentation"))
     train, network, _ = _training(values)
     network |= _rename(values["model"], "model.", _TEXT)
     bands = [*PICTURE.bands]
@@ -73,7 +75,7 @@ def _text_encoder(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _colorizer(values: Mapping[str, Any]) -> dict[str, Any]:
-    _check(values, "", ("clip_config", "diffusion_config", "training", "data"))
+    _check(values, "", ("clip_config", "diffusion_config", "training", "data", "augmentation"))
     unet = dict(values["diffusion_config"])
     latents = unet.pop("out_channels", 4)
     sizes = {"latent_channels": latents, "sar_channels": unet.pop("in_channels", 2 * latents) - latents}
@@ -118,7 +120,20 @@ def _data(values: Mapping[str, Any]) -> dict[str, Any]:
     source = {"name": "sar_optical", "root": "data/Dataset", "size": SIDE, "prompt": PROMPT}
     parts = ({**source, "split": split, "shares": [share, 1 - share, 0]} for split in ("train", "val"))
     train, val = parts
-    return {"train": [train], "val": [val], "tile": SIDE, "augment": {"flip": True, "turn": False}}
+    return {"train": [train], "val": [val], "tile": SIDE, "augment": _augment(values.get("augmentation"))}
+
+
+def _augment(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return `data.augment`; without one, pictures are mirrored alone, half of them."""
+    if given is None:
+        return {"flip": True, "turn": False}
+    others = dict(given)
+    flip, jitter = others.pop("horizontal_flip", 0), others.pop("color_jitter", {})
+    if flip not in (0, 0.5):
+        raise InputError(f"augmentation.horizontal_flip is {flip}, pictures are mirrored at random: 0.5 or 0")
+    _check(jitter, "augmentation.color_jitter.", _JITTER)
+    picture = {**_rename(others, "augmentation.", _PICTURE), **jitter}
+    return {"flip": bool(flip), "turn": False, "picture": picture}
 
 
 def _rename(values: Mapping[str, Any], where: str, names: Mapping[str, str]) -> dict[str, Any]:

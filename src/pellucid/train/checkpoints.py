@@ -42,22 +42,15 @@ CHECKPOINTS, HISTORY = "checkpoints", "history.csv"
 HistoryRow: TypeAlias = dict[str, float]
 Status: TypeAlias = Literal["done", "stopped early", "interrupted", "was done", "dry run"]
 
-# What a resumed run may change: how far and how it goes on, not what it would have been until here.
+# What a resumed run may change without a word: what has no part in the weights.
 CHANGEABLE = (
-    *("num_steps", "epochs", "validate_every", "validate_every_epochs", "checkpoint_every"),
-    *(
-        "checkpoint_every_epochs",
-        "early_stopping",
-        "num_workers",
-        "pin_memory",
-        "compile",
-        "device",
-        "strategy",
-    ),
+    *("validate_every", "validate_every_epochs", "checkpoint_every", "checkpoint_every_epochs"),
+    *("early_stopping", "num_workers", "pin_memory", "compile", "device", "strategy"),
 )
 # What it may change after saying so, as dotted keys or their beginnings.
 RETUNED = (
-    *("losses.", "train.batch", "train.accumulate", "train.learning_rate", "train.betas", "train.eps"),
+    *("train.num_steps", "train.epochs", "train.batch", "train.accumulate", "train.learning_rate"),
+    *("losses.", "train.betas", "train.eps"),
     *("train.weight_decay", "train.schedule", "train.steps_per_epoch", "train.step_epochs"),
     *("train.step_gamma", "train.warmup_steps", "train.final_rate", "train.clip_norm", "train.precision"),
 )
@@ -323,7 +316,7 @@ def last_checkpoint(folder: Path, config: Config, *, resume: bool, chosen: Path 
                 "change it back or start another run"
             )
     if changed:
-        named = ", ".join(f"{key} is {now.get(key)!r} (was {before.get(key)!r})" for key in changed)
+        named = ", ".join(f"{key} is {_named(now, key)} (was {_named(before, key)})" for key in changed)
         warnings.warn(
             f"the run goes on with other settings: {named}; the optimiser keeps its means", stacklevel=2
         )
@@ -337,6 +330,10 @@ def find_chosen(folder: Path, chosen: Path) -> Path:
             return path
     found = sorted(path.name for path in folder.glob("*.ckpt"))
     raise InputError(f"there is no checkpoint {chosen}{nearest(str(chosen), found)}")
+
+
+def _named(values: dict[str, Any], key: str) -> str:
+    return repr(values[key]) if values.get(key) is not None else "left out"
 
 
 def _fixed(config: Config) -> dict[str, Any]:
