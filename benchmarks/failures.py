@@ -82,6 +82,8 @@ class Bench:
 
     def learn(self, name: str) -> None:
         """Run a command without failures, to know what it makes and how long it takes."""
+        for words in JOBS[name].needs:
+            run_to_end(words.split(), self.inputs, self.log)
         folder, begun = self.try_folder(), time.monotonic()
         if code := self.run(JOBS[name], folder):
             raise SystemExit(f"{name} ends with {code}: {self.log.read_text(encoding='utf-8')}")

@@ -40,7 +40,8 @@ class Job:
 
     Attributes:
         command: the arguments of pellucid; outputs are relative, beginning with "out".
-        source: the input that is damaged to see what the command does, below the inputs.
+        source: the input that is damaged to see what the command does, below the inputs; "": none.
+        needs: what is run among the inputs first, each once.
         resume: added where a checkpoint is there.
         is_numbered: it makes a new folder in its output each time; the last that is whole counts.
     """
@@ -49,6 +50,7 @@ class Job:
     source: str
     resume: str = ""
     is_numbered: bool = False
+    needs: tuple[str, ...] = ()
 
     def made(self, folder: Path) -> dict[str, str]:
         """Return the digests of what the command has made in a folder, by file."""
@@ -88,6 +90,14 @@ JOBS = {
     ),
     "export": Job("export {inputs}/run out.onnx", "run/config.yaml"),
     "data-check": Job("data check {inputs}/pairs --report out.json --sheet out.png", "pairs/data.csv"),
+    "audit": Job("audit {inputs}/pairs --report out.json --sheet out.png", "pairs/data.csv"),
+    "average": Job("average {inputs}/trained out --last 2", "", needs=(f"train {TRAINING} --run trained",)),
+    "compare": Job(
+        "compare {inputs}/figures/a {inputs}/figures/b -o out.json",
+        "figures/a/metrics.json",
+        needs=tuple(f"evaluate run --data pairs --split all -o figures --name {name}" for name in "ab"),
+    ),
+    "verify": Job("verify {inputs}/run --device cpu", "run/config.yaml"),
     "demo": Job("demo out --size 128 --model {inputs}/run", "run/config.yaml"),
     "simulate": Job("simulate out --count 5 --size 96 --clear {inputs}/clear", "clear/1.tif"),
     "import": Job("import cross-attention {inputs}/net.pth out", "net.pth"),

@@ -34,6 +34,8 @@ def test_missing_and_unreadable_files_are_named_by_what_they_are(tmp_path: Path)
         (check_slices, (junk,), "j.tif is damaged or no TIF file"),
         (check_slices, (tmp_path / "empty",), "no slice .* in .*empty fits"),
         (check_radar_picture, (none,), "none.tif does not exist; name a radar picture"),
+        (check_radar_picture, (Path("/dev/zero"),), "radar picture /dev/zero is a pipe or device, no file"),
+        (find_scenes, (Path("/dev/zero"), "*"), "the scene /dev/zero is a pipe or device, no file; save it"),
         (check_radar_picture, (junk,), "the radar image .*j.tif is no readable raster"),
     ):
         with pytest.raises(InputError, match=message):

@@ -58,6 +58,8 @@ def test_a_picture(run: Path, sar: Path, tmp_path: Path) -> None:
     first = out.read_bytes()
     assert call(*words, *sampling, "--device", "cpu").exit_code == 0
     assert out.read_bytes() == first
+    refused = call(*words, *sampling, "--device", "cpu", "--force")
+    assert (refused.exit_code, "--force has no effect on one picture" in said(refused)) == (2, True)
     call(*words[:-4], "--prompt", "Region: arctic", *sampling, "--device", "cpu")
     assert out.read_bytes() != first
 

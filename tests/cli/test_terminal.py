@@ -104,6 +104,13 @@ def test_an_option_that_has_no_effect_is_refused_in_one_sentence() -> None:
         ("explain s.tif -o o.png --sar-units power", "--sar-units has no effect without --sar; add one"),
         ("clouds scenes -o maps --dilation-size 5", "--dilation-size has no effect without --mask;"),
         ("clouds scenes -o maps --threshold 0.5 --no-preview", "--threshold has no effect without --mask or"),
+        ("benchmark data --no-cost --threads 3", "--threads has no effect with --no-cost; leave it out"),
+        ("verify --renew --device cpu", "--device has no effect with --renew; leave it out"),
+        ("verify --renew --json", "--json has no effect with --renew; leave it out"),
+        (
+            "remove-clouds *.tif -o o --scheduler tcp://a:1 --workers 2",
+            "--workers has no effect with --scheduler; leave it out",
+        ),
     ],
 )
 def test_so_it_is_in_every_command(words: str, message: str) -> None:

@@ -88,7 +88,7 @@ def test_dark_pixels_are_kept_and_many_equal_ones_that_may_be_ground_are_doubted
 
 
 @pytest.mark.parametrize("at", [0, 1])
-@pytest.mark.parametrize("rows", [slice(0, 5), slice(6, 13)])
+@pytest.mark.parametrize("rows", [slice(0, 5), slice(6, 13), slice(0, 1), slice(14, 16), slice(7, 8)])
 def test_areas_of_0_db_in_one_polarisation_hold_none_of_it(tmp_path: Path, at: int, rows: slice) -> None:
     values = DB.copy()
     values[at, rows] = 0

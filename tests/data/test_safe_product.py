@@ -209,5 +209,7 @@ def test_a_band_with_other_bytes_than_the_manifest_says_is_damaged(
     image.write_bytes(bytes(data))
     with pytest.raises(InputError, match=r"B04_10m.jp2, which is not that of its manifest"):
         check_digests(zip_product(product) if is_packed else product)
+    with pytest.raises(InputError, match="which is not that of its manifest"):
+        OpticalRaster(zip_product(product) if is_packed else product, ("B04",))
     (product / "manifest.safe").unlink()
     check_digests(product)

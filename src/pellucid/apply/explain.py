@@ -74,8 +74,8 @@ def explain_scene(
         valid = torch.from_numpy(tile.valid[None])
         crop = (slice(sides[0]), slice(sides[1]))
         panels = [_draw(layer, bands, valid)[crop] for layer in layers]
-    titles = [_title(layer) for layer in layers]
-    save_picture(_lay_out(panels, titles, _remarks(layers)), out)
+        titles = [_title(layer) for layer in layers]
+        save_picture(_lay_out(panels, titles, _remarks(layers)), out)
     return titles
 
 

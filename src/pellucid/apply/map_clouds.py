@@ -34,7 +34,6 @@ from pellucid.data.ownership import PREFIX
 from pellucid.data.ranges import SENTINEL2
 from pellucid.data.raster import Offset, OpticalRaster
 from pellucid.data.reference import widen
-from pellucid.data.safe_product import check_digests, is_product
 from pellucid.data.slice_file import TIFF
 from pellucid.data.working_file import WORKING_BLOCK, check_room, explain_write_error, layer_bytes, write_cog
 from pellucid.errors import InputError, WriteError, refusal
@@ -255,8 +254,6 @@ def _open(job: Job, scorer: Scorer) -> OpticalRaster:
 def _write_map(job: Job, scorer: Scorer, progress: Callable[[float], None]) -> None:
     with Raster(job.source, "optical scene") as scene:
         check_room({job.out.parent: layer_bytes(scene.dataset)["weight"]})
-    if is_product(job.source):
-        check_digests(job.source)
     with (
         _open(job, scorer) as raster,
         row_kept([raster], WINDOW),

@@ -14,7 +14,6 @@ from pellucid.data.geotiff import ElsewhereError, Grid
 from pellucid.data.harmonise import Colours, date_sums, merge_dates
 from pellucid.data.ranges import Bands
 from pellucid.data.reference import ReferenceRaster
-from pellucid.data.safe_product import check_digests, is_product
 from pellucid.data.sums import Sums
 from pellucid.errors import InputError
 
@@ -56,8 +55,6 @@ class References:
         self.colours: list[Colours] = []
         self.left_out: list[Path] = []
         for path in paths:
-            if is_product(path):
-                check_digests(path)
             date = ReferenceRaster(path, named=options.bands)
             stack.callback(date.raster.close)
             date.raster.log_doubts()

@@ -9,7 +9,6 @@ from pellucid.data.band_names import find_bands
 from pellucid.data.geotiff import SAMPLE, Raster
 from pellucid.data.ranges import SENTINEL2, ValueRange
 from pellucid.data.raster import OpticalRaster
-from pellucid.data.safe_product import check_digests, is_product
 from pellucid.errors import InputError
 from pellucid.methods.method import Method
 
@@ -27,8 +26,6 @@ class SceneRaster(OpticalRaster):
 
 def open_optical(path: Path, method: Method, options: SceneOptions) -> OpticalRaster:
     """Return the open scene, with the bands of the method, or, where any will do, those that it has."""
-    if is_product(path):
-        check_digests(path)
     if not method.any_bands:
         if options.bands:
             raise InputError(

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pellucid.apply.options import ApplyOptions
-from pellucid.cli.terminal import out, print_json, print_paths, progress_bar, report_errors, say, split_names
+from pellucid.cli.terminal import (
+    out,
+    print_json,
+    print_paths,
+    progress_bar,
+    refuse_idle,
+    report_errors,
+    say,
+    split_names,
+)
 from pellucid.errors import InputError
 from pellucid.schema import AnyPrecision
 
@@ -38,6 +47,11 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Folder of the benchmark; default: runs/benchmark/DATA_SPLIT."),
 ]
+NUM_THREADS = 2
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help=f"CPU threads with which the cost is measured; default: {NUM_THREADS}."),
+]
 Published = Annotated[
     Literal["none", "strict", "legacy", "both"],
     typer.Option(help="Show figures that others published beside ours, marked as theirs."),
@@ -54,7 +68,7 @@ def benchmark_command(
     limit: Annotated[int, typer.Option(min=0, help="Images, spread evenly over all; 0: all.")] = 0,
     published: Published = "none",
     cost: Annotated[bool, typer.Option(help="Measure time, memory and operations.")] = True,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads with which the cost is measured.")] = 2,
+    threads: Threads = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
     precision: Annotated[AnyPrecision, typer.Option(help="Of the networks.")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and end.")] = False,
@@ -69,6 +83,7 @@ def benchmark_command(
 
     Example: `pellucid benchmark data/SEN12MSCR --split legacy --dry-run`
     """
+    refuse_idle("with --no-cost", threads=not cost and threads is not None)
     if not data.exists():
         raise InputError(f"{data} does not exist; name a copy of SEN12MS-CR, or a YAML file of sources")
     from pellucid.evaluation.benchmark import Plan, choose_images, find_models, run_model
@@ -77,7 +92,7 @@ def benchmark_command(
 
     selection = Selection(data, split, part, limit)
     options = ApplyOptions(device=device, precision=precision)
-    plan = Plan(find_models(split_names(models)), selection, options, threads, cost)
+    plan = Plan(find_models(split_names(models)), selection, options, threads or NUM_THREADS, cost)
     chosen = choose_images(plan)
     folder = output or Path("runs/benchmark") / f"{data.resolve().stem}_{Path(split).stem}"
     if dry_run:

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from pellucid.cli.terminal import out, print_json, print_paths, progress_bar, report_errors
+from pellucid.cli.terminal import out, print_json, print_paths, progress_bar, refuse_idle, report_errors
 from pellucid.data.digests import read_digest
 from pellucid.data.run_folder import SHIPPED, WEIGHTS, describe, find_run, shipped_runs
 
@@ -89,6 +89,7 @@ def verify_command(
 
     Example: `pellucid verify ground`
     """
+    refuse_idle("with --renew", device=renew and device != "auto", json=renew and as_json)
     models = list(names or shipped_runs())
     for name in models:
         find_run(name)

@@ -21,7 +21,7 @@ from pellucid.evaluation.figures import baseline_spectrum, score_image
 from pellucid.evaluation.table import Evaluation, summarise
 from pellucid.simulate.clouds import SkyOptions, add_clouds
 from pellucid.simulate.landscape import make_scene
-from pellucid.simulate.pairs import PairPaths, write_pair
+from pellucid.simulate.pairs import FOLDERS, PairPaths, write_pair
 from pellucid.web.write_page import page_of
 
 # A sky with holes: clouds and their shadows over about a third of the scene, and some haze.
@@ -68,8 +68,10 @@ def run_demo(
     cloudy, cloud = add_clouds(scene.optical, bands, generator, options=SKY)
     with claim_folders(folder):
         clear, picture = folder / "clear.tif", folder / "before_after_truth.png"
-        for path in (clear, picture, page_of(clear)):
+        figures = folder / "figures.json"
+        for path in (clear, picture, page_of(clear), *(folder / sub / "scene.tif" for sub in FOLDERS)):
             check_replaceable(path)
+        check_replaceable(figures, start='{\n  "name": ')
         made(2, 3)
         paths = write_pair(folder, "scene", scene, cloudy, cloud)
         made(3, 3)
@@ -81,7 +83,7 @@ def run_demo(
             "scene": paths.cloudy,
             "result": clear,
             "picture": picture,
-            "figures": folder / "figures.json",
+            "figures": figures,
             "page": page_of(clear),
         }
         before, after, truth = (to_rgb(x, bands) for x in (batch.degraded[0], restored[0], scene.optical))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pellucid.apply.options import PictureOptions
-from pellucid.cli.terminal import out, print_paths, progress_bar, split_names, takes, tell
+from pellucid.cli.terminal import out, print_paths, progress_bar, refuse_idle, split_names, takes, tell
 from pellucid.data.run_folder import CONFIG, find_run
 from pellucid.errors import InputError, counted
 
@@ -104,9 +104,9 @@ def colorize_command(
         num_samples=num_samples,
         folders=split_names(folders),
     )
+    refuse_idle("on one picture, which is always made", force=options.force and jobs[0].out == output)
     if dry_run:
-        checked = f"{source}: {Colorizer(jobs, method, options).describe(output)}"
-        out.print(checked, soft_wrap=True)
+        out.print(checked := f"{source}: {Colorizer(jobs, method, options).describe(output)}", soft_wrap=True)
         tell(checked=checked)
         return
     with progress_bar("colorizing") as advance:

@@ -15,6 +15,7 @@ from pellucid.cli.terminal import (
     print_paths,
     progress_bar,
     progress_bars,
+    refuse_idle,
     report_errors,
     say,
     takes,
@@ -143,6 +144,7 @@ def remove_clouds(
         "workers": workers,
     }
     for_many |= {"scheduler": scheduler, "shared_context": shared_context}
+    refuse_idle("with --scheduler", workers=scheduler is not None and workers is not None)
     if dry_run and estimate_only:
         raise InputError("--dry-run restores nothing, nor does --estimate; leave one out")
     scene = _one_scene(scene, optical)

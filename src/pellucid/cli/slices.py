@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pellucid.apply.options import SliceOptions
-from pellucid.cli.terminal import out, print_paths, progress_bar, takes, tell
+from pellucid.cli.terminal import out, print_paths, progress_bar, refuse_idle, takes, tell
 from pellucid.data.run_folder import find_run
 
 Source = Annotated[
@@ -52,8 +52,11 @@ def upscale_command(
     Example: `pellucid upscale slices -o volume.tif --volume`
     """
     from pellucid.apply.inputs import check_slices
+    from pellucid.data.slice_file import is_folder
 
     check_slices(source)
+    goes_on = is_folder(source) and not options.volume
+    refuse_idle("but on a folder of slices", no_resume=not options.resume and not goes_on)
     if model:
         find_run(model)
     from pellucid.apply.upscale import check_upscale, upscale

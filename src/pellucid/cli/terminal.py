@@ -316,6 +316,13 @@ def _refuse_idle(helps: Mapping[Field[Any], Help], given: Mapping[str, Any]) -> 
             raise InputError(f"{options[0]} has no effect without {listed}; add one, or leave it out")
 
 
+def refuse_idle(because: str, **typed: bool) -> None:
+    """Refuse the first option that is typed, by the name of its parameter, though it has no effect."""
+    for name, is_typed in typed.items():
+        if is_typed:
+            raise InputError(f"--{name.replace('_', '-')} has no effect {because}; leave it out")
+
+
 def _value(about: Help, typed: Any) -> Any:
     return about.parse(typed) if about.parse and typed is not None else typed
 

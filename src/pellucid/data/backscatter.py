@@ -20,8 +20,8 @@ NUM_FILLED, FAINT_FILL, STRONG_FILL, FAINT_POWER_FILL = 16, -40.0, 10.0, 1e-4
 # Share of pixels that hold the same lowest numbers from which they may be fill, though backscatter can be so.
 MANY = 0.01
 # Ground that is clipped to 0 dB lies in spots among bright ground, so many dB above the rest; fill lies in
-# areas, of which at least this share is not at an edge.
-BRIGHT, INSIDE = 3.0, 0.5
+# areas, of which at least this share is not at an edge, or makes up nearly all of a row or column.
+BRIGHT, INSIDE, LINE = 3.0, 0.5, 0.9
 
 
 class Backscatter:
@@ -155,6 +155,9 @@ def _is_fill(is_zero: NDArray[np.bool_], others: NDArray[np.float32], values: ND
     is_zero = is_zero & known
     rest = known & np.isfinite(values) & ~is_zero
     inside = binary_erosion(is_zero, np.ones((3, 3), np.bool_), border_value=True)
+    for axis in (0, 1):
+        num_known, num_zero = (each.sum(axis=axis, keepdims=True) for each in (known, is_zero))
+        inside |= is_zero & (num_known >= NUM_FILLED) & (num_zero >= LINE * num_known)
     beside = binary_dilation(is_zero, np.ones((3, 3), np.bool_)) & rest
     if (
         is_zero.sum() < NUM_FILLED

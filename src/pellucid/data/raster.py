@@ -15,6 +15,7 @@ from pellucid.data.fills import is_filled, possible_fills
 from pellucid.data.geotiff import HUGE, SAMPLE, Raster, avoid_nodata, find_huge
 from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
+from pellucid.data.safe_product import check_digests
 from pellucid.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class OpticalRaster(Raster):
     ) -> None:
         super().__init__(path, what)
         try:
+            check_digests(path)
             self.dtype = np.dtype(self.dataset.dtypes[0])
             self.is_product = self.dataset.tags().get("SPECIAL_VALUE_NODATA") == "0"
             self.indices = list(numbers) or match_bands(self.dataset, bands, path, allow_missing)

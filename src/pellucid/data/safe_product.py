@@ -6,7 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree as ET
 
@@ -219,8 +219,15 @@ def read_product(path: Path) -> Product:
 def check_digests(path: Path) -> None:
     """Refuse a product of which a band has other bytes than its manifest says, where there is one.
 
-    Damage within JPEG 2000 mostly shows in no other way than in wrong values. Each file is read once.
+    Damage within JPEG 2000 mostly shows in no other way than in wrong values. Each file is read once, and
+    again after it was written.
     """
+    if is_product(path):
+        _check_digests(path, tuple(each.stat().st_mtime_ns for each in read_product(path).files))
+
+
+@lru_cache(maxsize=1024)
+def _check_digests(path: Path, _written: tuple[int, ...]) -> None:
     metadata = read_metadata(path)
     container = metadata.container
     if MANIFEST not in container.names:
