@@ -18,10 +18,11 @@ from pellucid.apply.options import SceneOptions
 from pellucid.apply.outputs import SceneOutputs
 from pellucid.apply.provenance import tag_of_engine
 from pellucid.apply.references import References
+from pellucid.apply.restored_share import SPECK_REACH_PX, restored_share
 from pellucid.apply.scene_bands import GLANCE, find_range, open_optical
 from pellucid.apply.scene_clouds import map_file, open_clouds
 from pellucid.data.batch import Batch
-from pellucid.data.cloud_score import NEEDED, REACH_PX, box_mean, cloud_score
+from pellucid.data.cloud_score import NEEDED, REACH_PX, cloud_score
 from pellucid.data.older import MARGIN, far_from_clouds
 from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.ranges import SENTINEL1
@@ -320,8 +321,9 @@ class OpenScene:
 
     def _around(self, at: NDArray[np.intp], size: int) -> tuple[int, int]:
         """Return the first and last pixel to read, so that weights do not depend on the tiling."""
-        halo = self.options.margin_px + 2 * (self.options.feather_px // 2) if self.options.keep_clear else 0
-        halo += REACH_PX if halo and not self.cloud and not self.method.finds_clouds else 0
+        halo, options = 0, self.options
+        if options.keep_clear and (self.cloud or not self.method.finds_clouds):
+            halo = SPECK_REACH_PX + options.margin_px + options.feather_px + (0 if self.cloud else REACH_PX)
         return max(0, int(at.min()) - halo), min(size, int(at.max()) + 1 + halo)
 
     def _cloud(self, unit: Tensor, window: Window) -> Tensor | None:
@@ -353,10 +355,8 @@ class OpenScene:
         """Return (H, W) in [0, 1]: the share of the restored image in the result."""
         if cloud is None or not self.options.keep_clear:
             return valid[0].double().numpy()
-        radius = self.options.feather_px // 2
-        cloudy = (cloud > self.options.cloud_threshold) & valid
-        near = box_mean(cloudy.double(), self.options.margin_px + radius) > 0
-        return (box_mean(near.double(), radius) * valid)[0].numpy()
+        options, cloudy = self.options, (cloud > self.options.cloud_threshold) & valid
+        return restored_share(cloudy, options.margin_px, options.feather_px) * valid[0].numpy()
 
 
 def _check_method(method: Method, options: SceneOptions, *, wants_spread: bool) -> None:
