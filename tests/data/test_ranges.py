@@ -1,6 +1,3 @@
-import json
-from dataclasses import asdict
-
 import pytest
 import torch
 from hypothesis import given
@@ -33,10 +30,6 @@ def test_a_selection_keeps_each_band_with_its_limits() -> None:
 def test_an_unknown_band_is_named() -> None:
     with pytest.raises(ValueError, match="no range for B99"):
         SENTINEL2.select(("B02", "B99"))
-
-
-def test_a_range_survives_json() -> None:
-    assert ValueRange.from_dict(json.loads(json.dumps(asdict(SENTINEL1)))) == SENTINEL1
 
 
 def test_a_wrong_number_of_bands_is_refused() -> None:

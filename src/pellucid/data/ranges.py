@@ -1,7 +1,7 @@
 """Physical units <-> [0, 1], band by band."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,12 +66,6 @@ class ValueRange:
         if self.unit != PICTURE.unit:
             return "sentinel2"
         return "slice" if self.bands == SLICE.bands else "picture"
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Return the range that `dataclasses.asdict` turned into a dictionary (or JSON)."""
-        lists = {name: tuple(values[name]) for name in ("bands", "low", "high")}
-        return cls(**lists, unit=values["unit"], source=values["source"])
 
     def _limits(self, values: "Tensor") -> tuple["Tensor", "Tensor"]:
         if values.shape[-3] != len(self.bands):

@@ -15,8 +15,8 @@ from pellucid.web.jobs import INPUTS, LOG, RESULTS, Job, Jobs
 
 # Seconds between looks at a process, and those that it has to end once it is asked to.
 LOOK_S, END_S = 0.1, 20.0
-# Exit codes: the input cannot be used; stopped by a signal.
-UNUSABLE, STOPPED = 2, 130
+# Exit code of what was stopped by a signal.
+STOPPED = 130
 # Bytes at the end of a log in which the reason is looked for, and warnings that are kept.
 TAIL, MAX_WARNINGS = 100_000, 20
 
