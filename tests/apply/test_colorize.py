@@ -62,6 +62,22 @@ def test_neighbouring_tiles_share_their_noise_and_seeds_differ(tmp_path: Path) -
     assert abs(np.corrcoef(results[0].ravel(), results[2].ravel())[0, 1]) < 0.1
 
 
+def test_the_mean_of_several_samples_is_nearer_to_what_all_share(tmp_path: Path) -> None:
+    Image.new("L", (64, 64), 128).save(tmp_path / "sar.png")
+    wanted, apart = painted(np.full((64, 64), 128), ARCTIC), []
+    for samples in (1, 16):
+        options = replace(SMALL, samples=samples)
+        colorize_file(
+            tmp_path / "sar.png",
+            tmp_path / f"{samples}.png",
+            method=Painter(spread=0.1),
+            prompt=ARCTIC,
+            options=options,
+        )
+        apart.append((read(tmp_path / f"{samples}.png").astype(float) - wanted).std())
+    assert apart[1] == pytest.approx(apart[0] / 4, rel=0.1)
+
+
 def test_a_sampled_picture_does_not_depend_on_its_tiles(tmp_path: Path) -> None:
     source = save_radar(tmp_path / "sar.png", 70, 90)
     results = []

@@ -111,7 +111,7 @@ def test_a_trial_writes_nothing(run: Path, sar: Path, tmp_path: Path) -> None:
         (("--season", "monsoon"), "known are winter, spring, summer, autumn, fall"),
         (("--region", "arctic", "--prompt", "snow"), "--prompt is the whole prompt"),
         (("--region", "arctic", "--regions", "tropical"), "--region and --regions are both given"),
-        (("--strength", "2"), "--strength: strength is 2, must be above 0 and at most 1"),
+        (("--strength", "0"), "--strength: strength is 0, must be above 0 and at most 1"),
         (("--strength", "0.0005"), "strength is 0.0005, which leaves none of 2 steps"),
         (("--num-samples", "3"), "--num-samples is for datasets"),
         (("--tile", "100"), "tile is 100 px, must be a positive multiple of 8; try 96"),

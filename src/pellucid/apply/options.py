@@ -103,7 +103,9 @@ class ApplyOptions:
         float | None,
         Help(
             "Below 1, sampling starts from the input under so much noise, and takes this share of the steps; "
-            "default: the model's."
+            "default: the model's.",
+            0,
+            1,
         ),
     ] = None
     sampler: Annotated[
@@ -245,6 +247,12 @@ class PictureOptions(ApplyOptions):
         float | None,
         Help("Classifier-free guidance scale, 1 to 20: how closely the text is followed.", 1, 20),
     ] = None
+    samples: Annotated[
+        int,
+        Help(
+            "Pictures drawn, whose mean is the result; of sar_color, 8 are nearer to the truth than 1.", min=1
+        ),
+    ] = 1
     sar_units: SarUnits = "auto"
     html: Annotated[bool, Help("Write a page beside the result, to look at it in a browser.")] = True
     force: Annotated[

@@ -54,7 +54,7 @@ Tone = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check all input, colorize nothing.")]
 
 
-@takes(PictureOptions, hide=("eta", "samples"))
+@takes(PictureOptions, hide=("eta",))
 def colorize_command(
     source: Source,
     output: Output,
@@ -78,7 +78,7 @@ def colorize_command(
 
     Example: `pellucid colorize pictures --regions tropical,arctic --seasons winter,summer -o colors`
 
-    Example: `pellucid colorize sar.png --tone optical.png -o out.png`
+    Example: `pellucid colorize sar.png --tone optical.png --samples 8 -o out.png`
     """
     from pellucid.apply.inputs import check_radar_picture
 
