@@ -37,6 +37,7 @@ from benchmarks.jobs import (
     start,
     wait,
 )
+from pellucid.data.run_folder import find_run
 
 KILLS_PER_TRY = 2
 MB = 1 << 20
@@ -171,10 +172,11 @@ def flips(bench: Bench, name: str) -> Iterator[str]:
     for _ in range(bench.num_tries):
         folder = bench.try_folder()
         if state is None:  # the weights of a model, which are copied to be damaged
-            shutil.copytree(bench.inputs / "run", folder / "run")
+            run, command = bench.inputs / "run", JOBS[name].command
+            shutil.copytree(find_run(SHIPPED[name]) if name in SHIPPED else run, folder / "run")
             flip(folder / "run" / "weights.safetensors", bench.rng)
-            words = f"evaluate run --data {bench.inputs}/pairs --split all -o out"
-            code = run_to_end(words.split(), folder, bench.log)
+            command = f"{command} --model run" if name in SHIPPED else command.replace("{inputs}/run", "run")
+            code = run_to_end(command.format(inputs=bench.inputs).split(), folder, bench.log)
             yield "refused" if is_refusal(code, bench.log) else f"READ, {code}"
             continue
         shutil.copytree(state, folder, dirs_exist_ok=True)
@@ -273,7 +275,9 @@ KINDS: dict[str, Callable[[Bench, str], Iterator[str]]] = {
     "files": files,
 }
 # Commands that a kind is about, if not all: bits are flipped in what one goes on from, or in its model.
-ABOUT = {"flips": ("remove-clouds", "train", "evaluate")}
+ABOUT = {"flips": ("remove-clouds", "train", "evaluate", "upscale", "colorize")}
+# Which of the models that ship a command uses by itself.
+SHIPPED = {"upscale": "sr3_ct_x4", "colorize": "sar_color"}
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 from tests.datasets.test_sar_optical import make_folder, rewrite
 from tests.rasters import write_raster
 
+from pellucid.data.ownership import save_image
 from pellucid.errors import InputError
 from pellucid.evaluation.check_folder import CheckOptions, check_folder
 from pellucid.evaluation.check_report import Report
@@ -248,3 +249,14 @@ def test_the_real_pairs_and_patches(data_folder: Path) -> None:
     report = check(data_folder / "sen12mscr", limit=2)
     assert report.is_usable
     assert dict(report.split_sizes) == {"train": 8, "val": 2, "test": 1}
+
+
+def test_a_sheet_never_replaces_an_image_that_is_checked_though_it_is_ours(tmp_path: Path) -> None:
+    image, options = tmp_path / "a.png", CheckOptions(kind="slices", pattern="*.png")
+    save_image(Image.fromarray(np.full((8, 8), 100, np.uint8)), image)
+    (tmp_path / "elsewhere.png").symlink_to(image)
+    before = image.read_bytes()
+    for sheet in (image, tmp_path / "elsewhere.png"):
+        with pytest.raises(InputError, match="it is an input; name another file"):
+            check_folder(tmp_path, options, sheet_path=sheet)
+    assert image.read_bytes() == before

@@ -138,6 +138,17 @@ def test_scenes_whose_pairs_would_have_one_name_are_refused(tmp_path: Path) -> N
         simulate_pairs(tmp_path / "out", count=2, size=32, seed=0, clear=tmp_path / "clear")
 
 
+def test_what_lies_in_the_output_is_no_clear_scene(tmp_path: Path) -> None:
+    write_clear(tmp_path / "a.tif", SENTINEL2.bands)
+    out, given = tmp_path / "out", {"count": 2, "size": 32, "seed": 0}
+    simulate_pairs(out, clear=tmp_path, **given)
+    first = files_of(out)
+    simulate_pairs(out, clear=tmp_path, **given)
+    assert files_of(out) == first
+    with pytest.raises(InputError, match=r"holds no GeoTIFF \(\.tif\) beside those in .*out; give"):
+        simulate_pairs(out, clear=out / "s2_cloudfree", **given)
+
+
 def test_pairs_of_two_kinds_are_not_mixed(tmp_path: Path) -> None:
     write_clear(tmp_path / "clear" / "a.tif", BANDS)
     kinds = {"made_up": None, "cut": tmp_path / "clear"}

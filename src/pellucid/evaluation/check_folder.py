@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pellucid.apply.outputs import Output, check_outputs
 from pellucid.data.drawing import NO_DATA, save_picture, sheet, spread
-from pellucid.data.files import check_writable
-from pellucid.data.ownership import check_replaceable
 from pellucid.data.shards import is_there
 from pellucid.datasets._listing import CheckedSample, ImageFile, Listing, Problem
 from pellucid.datasets._shelf import folder_layouts, recognise
@@ -85,8 +84,8 @@ def check_listing(
     `inspect` finds further problems of a sample, of those whose images are read.
     """
     if sheet_path is not None:
-        check_writable(sheet_path)
-        check_replaceable(sheet_path)
+        images = (image.path for sample in listing.samples for image in sample.images)
+        check_outputs([Output(sheet_path, sheet_path)], images if sheet_path.exists() else ())
     problems = [*listing.problems]
     chosen = _spread(listing.samples, options.limit)
     chosen_keys = {id(sample) for sample in chosen}

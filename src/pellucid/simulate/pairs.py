@@ -141,7 +141,7 @@ def simulate_pairs(
     with claim_folders(out):
         _check_lists(out, is_made_up=clear is None)
         names, patches = (
-            _landscapes(count, size, seed) if clear is None else _cut_scenes(clear, count, size, seed)
+            _landscapes(count, size, seed) if clear is None else _cut_scenes(clear, out, count, size, seed)
         )
         for each in names:
             for sub in FOLDERS:
@@ -171,11 +171,16 @@ def _landscapes(count: int, size: int, seed: int) -> _Patches:
     )
 
 
-def _cut_scenes(folder: Path, count: int, size: int, seed: int) -> _Patches:
-    """Return squares of clear scenes; all are read before the first is given, so that a bad one comes up."""
-    paths = [path for path in glob_files(folder, "**/*") if path.suffix.lower() in (".tif", ".tiff")]
+def _cut_scenes(folder: Path, out: Path, count: int, size: int, seed: int) -> _Patches:
+    """Return squares of clear scenes; all are read before the first is given, so that a bad one comes up.
+
+    What lies in `out`, perhaps of an earlier call, is none.
+    """
+    found = [path for path in glob_files(folder, "**/*") if path.suffix.lower() in (".tif", ".tiff")]
+    paths = [path for path in found if out.resolve() not in path.resolve().parents]
     if not paths:
-        raise InputError(f"{folder} holds no GeoTIFF (.tif); give the folder of your clear scenes")
+        beside = f" beside those in {out}" if found else ""
+        raise InputError(f"{folder} holds no GeoTIFF (.tif){beside}; give the folder of your clear scenes")
     places = {path: path.relative_to(folder).with_suffix("").as_posix().replace("/", "_") for path in paths}
     if twice := [place for place, number in Counter(places.values()).items() if number > 1]:
         same = " and ".join(str(path) for path, place in places.items() if place == twice[0])
