@@ -235,7 +235,7 @@ def test_a_reference_of_any_sensor_gives_the_ground_its_colours(tmp_path: Path, 
 def test_clouds_of_a_reference_are_left_out_and_several_fill_each_other(tmp_path: Path) -> None:
     truth = land()
     one, two = truth.copy(), truth.copy()
-    one[:, 20:50, 30:50] = 6000
+    one[:, 15:55, 25:50] = 6000  # with other edges than the scene's cloud
     two[:, :, 60:] = 0
     paths = [write(tmp_path / f"{i}.tif", values, BANDS) for i, values in enumerate((one, two))]
     method = Scout()

@@ -1,6 +1,6 @@
 import torch
 
-from pellucid.data.older import harmonise_dates, mask_clouds, surely_clear
+from pellucid.data.older import harmonise_dates, keep_ground, mask_clouds, surely_clear
 from pellucid.data.ranges import SENTINEL2
 from pellucid.simulate.landscape import make_scene
 
@@ -43,3 +43,45 @@ def test_dates_may_lack_other_bands_image_by_image() -> None:
     assert (found - scene).abs().nanmean() < 0.01
     nothing = harmonise_dates([torch.full_like(date, torch.nan)], scene, torch.ones(2, 1, 48, 48), BANDS)
     assert nothing.isnan().all()
+
+
+def roofs(level: float) -> torch.Tensor:
+    """Return (1, 13, 128, 128): halls of 260 m, whose roofs are not even, on make-believe ground."""
+    image = make_scene(128, 2).optical[None]
+    uneven = 0.05 * torch.rand(26, 26, generator=torch.Generator().manual_seed(3))
+    for top, left in ((20, 20), (20, 50), (50, 20), (50, 50)):
+        image[..., top : top + 26, left : left + 26] = level + uneven
+    return image
+
+
+def test_large_roofs_that_both_dates_show_are_kept_and_clouds_are_not() -> None:
+    older, scene = roofs(0.4), roofs(0.35)
+    masked = mask_clouds(older, BANDS)
+    assert masked[..., 40:56, 40:56].isnan().any()
+    kept = keep_ground(masked, older, BANDS, scene, BANDS)
+    assert torch.equal(kept[..., 18:78, 18:78], older[..., 18:78, 18:78])
+    # The scene is under cloud there, or lies elsewhere: nothing says that the roofs are none.
+    cloud = torch.rand(1, 1, 128, 128, generator=torch.Generator().manual_seed(0)) * 0.01 + 0.6
+    for other in (cloud.expand_as(scene), scene * 0, torch.full_like(scene, torch.nan)):
+        unknown = keep_ground(masked, older, BANDS, other, BANDS)
+        assert torch.equal(unknown.isnan(), masked.isnan())
+
+
+def test_two_clouds_at_one_place_stay_masked_also_beside_a_common_edge_of_the_data() -> None:
+    dates = []
+    for seed in (0, 1):
+        noise = torch.rand(1, 1, 128, 128, generator=torch.Generator().manual_seed(seed))
+        image = (0.5 + 0.2 * noise).repeat(1, 13, 1, 1)
+        image[..., 90:] = 0
+        dates.append(image)
+    masked = mask_clouds(dates[0], BANDS)
+    assert masked[..., :80].isnan().all()
+    kept = keep_ground(masked, dates[0], BANDS, dates[1], BANDS)
+    assert torch.equal(kept.isnan(), masked.isnan())
+
+
+def test_dates_without_a_band_in_common_are_masked_by_their_looks_alone() -> None:
+    older = roofs(0.4)
+    masked = mask_clouds(older, BANDS)
+    other = keep_ground(masked, older, BANDS, roofs(0.4)[:, :1], ("PAN",))
+    assert torch.equal(other.isnan(), masked.isnan())

@@ -3,13 +3,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rasterio.windows import Window
 from scenes import write
 
 from pellucid.data.geotiff import Grid
+from pellucid.data.ranges import SENTINEL2
 from pellucid.data.reference import ReferenceRaster
+from pellucid.simulate.landscape import make_scene
 
 ALL = Window(0, 0, 20, 16)
 
@@ -46,3 +49,22 @@ def test_white_in_one_band_of_a_picture_is_a_bright_pixel(tmp_path: Path) -> Non
     values = picture("uint8")
     values[0] = 255
     assert ReferenceRaster(write(tmp_path / "older.tif", values)).read(ALL).isfinite().all()
+
+
+def test_roofs_that_the_scene_shows_are_no_clouds_whatever_the_window(tmp_path: Path) -> None:
+    values = (make_scene(160, 2).optical.numpy() * 10_000).astype(np.uint16)
+    values[:, 60:100, 60:100] = np.random.default_rng(0).integers(3500, 4500, (40, 40))
+    date = ReferenceRaster(write(tmp_path / "older.tif", values, SENTINEL2.bands))
+    whole, scene = Window(0, 0, 160, 160), torch.from_numpy(values / 10_000).float()[None] * 0.9
+
+    def look(window: Window) -> torch.Tensor:
+        rows, columns = window.toslices()
+        return scene[..., rows, columns]
+
+    assert date.read(whole)[..., 65:95, 65:95].isnan().all()
+    kept = date.read(whole, (look, SENTINEL2.bands))
+    assert kept[..., 55:105, 55:105].isfinite().all()
+    part = date.read(Window(70, 50, 40, 60), (look, SENTINEL2.bands))
+    assert torch.equal(part.isnan(), kept[..., 50:110, 70:110].isnan())
+    clouds = date.read(whole, (lambda window: torch.zeros_like(look(window)), SENTINEL2.bands))
+    assert clouds[..., 65:95, 65:95].isnan().all()

@@ -13,7 +13,7 @@ from pellucid.apply.options import SceneOptions
 from pellucid.data.geotiff import ElsewhereError, Grid
 from pellucid.data.harmonise import Colours, date_sums, merge_dates
 from pellucid.data.ranges import Bands
-from pellucid.data.reference import ReferenceRaster
+from pellucid.data.reference import Look, ReferenceRaster
 from pellucid.data.sums import Sums
 from pellucid.errors import InputError
 
@@ -54,6 +54,7 @@ class References:
         self.grid, self.dates, self.must_guide = grid, list[ReferenceRaster](), must_guide
         self.colours: list[Colours] = []
         self.left_out: list[Path] = []
+        self.scene: tuple[Look, Bands] | None = None
         for path in paths:
             date = ReferenceRaster(path, named=options.bands)
             stack.callback(date.raster.close)
@@ -78,6 +79,7 @@ class References:
         Raises:
             NoClearReferenceError: if no date has any, and one must.
         """
+        self.scene = (lambda window: clear(window)[0], bands)
         windows = list(_windows(self.grid))
         step = -(-len(windows) // ENOUGH)
         first = windows[::step]
@@ -102,7 +104,8 @@ class References:
     def read(self, window: Window) -> Tensor:
         """Return all dates in the scene's bands and colours, (1, C, H, W), NaN where none is clear."""
         images = [
-            colours.apply(date.read(window)) for date, colours in zip(self.dates, self.colours, strict=True)
+            colours.apply(date.read(window, self.scene))
+            for date, colours in zip(self.dates, self.colours, strict=True)
         ]
         return merge_dates(images, self.colours)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from pellucid.data.cloud_score import REACH_PX, cloud_score
+from pellucid.data.cloud_score import REACH_PX, box_mean, cloud_score
 from pellucid.data.harmonise import Colours, date_sums, merge_dates
 
 # Cloud score below which a pixel counts as clear ground, and pixels around the others that do not count.
@@ -19,6 +19,17 @@ CLOUDY = 0.5
 SMALLEST_CLOUD = 6
 # How far around a pixel its own clouds are looked for.
 MASK_REACH_PX = REACH_PX + SMALLEST_CLOUD + MARGIN
+# Detail is what is smaller than a square of this radius; it is compared within one of the other, in these
+# bands. Of pixels masked in both of two cloudy dates (90 pairs of a place, 494,000 pixels) 0.07 % have a
+# correlation above 0.3 and none above 0.5; of the halls that were masked in Rio de Janeiro three quarters
+# have one above 0.7.
+DETAIL_PX, COMPARED_PX, CORRELATED = 2, 8, 0.6
+# How bright the other date may be in its first such band, as a share of the scene: haze and shadow let detail
+# through.
+LEVELS = (0.6, 1.15)
+COMPARED = ("B02", "B03", "B04", "B08", "B11", "B12")
+# On pixels so far away it depends whether the ground shows in both dates.
+TWICE_REACH_PX = 2 * DETAIL_PX + COMPARED_PX
 
 
 def surely_clear(image: Tensor, bands: Sequence[str]) -> Tensor:
@@ -46,6 +57,40 @@ def mask_clouds(older: Tensor, bands: Sequence[str], limit: float = CLOUDY) -> T
     for sign in (-1, 1):  # grey-scale opening
         score = sign * max_pool2d(sign * score, 2 * reach + 1, stride=1, padding=reach)
     return older.where(_clear_ground(older, score, limit), torch.nan)
+
+
+def keep_ground(
+    masked: Tensor, older: Tensor, bands: Sequence[str], scene: Tensor, scene_bands: Sequence[str]
+) -> Tensor:
+    """Return another date as masked, but for what the scene shows too: halls and snow are no clouds then.
+
+    Clouds move, so detail that two dates have in common is the ground's, and it is no haze unless brighter.
+
+    Args:
+        masked: (B, C, H, W), from `mask_clouds`.
+        older: the same before it was masked.
+        bands: C names.
+        scene: (B, C', H, W); NaN where it is missing, or 0 in all bands.
+        scene_bands: C' names.
+    """
+    shared = [name for name in COMPARED if name in bands and name in scene_bands]
+    if not shared:
+        return masked
+    now = scene[:, [scene_bands.index(name) for name in shared]]
+    then = older[:, [bands.index(name) for name in shared]]
+    known = [(x.nan_to_num() != 0).any(1, keepdim=True) for x in (now, then)]
+    both = (known[0] & known[1]).to(then.dtype)
+    a, b = (_detail(x.nan_to_num(), both) for x in (now, then))
+    common, own, other = (box_mean(x, COMPARED_PX) for x in (a * b, a * a, b * b))
+    alike = (common / (own * other).sqrt().clamp(min=1e-8)).mean(1, keepdim=True) > CORRELATED
+    level = box_mean(then[:, :1].nan_to_num(), COMPARED_PX) / box_mean(now[:, :1].nan_to_num(), COMPARED_PX)
+    return masked.where(~(alike & (level > LEVELS[0]) & (level < LEVELS[1])), older)
+
+
+def _detail(image: Tensor, known: Tensor) -> Tensor:
+    """Return what of an image is small, 0 where it is not known; what is not known counts nowhere."""
+    smooth = box_mean(image * known, DETAIL_PX) / box_mean(known, DETAIL_PX).clamp(min=1e-6)
+    return (image - smooth) * known
 
 
 def _clear_ground(image: Tensor, score: Tensor, limit: float) -> Tensor:

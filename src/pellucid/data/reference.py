@@ -1,5 +1,6 @@
 """Other dates of a place, from any sensor: files in, images in about [0, 1] out, without their clouds."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,17 @@ from pellucid.data.cloud_score import NEEDED
 from pellucid.data.fills import FILLS, is_filled, possible_fills
 from pellucid.data.gdal_open import colors_of
 from pellucid.data.geotiff import HUGE, SAMPLE, Grid, Raster, find_huge
-from pellucid.data.older import MASK_REACH_PX, mask_clouds
+from pellucid.data.older import MASK_REACH_PX, TWICE_REACH_PX, keep_ground, mask_clouds
 from pellucid.data.ranges import Bands
 from pellucid.data.raster import OpticalRaster
 from pellucid.errors import InputError
 
 # Percentiles of a band of unknown unit that become 0 and 1.
 MIDDLE = (0.1, 99.9)
+
+
+# A window of the scene, (1, C, H, W) in [0, 1].
+Look = Callable[[Window], Tensor]
 
 
 class ReferenceRaster:
@@ -63,8 +68,11 @@ class ReferenceRaster:
         """How far around a pixel its own clouds are looked for."""
         return MASK_REACH_PX if NEEDED.issubset(self.bands) else 0
 
-    def read(self, window: Window) -> Tensor:
-        """Return (1, K, H, W) float32 in [0, 1]; NaN where there is cloud or no data."""
+    def read(self, window: Window, scene: tuple[Look, Bands] | None = None) -> Tensor:
+        """Return (1, K, H, W) float32 in [0, 1]; NaN where there is cloud or no data.
+
+        What looks like cloud but is seen in the `scene` too, which is given with its bands, is kept.
+        """
         wide, inner = widen(window, self.reach_px, self.raster.grid)
         stored, shown = self.raster.read_array(window=wide), self.raster.read_mask(wide)
         if not isinstance(self.raster, OpticalRaster):
@@ -72,7 +80,16 @@ class ReferenceRaster:
         values, valid = self.raster.to_reflectance(stored, shown)
         values = values.clamp(0, 1).where(valid, torch.nan)[None]
         if self.reach_px:
-            values = mask_clouds(values, self.bands)
+            masked = mask_clouds(values, self.bands)
+            lost = (masked.isnan() & values.isfinite())[..., inner[0], inner[1]].any()
+            if scene and lost:
+                near, within = widen(window, TWICE_REACH_PX, self.raster.grid)
+                top, left = near.row_off - wide.row_off, near.col_off - wide.col_off
+                part = (..., slice(top, top + near.height), slice(left, left + near.width))
+                look, bands = scene
+                kept = keep_ground(masked[part], values[part], self.bands, look(near), bands)
+                return kept[..., within[0], within[1]]
+            values = masked
         return values[..., inner[0], inner[1]]
 
     def _find_fills(self) -> list[float]:

@@ -34,12 +34,12 @@ def _doubled(x: Tensor) -> Tensor:
     """Return (B, 4 C, h, w) as (B, C, 2 h, 2 w), blurred by [1 2 1] / 4 along rows and columns.
 
     The four pixels that a shuffle makes of one come of weights of their own: unlike on even ground, a pattern
-    of 2 pixels, of which the blur leaves nothing.
+    of 2 pixels, of which the blur leaves nothing. Beyond the edges lies a pixel of the other kind, too.
     """
     doubled = pixel_shuffle(x, 2)
     line = doubled.new_tensor([0.25, 0.5, 0.25])
     blur = torch.outer(line, line).expand(doubled.shape[1], 1, 3, 3)
-    return conv2d(pad(doubled, (1, 1, 1, 1), mode="replicate"), blur, groups=len(blur))
+    return conv2d(pad(doubled, (1, 1, 1, 1), mode="reflect"), blur, groups=len(blur))
 
 
 class SmallUNet(nn.Module):
