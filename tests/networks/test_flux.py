@@ -345,11 +345,17 @@ def test_the_sizes_of_the_published_parameters_can_be_chosen() -> None:
     assert sum(weight.numel() for weight in narrow.parameters()) == count - fewer
     unbiased = build(dataclasses.replace(TINY, qkv_bias=False))
     assert sum(weight.numel() for weight in unbiased.parameters()) == count - 2 * 6 * 32
-    for net in (narrow, unbiased):
+    terse = build(
+        dataclasses.replace(TINY, cloud_channels=8)
+    )  # 4 x 128 weights and a bias, and what reads it
+    assert sum(weight.numel() for weight in terse.parameters()) == count - 248 * (4 * 128 + 1 + TINY.width)
+    for net in (narrow, unbiased, terse):
         x_t, times, condition = inputs()
         assert net(x_t, times, condition).shape == x_t.shape
     with pytest.raises(ValueError, match="mlp_ratio is -1 and theta 10000; both must be above 0"):
         build(dataclasses.replace(TINY, mlp_ratio=-1.0))
+    with pytest.raises(ValueError, match="cloud_channels is 0, must be 1 or more"):
+        build(dataclasses.replace(TINY, cloud_channels=0))
 
 
 def test_the_base_of_positions_changes_the_result() -> None:

@@ -32,6 +32,7 @@ class Config:
         latent_channels: Z, of the noised and of the cloudy latents.
         sar_channels: of the radar's latents; 0 for none.
         text_channels: D, of a text's tokens; 0 for none.
+        cloud_channels: of what is known of the cloud map, in place of the pooled text of Flux (`vec_in_dim`).
         width: of a token inside.
         join: cloudy and radar latents are tokens of their own, or, with the cloud map, further channels of
             the noised ones.
@@ -53,6 +54,7 @@ class Config:
     latent_channels: int = 4
     sar_channels: int = 4
     text_channels: int = 0
+    cloud_channels: int = 256
     join: Literal["tokens", "channels"] = "tokens"
     blend: bool = False
     width: int = 768
@@ -96,9 +98,9 @@ class FluxNet(nn.Module):
         self.vec_cnn = nn.Sequential(
             *(nn.Conv2d(1, 64, 4, stride=4), nn.GELU()),
             *(nn.Conv2d(64, 128, 4, stride=4), nn.GELU()),
-            *(nn.Conv2d(128, 256, 2, stride=2), nn.GELU()),
+            *(nn.Conv2d(128, config.cloud_channels, 2, stride=2), nn.GELU()),
         )
-        self.vec_proj = nn.Linear(256, width)
+        self.vec_proj = nn.Linear(config.cloud_channels, width)
         has_context = config.sar_channels and config.join == "tokens"
         self.sar_in = nn.Linear(4 * config.sar_channels, width) if has_context else None
         self.text_in = nn.Linear(config.text_channels, width) if config.text_channels else None
@@ -303,6 +305,8 @@ def _check(config: Config) -> None:
             f"mlp_ratio is {config.mlp_ratio:g} and theta {config.theta}; both must be above 0, and "
             f"mlp_ratio * width a whole number"
         )
+    if config.cloud_channels < 1:
+        raise ValueError(f"cloud_channels is {config.cloud_channels}, must be 1 or more")
     if config.width % config.num_heads:
         raise ValueError(f"num_heads is {config.num_heads}, must divide width = {config.width}")
     head = config.width // config.num_heads

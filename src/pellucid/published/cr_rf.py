@@ -23,6 +23,7 @@ def sizes(weights: Weights, hints: Hints) -> Entry:
     return {
         "latent_channels": channels // 4,  # a token is 2 x 2 pixels
         "sar_channels": weights["txt_in.weight"].shape[1] // 4,
+        "cloud_channels": weights["vec_proj.weight"].shape[1],
         "width": width,
         "num_heads": width // head,
         "num_double": count(weights, "double_blocks.{}.img_mod.lin.weight"),
