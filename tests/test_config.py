@@ -72,6 +72,7 @@ def test_environment_variables_are_filled_in(file: Path, monkeypatch: pytest.Mon
         ("train.schedule=cosin", "'step' or 'cosine'; did you mean 'cosine'"),
         ("train.batch=[[[[[[[[[[1]]]]]]]]]]", "'train.batch' is [[[[[[[...]"),
         ("train.seed=2001-99-99", "does not fit the config"),
+        ("method.prompt={season}, {place}", "needs quotes of its own, --set 'method.prompt=\"...\"'"),
         ("losses.l3=1", "losses.l3 is not a known term; did you mean 'l"),
         ("data.train.0.nam_scenes=1", "unknown key 'data.train.0.nam_scenes'; did you mean 'num_scenes'"),
         ("data.train.0.name=syntetic", "no layout of data is called 'syntetic'; did you mean 'synthetic'"),

@@ -229,11 +229,19 @@ def _apply(values: dict[str, Any], change: str) -> None:
     key, equals, text = change.partition("=")
     if not equals:
         raise InputError(f"--set {change!r} has no '=', write --set train.num_steps=100")
+    try:
+        value = parse_yaml(text)
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"--set {change!r} does not fit the config: no YAML ({reason}); a text with braces or colons "
+            f"needs quotes of its own, --set '{key}=\"...\"'"
+        ) from error
     *parents, last = key.strip().split(".")
     node: Any = values
     try:
         for name in parents:
             node = node[int(name)] if isinstance(node, list) else node.setdefault(name, {})
-        node[int(last) if isinstance(node, list) else last] = parse_yaml(text)
+        node[int(last) if isinstance(node, list) else last] = value
     except (ValueError, IndexError, TypeError, AttributeError) as error:
         raise InputError(f"--set {change!r} does not fit the config: {error}") from error
