@@ -241,6 +241,7 @@ def is_refusal(code: int, log: Path) -> bool:
 
 
 def lists_failures(code: int, log: Path) -> bool:
-    """Return whether a command over a folder ended with a list of the files that it could not do."""
+    """Return whether a command over a folder ended with a list of the files that it could not do or use."""
     text = log.read_text(encoding="utf-8", errors="replace")
-    return code == 1 and "failed: " in text and "Traceback" not in text
+    is_listed = any(word in text for word in ("failed: ", "unusable ", "missing file: "))
+    return code == 1 and is_listed and "Traceback" not in text

@@ -260,3 +260,11 @@ def test_a_sheet_never_replaces_an_image_that_is_checked_though_it_is_ours(tmp_p
         with pytest.raises(InputError, match="it is an input; name another file"):
             check_folder(tmp_path, options, sheet_path=sheet)
     assert image.read_bytes() == before
+
+
+def test_a_list_of_nothing_is_refused(patches: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(patches, tmp_path / "empty")
+    (folder / "data.csv").write_text("")
+    for sheet in (None, tmp_path / "sheet.png"):
+        with pytest.raises(InputError, match="lists no sample, of layout sen12ms_cr; fill its list"):
+            check_folder(folder, sheet_path=sheet)

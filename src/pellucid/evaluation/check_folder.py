@@ -87,6 +87,8 @@ def check_listing(
         images = (image.path for sample in listing.samples for image in sample.images)
         check_outputs([Output(sheet_path, sheet_path)], images if sheet_path.exists() else ())
     problems = [*listing.problems]
+    if not listing.samples and not problems:
+        raise InputError(f"{folder} lists no sample, of layout {kind}; fill its list, or name another folder")
     chosen = _spread(listing.samples, options.limit)
     chosen_keys = {id(sample) for sample in chosen}
     read: list[Read] = []
@@ -99,7 +101,7 @@ def check_listing(
             if progress is not None:
                 progress(len(read), len(chosen))
     problems += [*_find_odd_sizes(listing, read), *_find_odd_scales(read), *find_leaks(listing.samples, read)]
-    if sheet_path is not None:
+    if sheet_path is not None and chosen:
         _draw_sheet(_spread(chosen, SHEET_SAMPLES), problems, options.bands, sheet_path)
     return _report(folder, kind, listing, read, tuple(problems))
 

@@ -124,7 +124,7 @@ def run_training(
         _announce(data, config, method, folder if is_first() and not dry_run else None)
         check_schedule(config.train, data.stream.samples_per_epoch)
         method.mean_spectrum, method.mean_colors, method.tones = *data.means, data.tones
-        _draw_sheet(sample_sheet if is_first() else None, data.stream, method)
+        _draw_sheet(sample_sheet if is_first() else None, config, data.stream, method)
         is_encoded = config.data.num_cached and not dry_run
         samples: Dataset[Batch] = keep_encoded(config, method, data.stream) if is_encoded else data.stream
 
@@ -148,9 +148,12 @@ def run_training(
         )
 
 
-def _draw_sheet(path: Path | None, samples: Dataset[Batch], method: Method) -> None:
-    """Draw the first samples, if a path says where."""
+def _draw_sheet(path: Path | None, config: Config, samples: Dataset[Batch], method: Method) -> None:
+    """Draw the first samples, if a path says where; never in place of one of the images."""
     if path is not None:
         check_replaceable(path)
+        roots = [getattr(source, "root", None) for source in (*config.data.train, *config.data.val)]
+        if path.exists() and any(root and root.resolve() in path.resolve().parents for root in roots):
+            raise InputError(f"cannot write {path}: it is among the images; name another file")
         with claim_files(path):
             draw_samples(samples, method, path)
