@@ -27,3 +27,11 @@ def test_four_pixels_of_one_are_blurred_into_one_another() -> None:
     step = torch.zeros(1, 4, 4, 4)
     step[..., 2:] = 1
     torch.testing.assert_close(_doubled(step)[0, 0, 2], torch.tensor([0, 0, 0, 0.25, 0.75, 1, 1, 1]))
+
+
+def test_there_is_no_line_along_the_edges_if_the_outermost_pixels_lie_beyond_them() -> None:
+    even = torch.full((1, 3, 32, 48), 0.4)
+    found = SmallUNet(3, 5, (8,), detail=4, beyond="replicate")(even)
+    torch.testing.assert_close(found, found[..., 16:17, 16:17].expand_as(found))
+    zeros = SmallUNet(3, 5, (8,), detail=4)(even)
+    assert not torch.allclose(zeros[..., 0, :], zeros[..., 16, :])

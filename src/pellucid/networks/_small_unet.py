@@ -1,17 +1,22 @@
 """A small U-Net that works at half the resolution inside and gives a map of the input's size."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, pad, pixel_shuffle
+
+# What convolutions see beyond an image: 0, or its outermost pixels.
+Beyond = Literal["zeros", "replicate"]
 
 
 class _Block(nn.Module):
     """Two convolutions beside a shortcut; no normalisation, so that absolute values stay visible."""
 
-    def __init__(self, channels_in: int, channels: int) -> None:
+    def __init__(self, channels_in: int, channels: int, beyond: Beyond) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels_in, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.first = nn.Conv2d(channels_in, channels, 3, padding=1, padding_mode=beyond)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1, padding_mode=beyond)
         self.shortcut = nn.Conv2d(channels_in, channels, 1) if channels_in != channels else nn.Identity()
         self.act = nn.SiLU(inplace=True)
         nn.init.kaiming_normal_(self.first.weight, nonlinearity="relu")
@@ -27,7 +32,9 @@ def _halved(x: Tensor, layer: nn.Conv2d) -> Tensor:
     """Return a 3 x 3 convolution of `pixel_unshuffle(x, 2)`, as one of 6 x 6 and stride 2."""
     weight = layer.weight.unflatten(1, (-1, 2, 2)).permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
     weight = weight.contiguous(memory_format=torch.channels_last)
-    return conv2d(x, weight, layer.bias, stride=2, padding=2)
+    if layer.padding_mode == "zeros":
+        return conv2d(x, weight, layer.bias, stride=2, padding=2)
+    return conv2d(pad(x, (2, 2, 2, 2), mode=layer.padding_mode), weight, layer.bias, stride=2)
 
 
 def _doubled(x: Tensor) -> Tensor:
@@ -50,23 +57,33 @@ class SmallUNet(nn.Module):
         channels_out: of the map.
         widths: channels at 1/2, 1/4 ... of the resolution.
         detail: channels of a shallow branch at full resolution; 0: none, the map is made at 1/2.
+        beyond: what the layers at 1 and 1/2 of the resolution see beyond the image: 0, or its outermost pixels,
+            so that no thin line along the edges is made; the deeper ones always see 0.
     """
 
     def __init__(
-        self, channels_in: int, channels_out: int, widths: tuple[int, ...], *, detail: int = 0
+        self,
+        channels_in: int,
+        channels_out: int,
+        widths: tuple[int, ...],
+        *,
+        detail: int = 0,
+        beyond: Beyond = "zeros",
     ) -> None:
         super().__init__()
         self.stride = 2 ** len(widths)
-        self.first = nn.Conv2d(4 * channels_in, widths[0], 3, padding=1)
+        self.first = nn.Conv2d(4 * channels_in, widths[0], 3, padding=1, padding_mode=beyond)
         self.down = nn.ModuleList(
-            _Block(before, width) for before, width in zip((widths[0], *widths), widths, strict=False)
+            _Block(before, width, beyond if level == 0 else "zeros")
+            for level, (before, width) in enumerate(zip((widths[0], *widths), widths, strict=False))
         )
         self.up = nn.ModuleList(
-            _Block(below + width, width) for below, width in zip(widths[:0:-1], widths[-2::-1], strict=True)
+            _Block(widths[level + 1] + widths[level], widths[level], beyond if level == 0 else "zeros")
+            for level in range(len(widths) - 2, -1, -1)
         )
-        self.detail = nn.Conv2d(channels_in, detail, 3, padding=1) if detail else None
+        self.detail = nn.Conv2d(channels_in, detail, 3, padding=1, padding_mode=beyond) if detail else None
         self.widen = nn.Conv2d(widths[0], 4 * (detail or channels_out), 1)
-        self.last = nn.Conv2d(2 * detail, channels_out, 3, padding=1) if detail else None
+        self.last = nn.Conv2d(2 * detail, channels_out, 3, padding=1, padding_mode=beyond) if detail else None
         for layer in (self.first, self.detail, self.widen, self.last):
             if layer is not None:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")

@@ -88,7 +88,9 @@ class GroundNet(nn.Module):
         num = len(BANDS)
         self.config = config
         self.clearness = Clearness(config.clear_widths)
-        self.guides = SmallUNet(2 + 2 + len(SEEN) + 1, config.features, config.widths, detail=config.detail)
+        self.guides = SmallUNet(
+            2 + 2 + len(SEEN) + 1, config.features, config.widths, detail=config.detail, beyond="replicate"
+        )
         self.stride = max(self.guides.stride, self.clearness.stride)
         # The prior: where nothing is clear, an older date stays as it is, and else the ground is of mean
         # colour but for what the features say.
