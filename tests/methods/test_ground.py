@@ -177,3 +177,9 @@ def test_deviation_is_multiplied_by_the_factors_of_the_config() -> None:
 def test_what_is_doubted_reaches_as_far_along_rows_columns_and_corners() -> None:
     score = torch.rand(2, 1, 21, 34, generator=torch.Generator().manual_seed(0))
     assert _widen(score, 4).equal(max_pool2d(score, 9, stride=1, padding=4))
+
+
+def test_the_picture_is_the_same_whether_its_deviation_is_wanted_or_not() -> None:
+    image = batch()
+    ours = method()
+    assert torch.equal(ours.estimate(image).image, ours.restore(image))

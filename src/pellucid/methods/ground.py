@@ -194,13 +194,14 @@ class Ground(Method):
         seen, clear, _, _, painted = self.inside(batch)
         keep = rise(painted.confidence, KEPT)
         looks, values = (clear.colours, painted.image, _sureness(seen, clear) * seen.valid), seen.values
-        image = self._own(add_detail(*looks, keep, values))
         if not with_deviation:
-            return Estimate(image, None, 1 - keep)
+            return Estimate(self._own(add_detail(*looks, keep, values)), None, 1 - keep)
+        detailed = add_detail(*looks)
+        image = self._own(detailed.lerp(values, keep))
         seen_alike, unseen = self.config.deviation_factors
         factor = seen_alike + (unseen - seen_alike) * painted.unexplained**2
         # The ground is what is seen as likely as that is clear, or else what is painted, give or take.
-        missing, likely = values - add_detail(*looks), rise(painted.confidence, (0, SURE[1]))
+        missing, likely = values - detailed, rise(painted.confidence, (0, SURE[1]))
         lost = (1 - likely) * ((keep * missing).square() + (factor * painted.deviation).square())
         deviation = (lost + likely * ((1 - keep) * missing).square()).sqrt()
         return Estimate(image, self._own(deviation), 1 - keep)

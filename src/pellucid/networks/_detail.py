@@ -46,5 +46,5 @@ def _with_detail(
     values: Tensor | None,
 ) -> tuple[Tensor]:
     detail = sure * (colours - image) - smooth[:, :-1] * (sure / (smooth[:, -1:] + 1e-3))
-    result = image + detail
-    return ((result if keep is None or values is None else result.lerp(values, keep)).clamp(0, 1),)
+    result = (image + detail).clamp(0, 1)
+    return (result if keep is None or values is None else result.lerp(values, keep),)

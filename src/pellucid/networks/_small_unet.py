@@ -57,8 +57,8 @@ class SmallUNet(nn.Module):
         channels_out: of the map.
         widths: channels at 1/2, 1/4 ... of the resolution.
         detail: channels of a shallow branch at full resolution; 0: none, the map is made at 1/2.
-        beyond: what the layers at 1 and 1/2 of the resolution see beyond the image: 0, or its outermost pixels,
-            so that no thin line along the edges is made; the deeper ones always see 0.
+        beyond: what the layers at 1 and 1/2 of the resolution see beyond the image: 0, or its outermost
+            pixels, so that no thin line along the edges is made; the deeper ones always see 0.
     """
 
     def __init__(
