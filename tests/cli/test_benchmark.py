@@ -10,6 +10,7 @@ from pellucid.build.method import build_method
 from pellucid.build.run import save_run
 from pellucid.cli import app
 from pellucid.config import load_config
+from pellucid.errors import WriteError
 from pellucid.simulate.pairs import simulate_pairs
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -71,3 +72,14 @@ def test_bad_input_is_refused_before_any_work(desk: Path, tmp_path: Path) -> Non
         assert "error:" in said(result)
     assert (tmp_path / "benchmark.json").read_text() == "{}"
     assert [path.name for path in tmp_path.iterdir()] == ["benchmark.json"]
+
+
+def test_a_full_disk_ends_a_benchmark(desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(*_: object, **__: object) -> None:
+        raise WriteError("cannot write a: the disk is full")
+
+    monkeypatch.setattr("pellucid.evaluation.benchmark.evaluate", fill)
+    words = [desk / "data", "--models", desk / "tiny", "--split", "all", "-o", tmp_path / "out", "--no-cost"]
+    result = call(*words)
+    assert (result.exit_code, "the disk is full" in said(result)) == (2, True)
+    assert not (tmp_path / "out").exists()

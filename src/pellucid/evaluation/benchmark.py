@@ -17,7 +17,7 @@ from pellucid.data.files import write_text
 from pellucid.data.run_folder import CONFIG, find_run, shipped_runs
 from pellucid.datasets._listing import Wanted
 from pellucid.datasets._shelf import find_layout
-from pellucid.errors import InputError
+from pellucid.errors import InputError, WriteError
 from pellucid.evaluation.benchmark_data import Chosen, Picked, Selection, choose, read_images
 from pellucid.evaluation.cost import Cost, measure_cost
 from pellucid.evaluation.evaluate import Extras, Record, evaluate
@@ -133,6 +133,8 @@ def run_model(plan: Plan, model: str, chosen: Chosen, out: Path, progress: Progr
         key = key_of(plan, method, chosen)
         images = Picked(read_images(method, plan.selection), chosen.at)
         folder = find_done(out, key) or _evaluate(plan, method, name, images, out, key, progress)
+    except WriteError:  # which the next model would meet too
+        raise
     except InputError as error:
         return Entry(name, problem=str(error), trained=trained)
     entry = Entry(name, folder, trained=trained)
