@@ -15,6 +15,7 @@ from pellucid.errors import InputError
 from pellucid.generative.noise import keyed_noise
 from pellucid.generative.path import RectifiedFlow, VariancePreserving, beta_schedule
 from pellucid.methods.generative import Generative
+from pellucid.methods.inference import check_samples
 from pellucid.methods.regression import Regression, RegressionConfig
 from pellucid.methods.sampling import Sampling, with_sampling
 
@@ -85,6 +86,19 @@ def test_a_network_that_learnt_to_do_without_its_condition_is_guided_by_two_call
     followed = with_sampling(plain, guidance=2.0).restore(given)
     torch.testing.assert_close(followed, scaled(given, 0.5), rtol=0, atol=1e-5)
     assert len(plain.network.levels) == 2 * plain.sampling.steps
+
+
+def test_temperature_scales_the_noise_and_without_any_nothing_is_random() -> None:
+    given, sampler = cloudy(), latent(steps=4, start="noise")
+    noise = keyed_noise(given.key, 8, 12)
+    for temperature in (1.0, 0.5, 0.0):
+        changed = with_sampling(sampler, temperature=temperature)
+        changed.restore(given, noise)
+        begun = changed.network.seen[-4][0]
+        torch.testing.assert_close(begun, temperature * noise(0, 3, 2))
+        assert changed.is_random == (temperature > 0)
+    with pytest.raises(InputError, match=r"2 samples .* from no noise, .* use --temperature 1 or"):
+        check_samples(with_sampling(sampler, temperature=0), 2)
 
 
 def test_a_method_without_steps_names_the_options_to_leave_out() -> None:

@@ -94,8 +94,8 @@ class Engine:
         keep_deviation: bool = True,
         joint: bool = False,
     ) -> None:
-        check_samples(method, options.samples)
         self.method, self.options = choose_sampling(method, options), options
+        check_samples(self.method, options.samples)
         self.tile = options.tile or method.tile
         self.device = choose_device(options.device)
         self.precision = choose_precision(options.precision, method, self.device)

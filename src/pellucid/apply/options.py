@@ -115,6 +115,15 @@ class ApplyOptions:
         float | None,
         Help("Fresh noise per step: 0 deterministic, 1 ancestral sampling; default: the model's.", 0, 1),
     ] = None
+    temperature: Annotated[
+        float | None,
+        Help(
+            "Noise that sampling starts from, as a share of what was trained; with one step, 0 is nearest to "
+            "the truth. Default: the model's.",
+            0,
+            1,
+        ),
+    ] = None
     seed: Annotated[int, Help("The same seed makes the same image.")] = 0
     tile: Annotated[
         int | None,
@@ -310,4 +319,5 @@ def choose_sampling(method: "Method", options: ApplyOptions) -> "Method":
         guidance=options.guidance,
         strength=options.strength,
         solver=solver,
+        temperature=options.temperature,
     )

@@ -374,7 +374,7 @@ def _check_method(method: Method, options: SceneOptions, *, wants_spread: bool) 
             "this model takes its colours from the clear pixels already; leave out --match-surroundings"
         )
     wants_spread = wants_spread and not method.gives_deviation
-    if wants_spread and not method.is_random:
+    if wants_spread and not (method.is_random or options.temperature):
         raise InputError(
             "the uncertainty is asked for, but this model is deterministic, its samples do not differ; leave "
             "out --uncertainty or choose another --model"

@@ -78,7 +78,7 @@ def colorize_command(
 
     Example: `pellucid colorize pictures --regions tropical,arctic --seasons winter,summer -o colors`
 
-    Example: `pellucid colorize sar.png --tone optical.png --samples 8 -o out.png`
+    Example: `pellucid colorize sar.png --tone optical.png --temperature 1 --samples 8 -o out.png`
     """
     from pellucid.apply.inputs import check_radar_picture
 

@@ -140,7 +140,6 @@ class Generative(Method):
         texts: what makes tokens of the prompts; None: the network is not conditioned on texts.
     """
 
-    is_random = True
     sampling: Sampling
     times: TrainingTimes
 
@@ -161,6 +160,7 @@ class Generative(Method):
         self.optical, self.radar = optical, radar
         self.scale, self.residual = config.scale, config.residual
         self.sampling = Sampling(**{name: getattr(config, name) for name in Sampling.model_fields})
+        self.is_random = self.sampling.temperature > 0
         self.times = TrainingTimes(config.importance, config.times, is_schedule=config.learned_schedule)
         self.schedule = self.times.spread_evenly if config.learned_schedule else None
         self.space = space or Pixels(len(optical.bands))
@@ -237,7 +237,8 @@ class Generative(Method):
             condition, scale = replace(condition, guidance=degraded.new_full((len(batch),), scale)), 1.0
 
         def draw(step: int) -> Tensor:
-            return drawn(step, self.space.channels, self.space.factor).to(base.device)
+            values = drawn(step, self.space.channels, self.space.factor).to(base.device)
+            return self.sampling.temperature * values
 
         def denoise(x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
             return self.network(x_t, self.path.noise_level(t), condition).float()

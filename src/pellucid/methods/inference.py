@@ -14,6 +14,11 @@ from pellucid.methods.method import Method
 def check_samples(method: Method, samples: int) -> None:
     """Refuse to draw several samples from a deterministic method."""
     if samples > 1 and not method.is_random:
+        if method.sampling is not None:
+            raise InputError(
+                f"{samples} samples are asked for, but sampling starts from no noise, so all would be "
+                "identical; use --temperature 1 or --samples 1"
+            )
         raise InputError(
             f"{samples} samples are asked for, but this model is deterministic, so all samples would be "
             "identical; use --samples 1 or choose another --model"

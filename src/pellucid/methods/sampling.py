@@ -33,6 +33,9 @@ class Sampling(Strict):
     strength: float = Field(1.0, gt=0, le=1)
     """Time at which sampling begins: at 1 from the source, earlier from the degraded image under as much
     noise as there is then; the steps before are left out."""
+    temperature: float = Field(1.0, ge=0, le=1)
+    """All noise is multiplied by this. At 0 one step gives nearly the mean of all images that could be drawn,
+    which is nearest to the truth; many steps need 1, as they were trained."""
 
     @property
     def num_calls(self) -> int:
@@ -68,12 +71,14 @@ def with_sampling(
     guidance: float | None = None,
     strength: float | None = None,
     solver: Solver | None = None,
+    temperature: float | None = None,
 ) -> Method:
     """Return the method, or, where there are changes, a copy that samples so.
 
     Warns of guidance for a model that is neither guidance-distilled nor trained without its condition.
     """
     given = {"steps": steps, "eta": eta, "guidance": guidance, "strength": strength, "solver": solver}
+    given["temperature"] = temperature
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if not changes:
         return method
@@ -82,6 +87,8 @@ def with_sampling(
         raise InputError(f"this model takes no steps; leave out {options} or choose another --model")
     changed: Any = copy.copy(method)
     changed.sampling = method.sampling.model_copy(update=changes)
+    if temperature is not None:
+        changed.is_random = temperature > 0
     check_sampling(changed, "--")
     _warn_of_guidance(changed, guidance)
     return changed
