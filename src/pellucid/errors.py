@@ -18,6 +18,14 @@ WAYS_OUT = {
     errno.EFBIG: "choose another disk",
 }
 
+# What libraries say where memory ran out: in these words, or in no others.
+NO_MEMORY = (
+    *("can't allocate memory", "not enough memory", "Cannot allocate memory", "out of memory", "bad_alloc"),
+    "failed to map segment from shared object",
+)
+NO_ROOM = tuple(
+    f"could not {what}" for what in ("create a primitive", "execute a primitive", "create a memory object")
+)
 
 # What other programs call our keys.
 OTHER_NAMES = {
@@ -68,6 +76,14 @@ def refusal(error: OSError) -> InputError | None:
         return None
     kind = WriteError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else InputError
     return kind(f"cannot read or write {error.filename or 'a file'}: {explain(error)}")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, of a GPU or of the machine, where a library says so in words alone."""
+    is_said = str(error) in NO_ROOM or any(words in str(error) for words in NO_MEMORY)
+    return isinstance(error, MemoryError) or (
+        is_said and isinstance(error, RuntimeError | ImportError | OSError)
+    )
 
 
 def nearest(key: str, known: list[str]) -> str:

@@ -174,14 +174,31 @@ def test_what_the_system_refuses_ends_in_one_sentence(number: int, way_out: str)
     )
 
 
-def test_exhausted_memory_ends_in_one_sentence() -> None:
-    wanted = "memory is exhausted (84 GiB); close other programs, or cut the input into parts"
-    assert end(MemoryError("84 GiB")) == (2, f"error: {wanted}")
+@pytest.mark.parametrize(
+    ("error", "about"),
+    [
+        (MemoryError("84 GiB"), " (84 GiB)"),
+        (MemoryError(), ""),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory\nat 0x0"),
+            " (DefaultCPUAllocator: can't allocate memory)",
+        ),
+        (RuntimeError("could not create a primitive"), " (could not create a primitive)"),
+        (
+            ImportError("a.so: failed to map segment from shared object"),
+            " (a.so: failed to map segment from shared object)",
+        ),
+    ],
+)
+def test_exhausted_memory_ends_in_one_sentence(error: Exception, about: str) -> None:
+    wanted = f"memory is exhausted{about}; close other programs, or cut the input into parts"
+    assert end(error) == (2, f"error: {wanted}")
 
 
 def test_a_fault_of_ours_stays_a_fault() -> None:
     assert end(FileNotFoundError(errno.ENOENT, "none", "x"))[0] == 1
     assert end(ZeroDivisionError())[0] == 1
+    assert end(RuntimeError("could not create a primitive descriptor"))[0] == 1
 
 
 def test_an_interruption_ends_in_one_sentence_that_says_how_to_go_on() -> None:

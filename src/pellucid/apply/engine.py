@@ -20,10 +20,10 @@ from pellucid.apply.precision import choose_precision, compile_network
 from pellucid.data.batch import Batch
 from pellucid.data.resample import enlarge
 from pellucid.data.tiles import Blender, TileGrid
-from pellucid.errors import InputError
+from pellucid.errors import InputError, is_out_of_memory
 from pellucid.generative.noise import JoinedNoise, Noise, NoiseField, TileNoise
 from pellucid.methods.generative import Generative
-from pellucid.methods.inference import check_samples, choose_device, digest_method, is_out_of_memory
+from pellucid.methods.inference import check_samples, choose_device, digest_method
 from pellucid.methods.method import Estimate, Method, result_range
 
 # Tiles that a GPU restores at once by default; a CPU gains nothing from more than one.

@@ -30,7 +30,7 @@ from pellucid.data.gdal_open import GDAL_ERRORS, open_raster
 from pellucid.data.geotiff import Raster
 from pellucid.data.raster import OpticalRaster
 from pellucid.data.working_file import WorkingFile, explain_write_error
-from pellucid.errors import InputError, counted
+from pellucid.errors import InputError, counted, is_out_of_memory
 from pellucid.methods.method import Method
 
 # Longer side in pixels of each half of the preview.
@@ -291,7 +291,7 @@ def _working_file(scene: OpenScene, out: Path, key: str) -> Iterator[WorkingFile
         kept = working is not None and _keep(working)
         if isinstance(error, InputError) and not kept:
             raise
-        if not isinstance(error, (InputError, OSError, *GDAL_ERRORS, MemoryError)):
+        if not isinstance(error, (InputError, OSError, *GDAL_ERRORS)) and not is_out_of_memory(error):
             raise
         raise _explain(out, error, kept=kept) from error
     except BaseException as error:  # the user, or the system, stops it
@@ -311,7 +311,7 @@ def _keep(working: WorkingFile) -> bool:
 
 def _explain(out: Path, error: Exception, *, kept: bool) -> InputError:
     """Return what stopped the work, as a sentence, with the way to go on, if what is finished was kept."""
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         error = InputError(f"memory is exhausted ({error}); close other programs or use a smaller --tile")
     elif not isinstance(error, InputError):
         error = explain_write_error(out, error)

@@ -26,7 +26,7 @@ from typer.core import TyperCommand
 
 from pellucid.apply.options import Help
 from pellucid.data.run_folder import shipped_runs
-from pellucid.errors import InputError, nearest, refusal
+from pellucid.errors import InputError, is_out_of_memory, nearest, refusal
 
 # Characters in a line of a file or a pipe, which has no width of its own: tables keep their names.
 PIPED = 140
@@ -66,20 +66,27 @@ def report_errors() -> Iterator[None]:
         warnings.showwarning = lambda message, *_, **__: say("warning", message, "yellow")
         try:
             yield
-        except InputError as error:
-            say("error", error)
-            raise typer.Exit(2) from error
-        except OSError as error:
-            if (refused := refusal(error)) is None:
+        except Exception as error:
+            if (sentence := _as_sentence(error)) is None:
                 raise
-            say("error", refused)
-            raise typer.Exit(2) from error
-        except MemoryError as error:
-            say("error", f"memory is exhausted ({error}); close other programs, or cut the input into parts")
+            say("error", sentence)
             raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             err.print(escape("; ".join(["stopped", *getattr(error, "__notes__", [])])), soft_wrap=True)
             raise typer.Exit(STOPPED) from error
+
+
+def _as_sentence(error: Exception) -> str | None:
+    """Return what the user can mend as one sentence; None: it is a fault of ours."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError) and (refused := refusal(error)):
+        return str(refused)
+    if not is_out_of_memory(error):
+        return None
+    found = str(error).partition("\n")[0]
+    about = f" ({found})" if found else ""
+    return f"memory is exhausted{about}; close other programs, or cut the input into parts"
 
 
 def say(label: str, message: object, color: str = "red") -> None:

@@ -62,9 +62,3 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"there is no device {name!r} on this machine, use auto or cpu") from error
     return device
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, of a GPU or of the machine, where PyTorch says so in words alone."""
-    words = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(w in str(error) for w in words)
