@@ -13,6 +13,7 @@ from pellucid.apply.engine import Engine
 from pellucid.apply.remove_clouds import OpenScene
 from pellucid.apply.scene_pass import read_scene
 from pellucid.data.batch import Batch
+from pellucid.errors import InputError
 from pellucid.methods.method import Method
 
 HEIGHT, WIDTH = 96, 80
@@ -29,12 +30,17 @@ class Watched:
         return Watched(self.seen + other.seen, self.count + other.count)
 
 
-def watching(found: list[Any]) -> Method:
-    """A method that tells which pixels it was asked to count; pixels darker than 0.4 are clear."""
+def watching(found: list[Any], largest: int = 1000) -> Method:
+    """A method that tells which pixels it was asked to count; pixels darker than 0.4 are clear.
+
+    It has too little memory for tiles of more than `largest` pixels.
+    """
     method = identity()
 
     def collect(_: Any, batch: Batch, share: Tensor) -> Watched:
         assert batch.at is not None
+        if max(share.shape) > largest:
+            raise MemoryError
         (top, left), seen = batch.at[0], torch.zeros(HEIGHT, WIDTH)
         for y, x in share[0, 0].nonzero().tolist():
             seen[top + y, left + x] += 1
@@ -50,14 +56,16 @@ def watching(found: list[Any]) -> Method:
     return method
 
 
-def look(tmp_path: Path, values: np.ndarray, monkeypatch: pytest.MonkeyPatch, *, few: int = 8) -> Watched:
+def look(
+    tmp_path: Path, values: np.ndarray, monkeypatch: pytest.MonkeyPatch, *, few: int = 8, largest: int = 1000
+) -> Watched:
     """Return what is collected in 9 blocks of 32 px; if more than `few`, half a part of each suffices."""
     for name, value in {"BLOCK": 32, "PART": 16, "AROUND": 4, "ENOUGH": 128, "FEW": few}.items():
         monkeypatch.setattr(scene_pass, name, value)
     found: list[Any] = []
     scene = write(tmp_path / "s2.tif", values, BANDS)
     given: dict[str, Any] = {"sar": None, "cloud": None, "uncertainty": None, "options": OPTIONS}
-    with OpenScene(scene, tmp_path / "out.tif", method=watching(found), **given) as opened:
+    with OpenScene(scene, tmp_path / "out.tif", method=watching(found, largest), **given) as opened:
         read_scene(opened)
     return found[0]
 
@@ -121,3 +129,12 @@ def test_a_block_that_is_cloudy_in_part_is_read_at_once(
 def test_of_cloud_alone_one_part_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = look(tmp_path, np.full((13, HEIGHT, WIDTH), 8000, np.uint16), monkeypatch)
     assert (found.count, found.seen.sum()) == (0, 16 * 16)
+
+
+def test_parts_too_large_for_the_memory_are_looked_at_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = look(tmp_path, ground(), monkeypatch, few=9, largest=24)
+    assert (found.seen == 1).all()
+    with pytest.raises(InputError, match="too little memory for a tile of 24 px"):
+        look(tmp_path, ground(), monkeypatch, few=9, largest=23)

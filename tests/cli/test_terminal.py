@@ -21,6 +21,7 @@ import pellucid.cli
 from pellucid.apply.options import Help, parse_offset
 from pellucid.cli import terminal
 from pellucid.cli.terminal import report_errors, takes
+from pellucid.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,10 @@ def test_what_the_system_refuses_ends_in_one_sentence(number: int, way_out: str)
 def test_exhausted_memory_ends_in_one_sentence(error: Exception, about: str) -> None:
     wanted = f"memory is exhausted{about}; close other programs, or cut the input into parts"
     assert end(error) == (2, f"error: {wanted}")
+
+
+def test_names_between_colons_stay_as_they_are() -> None:
+    assert end(InputError(":cat:.tif is missing")) == (2, "error: :cat:.tif is missing")
 
 
 def test_a_fault_of_ours_stays_a_fault() -> None:

@@ -16,7 +16,7 @@ from pellucid.apply.options import ScorerName
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import NEEDED, REACH_PX, cloud_score
 from pellucid.data.ranges import SENTINEL2
-from pellucid.errors import InputError
+from pellucid.errors import InputError, is_out_of_memory
 from pellucid.methods.ground import Ground
 from pellucid.methods.method import Method
 
@@ -88,6 +88,8 @@ class S2Cloudless:
         try:
             from s2cloudless.cloud_detector import S2PixelCloudDetector
         except ImportError as error:
+            if is_out_of_memory(error):
+                raise
             raise InputError(
                 f"s2cloudless is not installed ({error}), pip install 'pellucid[clouds]' or use the model "
                 "that ships, --scorer ground"

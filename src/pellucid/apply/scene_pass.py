@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from pellucid.apply.ahead import run_ahead
-from pellucid.apply.engine import Progress
+from pellucid.apply.engine import OutOfMemoryError, Progress
 from pellucid.apply.lanes import run_lanes
 from pellucid.apply.memory import return_freed_memory
 from pellucid.apply.scene import OpenScene
@@ -56,7 +56,11 @@ def collect_scene(scene: OpenScene, progress: Progress | None = None) -> Any:
     glance, blocks = scene.glance_clear(), list(_blocks(scene))
     size, whole = (scene.tiles.height, scene.tiles.width), len(blocks) <= FEW
     ordered = [_clearest_first(parts, glance, size, whole=whole) for parts in blocks]
-    total = _collect(scene, ordered, math.inf if whole else ENOUGH, progress)
+    enough = math.inf if whole else ENOUGH
+    try:
+        total = _collect(scene, ordered, enough, progress)
+    except OutOfMemoryError:
+        total = _collect(scene, [_split(parts) for parts in ordered], enough, progress)
     if total is None:  # all is cloud, which one part with data can say
         total = _collect(scene, [[part for parts in blocks for part in parts]], 0, None)
     return total
@@ -77,7 +81,10 @@ def _collect(
         n, seen = at
         return n, scene.engine.collect(*seen) if seen and todo[n][0] not in told else None
 
-    with closing(run_ahead(cut(), 1)) as parts, closing(run_lanes(look, parts, scene.engine.lanes)) as looks:
+    with (
+        closing(run_ahead(cut(), 1)) as parts,
+        closing(run_lanes(look, parts, scene.engine.lanes, OutOfMemoryError)) as looks,
+    ):
         for n, found in looks:
             i = todo[n][0]
             if found and i not in told:
@@ -137,6 +144,17 @@ def _join(parts: Sequence[Part]) -> list[Part]:
         (
             slice(min(s.start for s in rows), max(s.stop for s in rows)),
             slice(min(s.start for s in columns), max(s.stop for s in columns)),
+        )
+    ]
+
+
+def _split(parts: Sequence[Part]) -> list[Part]:
+    """Return the parts of a block, those that were joined apart again: less memory holds them."""
+    return [
+        (slice(row, min(row + PART, rows.stop)), slice(column, min(column + PART, columns.stop)))
+        for rows, columns in parts
+        for row, column in product(
+            range(rows.start, rows.stop, PART), range(columns.start, columns.stop, PART)
         )
     ]
 

@@ -31,8 +31,8 @@ from pellucid.errors import InputError, is_out_of_memory, nearest, refusal
 # Characters in a line of a file or a pipe, which has no width of its own: tables keep their names.
 PIPED = 140
 # Paths may hold brackets, which are no markup.
-out = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPED)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPED)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 Model = Annotated[
     str,

@@ -57,6 +57,11 @@ class RadarRaster(Raster):
         return torch.from_numpy(self._read_db(window, size))
 
     @property
+    def is_linear(self) -> bool:
+        """Whether the file holds power or amplitudes, not dB."""
+        return self.backscatter.unit != "db"
+
+    @property
     def polarisations(self) -> Bands:
         """Return which of VV and VH the file has."""
         return tuple(n for n, index in zip(SENTINEL1.bands, self.indices, strict=True) if index is not None)
