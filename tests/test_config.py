@@ -5,9 +5,9 @@ import pytest
 import yaml
 
 from pellucid.config import Config, DataConfig, TrainConfig, load_config, save_config
+from pellucid.data.schema import parse, read_yaml
 from pellucid.datasets import synthetic
 from pellucid.errors import InputError, nearest
-from pellucid.schema import parse, read_yaml
 
 MINIMAL = """
 network: {name: cross_attention}

@@ -25,10 +25,10 @@ from typer.testing import CliRunner
 from pellucid.build.method import build_network
 from pellucid.cli import app
 from pellucid.config import DataConfig, load_config
+from pellucid.data.schema import parse
 from pellucid.data.tokenizer import default_tokenizer
 from pellucid.generative.path import beta_schedule
 from pellucid.networks import sr3_unet
-from pellucid.schema import parse
 from pellucid.simulate.pairs import simulate_pairs
 
 REPOSITORY = Path(__file__).parents[1]

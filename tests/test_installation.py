@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[1]
 # Packages that take seconds to import, and are of use to few commands.
 HEAVY = ("lightning", "transformers", "diffusers", "matplotlib", "torchmetrics")
 LIGHT = (
-    *("errors", "schema", "cli", "data.files", "data.geotiff", "data.raster", "data.radar_picture"),
+    *("errors", "data.schema", "cli", "data.files", "data.geotiff", "data.raster", "data.radar_picture"),
     *("data.ranges", "data.slice_file", "data.slice_writer", "data.tiles", "data.working_file"),
 )
 # Runs the command line with some packages blocked, then prints which of others were imported.

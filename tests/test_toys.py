@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from pellucid.build.method import build_network, load
 from pellucid.cli import app
 from pellucid.config import Config, load_config
-from pellucid.schema import parse
+from pellucid.data.schema import parse
 from pellucid.train.run_training import run_training
 
 

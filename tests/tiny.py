@@ -12,11 +12,11 @@ from pellucid.build.run import save_run
 from pellucid.config import Config
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
+from pellucid.data.schema import parse
 from pellucid.losses.adversarial import AdversarialLoss
 from pellucid.losses.l1 import l1
 from pellucid.methods.regression import Regression, RegressionConfig
 from pellucid.networks import _patch_discriminator
-from pellucid.schema import parse
 from pellucid.train.tracking import Logs
 from pellucid.train.trainer import TrainReport, train
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, Field, PlainValidator, field_validator, model_validator
 
+from pellucid.data.schema import Precision, Share, Strict, parse, parse_yaml, read_yaml
 from pellucid.datasets._augment import AugmentConfig
 from pellucid.datasets._shelf import find_layout
 from pellucid.errors import InputError
@@ -19,7 +20,6 @@ from pellucid.methods.contrastive import ContrastiveConfig
 from pellucid.methods.generative import DENOISE, GenerativeConfig
 from pellucid.methods.ground import GroundConfig
 from pellucid.methods.regression import RegressionConfig
-from pellucid.schema import Precision, Share, Strict, parse, parse_yaml, read_yaml
 
 
 class _Named(BaseModel):

@@ -86,6 +86,13 @@ def is_out_of_memory(error: Exception) -> bool:
     )
 
 
+def explain_memory(error: Exception, way_out: str) -> str:
+    """Return the sentence about memory that ran out: what was found, in one line, and the way out."""
+    found = str(error).partition("\n")[0]
+    about = f" ({found})" if found else ""
+    return f"memory is exhausted{about}; {way_out}"
+
+
 def nearest(key: str, known: list[str]) -> str:
     """Return the end of a sentence about an unknown key: the nearest known one, or else all of them."""
     close = OTHER_NAMES.get(key)

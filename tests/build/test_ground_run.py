@@ -5,9 +5,9 @@ import torch
 
 from pellucid.build.method import load
 from pellucid.config import Config
+from pellucid.data.schema import parse
 from pellucid.errors import InputError
 from pellucid.methods.ground import Ground
-from pellucid.schema import parse
 from pellucid.train.run_training import run_training
 
 TINY = {

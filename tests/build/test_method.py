@@ -9,11 +9,11 @@ from pellucid.build.method import build_losses, build_method, known_networks, lo
 from pellucid.build.run import save_run
 from pellucid.config import Config, load_config
 from pellucid.data.batch import Batch
+from pellucid.data.schema import parse
 from pellucid.errors import InputError
 from pellucid.evaluation.figures import baseline_spectrum
 from pellucid.losses.adversarial import AdversarialLoss
 from pellucid.losses.l1 import l1
-from pellucid.schema import parse
 from pellucid.train.data import build_training_data
 from pellucid.train.run_training import run_training
 

@@ -17,10 +17,10 @@ from pellucid.build.starting import load_start, prepare_network
 from pellucid.config import Config, TrainConfig
 from pellucid.data.batch import Condition
 from pellucid.data.ranges import PICTURE, SENTINEL1
+from pellucid.data.schema import parse
 from pellucid.errors import InputError
 from pellucid.methods.autoencoding import Autoencoding, AutoencodingConfig
 from pellucid.networks import autoencoder, cross_attention, text_encoder, text_unet
-from pellucid.schema import parse
 
 UNET = text_unet.Config(
     model_channels=8,

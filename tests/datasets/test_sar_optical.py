@@ -11,9 +11,9 @@ from PIL import Image
 
 from pellucid import config
 from pellucid.data.batch import Batch
+from pellucid.data.schema import parse
 from pellucid.datasets.sar_optical import Config, SarOptical
 from pellucid.errors import InputError
-from pellucid.schema import parse
 from pellucid.train.data import build_training_data
 
 COLUMNS = (

@@ -13,6 +13,7 @@ from tests.rasters import write_raster
 from pellucid.apply.color_jobs import trained_pictures
 from pellucid.config import Config
 from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2, SLICE
+from pellucid.data.schema import parse
 from pellucid.datasets import sar_optical, slices, synthetic
 from pellucid.datasets._listing import SingleImages
 from pellucid.datasets.sar_optical import SarOptical
@@ -21,7 +22,6 @@ from pellucid.evaluation.reference import read_reference
 from pellucid.methods.autoencoding import Autoencoding, AutoencodingConfig
 from pellucid.methods.method import Method
 from pellucid.networks import autoencoder
-from pellucid.schema import parse
 
 WORDS = (("tropical", "summer"), ("", "winter"))
 

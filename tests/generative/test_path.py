@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pellucid.data.schema import parse
 from pellucid.generative.path import (
     Path,
     PathConfig,
@@ -17,7 +18,6 @@ from pellucid.generative.path import (
     beta_schedule,
     time_shift,
 )
-from pellucid.schema import parse
 
 COSINE = beta_schedule("cosine", 50)
 PATHS = [

@@ -6,10 +6,10 @@ import torch
 from loss_batches import flat, loss_batch, noisy, term
 
 from pellucid.config import Config
+from pellucid.data.schema import parse
 from pellucid.errors import InputError
 from pellucid.losses._shelf import Needs, build_term, known_terms
 from pellucid.networks._vgg import Vgg
-from pellucid.schema import parse
 
 TERMS = [name for name in known_terms() if name != "adversarial"]
 

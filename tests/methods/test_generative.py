@@ -10,6 +10,7 @@ from pellucid.data.batch import Batch, Condition
 from pellucid.data.cloud_score import cloud_score
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, SLICE
 from pellucid.data.resample import enlarge
+from pellucid.data.schema import parse
 from pellucid.errors import InputError
 from pellucid.generative.noise import keyed_noise
 from pellucid.generative.path import RectifiedFlow, time_shift
@@ -18,7 +19,6 @@ from pellucid.methods.autoencoding import Autoencoding, AutoencodingConfig
 from pellucid.methods.generative import Generative, GenerativeConfig
 from pellucid.methods.space import Latents, Pixels
 from pellucid.networks import autoencoder
-from pellucid.schema import parse
 
 BANDS = ("B02", "B03", "B04")
 

@@ -18,6 +18,7 @@ from pellucid.build.run import save_run
 from pellucid.config import Config, load_config
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import PICTURE
+from pellucid.data.schema import parse
 from pellucid.data.tokenizer import learn_tokenizer
 from pellucid.errors import InputError
 from pellucid.methods.autoencoding import Autoencoding
@@ -25,7 +26,6 @@ from pellucid.methods.contrastive import Contrastive
 from pellucid.methods.generative import Generative, GenerativeConfig
 from pellucid.methods.method import Method
 from pellucid.networks import flux, text_encoder
-from pellucid.schema import parse
 from pellucid.simulate.pairs import simulate_pairs
 from pellucid.train.data import build_training_data, keep_encoded
 from pellucid.train.run_training import run_training, start_method

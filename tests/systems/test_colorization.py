@@ -15,11 +15,11 @@ from pellucid.build.run import read_run
 from pellucid.cli import app
 from pellucid.config import Config, load_config
 from pellucid.data.batch import Batch
+from pellucid.data.schema import parse
 from pellucid.errors import InputError
 from pellucid.methods.generative import Generative, GenerativeConfig
 from pellucid.methods.sampling import with_sampling
 from pellucid.networks import autoencoder, text_encoder, text_unet
-from pellucid.schema import parse
 from pellucid.train.data import build_training_data, keep_encoded
 from pellucid.train.run_training import run_training, start_method
 

@@ -5,7 +5,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import TinyData, train_tiny
 
 from pellucid.config import Config
-from pellucid.schema import parse
+from pellucid.data.schema import parse
 from pellucid.train.progress import describe_row
 from pellucid.train.run_training import run_training
 from pellucid.train.tracking import Logs

@@ -14,9 +14,9 @@ from pellucid.data.geotiff import Raster
 from pellucid.data.ownership import PREFIX, read_tags
 from pellucid.data.run_folder import CONFIG, WEIGHTS, describe, find_run, shipped_runs
 from pellucid.data.safe_product import is_product, read_product
+from pellucid.data.schema import read_yaml
 from pellucid.data.text_file import parse_json
 from pellucid.errors import InputError
-from pellucid.schema import read_yaml
 
 # What a result says, in the order in which it is shown.
 SHOWN = ("command", "layer", "model", "weights", "version", "seed", "options", "inputs")

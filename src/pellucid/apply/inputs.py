@@ -9,9 +9,9 @@ from pellucid.data.geotiff import Raster
 from pellucid.data.ownership import PREFIX, read_tags
 from pellucid.data.run_folder import CONFIG, find_run
 from pellucid.data.safe_product import is_named_product, is_product
+from pellucid.data.schema import read_yaml
 from pellucid.data.slice_file import TIFF, errors_named, find_files, is_folder, read_info
 from pellucid.errors import InputError
-from pellucid.schema import read_yaml
 
 # Suffixes of scenes.
 SCENES = (".tif", ".tiff", ".vrt")

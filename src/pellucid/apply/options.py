@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from pellucid.data.schema import AnyPrecision
 from pellucid.errors import InputError
-from pellucid.schema import AnyPrecision
 
 if TYPE_CHECKING:
     from pellucid.data.raster import Offset
@@ -256,12 +256,6 @@ class PictureOptions(ApplyOptions):
         float | None,
         Help("Classifier-free guidance scale, 1 to 20: how closely the text is followed.", 1, 20),
     ] = None
-    samples: Annotated[
-        int,
-        Help(
-            "Pictures drawn, whose mean is the result; of sar_color, 8 are nearer to the truth than 1.", min=1
-        ),
-    ] = 1
     sar_units: SarUnits = "auto"
     html: Annotated[bool, Help("Write a page beside the result, to look at it in a browser.")] = True
     force: Annotated[

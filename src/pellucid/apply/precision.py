@@ -16,10 +16,10 @@ import torch
 from pellucid.apply.golden_tile import tiles_for
 from pellucid.data.batch import Batch
 from pellucid.data.files import write_text
+from pellucid.data.schema import AnyPrecision, Precision
 from pellucid.errors import InputError
 from pellucid.methods.inference import digest_method
 from pellucid.methods.method import Method
-from pellucid.schema import AnyPrecision, Precision
 
 # bf16 may cost so much of a result that is at so many dB, and must be so many times as fast.
 MOST_LOSS_DB, AT_DB, LEAST_GAIN = 0.05, 35.0, 1.3

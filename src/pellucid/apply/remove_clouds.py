@@ -30,7 +30,7 @@ from pellucid.data.gdal_open import GDAL_ERRORS, open_raster
 from pellucid.data.geotiff import Raster
 from pellucid.data.raster import OpticalRaster
 from pellucid.data.working_file import WorkingFile, explain_write_error
-from pellucid.errors import InputError, counted, is_out_of_memory
+from pellucid.errors import InputError, counted, explain_memory, is_out_of_memory
 from pellucid.methods.method import Method
 
 # Longer side in pixels of each half of the preview.
@@ -312,7 +312,7 @@ def _keep(working: WorkingFile) -> bool:
 def _explain(out: Path, error: Exception, *, kept: bool) -> InputError:
     """Return what stopped the work, as a sentence, with the way to go on, if what is finished was kept."""
     if is_out_of_memory(error):
-        error = InputError(f"memory is exhausted ({error}); close other programs or use a smaller --tile")
+        error = InputError(explain_memory(error, "close other programs or use a smaller --tile"))
     elif not isinstance(error, InputError):
         error = explain_write_error(out, error)
     return type(error)(f"{error}; {GO_ON}") if kept else error

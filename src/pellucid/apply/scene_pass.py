@@ -117,11 +117,8 @@ def _blocks(scene: OpenScene) -> Iterator[list[Part]]:
     """Yield the parts of each block of the scene."""
     height, width = scene.tiles.height, scene.tiles.width
     for top, left in product(range(0, height, BLOCK), range(0, width, BLOCK)):
-        yield [
-            (slice(row, min(row + PART, height)), slice(column, min(column + PART, width)))
-            for row, column in product(range(top, top + BLOCK, PART), range(left, left + BLOCK, PART))
-            if row < height and column < width
-        ]
+        rows, columns = slice(top, min(top + BLOCK, height)), slice(left, min(left + BLOCK, width))
+        yield _split([(rows, columns)])
 
 
 def _in_rounds(blocks: Sequence[Sequence[Part]]) -> list[tuple[int, Part]]:
@@ -149,7 +146,7 @@ def _join(parts: Sequence[Part]) -> list[Part]:
 
 
 def _split(parts: Sequence[Part]) -> list[Part]:
-    """Return the parts of a block, those that were joined apart again: less memory holds them."""
+    """Return the parts of what is larger than one."""
     return [
         (slice(row, min(row + PART, rows.stop)), slice(column, min(column + PART, columns.stop)))
         for rows, columns in parts

@@ -20,6 +20,7 @@ from pellucid.config import Config, MethodConfig
 from pellucid.data.digests import digest_weights_file
 from pellucid.data.ranges import PICTURE, SENTINEL1, SENTINEL2, SLICE, ValueRange
 from pellucid.data.run_folder import WEIGHTS, find_run
+from pellucid.data.schema import parse
 from pellucid.data.tokenizer import Tokenizer
 from pellucid.errors import InputError, nearest
 from pellucid.losses._shelf import Loss, Needs, build_term
@@ -36,7 +37,6 @@ from pellucid.networks import text_encoder
 from pellucid.networks.autoencoder import Autoencoder
 from pellucid.networks.ground import GroundNet
 from pellucid.networks.text_encoder import TextEncoder
-from pellucid.schema import parse
 
 Losses: TypeAlias = dict[str, tuple[float, Loss | None]]
 

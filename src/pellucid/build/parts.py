@@ -13,13 +13,13 @@ from pellucid.build.run import AUTOENCODERS, TEXT, Metadata, check_tokenizer, pa
 from pellucid.build.weights_file import match
 from pellucid.data.ranges import PICTURE, ValueRange
 from pellucid.data.run_folder import find_run
+from pellucid.data.schema import parse
 from pellucid.data.tokenizer import Tokenizer, read_tokenizer
 from pellucid.errors import InputError
 from pellucid.methods.autoencoding import Autoencoding, AutoencodingConfig
 from pellucid.methods.generative import GenerativeConfig
 from pellucid.methods.space import Latents, Pixels, Texts
 from pellucid.networks import autoencoder, text_encoder
-from pellucid.schema import parse
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,11 @@ from pellucid.data.digests import check_tensors, save_tensors
 from pellucid.data.files import write_atomically, write_text
 from pellucid.data.ranges import PICTURE, ValueRange
 from pellucid.data.run_folder import CARD, CONFIG, METRICS, SHIPPED, WEIGHTS, shipped_runs
+from pellucid.data.schema import parse, read_yaml
 from pellucid.data.text_file import parse_json
 from pellucid.data.tokenizer import TOKENIZER, Tokenizer, read_tokenizer
 from pellucid.errors import InputError
 from pellucid.methods.method import Method
-from pellucid.schema import parse, read_yaml
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from pellucid.cli.terminal import (
     say,
     split_names,
 )
+from pellucid.data.schema import AnyPrecision
 from pellucid.errors import InputError
-from pellucid.schema import AnyPrecision
 
 if TYPE_CHECKING:
     from pellucid.evaluation.benchmark import Plan

@@ -11,7 +11,7 @@ from pellucid.cli.scenes import remove_clouds
 from pellucid.cli.slices import upscale_command
 from pellucid.data.ranges import PICTURE
 from pellucid.data.run_folder import CONFIG, find_run, shipped_runs
-from pellucid.schema import read_yaml
+from pellucid.data.schema import read_yaml
 from pellucid.web.tasks import Choice, Kind, Role, Task
 
 RASTERS = (".tif", ".tiff", ".jp2")

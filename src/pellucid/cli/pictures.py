@@ -12,6 +12,7 @@ from pellucid.errors import InputError, counted
 
 if TYPE_CHECKING:
     from pellucid.apply.color_jobs import NamedPrompt
+    from pellucid.apply.colorize import ColorizeReport
     from pellucid.methods.method import Method
 
 Source = Annotated[
@@ -106,11 +107,16 @@ def colorize_command(
     )
     refuse_idle("on one picture, which is always made", force=options.force and jobs[0].out == output)
     if dry_run:
-        out.print(checked := f"{source}: {Colorizer(jobs, method, options).describe(output)}", soft_wrap=True)
+        checked = f"{source}: {Colorizer(jobs, method, options).describe(output)}"
+        out.print(checked, soft_wrap=True)
         tell(checked=checked)
         return
     with progress_bar("colorizing") as advance:
         report = colorize_all(jobs, output, method=method, options=options, progress=advance)
+    _print(report)
+
+
+def _print(report: "ColorizeReport") -> None:
     tell(report=report)
     skipped = f", {report.num_skipped} were there already" if report.num_skipped else ""
     out.print(f"{counted(report.num_done, 'picture')} colorized in {report.seconds:.1f} s{skipped}")

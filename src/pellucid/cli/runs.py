@@ -22,9 +22,9 @@ from pellucid.cli.terminal import (
 )
 from pellucid.data.files import check_is_file
 from pellucid.data.run_folder import find_curves
+from pellucid.data.schema import read_yaml
 from pellucid.published import check_format, known_formats
 from pellucid.published._hints import Hints
-from pellucid.schema import read_yaml
 
 if TYPE_CHECKING:
     from pellucid.train.checkpoints import TrainReport

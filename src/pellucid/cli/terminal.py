@@ -26,7 +26,7 @@ from typer.core import TyperCommand
 
 from pellucid.apply.options import Help
 from pellucid.data.run_folder import shipped_runs
-from pellucid.errors import InputError, is_out_of_memory, nearest, refusal
+from pellucid.errors import InputError, explain_memory, is_out_of_memory, nearest, refusal
 
 # Characters in a line of a file or a pipe, which has no width of its own: tables keep their names.
 PIPED = 140
@@ -82,11 +82,9 @@ def _as_sentence(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError) and (refused := refusal(error)):
         return str(refused)
-    if not is_out_of_memory(error):
-        return None
-    found = str(error).partition("\n")[0]
-    about = f" ({found})" if found else ""
-    return f"memory is exhausted{about}; close other programs, or cut the input into parts"
+    if is_out_of_memory(error):
+        return explain_memory(error, "close other programs, or cut the input into parts")
+    return None
 
 
 def say(label: str, message: object, color: str = "red") -> None:

@@ -74,7 +74,7 @@ def keep_ground(
         scene_bands: C' names.
     """
     shared = [name for name in COMPARED if name in bands and name in scene_bands]
-    if not shared:
+    if not shared or not (masked.isnan() & older.isfinite()).any():
         return masked
     now = scene[:, [scene_bands.index(name) for name in shared]]
     then = older[:, [bands.index(name) for name in shared]]

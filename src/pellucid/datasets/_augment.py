@@ -13,6 +13,7 @@ from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import cloud_score
 from pellucid.data.older import CLOUDY
 from pellucid.data.ranges import Bands
+from pellucid.data.schema import Strict
 from pellucid.datasets._augment_guides import (
     LIMITS,
     add_speckle,
@@ -22,7 +23,6 @@ from pellucid.datasets._augment_guides import (
     hide_parts,
     shift_image,
 )
-from pellucid.schema import Strict
 from pellucid.simulate.clouds import SkyOptions, add_clouds
 
 # Weights of red, green and blue in grey: ITU-R BT.601.

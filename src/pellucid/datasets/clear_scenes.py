@@ -14,6 +14,7 @@ from pellucid.data.files import glob_files, is_hidden, only_files
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.data.raster import read_optical, read_radar
 from pellucid.data.safe_product import is_named_product, is_product
+from pellucid.data.schema import Strict
 from pellucid.data.slice_file import TIFF
 from pellucid.data.tiff_stack import name_shape
 from pellucid.datasets._listing import (
@@ -28,7 +29,6 @@ from pellucid.datasets._listing import (
 )
 from pellucid.datasets._splits import check_patterns, is_named
 from pellucid.errors import InputError, counted
-from pellucid.schema import Strict
 
 # Any GeoTIFFs are taken, so that the other layouts are asked first.
 IS_GENERAL = True

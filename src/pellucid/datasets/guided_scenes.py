@@ -14,13 +14,13 @@ from pellucid.data.cloud_score import cloud_score
 from pellucid.data.files import glob_files, only_files
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
 from pellucid.data.raster import read_cloud
+from pellucid.data.schema import Strict
 from pellucid.data.tiff_stack import name_shape
 from pellucid.datasets._guides import mirror, read_bands, read_polarisations
 from pellucid.datasets._listing import ScenePatches, Wanted
 from pellucid.datasets._splits import check_patterns, is_named
 from pellucid.datasets.clear_scenes import find_group
 from pellucid.errors import InputError
-from pellucid.schema import Strict
 
 
 class Config(Strict):

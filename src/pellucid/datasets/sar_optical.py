@@ -21,6 +21,7 @@ from pellucid.data.files import glob_files
 from pellucid.data.prompts import check_template, fill_prompt
 from pellucid.data.radar_picture import read_color, read_gray
 from pellucid.data.ranges import PICTURE
+from pellucid.data.schema import NotNegative, Strict
 from pellucid.data.slice_file import PICTURES
 from pellucid.data.text_file import read_rows
 from pellucid.data.tiff_stack import name_shape
@@ -28,7 +29,6 @@ from pellucid.datasets._augment import AugmentConfig, change_pair
 from pellucid.datasets._listing import CheckedSample, ImageFile, Listing, Patches, Problem, Wanted
 from pellucid.datasets._splits import Splits, check_patterns, divide_places, is_named, read_splits
 from pellucid.errors import InputError
-from pellucid.schema import NotNegative, Strict
 
 log = logging.getLogger(__name__)
 

@@ -22,12 +22,12 @@ from pellucid.data.geotiff import Raster
 from pellucid.data.radar_units import find_unit
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands, ValueRange
 from pellucid.data.raster import read_optical, read_radar
+from pellucid.data.schema import Strict
 from pellucid.data.shards import Tree, is_there, is_whole
 from pellucid.data.text_file import read_rows
 from pellucid.datasets._listing import CLOUDY_ROLE, CheckedSample, ImageFile, Listing, ScenePatches, Wanted
 from pellucid.datasets._splits import check_patterns, is_named, read_splits
 from pellucid.errors import InputError
-from pellucid.schema import Strict
 
 # ROIs1158_spring_s2_cloudy_1_p30 and ROIs1158_spring_1_p30 are both patch 30 of ROI ROIs1158_spring_1.
 _NAME = re.compile(r"(?P<season>ROIs\d+_[a-z]+)(?:_s1|_s2|_s2_cloudy)?_(?P<number>\d+)_p(?P<patch>\d+)")

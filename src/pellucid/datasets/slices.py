@@ -15,6 +15,7 @@ from pellucid.data.batch import Batch
 from pellucid.data.radar_picture import read_picture
 from pellucid.data.ranges import SLICE
 from pellucid.data.resample import reduce
+from pellucid.data.schema import Strict
 from pellucid.data.slice_file import TIFF, SliceInfo, find_files, read_info, read_slice, to_unit
 from pellucid.data.tiff_stack import name_shape
 from pellucid.datasets._augment import AugmentConfig, change_low_resolution
@@ -30,7 +31,6 @@ from pellucid.datasets._listing import (
 )
 from pellucid.datasets._splits import check_patterns, is_named
 from pellucid.errors import InputError
-from pellucid.schema import Strict
 
 # Names that a message lists before it counts the rest.
 LISTED = 5

@@ -7,8 +7,8 @@ from pydantic import Field
 
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, Bands
+from pellucid.data.schema import Strict
 from pellucid.datasets._listing import ScenePatches, Wanted
-from pellucid.schema import Strict
 
 
 class Config(Strict):

@@ -139,8 +139,10 @@ def run_model(plan: Plan, model: str, chosen: Chosen, out: Path, progress: Progr
         return Entry(name, problem=str(error), trained=trained)
     entry = Entry(name, folder, trained=trained)
     with claim_folders(folder):  # which also clears what a run left that was killed there
-        cost = read_cost(folder / COST) if plan.has_cost else None
-        if plan.has_cost and cost is None:
+        if not plan.has_cost:
+            return entry
+        cost = read_cost(folder / COST)
+        if cost is None:
             cost = measure_cost(model, images[0], plan.options, plan.threads)
             if cost is None:
                 return replace(entry, problem="its cost could not be measured: the process was killed")

@@ -12,6 +12,7 @@ from PIL import Image
 
 from pellucid.apply.outputs import Output, check_outputs
 from pellucid.data.drawing import NO_DATA, save_picture, sheet, spread
+from pellucid.data.schema import parse
 from pellucid.data.shards import is_there
 from pellucid.datasets._listing import CheckedSample, ImageFile, Listing, Problem
 from pellucid.datasets._shelf import folder_layouts, recognise
@@ -20,7 +21,6 @@ from pellucid.errors import InputError
 from pellucid.evaluation.check_images import PANEL, Facts, draw, read_facts
 from pellucid.evaluation.check_leaks import Read, find_leaks
 from pellucid.evaluation.check_report import Report, Summary, count
-from pellucid.schema import parse
 
 # Samples on the sheet, spread evenly over all, and panels side by side, at most.
 SHEET_SAMPLES, SHEET_COLUMNS = 12, 6

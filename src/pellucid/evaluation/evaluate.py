@@ -16,6 +16,7 @@ from torch import Tensor
 from pellucid.apply.options import ApplyOptions
 from pellucid.data.batch import Images
 from pellucid.data.drawing import spread
+from pellucid.data.schema import AnyPrecision
 from pellucid.datasets._listing import Patches
 from pellucid.errors import InputError
 from pellucid.evaluation.calibration import DeviationErrors
@@ -37,7 +38,6 @@ from pellucid.evaluation.table import Evaluation, Setting, summarise
 from pellucid.evaluation.trial import Restored, Setup, Trial
 from pellucid.methods.inference import check_samples
 from pellucid.methods.method import Method, result_range
-from pellucid.schema import AnyPrecision
 
 
 @dataclass(frozen=True)

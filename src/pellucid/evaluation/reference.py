@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Literal
 
 from pellucid.config import Source
+from pellucid.data.schema import parse
 from pellucid.datasets._listing import Patches, SingleImages, Wanted
 from pellucid.datasets._shelf import find_layout, folder_layouts, recognise, recognise_list
 from pellucid.errors import InputError
 from pellucid.evaluation.sources import read_sources
 from pellucid.methods.method import Method
-from pellucid.schema import parse
 
 
 def read_reference(

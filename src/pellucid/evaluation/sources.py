@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.data.batch import Batch
+from pellucid.data.schema import parse, read_yaml
 from pellucid.datasets._fixed import Clouded, fix
 from pellucid.datasets._listing import Patches, SingleImages, Wanted
 from pellucid.datasets._shelf import find_layout
 from pellucid.errors import InputError
 from pellucid.methods.method import Method
-from pellucid.schema import parse, read_yaml
 
 
 class Joined(Patches):

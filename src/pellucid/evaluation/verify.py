@@ -16,12 +16,12 @@ from pellucid.build.method import load
 from pellucid.data.digests import check_tensors, read_digest
 from pellucid.data.files import write_text
 from pellucid.data.run_folder import WEIGHTS, find_run
+from pellucid.data.schema import Precision
 from pellucid.data.text_file import parse_json
 from pellucid.errors import InputError
 from pellucid.evaluation.trial import Setup, Trial
 from pellucid.methods.method import Method
 from pellucid.metrics import psnr
-from pellucid.schema import Precision
 
 GOLDEN = "golden.json"
 # Every so many pixels of a golden tile have a golden value: no multiple of a window or stride.

@@ -18,8 +18,8 @@ import torch
 from pydantic import ConfigDict, Field
 from torch import Tensor
 
+from pellucid.data.schema import Strict
 from pellucid.errors import InputError
-from pellucid.schema import Strict
 
 Prediction = Literal["noise", "image", "velocity"]
 Shift = float | Literal["auto"]

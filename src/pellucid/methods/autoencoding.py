@@ -16,13 +16,13 @@ from torch.nn.functional import max_pool2d
 
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import ValueRange
+from pellucid.data.schema import Strict
 from pellucid.errors import InputError
 from pellucid.generative.noise import Noise
 from pellucid.losses._reduce import target_of
 from pellucid.losses.adversarial import discriminator_losses
 from pellucid.methods.method import Method
 from pellucid.networks.autoencoder import Autoencoder, smooth
-from pellucid.schema import Strict
 
 # Pixels of the published training images, 256 x 256, of which the published term is the sum.
 PUBLISHED_PIXELS = 256 * 256

@@ -15,12 +15,12 @@ from torch.nn.functional import normalize
 from pellucid.data.batch import Batch
 from pellucid.data.prompts import SCENE_COLUMNS, check_template
 from pellucid.data.ranges import PICTURE, ValueRange
+from pellucid.data.schema import Strict
 from pellucid.data.tokenizer import Tokenizer, check_length, check_size
 from pellucid.errors import InputError
 from pellucid.generative.noise import Noise
 from pellucid.methods.method import Method
 from pellucid.networks.text_encoder import TextEncoder
-from pellucid.schema import Strict
 
 # What an image shows where it has no data: the middle of [0, 1].
 NO_DATA = 0.5

@@ -14,6 +14,7 @@ from pellucid.data.cloud_score import cloud_map
 from pellucid.data.prompts import SCENE_COLUMNS, check_template, describe_scenes
 from pellucid.data.ranges import SLICE, ValueRange
 from pellucid.data.resample import all_inside
+from pellucid.data.schema import Strict
 from pellucid.errors import InputError
 from pellucid.generative.guidance import guided
 from pellucid.generative.noise import Noise, keyed_noise
@@ -25,7 +26,6 @@ from pellucid.losses.adversarial import discriminator_losses
 from pellucid.methods.method import Method
 from pellucid.methods.sampling import Sampling, check_sampling
 from pellucid.methods.space import Latents, Pixels, Space, SpaceConfig, Texts
-from pellucid.schema import Strict
 
 # Side in pixels of the tiles of a network that only adds to the enlarged input, more or less.
 RESIDUAL_TILE = 384

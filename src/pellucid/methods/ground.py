@@ -18,6 +18,7 @@ from torch.nn.functional import max_pool2d
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import cloud_score, rise
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
+from pellucid.data.schema import Strict
 from pellucid.errors import InputError
 from pellucid.generative.noise import Noise
 from pellucid.losses._reduce import gaussian_likelihood
@@ -26,7 +27,6 @@ from pellucid.methods.scene_sums import SceneSums, cell_means, cells_of
 from pellucid.networks._clearness import BANDS, SURE, Clear, Seen
 from pellucid.networks._detail import add_detail
 from pellucid.networks.ground import GroundNet, Painted, Solution
-from pellucid.schema import Strict
 
 # Bands that images have which do not have all: Level 2A, other sensors, and red, green, blue and infrared.
 SUBSETS = (

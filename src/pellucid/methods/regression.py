@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import cloud_map
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
+from pellucid.data.schema import Strict
 from pellucid.errors import InputError
 from pellucid.generative.noise import Noise
 from pellucid.losses._reduce import gaussian_likelihood, mean_valid
 from pellucid.losses.adversarial import discriminator_losses
 from pellucid.methods.method import Estimate, Method
-from pellucid.schema import Strict
 
 # What the network sees where there is no radar: backscatter lies in [0, 1], so it cannot be mistaken.
 NO_RADAR = -1.0

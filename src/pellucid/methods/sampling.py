@@ -8,11 +8,11 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor
 
+from pellucid.data.schema import Strict
 from pellucid.errors import InputError
 from pellucid.generative.path import FEW_TOKENS, Path
 from pellucid.generative.sampler import Solver
 from pellucid.methods.method import Method
-from pellucid.schema import Strict
 
 # Two times that differ by less are one: 0.8 as a share of 1000 steps, and as it is written.
 SAME_TIME = 1e-9
@@ -35,7 +35,7 @@ class Sampling(Strict):
     noise as there is then; the steps before are left out."""
     temperature: float = Field(1.0, ge=0, le=1)
     """All noise is multiplied by this. At 0 one step gives nearly the mean of all images that could be drawn,
-    which is nearest to the truth; many steps need 1, as they were trained."""
+    which is nearest to the truth; the texture that was trained needs 1, and many steps."""
 
     @property
     def num_calls(self) -> int:

@@ -7,10 +7,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pellucid.data.schema import Strict
 from pellucid.data.tokenizer import Tokenizer, check_length, check_size
 from pellucid.methods.autoencoding import Autoencoding, from_model, to_model
 from pellucid.networks.text_encoder import TextEncoder
-from pellucid.schema import Strict
 
 # Texts whose tokens stay in memory: data sets have few, and every sampling step needs the same.
 NUM_KEPT = 256

@@ -16,12 +16,12 @@ from pellucid.build.weights_file import match, read_state_dict
 from pellucid.config import Config
 from pellucid.data.claims import claim_folders
 from pellucid.data.run_folder import check_no_run
+from pellucid.data.schema import parse
 from pellucid.data.tokenizer import default_tokenizer, read_tokenizer
 from pellucid.errors import InputError
 from pellucid.published import check_format, known_formats
 from pellucid.published._format import Entry, Format, Layout
 from pellucid.published._hints import Hints
-from pellucid.schema import parse
 
 # A network's entry and weights, those of the parts by prefix, and tensors that are neither.
 Converted: TypeAlias = tuple[

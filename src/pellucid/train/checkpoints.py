@@ -22,8 +22,8 @@ from torch import Tensor
 from pellucid.config import Config, TrainConfig
 from pellucid.data.files import write_atomically
 from pellucid.data.run_folder import CURVES, check_no_run
+from pellucid.data.schema import parse
 from pellucid.errors import InputError, nearest
-from pellucid.schema import parse
 from pellucid.train.checkpoint_files import (
     BEST,
     LAST,

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from pellucid.data.files import make_folder
+from pellucid.data.schema import Strict
 from pellucid.errors import InputError, nearest
-from pellucid.schema import Strict
 from pellucid.web.given_files import check_given, check_grey, find_given
 from pellucid.web.jobs import INPUTS, RESULTS, Job, Jobs, new_id
 from pellucid.web.limits import MAX_FILES, MAX_TEXT, Limits, RequestError

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pellucid.data.files import make_folder, write_text
+from pellucid.data.schema import parse
 from pellucid.errors import InputError
-from pellucid.schema import parse
 from pellucid.web.limits import Limits, RequestError
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
