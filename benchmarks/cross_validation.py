@@ -8,7 +8,6 @@ kept: the command can be stopped and called again, and --places divides the fold
 """
 
 import argparse
-import json
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
@@ -17,10 +16,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.kept import keep
 from pellucid.build.datasets import read_source
 from pellucid.build.method import load
 from pellucid.config import Config, load_config
-from pellucid.data.files import write_atomically
 from pellucid.data.run_folder import WEIGHTS
 from pellucid.datasets import sen12ms_cr
 from pellucid.evaluation.evaluate import evaluate
@@ -46,12 +45,8 @@ def main() -> None:
     config = load_config(options.config, tuple(options.changes))
     rows = []
     for place in options.places or places(config):
-        file = options.out / place / "scores.json"
-        if not file.exists():
-            rows_of_fold = run_fold(config, place, options.out / place)
-            text = json.dumps(rows_of_fold, indent=1)
-            write_atomically(file, partial(_write, text=text))
-        rows += json.loads(file.read_text())
+        folder = options.out / place
+        rows += keep(folder / "scores.json", partial(run_fold, config, place, folder))
     Console().print(by_place(rows, _caution(config)), by_caution(rows))
 
 
@@ -128,10 +123,6 @@ def _caution(config: Config) -> float:
 def _mean(values: list[float]) -> str:
     spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
     return f"{fmean(values):+.2f}{spread}" if values else ""
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _pairs(config: Config) -> list[sen12ms_cr.Config]:
