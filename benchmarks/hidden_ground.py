@@ -123,9 +123,10 @@ def _restore(method: Method, batch: Batch) -> Tensor:
         return method.restore(batch).float()
 
 
-def mean_of(rows: Sequence[Row], figure: str, *, all_hidden: bool = False) -> float:
-    """Return the mean of a figure over the masks that leave something to see, or over the others."""
-    return fmean(row[figure] for row in rows if (row["hidden"] == 1) == all_hidden)
+def mean_of(rows: Sequence[Row], figure: str, share: float | None = None) -> float:
+    """Return the mean of a figure over the masks that hide `share`; None: all that leave something to see."""
+    chosen = [row for row in rows if (row["hidden"] < 1 if share is None else row["hidden"] == share)]
+    return fmean(row[figure] for row in chosen)
 
 
 def by_place(rows: Sequence[Row]) -> dict[str, list[Row]]:

@@ -31,6 +31,8 @@ from rich.table import Table
 from benchmarks.hidden_ground import (
     ALL,
     FIGURES,
+    NO_GUIDE,
+    NO_OLDER,
     NO_RADAR,
     Row,
     Scene,
@@ -196,23 +198,29 @@ def print_places(results: Sequence[dict[str, Any]], console: Console) -> None:
     for place, own in by_place(rows).items():
         table.add_row(place, own[0]["source"], *(f"{mean_of(own, figure):.2f}" for figure in FIGURES))
     console.print(table)
-    table = _table("places", "number", *FIGURES, "by guides", "by radar", title="mean over places, dB")
-    groups = {
-        source: [row for row in rows if row["source"] == source]
-        for source in dict.fromkeys(row["source"] for row in rows)
-    }
+    table = _table("places", "number", *FIGURES, "by guides", "by radar alone", title="mean over places, dB")
+    groups = {source: [row for row in rows if row["source"] == source] for source in _column(rows, "source")}
+    dated = {row["place"] for row in rows if row[NO_OLDER] != row[ALL]}
+    groups["with an older date"] = [row for row in rows if row["place"] in dated]
     for name, own in {**groups, "all": rows}.items():
-        table.add_row(name, *_means(own, all_hidden=False))
-    table.add_row("all, everything hidden", *_means(rows, all_hidden=True))
+        if own:
+            table.add_row(name, *_means(own))
+    for share in sorted(_column(rows, "hidden")):
+        table.add_row(f"all, {share:.0%} hidden", *_means(rows, share))
     console.print(table)
     _print_seconds(results, console)
 
 
-def _means(rows: Sequence[Row], *, all_hidden: bool) -> list[str]:
-    """Return the number of places, the mean over places of each figure, and what the guides bring."""
+def _column(rows: Sequence[Row], name: str) -> list[Any]:
+    """Return the values that a column has, each once."""
+    return list(dict.fromkeys(row[name] for row in rows))
+
+
+def _means(rows: Sequence[Row], share: float | None = None) -> list[str]:
+    """Return the number of places, the mean over places of each figure, and what guides and radar bring."""
     places = by_place(rows).values()
-    means = {f: fmean(mean_of(own, f, all_hidden=all_hidden) for own in places) for f in FIGURES}
-    gains = (means[ALL] - means[CLEAR_MEAN], means[ALL] - means[NO_RADAR])
+    means = {f: fmean(mean_of(own, f, share) for own in places) for f in FIGURES}
+    gains = (means[ALL] - means[CLEAR_MEAN], means[NO_OLDER] - means[NO_GUIDE])
     return [str(len(places)), *(f"{means[f]:.2f}" for f in FIGURES), *(f"{gain:+.2f}" for gain in gains)]
 
 

@@ -211,16 +211,13 @@ def test_means_are_over_places_not_over_scenes(capsys: pytest.CaptureFixture[str
         figures = dict.fromkeys((CLEAR_MEAN, NO_GUIDE, NO_OLDER, NO_RADAR), 20.0)
         return {"place": place, "source": "fields", "hidden": hidden, **figures, ALL: value}
 
-    rows = [
-        row("a", 0.3, 22.0),
-        row("a", 0.6, 24.0),
-        row("b", 0.3, 30.0),
-        row("a", 1, 21.0),
-        row("b", 1, 20.0),
-    ]
+    parts = [row("a", 0.3, 22.0), row("a", 0.3, 24.0), row("b", 0.3, 30.0)]
+    rows = [*parts, row("a", 1, 21.0), row("b", 1, 20.0)]
     result = {"run": "fold 1 of 1", "seconds": 60.0, "rows": rows}
     left_out.print_places([result], Console(width=200))
     printed = " ".join(capsys.readouterr().out.split())
     assert "| a | fields | 20.00 | 20.00 | 20.00 | 20.00 | 23.00 |" in printed
-    assert "| all | 2 | 20.00 | 20.00 | 20.00 | 20.00 | 26.50 | +6.50 | +6.50 |" in printed
-    assert "| all, everything hidden | 2 | 20.00 | 20.00 | 20.00 | 20.00 | 20.50 | +0.50 | +0.50 |" in printed
+    assert "| all | 2 | 20.00 | 20.00 | 20.00 | 20.00 | 26.50 | +6.50 | +0.00 |" in printed
+    assert "| with an older date | 2 |" in printed
+    assert "| all, 30% hidden | 2 | 20.00 | 20.00 | 20.00 | 20.00 | 26.50 | +6.50 | +0.00 |" in printed
+    assert "| all, 100% hidden | 2 | 20.00 | 20.00 | 20.00 | 20.00 | 20.50 | +0.50 | +0.00 |" in printed
