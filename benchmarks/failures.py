@@ -1,12 +1,14 @@
 """Failures that are provoked, and how many are survived: rows of the table in docs/failures.md.
 
-    python -m benchmarks.failures kills|pairs|disk|flips|files [--tries 20] [--seed 0] [--commands upscale]
+    python -m benchmarks.failures KIND [--tries 20] [--seed 0] [--commands upscale]
 
+Kinds:
 `kills`: killed at two random moments and run again: every file is as in a run that nobody killed.
 `pairs`: started twice on one output: refused, or done after the first, and every file is right.
 `disk`: on a disk of a random size: one sentence; with more room, every file is right. Needs Linux.
 `flips`: one bit of weights, checkpoints or working files changed: refused, or every file is right.
 `files`: an input that is cut, edited, empty, a pipe, a device and so on: one sentence, or done.
+`memory`: of which a process may take little or enough (`ulimit -v`): one sentence, or done. Needs Linux.
 """
 
 import argparse
@@ -37,6 +39,7 @@ from benchmarks.jobs import (
     start,
     wait,
 )
+from benchmarks.limits import memory
 from pellucid.data.run_folder import find_run
 
 KILLS_PER_TRY = 2
@@ -273,6 +276,7 @@ KINDS: dict[str, Callable[[Bench, str], Iterator[str]]] = {
     "disk": disk,
     "flips": flips,
     "files": files,
+    "memory": memory,
 }
 # Commands that a kind is about, if not all: bits are flipped in what one goes on from, or in its model.
 ABOUT = {"flips": ("remove-clouds", "train", "evaluate", "upscale", "colorize")}

@@ -57,6 +57,8 @@ class Job:
         if not self.is_numbered:
             return digests(folder)
         whole = sorted(folder.glob("out/*/metrics.json"), key=lambda path: path.stat().st_mtime_ns)
+        if not whole:
+            return digests(folder)
         listed = json.loads((folder / "out" / "evaluations.json").read_text(encoding="utf-8"))
         names = sorted(path.name for path in folder.glob("out/*/"))
         return digests(whole[-1].parent) if names == sorted(row["name"] for row in listed) else {}
@@ -73,8 +75,10 @@ JOBS = {
         "--tile 64 --overlap 16 --device cpu",
         "scene.tif",
     ),
+    "many": Job("remove-clouds {inputs}/scenes -o out --workers 2 --device cpu", "scenes/1.tif"),
     "clouds": Job("clouds {inputs}/scenes -o out --mask out_masks --scorer built-in", "scenes/1.tif"),
     "upscale": Job("upscale {inputs}/slices -o out --tile 64 --device cpu", "slices/1.tif"),
+    "volume": Job("upscale {inputs}/slices -o out.tif --volume --tile 64 --device cpu", "slices/1.tif"),
     "colorize": Job(
         "colorize {inputs}/pictures -o out --steps 2 --tile 64 --overlap 16 --device cpu", "pictures/1.png"
     ),

@@ -21,7 +21,7 @@ WAYS_OUT = {
 # What libraries say where memory ran out: in these words, or in no others.
 NO_MEMORY = (
     *("can't allocate memory", "not enough memory", "Cannot allocate memory", "out of memory", "bad_alloc"),
-    "failed to map segment from shared object",
+    *("failed to map segment from shared object", "can't start new thread"),
 )
 NO_ROOM = tuple(
     f"could not {what}" for what in ("create a primitive", "execute a primitive", "create a memory object")
@@ -81,9 +81,7 @@ def refusal(error: OSError) -> InputError | None:
 def is_out_of_memory(error: Exception) -> bool:
     """Whether memory ran out, of a GPU or of the machine, where a library says so in words alone."""
     is_said = str(error) in NO_ROOM or any(words in str(error) for words in NO_MEMORY)
-    return isinstance(error, MemoryError) or (
-        is_said and isinstance(error, RuntimeError | ImportError | OSError)
-    )
+    return isinstance(error, MemoryError) or (is_said and not isinstance(error, InputError))
 
 
 def explain_memory(error: Exception, way_out: str) -> str:

@@ -153,6 +153,18 @@ def test_two_exports_are_equal_and_what_a_killed_one_left_is_replaced(exported: 
         export(str(exported / "run"), tmp_path / "model.onnx")
 
 
+def test_a_stopped_export_leaves_nothing(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(onnx_file, "_write", stop)
+    with pytest.raises(KeyboardInterrupt):
+        export(str(exported / "run"), tmp_path / "model.onnx")
+    assert not [path for path in tmp_path.iterdir() if path.name[0] != "."]
+
+
 def test_nothing_is_replaced_and_a_missing_package_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

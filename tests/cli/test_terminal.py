@@ -185,6 +185,8 @@ def test_what_the_system_refuses_ends_in_one_sentence(number: int, way_out: str)
             " (DefaultCPUAllocator: can't allocate memory)",
         ),
         (RuntimeError("could not create a primitive"), " (could not create a primitive)"),
+        (RuntimeError("can't start new thread"), " (can't start new thread)"),
+        (type("LightGBMError", (Exception,), {})("std::bad_alloc"), " (std::bad_alloc)"),
         (
             ImportError("a.so: failed to map segment from shared object"),
             " (a.so: failed to map segment from shared object)",

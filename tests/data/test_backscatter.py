@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.transform import Affine
+from rasterio.windows import Window
 from tests.scenes import write
 
 from pellucid.data.geotiff import Grid
@@ -101,6 +102,26 @@ def test_areas_of_0_db_in_one_polarisation_hold_none_of_it(tmp_path: Path, at: i
     assert np.isnan(found[at, rows]).all()
     assert np.isfinite(found).sum() == found.size - found[at, rows].size
     np.testing.assert_array_equal(found[1 - at], DB[1 - at])
+
+
+@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("along", [1, 2])
+def test_a_strip_of_0_db_that_no_sample_shows_holds_none_of_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, width: int, along: int
+) -> None:
+    values = np.tile(DB, (1, 190, 190))  # 3040 px: each sampled pixel stands for about three
+    np.moveaxis(values, along, 2)[0, :, 1501 : 1501 + width] = 0
+    with RadarRaster(write(tmp_path / "s1.tif", values)) as radar:
+        radar.log_doubts()
+        found = radar.read_db(Window(1400, 1400, 256, 256)).numpy()
+        assert (
+            f"{radar.path}: strips where VV alone is exactly 0 dB hold no VV, though undeclared"
+            in radar.doubts
+        )
+    expected = values[:, 1400:1656, 1400:1656].copy()
+    expected[expected == 0] = np.nan
+    np.testing.assert_array_equal(found, expected)
+    assert "strips where VV alone" in caplog.text
 
 
 def test_bright_ground_that_is_clipped_to_0_db_is_kept(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pellucid.data.files import (
     glob_files,
     make_folder,
     only_files,
+    stands_for,
 )
 from pellucid.errors import InputError
 
@@ -93,3 +94,22 @@ def test_links_that_lead_nowhere_are_left_out_after_saying_so(tmp_path: Path) ->
     (tmp_path / "loop.tif").symlink_to(tmp_path / "loop.tif")
     with pytest.warns(UserWarning, match=r"bad\.tif and 1 other link lead to no file and count as missing"):
         only_files(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipes_and_devices_in_a_folder_are_left_out_after_saying_so(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").touch()
+    (tmp_path / "folder.tif").mkdir()
+    os.mkfifo(tmp_path / "b.tif")
+    with pytest.warns(UserWarning, match=r"b\.tif is a pipe or device and is left out") as said:
+        assert [path.name for path in glob_files(tmp_path, "*.tif")] == ["a.tif"]
+    assert len(said) == 1
+    (tmp_path / "c.tif").symlink_to("/dev/zero")
+    with pytest.warns(UserWarning, match=r"b\.tif and 1 other are pipes or devices and are left out"):
+        glob_files(tmp_path, "*.tif")
+
+
+@pytest.mark.parametrize("ending", [".partial.tif", ".partial.std.tif", ".pellucid-ab_c1234.tif"])
+def test_a_hidden_file_stands_for_that_which_the_user_named(ending: str) -> None:
+    assert stands_for(Path("d/.my.scene.tif" + ending)) == Path("d/my.scene.tif")
+    assert stands_for(Path("d/.mine.tif")) == Path("d/.mine.tif")

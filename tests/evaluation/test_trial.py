@@ -93,6 +93,30 @@ def test_each_guide_is_taken_away_and_then_both() -> None:
         torch.testing.assert_close(restored.ablated[source], patch.degraded + added)
 
 
+def test_where_memory_is_short_fewer_patches_go_together_and_one_is_refused_rightly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    most, patches = 2, [make_patch() for _ in range(5)]
+    estimate = Guided.estimate
+
+    def allocate(self: Guided, batch: Batch, *args: object, **kwargs: object) -> Estimate:
+        if len(batch) > most:
+            raise MemoryError
+        return estimate(self, batch, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Guided, "estimate", allocate)
+    found = trial(Guided(), batch=5).restore_all(patches)
+    assert len(found) == 5
+    for each in found:
+        torch.testing.assert_close(each.estimate.image, patches[0].degraded + 0.03)
+    most = 0
+    with pytest.raises(
+        InputError, match=r"too little memory for a tile of 24 px; .*evaluate --crop"
+    ) as error:
+        trial(Guided()).restore(patches[0])
+    assert "--tile" not in str(error.value)
+
+
 def test_only_guides_that_are_there_and_can_be_spared_are_taken_away() -> None:
     patch, method = make_patch(), Guided()
     assert set(ablate(method, replace(patch, older=None))) == {NO_RADAR}

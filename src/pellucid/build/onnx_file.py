@@ -79,15 +79,26 @@ def export(
         facts = _facts(folder, graph)
         if progress:
             progress(0, total)
-        if preview:
-            _write_preview(preview, graph, method, facts)
-            if progress:
-                progress(1, total)
-        write_text(stac, json.dumps(stac_item(folder, out, graph, method), indent=1) + "\n")
-        difference = _write(
-            out, graph.module, [graph.example(size) for size in (TRACED, *CHECKED)], facts, graph
-        )
+        with _none_without(out, stac, preview):
+            if preview:
+                _write_preview(preview, graph, method, facts)
+                if progress:
+                    progress(1, total)
+            write_text(stac, json.dumps(stac_item(folder, out, graph, method), indent=1) + "\n")
+            examples = [graph.example(size) for size in (TRACED, *CHECKED)]
+            difference = _write(out, graph.module, examples, facts, graph)
     return Exported(out, stac, preview, difference)
+
+
+@contextmanager
+def _none_without(out: Path, *beside: Path | None) -> Iterator[None]:
+    """Remove what lies beside a model that was not written, for an error or a stop."""
+    try:
+        yield
+    finally:
+        if not out.exists():
+            for path in filter(None, beside):
+                path.unlink(missing_ok=True)
 
 
 def check_packages() -> None:

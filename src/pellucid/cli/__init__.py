@@ -55,7 +55,8 @@ for name, command in (
     ("verify", verify_command),
     ("info", info),
 ):
-    app.command(name, cls=Command)(scriptable(command, ends=name != "serve"))
+    light = name in ("status", "models", "info")
+    app.command(name, cls=Command)(scriptable(command, ends=name != "serve", with_torch=not light))
 app.add_typer(data_app, name="data")
 
 

@@ -25,6 +25,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from typer.core import TyperCommand
 
 from pellucid.apply.options import Help
+from pellucid.cli.room import make_room
 from pellucid.data.run_folder import shipped_runs
 from pellucid.errors import InputError, explain_memory, is_out_of_memory, nearest, refusal
 
@@ -160,11 +161,13 @@ class Command(TyperCommand):
             raise
 
 
-def scriptable(command: Callable[..., None], *, ends: bool = True) -> Callable[..., None]:
+def scriptable(
+    command: Callable[..., None], *, ends: bool = True, with_torch: bool = True
+) -> Callable[..., None]:
     """Return the command with `--quiet`, under which it prints errors and warnings alone, and `--json`.
 
     The JSON is what it gives `tell` and `print_paths`; a command that prints its own, or never `ends`, keeps
-    its options.
+    its options. It is refused where memory is too short for the libraries, PyTorch's among them or not.
     """
     own = inspect.signature(command)
     adds_json = ends and "as_json" not in own.parameters
@@ -175,6 +178,8 @@ def scriptable(command: Callable[..., None], *, ends: bool = True) -> Callable[.
         before, out.quiet = out.quiet, quiet or as_json
         told = _told.set({} if as_json else None)
         try:
+            with report_errors():
+                make_room(with_torch=with_torch)
             command(**given)
         except typer.Exit as error:
             if error.exit_code == 1:

@@ -93,7 +93,10 @@ class Backscatter:
     def to_db(self, stored: NDArray[Any], shown: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return (P, H, W) in dB, NaN where power is not positive or anything would be stronger."""
         values = to_db(self.scaled(stored, shown), self.unit)
-        return np.where(values <= FAINTEST_DB, np.float32(np.nan), values)
+        missing = values <= FAINTEST_DB
+        if self.unit == "db" and 0 in self.fills and (values == 0).any():
+            missing |= self._find_strips(values)
+        return np.where(missing, np.float32(np.nan), values)
 
     def _find_constants(self, stored: NDArray[Any], shown: NDArray[np.bool_]) -> list[float]:
         """Return the numbers that fill pixels in all polarisations and are no backscatter."""
@@ -124,6 +127,27 @@ class Backscatter:
                     "undeclared"
                 )
 
+    def _find_strips(self, values: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Return where (P, H, W) in dB is 0 all along a row or column in one polarisation alone: fill.
+
+        They may be too narrow for the sample by which areas are found.
+        """
+        strips = np.zeros(values.shape, np.bool_)
+        for at, name in enumerate(self.polarisations):
+            others = np.delete(values, at, axis=0)
+            known = np.asarray(np.isfinite(others).all(axis=0))
+            found = _find_lines((values[at] == 0) & known, known)
+            rest = known & ~found
+            if not len(others) or not found.any() or not rest.any():
+                continue
+            if np.median(others[:, found]) - np.median(others[:, rest]) < BRIGHT:
+                strips[at] = found
+                self.raster.doubt(
+                    f"{self.raster.path}: strips where {name} alone is exactly 0 dB hold no {name}, though "
+                    "undeclared"
+                )
+        return strips
+
     def _doubt_constant(self, values: NDArray[np.float32]) -> None:
         """Doubt (P, H, W) in dB of which many pixels hold the same numbers: the lowest, or equal ones."""
         known = values[:, np.isfinite(values).all(axis=0)]
@@ -151,13 +175,11 @@ def _is_fill(is_zero: NDArray[np.bool_], others: NDArray[np.float32], values: ND
     """
     from scipy.ndimage import binary_dilation, binary_erosion
 
-    known = np.isfinite(others).all(axis=0)
+    known = np.asarray(np.isfinite(others).all(axis=0))
     is_zero = is_zero & known
     rest = known & np.isfinite(values) & ~is_zero
     inside = binary_erosion(is_zero, np.ones((3, 3), np.bool_), border_value=True)
-    for axis in (0, 1):
-        num_known, num_zero = (each.sum(axis=axis, keepdims=True) for each in (known, is_zero))
-        inside |= is_zero & (num_known >= NUM_FILLED) & (num_zero >= LINE * num_known)
+    inside |= _find_lines(is_zero, known)
     beside = binary_dilation(is_zero, np.ones((3, 3), np.bool_)) & rest
     if (
         is_zero.sum() < NUM_FILLED
@@ -169,6 +191,15 @@ def _is_fill(is_zero: NDArray[np.bool_], others: NDArray[np.float32], values: ND
     around = np.median(values[beside]) - np.median(values[rest])
     under = np.median(others[:, is_zero]) - np.median(others[:, rest])
     return bool(max(around, under) < BRIGHT)
+
+
+def _find_lines(is_zero: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which zeros among known pixels, both (H, W), make up nearly all of a row or column."""
+    found = np.zeros(is_zero.shape, np.bool_)
+    for axis in (0, 1):
+        num_known, num_zero = (each.sum(axis=axis, keepdims=True) for each in (known, is_zero))
+        found |= is_zero & (num_known >= NUM_FILLED) & (num_zero >= LINE * num_known)
+    return found
 
 
 def _is_no_backscatter(values: NDArray[np.float32]) -> bool:

@@ -66,6 +66,13 @@ def beside(path: Path, ending: str, *, room: int = 0) -> Path:
     return path.with_name(f".{os.fsdecode(name)}{ending}")
 
 
+def stands_for(path: Path) -> Path:
+    """Return the path of which this is a hidden working or temporary file, or else this path."""
+    temporary = rf"{re.escape(TEMPORARY)}.{{{NUM_RANDOM}}}(?:\..*)?"
+    found = re.fullmatch(rf"\.(.+?)(?:\.partial\..+|{temporary})", path.name)
+    return path.with_name(found[1]) if found else path
+
+
 def clear_orphans(path: Path) -> None:
     """Remove the temporary files of `path`, which nobody else writes: a killed run left them."""
     prefix = _temporary_prefix(path)
@@ -192,17 +199,26 @@ def glob_files(root: Path, pattern: str) -> list[Path]:
 
 
 def only_files(paths: Iterable[Path]) -> list[Path]:
-    """Return the paths that are files, sorted; a warning names links among the others that lead nowhere."""
+    """Return the paths that are files, sorted.
+
+    Warnings name links among the others that lead nowhere, and pipes and devices, which are not read.
+    """
     found = sorted(paths)
-    broken = [path for path in found if path.is_symlink() and not path.exists() and path.name[0] != "."]
-    if broken:
-        others = f" and {counted(len(broken) - 1, 'other link')}" if len(broken) > 1 else ""
-        leads = "lead to no file and count" if others else "leads to no file and counts"
-        warnings.warn(
-            f"{broken[0]}{others} {leads} as missing; mend or delete such links",
-            stacklevel=1,
-        )
-    return [path for path in found if path.is_file()]
+    files = [path for path in found if path.is_file()]
+    others = sorted(
+        path for path in set(found).difference(files) if path.name[0] != "." and not path.is_dir()
+    )
+    if broken := [path for path in others if path.is_symlink() and not path.exists()]:
+        more = f" and {counted(len(broken) - 1, 'other link')}" if len(broken) > 1 else ""
+        leads = "lead to no file and count" if more else "leads to no file and counts"
+        warnings.warn(f"{broken[0]}{more} {leads} as missing; mend or delete such links", stacklevel=1)
+    if odd := [path for path in others if path not in broken and path.exists()]:
+        end = "is a pipe or device and is left out; save it as a file"
+        if len(odd) > 1:
+            more = counted(len(odd) - 1, "other")
+            end = f"and {more} are pipes or devices and are left out; save them as files"
+        warnings.warn(f"{odd[0]} {end}", stacklevel=1)
+    return files
 
 
 def with_any_suffix(pattern: str) -> str:

@@ -13,6 +13,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from pellucid.data.files import stands_for
 from pellucid.errors import InputError
 
 # What rasterio raises for what GDAL says, if not an OSError.
@@ -27,7 +28,8 @@ def open_raster(path: Path | str, mode: str = "r", **profile: Any) -> Any:
         try:
             return rasterio.open(path, mode, **profile)
         except UnicodeEncodeError as error:  # GDAL takes no other names
-            raise InputError(f"the name of {path} is not in UTF-8, which rasters need; rename it") from error
+            name = stands_for(Path(path))
+            raise InputError(f"the name of {name} is not in UTF-8, which rasters need; rename it") from error
 
 
 @cache

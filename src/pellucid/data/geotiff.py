@@ -104,6 +104,7 @@ class Raster:
     def __init__(self, path: Path, what: str, *, is_stack: bool = False, source: str | None = None) -> None:
         self.path, self.what, self.is_stack = path, what, is_stack
         self.doubts: list[str] = []
+        self._are_logged = False
         found = source or find_source(path, what)
         try:
             self.dataset = open_raster(found)
@@ -149,9 +150,17 @@ class Raster:
             self.doubts.append(f"{self.path}: pixels that are {marks} hold no data, though undeclared")
 
     def log_doubts(self) -> None:
-        """Log each doubt as a warning."""
+        """Log each doubt as a warning, and those that arise later as soon as they do."""
+        self._are_logged = True
         for doubt in self.doubts:
             log.warning("%s", doubt)
+
+    def doubt(self, text: str) -> None:
+        """Take a doubt, unless it is there already."""
+        if text not in self.doubts:
+            self.doubts.append(text)
+            if self._are_logged:
+                log.warning("%s", text)
 
     def align(self, grid: Grid, *, allowed: bool) -> None:
         """Make every later read use `grid`, by warping where the grids differ.

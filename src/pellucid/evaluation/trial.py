@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from pellucid.apply.engine import Engine
+from pellucid.apply.engine import Engine, OutOfMemoryError
 from pellucid.apply.options import ApplyOptions
 from pellucid.data.batch import Batch, Images
 from pellucid.data.ranges import Bands
@@ -21,6 +21,8 @@ NO_RADAR, NO_OLDER = "model without radar", "model without older dates"
 NO_GUIDES = "model without guides"
 ABLATED = (NO_RADAR, NO_OLDER, NO_GUIDES)
 _WHOLE = "whole"
+# What helps where memory is too short for one patch.
+WAY_OUT = "close other programs, choose another --device, or evaluate the centres alone (evaluate --crop)"
 
 
 @dataclass(frozen=True)
@@ -203,9 +205,7 @@ def _select(patch: Batch, positions: tuple[int, ...]) -> Batch:
 def _restore(views: Sequence[_View], tone: tuple[float, ...]) -> list[Restored]:
     """Return what a method makes of patches that are alike, all at once; in a tone, if there is one."""
     engine = views[0].engine
-    found = {
-        name: _estimate(engine, Batch.cat([view.seen[name] for view in views])) for name in views[0].seen
-    }
+    found = {name: _estimate_all(engine, [view.seen[name] for view in views]) for name in views[0].seen}
     whole = found.pop(_WHOLE)
     restored = []
     for i, view in enumerate(views):
@@ -222,6 +222,19 @@ def _set_tone(image: Tensor, tone: tuple[float, ...]) -> Tensor:
     """Return (B, C, H, W) with each band shifted so that its mean over an image is the tone's; clipped."""
     shift = image.new_tensor(tone)[:, None, None] - image.mean((2, 3), keepdim=True)
     return (image + shift).clamp(0, 1)
+
+
+def _estimate_all(engine: Engine, batches: Sequence[Batch]) -> Estimate:
+    """Return what the method says of patches that are alike: all at once, or as many as memory allows."""
+    try:
+        return _estimate(engine, Batch.cat(batches))
+    except OutOfMemoryError as error:
+        if len(batches) == 1:
+            raise OutOfMemoryError(f"{str(error).rpartition('; ')[0]}; {WAY_OUT}") from error
+    half = len(batches) // 2
+    parts = zip(*(_estimate_all(engine, some) for some in (batches[:half], batches[half:])), strict=True)
+    image, *others = (None if first is None else torch.cat([first, then]) for first, then in parts)
+    return Estimate(cast("Tensor", image), *others)
 
 
 def _estimate(engine: Engine, batch: Batch) -> Estimate:

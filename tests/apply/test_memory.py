@@ -1,0 +1,30 @@
+from pathlib import Path
+
+import pytest
+
+from pellucid.apply import memory
+from pellucid.apply.memory import _free_in_groups, available_bytes
+
+
+def group(folder: Path, names: tuple[str, str, str], limit: str, used: int, kept: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / names[0]).write_text(f"{limit}\n")
+    (folder / names[1]).write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"anon 5\n{names[2]} {kept}\n")
+
+
+def test_each_group_of_a_process_limits_it_and_read_files_are_free(tmp_path: Path) -> None:
+    (tmp_path / "groups").write_text("4:cpu:/else\n3:memory:/old/job\n0::/slurm/job:1\n")
+    group(tmp_path / "slurm/job:1", memory.NEW_NAMES, "1000", 700, 200)
+    group(tmp_path / "slurm", memory.NEW_NAMES, "max", 800, 0)
+    group(tmp_path, memory.NEW_NAMES, "900", 800, 0)
+    group(tmp_path / "memory/old/job", memory.OLD_NAMES, "600", 50, 10)
+    assert sorted(_free_in_groups(tmp_path / "groups", tmp_path)) == [100, 500, 560]
+    assert list(_free_in_groups(tmp_path / "none", tmp_path)) == []
+
+
+def test_a_limit_of_the_process_is_what_is_available(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = available_bytes()
+    assert before > 0
+    monkeypatch.setattr(memory, "limit_bytes", lambda: 1.0)
+    assert available_bytes() == 0
