@@ -49,6 +49,7 @@ def _run(bench: "Bench", name: str, limit: int | None, threads: str | None) -> t
     settings = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     settings.pop("OMP_NUM_THREADS", None)
     settings |= {"OMP_NUM_THREADS": threads} if threads else {}
+    settings["OPENBLAS_NUM_THREADS"] = "1"  # as under a limit: bits of a training depend on it
 
     if limit is not None:
         words = ["sh", "-c", f'ulimit -v {limit // 1024}; exec "$@"', "sh", *words]

@@ -6,6 +6,7 @@ Whatever reads files, options or configs raises it; docstrings name it only wher
 import difflib
 import errno
 import re
+from pathlib import Path
 
 # How a user mends what the system refuses, by the number of the error.
 WAYS_OUT = {
@@ -89,6 +90,14 @@ def explain_memory(error: Exception, way_out: str) -> str:
     found = str(error).partition("\n")[0]
     about = f" ({found})" if found else ""
     return f"memory is exhausted{about}; {way_out}"
+
+
+def damaged(path: Path, error: Exception, way_out: str) -> InputError:
+    """Return the error about a file that could not be read: it is damaged, unless memory ran out."""
+    if is_out_of_memory(error):
+        return InputError(explain_memory(error, f"close other programs, so that {path} can be read"))
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return InputError(f"{path} is damaged ({reason}), {way_out}")
 
 
 def nearest(key: str, known: list[str]) -> str:

@@ -21,7 +21,7 @@ import pellucid.cli
 from pellucid.apply.options import Help, parse_offset
 from pellucid.cli import terminal
 from pellucid.cli.terminal import report_errors, takes
-from pellucid.errors import InputError
+from pellucid.errors import InputError, damaged
 
 
 @dataclass(frozen=True)
@@ -305,3 +305,14 @@ def test_quiet_silences_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
         with terminal.progress_bar("working") as advance:
             advance(1, 4)
         assert ("working" in shown.getvalue()) is not quiet
+
+
+def test_a_file_that_memory_is_too_short_for_is_not_called_damaged() -> None:
+    error = RuntimeError("unable to mmap 8 bytes from file <a>: Cannot allocate memory (12)")
+    assert str(damaged(Path("a"), error, "download it again")) == (
+        f"memory is exhausted ({error}); close other programs, so that a can be read"
+    )
+    assert (
+        str(damaged(Path("a"), EOFError(), "download it again"))
+        == "a is damaged (EOFError), download it again"
+    )

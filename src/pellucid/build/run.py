@@ -27,7 +27,7 @@ from pellucid.data.run_folder import CARD, CONFIG, METRICS, SHIPPED, WEIGHTS, sh
 from pellucid.data.schema import parse, read_yaml
 from pellucid.data.text_file import parse_json
 from pellucid.data.tokenizer import TOKENIZER, Tokenizer, read_tokenizer
-from pellucid.errors import InputError
+from pellucid.errors import InputError, damaged
 from pellucid.methods.method import Method
 
 log = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ def _open_weights(folder: Path) -> Iterator[Any]:
         with safe_open(weights, framework="pt") as file:
             yield file
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{weights} is damaged ({error}), save or download the run again") from error
+        raise damaged(weights, error, "save or download the run again") from error
     except KeyError as error:
         raise InputError(
             f"{weights} lacks {error} in its metadata, make it with `pellucid import`"

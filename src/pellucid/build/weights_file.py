@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pellucid.data.files import check_is_file
-from pellucid.errors import InputError
+from pellucid.errors import InputError, damaged
 from pellucid.networks._vgg import VGG16, VGG16_TAPS, VGG19, VGG19_TAPS, VGG_CHANNELS, Lpips, Vgg
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".pth.tar", ".pt.tar", ".bin", ".safetensors")
@@ -102,8 +102,7 @@ def _read(path: Path) -> Any:
     except InputError:
         raise
     except _DAMAGED as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise InputError(f"{path} is damaged ({reason}), download it again") from error
+        raise damaged(path, error, "download it again") from error
 
 
 def _check_content(path: Path) -> None:

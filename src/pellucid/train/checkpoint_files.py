@@ -13,7 +13,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from pellucid.data.digests import check_archive, seal_archive
 from pellucid.data.files import temporary_beside, write_atomically
-from pellucid.errors import InputError
+from pellucid.errors import InputError, damaged
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
@@ -61,8 +61,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         check_archive(path)
         return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
     except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{path} is damaged ({reason}), resume from another one copied to {LAST}") from error
+        raise damaged(path, error, f"resume from another one copied to {LAST}") from error
 
 
 def is_there(folder: Path) -> bool:

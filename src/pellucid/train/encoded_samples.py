@@ -14,7 +14,7 @@ from pellucid.data.batch import Batch, Encoded
 from pellucid.data.digests import check_tensors, save_tensors
 from pellucid.data.files import write_atomically
 from pellucid.data.text_file import parse_json
-from pellucid.errors import InputError
+from pellucid.errors import InputError, damaged
 from pellucid.train.stream import TrainingStream
 
 # Samples per file.
@@ -73,7 +73,7 @@ class EncodedSamples(Dataset[Encoded]):
             file = _open(path)
             values = {name: file.get_slice(name)[chosen % SHARD : chosen % SHARD + 1] for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, ValueError) as error:
-            raise InputError(f"{path} is damaged ({error}), remove it and train again") from error
+            raise damaged(path, error, "remove it and train again") from error
         prompts = _prompts(path)
         prompt = None if prompts is None else prompts[chosen % SHARD : chosen % SHARD + 1]
         return Encoded(key=(f"sample {chosen}",), prompt=prompt, **values)
