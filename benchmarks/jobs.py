@@ -75,7 +75,6 @@ JOBS = {
         "--tile 64 --overlap 16 --device cpu",
         "scene.tif",
     ),
-    "many": Job("remove-clouds {inputs}/scenes/*.tif -o out --workers 2 --device cpu", "scenes/1.tif"),
     "clouds": Job("clouds {inputs}/scenes -o out --mask out_masks --scorer built-in", "scenes/1.tif"),
     "upscale": Job("upscale {inputs}/slices -o out --tile 64 --device cpu", "slices/1.tif"),
     "volume": Job("upscale {inputs}/slices -o out.tif --volume --tile 64 --device cpu", "slices/1.tif"),
