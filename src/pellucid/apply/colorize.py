@@ -23,6 +23,7 @@ from pellucid.data.batch import Batch
 from pellucid.data.claims import claim_files, claim_folders
 from pellucid.data.drawing import color_to_rgb, gray_to_rgb, save_picture, sheet, spread
 from pellucid.data.radar_picture import (
+    OPAQUE,
     RadarPicture,
     read_color_picture,
     read_radar_picture,
@@ -36,6 +37,7 @@ from pellucid.data.tiles import reflect
 from pellucid.errors import InputError
 from pellucid.methods.inference import warn_of_unknown
 from pellucid.methods.method import Method
+from pellucid.methods.tones import expected_tone
 
 # Side in pixels of a panel of the overview, and how many pictures it shows.
 PANEL, NUM_SHOWN = 256, 20
@@ -186,9 +188,11 @@ class Colorizer:
                 result[piece.rows, piece.columns] = np.moveaxis(picture, 0, -1)
         if job.tone:
             set_tone(result, self.tones[job.tone], radar.valid)
-        elif self.method.tones:
-            tone = self.method.tones(torch.from_numpy(radar.sar)[None])
-            set_tone(result, np.array(tone, np.float32), radar.valid)
+        elif radar.valid.any():
+            drawn = result[radar.valid].mean(axis=0) / OPAQUE
+            tone = expected_tone(self.method, torch.from_numpy(radar.sar)[None], drawn.tolist())
+            if tone:
+                set_tone(result, np.array(tone, np.float32), radar.valid)
         return result
 
     def draw_sheet(self) -> Image.Image:

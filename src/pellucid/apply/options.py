@@ -124,6 +124,14 @@ class ApplyOptions:
             1,
         ),
     ] = None
+    detail: Annotated[
+        float | None,
+        Help(
+            "Pixels: with a prior of broad colours, only detail finer than this is drawn; 0: none, inf: all. "
+            "Default: the model's.",
+            0,
+        ),
+    ] = None
     seed: Annotated[int, Help("The same seed makes the same image.")] = 0
     tile: Annotated[
         int | None,
@@ -314,4 +322,5 @@ def choose_sampling(method: "Method", options: ApplyOptions) -> "Method":
         strength=options.strength,
         solver=solver,
         temperature=options.temperature,
+        detail=options.detail,
     )

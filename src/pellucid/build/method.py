@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pellucid import networks
-from pellucid.build.parts import Parts, Spaces, read_parts, read_spaces, read_texts
+from pellucid.build.parts import Parts, Spaces, read_parts, read_prior, read_spaces, read_texts
 from pellucid.build.run import TIMES, Metadata, part_of, read_run
 from pellucid.build.starting import load_weights
 from pellucid.build.weights_file import load_lpips, load_vgg19, match
@@ -124,6 +124,7 @@ def build_method(config: Config, metadata: Metadata | None = None, parts: Parts 
                 space=spaces.optical,
                 sar_space=spaces.sar,
                 texts=texts,
+                prior=read_prior(options, parts),
             )
             if method.times.is_schedule and parts is not None and (state := part_of(parts.state, TIMES)):
                 method.times.load_state_dict(

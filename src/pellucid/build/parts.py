@@ -1,4 +1,4 @@
-"""Config -> what a generative method needs besides its network: its spaces and its text encoder."""
+"""Config -> what a generative method needs besides its network: its spaces, text encoder and prior."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pellucid.build import pretrained
 from pellucid.build.pretrained import is_pretrained
-from pellucid.build.run import AUTOENCODERS, TEXT, Metadata, check_tokenizer, part_of, read_run
+from pellucid.build.run import AUTOENCODERS, PRIOR, TEXT, Metadata, check_tokenizer, part_of, read_run
 from pellucid.build.weights_file import match
 from pellucid.data.ranges import PICTURE, ValueRange
 from pellucid.data.run_folder import find_run
@@ -19,7 +19,8 @@ from pellucid.errors import InputError
 from pellucid.methods.autoencoding import Autoencoding, AutoencodingConfig
 from pellucid.methods.generative import GenerativeConfig
 from pellucid.methods.space import Latents, Pixels, Texts
-from pellucid.networks import autoencoder, text_encoder
+from pellucid.networks import _color_prior, autoencoder, text_encoder
+from pellucid.networks._color_prior import ColorPrior
 
 
 @dataclass(frozen=True)
@@ -32,18 +33,19 @@ class Spaces:
 
 @dataclass(frozen=True)
 class Parts:
-    """The autoencoders and the text encoder of a saved run: entries as in `Metadata`, and all its weights."""
+    """The other networks of a saved run: entries as in `Metadata`, and all its weights."""
 
     autoencoders: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     state: Mapping[str, Tensor] = field(default_factory=dict)
     text: Mapping[str, Any] | None = None
     tokenizer: Tokenizer | None = None
+    prior: Mapping[str, Any] | None = None
 
 
 def read_parts(folder: Path, state: Mapping[str, Tensor], metadata: Metadata) -> Parts:
     """Return the parts of the run in a folder, of which `read_run` gave weights and metadata."""
     tokenizer = None if metadata.tokenizer is None else check_tokenizer(folder, metadata)
-    return Parts(metadata.autoencoders, state, metadata.text, tokenizer)
+    return Parts(metadata.autoencoders, state, metadata.text, tokenizer, metadata.prior)
 
 
 def read_spaces(
@@ -75,6 +77,29 @@ def read_texts(options: GenerativeConfig, parts: Parts | None = None) -> Texts |
         return _texts_of(options.text)
     except InputError as error:
         raise InputError(f"method.text: {error}") from error
+
+
+def read_prior(options: GenerativeConfig, parts: Parts | None = None) -> ColorPrior | None:
+    """Return what predicts the broad colours; None if the config names nothing.
+
+    It is read from the run that is named if `parts` lack it.
+    """
+    if not options.prior:
+        return None
+    if parts is not None and parts.prior is not None:
+        return _prior(parts.prior, part_of(parts.state, PRIOR))
+    _, state, metadata = read_run(find_run(options.prior))
+    if metadata.prior is None:
+        raise InputError(
+            f"method.prior: {options.prior} predicts no broad colours; name a run that does, as sar_color"
+        )
+    return _prior(metadata.prior, part_of(state, PRIOR))
+
+
+def _prior(entry: Mapping[str, Any], state: Mapping[str, Tensor]) -> ColorPrior:
+    values = {key: value for key, value in entry.items() if key != "name"}
+    found: ColorPrior = _load(_color_prior, parse(_color_prior.Config, values, where="prior"), state)
+    return found
 
 
 def _texts_of(source: str) -> Texts:

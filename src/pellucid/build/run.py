@@ -38,6 +38,8 @@ STAGED = ".run.partial"
 AUTOENCODERS = "autoencoders."
 # Prefix of the weights of the text encoder of a network that is conditioned on texts.
 TEXT = "text_encoder."
+# Prefix of the weights of what predicts broad colours.
+PRIOR = "prior."
 # Prefix of what a learned schedule found of the losses at its times.
 TIMES = "times."
 
@@ -54,6 +56,7 @@ class Metadata:
             encodes, "optical" or "sar".
         tokenizer: SHA-256 of tokenizer.json, if the run has a text encoder.
         text: config's `network` entry of the text encoder whose weights are in the file.
+        prior: sizes of what predicts broad colours, if its weights are in the file.
         model: SHA-256 of the network and method in config.yaml, as it was saved beside the weights.
     """
 
@@ -65,6 +68,7 @@ class Metadata:
     tones: tuple[tuple[float, ...], ...] | None = None
     tokenizer: str | None = None
     text: Mapping[str, Any] | None = None
+    prior: Mapping[str, Any] | None = None
     model: str | None = None
 
 
@@ -129,7 +133,7 @@ def read_metadata(folder: Path) -> tuple[Config, Metadata]:
     with _open_weights(folder) as file:
         values = {name: parse_json(text) for name, text in (file.metadata() or {}).items()}
         needed = {name: values[name] for name in ("optical", "radar", "mean_spectrum")}
-        optional = ("autoencoders", "mean_colors", "tones", "tokenizer", "text", "model")
+        optional = ("autoencoders", "mean_colors", "tones", "tokenizer", "text", "prior", "model")
         found = {**needed, **{name: values[name] for name in optional if name in values}}
     metadata = parse(Metadata, found, where=f"the metadata of {folder / WEIGHTS}")
     if metadata.model not in (None, _digest_model(folder / CONFIG)):
@@ -180,7 +184,7 @@ def check_tokenizer(folder: Path, metadata: Metadata) -> Tokenizer:
 def part_of(state: Mapping[str, Tensor], prefix: str | None = None) -> dict[str, Tensor]:
     """Return the weights with a prefix, without it, from those of a run; None: the network's."""
     if prefix is None:
-        others = AUTOENCODERS, TEXT, TIMES
+        others = AUTOENCODERS, TEXT, PRIOR, TIMES
         return {name: value for name, value in state.items() if not name.startswith(others)}
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
@@ -229,6 +233,9 @@ def _save_weights(path: Path, method: Method, *, half: bool, model: str) -> None
     if (text := method.text_encoder) is not None:
         metadata["text"] = _entry(text)
         weights |= text.state_dict(prefix=TEXT)
+    if (prior := method.prior) is not None:
+        metadata["prior"] = _entry(prior)
+        weights |= prior.state_dict(prefix=PRIOR)
     if method.times is not None and method.times.is_schedule:
         weights |= method.times.state_dict(prefix=TIMES)
     metadata |= _known_colors(method)

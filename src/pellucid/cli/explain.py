@@ -12,7 +12,7 @@ DEFAULT_MODEL = "ground"
 # What only a result, or a model that samples, needs.
 HIDDEN = (
     *("strength", "sampler", "steps", "samples", "guidance", "eta", "seed", "prompt", "precision", "overlap"),
-    *("temperature", "match_surroundings", "preview", "html", "painted", "sidecars", "resume"),
+    *("temperature", "detail", "match_surroundings", "preview", "html", "painted", "sidecars", "resume"),
 )
 
 Picture = Annotated[Path, typer.Option("--output", "-o", metavar="OUT.png", help="Where the picture goes.")]

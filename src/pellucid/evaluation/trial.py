@@ -15,6 +15,7 @@ from pellucid.data.ranges import Bands
 from pellucid.errors import InputError, counted
 from pellucid.generative.noise import keyed_noise
 from pellucid.methods.method import Estimate, Method, result_range
+from pellucid.methods.tones import expected_tone
 
 # What the model is called where some of its guides were taken away.
 NO_RADAR, NO_OLDER = "model without radar", "model without older dates"
@@ -210,8 +211,8 @@ def _restore(views: Sequence[_View], tone: tuple[float, ...]) -> list[Restored]:
     restored = []
     for i, view in enumerate(views):
         estimate = Estimate(*(None if part is None else part[i : i + 1] for part in whole))  # type: ignore[arg-type]
-        sar, tones = view.batch.sar, engine.method.tones
-        if wanted := tone or (tones(sar) if tones and sar is not None else ()):
+        sar, drawn = view.batch.sar, estimate.image.mean((0, 2, 3)).tolist()
+        if wanted := tone or (expected_tone(engine.method, sar, drawn) if sar is not None else ()):
             estimate = estimate._replace(image=_set_tone(estimate.image, wanted))
         ablated = {name: each.image[i : i + 1] for name, each in found.items()}
         restored.append(Restored(view.batch, engine.method, view.positions, estimate, ablated))

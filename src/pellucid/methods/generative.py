@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool2d
 from pellucid.data.batch import Batch, Condition, Encoded
 from pellucid.data.cloud_score import cloud_map
 from pellucid.data.prompts import SCENE_COLUMNS, check_template, describe_scenes
-from pellucid.data.ranges import SLICE, ValueRange
+from pellucid.data.ranges import PICTURE, SLICE, ValueRange
 from pellucid.data.resample import all_inside
 from pellucid.data.schema import Strict
 from pellucid.errors import InputError
@@ -23,6 +23,7 @@ from pellucid.generative.sampler import sample
 from pellucid.generative.times import Spread, TrainingTimes
 from pellucid.losses._reduce import target_of
 from pellucid.losses.adversarial import discriminator_losses
+from pellucid.methods.broad_colors import with_broad_colors
 from pellucid.methods.method import Method
 from pellucid.methods.sampling import Sampling, check_sampling
 from pellucid.methods.space import Latents, Pixels, Space, SpaceConfig, Texts
@@ -77,6 +78,9 @@ class Learning(Strict):
     dropped: Literal["all", "prompt"] = "all"
     """What these images are learnt without, and guidance leads away from: "all" that is known, zeros in its
     place, or the "prompt", the empty text in its place."""
+    prior: str = ""
+    """What predicts the broad colours of pictures from radar, so that only detail is drawn: a run, or a model
+    that ships, whose own is taken. Empty: all is drawn."""
     tone_by_radar: bool = False
     """Shift a picture in colour to the mean colour that training pictures with similar radar have."""
     cloud_weight: float = Field(0.0, ge=0)
@@ -93,6 +97,10 @@ class GenerativeConfig(Sampling, Learning):
             raise InputError(
                 f"method.start is degraded, which needs the path rectified_flow and eta 0, found "
                 f"{self.path.name} and {self.eta:g}; change them, or start from noise"
+            )
+        if self.prior and (self.optical != PICTURE.bands or len(self.radar) != 1):
+            raise InputError(
+                "method.prior is for pictures in colour (R, G, B) of radar of one polarisation; leave it out"
             )
         if self.residual and self.space.optical:
             raise InputError(
@@ -138,6 +146,7 @@ class Generative(Method):
         space: what the network makes images in; None: pixels.
         sar_space: what it sees radar in, with the factor of `space`; None: pixels.
         texts: what makes tokens of the prompts; None: the network is not conditioned on texts.
+        prior: `prior(sar) -> (B, C, H, W)` predicts broad colours; None: all colours are drawn.
     """
 
     sampling: Sampling
@@ -154,6 +163,7 @@ class Generative(Method):
         space: Space | None = None,
         sar_space: Space | None = None,
         texts: Texts | None = None,
+        prior: nn.Module | None = None,
     ) -> None:
         self.network, self.config, self.losses = network, config, losses
         self.path = build_path(config.path, config.prediction)
@@ -173,6 +183,7 @@ class Generative(Method):
         self.stride: int = network.stride * self.space.factor  # type: ignore[assignment, operator]
         self._limit = self.residual or self.space.limit  # largest absolute value of x0
         self.texts, self.takes_text = texts, texts is not None
+        self.prior = prior and prior.requires_grad_(False).eval()
         if texts is not None:
             self.tokenizer, self.text_encoder = texts.tokenizer, texts.network
         elif config.dropped == "prompt":
@@ -255,7 +266,11 @@ class Generative(Method):
             solver=self.sampling.solver,
             progress=progress,
         )
-        return self._image(x0, base).clamp(0, 1)
+        image = self._image(x0, base)
+        if self.prior is not None and batch.sar is not None:
+            broad = self.prior.to(image.device)(batch.sar.nan_to_num())
+            image = with_broad_colors(image, broad, self.sampling.detail)
+        return image.clamp(0, 1)
 
     def _sar(self, batch: Batch) -> Tensor | None:
         """Return the radar as the network sees it: 0, as in `Condition.null`, where there is none."""

@@ -74,6 +74,7 @@ class Method(ABC):
     # Frozen networks that are saved with the network, by what they encode, and that of the prompts.
     autoencoders: Mapping[str, nn.Module] = _NONE
     text_encoder: nn.Module | None = None
+    prior: nn.Module | None = None  # predicts the broad colours of pictures from radar; frozen, saved too
     tokenizer: Tokenizer | None = None  # of the prompts, saved too
 
     @abstractmethod

@@ -36,6 +36,9 @@ class Sampling(Strict):
     temperature: float = Field(1.0, ge=0, le=1)
     """All noise is multiplied by this. At 0 one step gives nearly the mean of all images that could be drawn,
     which is nearest to the truth; the texture that was trained needs 1, and many steps."""
+    detail: float = Field(4.0, ge=0)
+    """With a prior of broad colours, only detail finer than this is sampled, a blur's deviation in pixels;
+    0: none, so that the prior alone remains; .inf: all, without the prior."""
 
     @property
     def num_calls(self) -> int:
@@ -72,19 +75,25 @@ def with_sampling(
     strength: float | None = None,
     solver: Solver | None = None,
     temperature: float | None = None,
+    detail: float | None = None,
 ) -> Method:
     """Return the method, or, where there are changes, a copy that samples so.
 
     Warns of guidance for a model that is neither guidance-distilled nor trained without its condition.
     """
     given = {"steps": steps, "eta": eta, "guidance": guidance, "strength": strength, "solver": solver}
-    given["temperature"] = temperature
+    given |= {"temperature": temperature, "detail": detail}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if not changes:
         return method
     if method.sampling is None:
         options = " and ".join(f"--{name}" for name in changes)
         raise InputError(f"this model takes no steps; leave out {options} or choose another --model")
+    if detail is not None and method.prior is None:
+        raise InputError(
+            "this model draws all of its pictures, there is no prior of broad colours; leave out --detail or "
+            "choose another --model"
+        )
     changed: Any = copy.copy(method)
     changed.sampling = method.sampling.model_copy(update=changes)
     if temperature is not None:

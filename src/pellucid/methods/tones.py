@@ -1,11 +1,15 @@
 """The mean colour that a picture probably has, by the training pictures whose radar is alike."""
 
+import math
 from collections.abc import Iterable, Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
+
+if TYPE_CHECKING:
+    from pellucid.methods.method import Method
 
 # What is compared of two radar images: quantiles, and deviations of means over squares of so many pixels.
 QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
@@ -51,6 +55,20 @@ class Tones:
 
     def _compare(self, seen: Tensor) -> Tensor:
         return (-torch.cdist(seen, self._known).square() / (2 * REACH**2)).exp()
+
+
+def expected_tone(method: "Method", sar: Tensor, drawn: Sequence[float]) -> tuple[float, ...] | None:
+    """Return the mean colour that a picture of this mean colour is shifted to; None: it stays as it is.
+
+    It is that of similar radar; where a prior predicts the picture, which knows more of water, the mean of
+    both.
+    """
+    if method.tones is None:
+        return None
+    likely = method.tones(sar)
+    if method.prior is None or (method.sampling is not None and math.isinf(method.sampling.detail)):
+        return likely
+    return tuple((one + other) / 2 for one, other in zip(likely, drawn, strict=True))
 
 
 def describe(sar: Tensor) -> Tensor:
