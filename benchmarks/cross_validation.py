@@ -16,16 +16,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.kept import keep
+from benchmarks.kept import keep, train_whole
 from pellucid.build.datasets import read_source
 from pellucid.build.method import load
 from pellucid.config import Config, load_config
-from pellucid.data.run_folder import WEIGHTS
 from pellucid.datasets import sen12ms_cr
 from pellucid.evaluation.evaluate import evaluate
 from pellucid.evaluation.figures import INPUT, MODEL, SPECTRUM, ImageScore
 from pellucid.methods.regression import RegressionConfig
-from pellucid.train.run_training import run_training
 
 CAUTIONS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 # Share of cloudy pixels from which a patch counts as cloudy.
@@ -60,8 +58,7 @@ def run_fold(config: Config, place: str, folder: Path) -> list[dict[str, Any]]:
     """Train without `place`, and return a row per patch of it: gain over input or mean spectrum, in dB."""
     data = config.data.model_copy(update={"hold_out": (*config.data.hold_out, place), "val": ()})
     fold = config.model_copy(update={"data": data})
-    if not (folder / WEIGHTS).exists():
-        run_training(fold, folder)
+    train_whole(fold, folder)
     sources = [read_source(source, config) for source in _pairs(config)]
     held = [patches[i] for patches in sources for i, group in enumerate(patches.groups) if group == place]
     method = load(folder, device=config.train.device)

@@ -42,7 +42,7 @@ from benchmarks.hidden_ground import (
     name_sources,
     score,
 )
-from benchmarks.kept import keep
+from benchmarks.kept import keep, train_whole
 from pellucid.build.datasets import read_source
 from pellucid.build.method import load
 from pellucid.config import Config, load_config
@@ -50,7 +50,7 @@ from pellucid.errors import InputError
 from pellucid.evaluation.figures import CLEAR_MEAN
 from pellucid.methods.method import Method
 from pellucid.train.data import build_training_data
-from pellucid.train.run_training import run_training, start_method
+from pellucid.train.run_training import start_method
 
 # Places so near to one another, 0.9 to 20 km, that they belong to one fold.
 NEIGHBOURS = (
@@ -119,7 +119,7 @@ def shorten(config: Config, steps: int) -> Config:
 def train(config: Config) -> Method:
     """Return the method that a short training makes; its weights are not kept."""
     with TemporaryDirectory(prefix="left_out_") as folder:
-        run_training(config, Path(folder) / "run")
+        train_whole(config, Path(folder) / "run")
         return load(Path(folder) / "run", device=config.train.device)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from benchmarks import left_out
+from benchmarks import kept, left_out
 from benchmarks.hidden_ground import ALL, MASKS, NO_GUIDE, NO_OLDER, NO_RADAR, draw_hidden, find_scenes, score
 from rasterio.warp import transform_bounds
 from rasters import write_raster
@@ -25,6 +25,7 @@ from pellucid.datasets.sen12ms_cr import Sen12MsCr
 from pellucid.errors import InputError
 from pellucid.evaluation.figures import CLEAR_MEAN
 from pellucid.methods.method import Method
+from pellucid.train.checkpoints import TrainReport
 
 CONFIG = Path(__file__).parents[1] / "configs" / "ground.yaml"
 # Degrees of latitude, 22 km.
@@ -198,12 +199,23 @@ def test_runs_are_kept_and_printed(
     left_out.main()
     printed = capsys.readouterr().out
     assert "| without again" in printed
-    kept = sorted((tmp_path / "out" / "source_1_steps_of_1").iterdir())
-    assert [file.stem for file in kept] == ["every data set", "not trained", "without again"]
-    assert {row["place"] for row in json.loads(kept[0].read_text())["rows"]} == {"c"}
-    monkeypatch.setattr(left_out, "run_training", None)
+    found = sorted((tmp_path / "out" / "source_1_steps_of_1").iterdir())
+    assert [file.stem for file in found] == ["every data set", "not trained", "without again"]
+    assert {row["place"] for row in json.loads(found[0].read_text())["rows"]} == {"c"}
+    monkeypatch.setattr(left_out, "train_whole", None)
     left_out.main()
     assert capsys.readouterr().out.splitlines()[-2:] == printed.splitlines()[-2:]
+
+
+def test_a_training_that_was_stopped_is_not_measured(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = TrainReport("interrupted", 1, None, None, 1.0, ())
+    monkeypatch.setattr(kept, "run_training", lambda *_, **__: stopped)
+    run = left_out.runs_by_source(config)[1]
+    with pytest.raises(KeyboardInterrupt):
+        kept.keep(tmp_path / "kept.json", run.result)
+    assert not (tmp_path / "kept.json").exists()
 
 
 def test_means_are_over_places_not_over_scenes(capsys: pytest.CaptureFixture[str]) -> None:
