@@ -3,7 +3,8 @@ from itertools import product
 import pytest
 import torch
 
-from pellucid.methods.scene_sums import CELL, PART, SceneSums, cell_means, cells_of
+from pellucid.data.sums import Sums
+from pellucid.methods.scene_sums import CELL, PART, SceneSums, cells_of, sum_cell
 from pellucid.networks.ground import REACH, RESIDUAL_CELL, Config, Means, build
 
 
@@ -17,12 +18,20 @@ def test_cells_lie_at_fixed_places() -> None:
     assert SceneSums({}).count == 0
 
 
-def test_means_of_parts_are_those_of_their_pixels_and_add() -> None:
-    values = torch.rand(3, CELL, CELL)
-    parts = values.unflatten(2, (-1, PART)).unflatten(1, (-1, PART)).mean((2, 4))
-    torch.testing.assert_close(cell_means(values, 0, CELL), parts)
-    pieces = [cell_means(values[:, :200], 0, 0), cell_means(values[:, 200:], 200, 0)]
-    torch.testing.assert_close(sum(pieces), parts)
+def test_sums_and_means_of_parts_are_those_of_their_pixels_and_add() -> None:
+    phi, values, weight = (torch.rand(1, count, CELL, CELL) for count in (3, 2, 1))
+    images = torch.cat([weight, weight * phi, weight * values], 1)[0]
+    parts = images.unflatten(2, (-1, PART)).unflatten(1, (-1, PART)).mean((2, 4))
+    sums, means = sum_cell(phi, values, weight, left=CELL)
+    torch.testing.assert_close(means, parts)
+    for found, wanted in zip(vars(sums).values(), vars(Sums.over(phi, values, weight)).values(), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=0)
+    above, below = (
+        sum_cell(*(x[:, :, rows] for x in (phi, values, weight)), top=rows.start)
+        for rows in (slice(0, 203), slice(203, CELL))
+    )
+    torch.testing.assert_close(above[1] + below[1], parts)
+    torch.testing.assert_close((above[0] + below[0]).gram, sums.gram, rtol=1e-4, atol=0)
 
 
 @torch.inference_mode()

@@ -42,8 +42,7 @@ NOT_IN_KEY = (
     "resume",
     "force",
     "factor",
-    "tile",
-    "precision",
+    *("tile", "overlap", "precision"),
 )
 
 Progress = Callable[[float, int], None]
@@ -97,6 +96,7 @@ class Engine:
         self.method, self.options = choose_sampling(method, options), options
         check_samples(self.method, options.samples)
         self.tile = options.tile or method.tile
+        self.overlap = method.overlap if options.overlap is None else options.overlap
         self.device = choose_device(options.device)
         self.precision = choose_precision(options.precision, method, self.device)
         self.num_kept = options.samples if keep_samples else 1
@@ -107,7 +107,7 @@ class Engine:
         self.lanes = min(LANES, torch.get_num_threads()) if self.device.type == "cpu" else 1
         self.tiling, self._applied = None, self.method
         if joint and isinstance(self.method, Generative):
-            self.tiling = Tiling(self.tile, options.overlap, self.batch)
+            self.tiling = Tiling(self.tile, self.overlap, self.batch)
             self._applied, self.batch, self.lanes = tiled(self.method, self.tiling), 1, 1
         self.method.network.to(self.device).eval()
         if options.compile:
@@ -120,12 +120,12 @@ class Engine:
         count; the overlap grows by two of them.
         """
         stride = math.lcm(stride, self.method.stride)
-        tile, overlap = self.tile, self.options.overlap
+        tile, overlap = self.tile, self.overlap
         if margin:
             overlap = -(-(overlap + 2 * margin) // stride) * stride
             if overlap >= tile > 0 and tile % stride == 0:
                 raise InputError(
-                    f"tiles of {tile} px are too small for an overlap of {self.options.overlap} px and "
+                    f"tiles of {tile} px are too small for an overlap of {self.overlap} px and "
                     f"margins of {margin} px; use --tile {overlap + stride} or a smaller --overlap"
                 )
         try:
@@ -207,7 +207,7 @@ class Engine:
         """Return a digest of everything on which a result depends: the method, the options and the inputs."""
         method, chosen = self.method, fields(self.options)
         settings = [(f.name, getattr(self.options, f.name)) for f in chosen if f.name not in NOT_IN_KEY]
-        settings += [("tile", self.tile), ("precision", self.precision)]
+        settings += [("tile", self.tile), ("overlap", self.overlap), ("precision", self.precision)]
         about = (type(method).__name__, method.scale, method.optical, method.radar)
         values = (settings, about, method.sampling, digest_method(method), inputs)
         return hashlib.sha256(repr(values).encode()).hexdigest()
@@ -362,7 +362,7 @@ class Engine:
             except OutOfMemoryError:
                 way_out = f"nor is it enough for {side} px: close other programs, or choose another --device"
                 continue
-            overlap = f" --overlap {side // 4}" if self.options.overlap >= side else ""
+            overlap = f" --overlap {side // 4}" if self.overlap >= side else ""
             return OutOfMemoryError(f"{found}; one of {side} px fits, use --tile {side}{overlap}")
         return OutOfMemoryError(f"{found}; {way_out}")
 

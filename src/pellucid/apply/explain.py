@@ -54,7 +54,7 @@ def explain_scene(
     check_picture(out)
     options = options or SceneOptions()
     if options.tile:  # of which one is looked at: what it shares with others is not asked for
-        options = replace(options, overlap=min(options.overlap, options.tile // 4))
+        options = replace(options, overlap=options.tile // 4)
     with claim_files(out), OpenScene(optical, None, options=options, **given) as scene:
         height, width = scene.tiles.height, scene.tiles.width
         row, column = centre or (height // 2, width // 2)

@@ -137,7 +137,10 @@ class ApplyOptions:
         int | None,
         Help("Side of a tile, in pixels of the result; default: what suits the model.", min=1),
     ] = None
-    overlap: Annotated[int, Help("Pixels that neighbouring tiles share.", min=0)] = 64
+    overlap: Annotated[
+        int | None,
+        Help("Pixels that neighbouring tiles share; default: what suits the model.", min=0),
+    ] = None
     batch: int = 0
     """Tiles that go through the network together; 0: 1 on a CPU, 8 on a GPU."""
     device: Annotated[str, Help("auto, cpu, cuda or cuda:N.")] = "auto"

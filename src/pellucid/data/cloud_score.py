@@ -61,8 +61,7 @@ def cloud_score(optical: Tensor, bands: tuple[str, ...]) -> Tensor:
         score = torch.maximum(score, rise(band["B10"], CIRRUS).nan_to_num())
     score = box_mean(score, SMOOTH)
     if {"B08", "B11"} <= band.keys():
-        valid = (optical.nan_to_num() != 0).any(-3, True)
-        score = torch.maximum(score, _shadow(band["B08"], band["B11"], score, valid))
+        score = torch.maximum(score, _shadow(band["B08"], band["B11"], score, _holds_data(optical)))
     return score
 
 
@@ -74,6 +73,16 @@ def cloud_map(batch: Batch, bands: tuple[str, ...]) -> Tensor | None:
     if batch.cloud is None and NEEDED.issubset(bands):
         return cloud_score(batch.degraded, bands)
     return batch.cloud
+
+
+def _holds_data(optical: Tensor) -> Tensor:
+    """Return which pixels are not 0 in all bands, (..., 1, H, W); the first bands mostly say it of all."""
+    found = torch.zeros_like(optical[..., :1, :, :], dtype=torch.bool)
+    for band in optical.split(1, -3):
+        found = found | (band.nan_to_num() != 0)
+        if not torch.compiler.is_exporting() and found.all():
+            break
+    return found
 
 
 def _shadow(b08: Tensor, b11: Tensor, cloud: Tensor, valid: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from pellucid.errors import InputError
 from pellucid.generative.noise import Noise
 from pellucid.losses._reduce import gaussian_likelihood
 from pellucid.methods.method import Estimate, Method
-from pellucid.methods.scene_sums import SceneSums, cell_means, cells_of
+from pellucid.methods.scene_sums import SceneSums, cells_of, sum_cell
 from pellucid.networks._clearness import BANDS, SURE, Clear, Seen
 from pellucid.networks._detail import add_detail
 from pellucid.networks.ground import GroundNet, Painted, Solution
@@ -102,6 +102,8 @@ class Ground(Method):
 
     any_bands = takes_older = finds_clouds = gives_deviation = any_tile = prefers_bf16 = True
     tile = 384
+    # Tiles agree without more: 64 px and 16 have the same PSNR within 0.003 dB.
+    overlap = 32
 
     def __init__(
         self, network: GroundNet, config: GroundConfig, *, optical: ValueRange, radar: ValueRange
@@ -226,24 +228,21 @@ class Ground(Method):
         """Return the sums of the cells in which the tiles lie; see `Method.collect`."""
         seen = self._seen(batch)
         clear, features = self._look(batch, seen)
-        collected = SceneSums({})
+        collected, weight = SceneSums({}), clear.worth * seen.valid * share
         for i, (top, left) in enumerate(batch.at or ((0, 0),) * len(batch)):
             for at, (rows, columns) in cells_of(top, left, *share.shape[-2:]):
 
                 def cut(x: Tensor, i: int = i, ys: slice = rows, xs: slice = columns) -> Tensor:
                     return x[i : i + 1, :, ys, xs]
 
-                if not (part := cut(share)).any():
+                if not cut(share).any():
                     continue
-                known = seen.known[i : i + 1]
-                one = Seen(cut(seen.values), known, cut(seen.valid))
-                looks, phi = Clear(*map(cut, clear)), cut(features)
-                weight = looks.worth * one.valid * part
-                start = top + rows.start, left + columns.start
-                parts = (weight, weight * phi, weight * looks.colours)
-                means = torch.cat([cell_means(values[0].float(), *start) for values in parts])
-                sums = self.network.sums(one, looks, phi, part)
-                collected = collected + SceneSums({at: sums}, {at: means})
+                sums, means = sum_cell(
+                    *(cut(x) for x in (features, clear.colours, weight)),
+                    top=top + rows.start,
+                    left=left + columns.start,
+                )
+                collected = collected + SceneSums({at: (sums, seen.known[i : i + 1])}, {at: means})
         return collected
 
     def with_scene(self, collected: SceneSums) -> Self:

@@ -50,6 +50,7 @@ class Method(ABC):
     radar_optional: bool = True  # whether `sar` may be NaN or missing
     stride: int = 1  # sides of the result must divide by it, in pixels
     tile: int = 256  # side of the tiles that suit it, in pixels
+    overlap: int = 64  # pixels that neighbouring tiles share
     any_tile: bool = False  # whether somewhat larger or smaller ones suit it as well
     prefers_bf16: bool = False  # whether its results in bf16 are as good as in fp32
     scale: int = 1  # how many times larger the result is than the degraded image

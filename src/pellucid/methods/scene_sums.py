@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from itertools import product
+from dataclasses import dataclass, field, fields
+from itertools import pairwise, product
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from pellucid.networks.ground import REACH, RESIDUAL_CELL, Means
 # Side in pixels of the cells of a scene, each of which has its own sums, and of their parts, whose means tell
 # a tile what the regression misses around it.
 CELL, PART = 512, 64
+# Rows that are summed up at once: of a part on a GPU, and as many as stay in the cache of a core of a CPU.
+STRIP = 8
 # How far cells count for a tile: the deviation of a Gaussian, in pixels; and what the whole scene counts for.
 NEAR_PX, FAR = 768.0, 0.05
 
@@ -24,7 +26,7 @@ At = tuple[int, int]
 
 @dataclass(frozen=True)
 class SceneSums:
-    """Sums and bands of each cell, by its row and column; and the means of its parts, see `cell_means`."""
+    """Sums and bands of each cell, by its row and column; and the means of its parts, see `sum_cell`."""
 
     cells: Mapping[At, tuple[Sums, Tensor]]
     means: Mapping[At, Tensor] = field(default_factory=dict)
@@ -91,14 +93,38 @@ def cells_of(top: int, left: int, height: int, width: int) -> list[tuple[At, tup
     return [((i, j), (ys, xs)) for i, ys in along(top, height) for j, xs in along(left, width)]
 
 
-def cell_means(values: Tensor, top: int, left: int) -> Tensor:
-    """Return the means over the parts of the cell in which values, (K, h, w), lie, (K, 8, 8).
+def sum_cell(
+    phi: Tensor, values: Tensor, weight: Tensor, *, top: int = 0, left: int = 0
+) -> tuple[Sums, Tensor]:
+    """Return the sums of a cell, or of a piece of one, and the means of its parts, (1 + D + C, 8, 8).
 
-    `top` and `left` say where they begin in the scene; what is beyond them counts as 0.
+    Means are of the weight, and of features and values times it; what is beyond the piece counts as 0. Both
+    are found in one go, strip by strip.
+
+    Args:
+        phi: (1, D, h, w), features.
+        values: (1, C, h, w), finite.
+        weight: (1, 1, h, w), 0 where a pixel does not count.
+        top: row of the scene at which the piece begins.
+        left: column at which it does.
     """
-    rows, columns = (
-        one_hot((start + torch.arange(size, device=values.device)) % CELL // PART, CELL // PART).T.to(values)
-        for start, size in ((top, values.shape[1]), (left, values.shape[2]))
-    )
-    with torch.autocast(values.device.type, enabled=False):
-        return rows @ values @ columns.T / PART**2
+    height, width = weight.shape[-2:]
+    columns = one_hot((left + torch.arange(width, device=weight.device)) % CELL // PART, CELL // PART)
+    columns = columns.T.float()
+    step = STRIP if weight.device.type == "cpu" else PART
+    inner = range(top // step * step + step, top + height, step)
+    edges = [0, *(row - top for row in inner), height]
+    total, means = None, columns.new_zeros(CELL // PART, CELL // PART, 1 + phi.shape[1] + values.shape[1])
+    with torch.autocast(weight.device.type, enabled=False):
+        for start, stop in pairwise(edges):
+            rows = (image[0, :, start:stop].float() for image in (phi, values, weight))
+            x, y, w = (image.permute(1, 2, 0).flatten(0, 1) for image in rows)  # (pixels, channels)
+            weighted, seen = x * w, y * w
+            sums = Sums(weighted.T @ x, weighted.T @ y, (seen * y).sum(0), w.sum(0))
+            total = sums if total is None else total + sums
+            lines = torch.cat([w, weighted, seen], 1).unflatten(0, (stop - start, width)).sum(0)
+            means[(top + start) % CELL // PART] += columns @ lines
+    if total is None:
+        raise ValueError("a piece without pixels")
+    batched = Sums(*(getattr(total, f.name)[None] for f in fields(total)))
+    return batched, means.permute(2, 0, 1) / PART**2

@@ -108,3 +108,10 @@ class SmallUNet(nn.Module):
         if self.detail is None or self.last is None:
             return h
         return self.last(nn.functional.silu(torch.cat([h, self.detail(x)], dim=1)))
+
+
+def as_multiplied(x: Tensor) -> Tensor:
+    """Return x as the convolutions of this precision want it, so that each need not convert it."""
+    kind = x.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    return x.to(dtype, memory_format=torch.channels_last)

@@ -18,7 +18,7 @@ from pellucid.data.cloud_score import rise
 from pellucid.data.sums import Sums
 from pellucid.networks._clearness import AT, BANDS, Clear, Clearness, Seen, enlarge
 from pellucid.networks._looks import About, Looks, Squeezing, log_variance_of
-from pellucid.networks._small_unet import SmallUNet
+from pellucid.networks._small_unet import SmallUNet, as_multiplied
 from pellucid.networks._strips import by_strips
 
 # Logarithms of variances and precisions are kept divided by this, so that they are learned as much faster.
@@ -150,14 +150,13 @@ class GroundNet(nn.Module):
             older = torch.stack([seen.older[:, AT[band]] for band in SEEN], 1).nan_to_num()
         has_sar = sar.isfinite().to(values.dtype)
         inputs = [2 * sar.nan_to_num() - has_sar, has_sar, 3 * older, dated]
-        raw = self.guides(_as_multiplied(torch.cat(inputs, 1)))
+        raw = self.guides(as_multiplied(torch.cat(inputs, 1)))
         excess = values.new_zeros(())
         if self.training:
             excess = (4 * raw.float().abs() - 1.5).clamp(min=0).square().mean()
         if seen.older is None:
             return by_strips(_with_constant, raw)[0], excess
-        own = (4 * raw.float()).tanh()
-        return torch.cat([1 - dated, dated, OLDER_SCALE * seen.older.nan_to_num(), own], 1), excess
+        return torch.cat([1 - dated, dated, OLDER_SCALE * seen.older.nan_to_num(), _bounded(raw)], 1), excess
 
     def sums(self, seen: Seen, clear: Clear, phi: Tensor, share: Tensor | None = None) -> tuple[Sums, Tensor]:
         """Return the sums of the regression, and each band's count, (B, C)."""
@@ -284,7 +283,7 @@ class GroundNet(nn.Module):
                 rest, squeeze.of_rest.expand(len(rest), -1, -1)
             )
             mixed = mixed.mT.unflatten(2, phi.shape[-2:]).add_(told)
-        return (_as_multiplied(mixed),)
+        return (as_multiplied(mixed),)
 
     def _finish(self, changes: Tensor, *looks: Any, about: About) -> tuple[Tensor, Tensor]:
         """Return image and confidence, of which the network that refines has given the `changes`."""
@@ -367,14 +366,12 @@ class Solution(NamedTuple):
 
 def _with_constant(raw: Tensor) -> tuple[Tensor]:
     """Return features, (B, D, H, W), in their layout, from what the network gives of them, behind a 1."""
-    return (pad((4 * raw.float()).tanh(), (0, 0, 0, 0, 1, 0), value=1.0),)
+    return (pad(_bounded(raw), (0, 0, 0, 0, 1, 0), value=1.0),)
 
 
-def _as_multiplied(x: Tensor) -> Tensor:
-    """Return x as the convolutions of this precision want it, so that each need not convert it."""
-    kind = x.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-    return x.to(dtype, memory_format=torch.channels_last)
+def _bounded(raw: Tensor) -> Tensor:
+    """Return tanh(4 x) of what the network gives, as its logistic twin: a third of the time on a CPU."""
+    return (8 * raw.float()).sigmoid().mul(2).sub(1)
 
 
 def _pool_residual(colours: Tensor, solved: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -144,7 +144,7 @@ def cut_parts(layers: Sequence[Layer], steps: Steps) -> list[list[Part]]:
     """Return the embedded files of each layer; where a pixel of the result is as before, it is held once."""
     before, parts = None, list[list[Part]]()
     for layer in layers:
-        found = {step: _hold(layer, steps.start, step) for step in sorted({steps.fine, steps.coarse})}
+        found = _hold(layer, steps)
         if layer.kind == "before":
             before = layer, found
         is_like = before is not None and layer.kind == "after" and layer.names == before[0].names
@@ -152,33 +152,37 @@ def cut_parts(layers: Sequence[Layer], steps: Steps) -> list[list[Part]]:
     return parts
 
 
-def _hold(layer: Layer, first: int, step: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-    """Return what is held of a layer, (C, h, w), and the mask, (h, w)."""
-    values, valid = layer.read(first, step)
-    return shorten(values), np.where(valid, HELD, MISSING).astype(np.uint8)
+def _hold(layer: Layer, steps: Steps) -> dict[int, tuple[NDArray[Any], NDArray[np.uint8]]]:
+    """Return what is held of a layer by its step, (C, h, w), and the mask, (h, w); the file is read once."""
+    values, valid = layer.read(steps.start, steps.fine)
+    values, mask = shorten(values), np.where(valid, HELD, MISSING).astype(np.uint8)
+    every = steps.coarse // steps.fine
+    return {steps.coarse: (values[:, ::every, ::every], mask[::every, ::every]), steps.fine: (values, mask)}
 
 
 def _read(raster: Raster, bands: tuple[Band, ...], first: int, step: int) -> Pixels:
     """Return every `step`-th pixel of some bands; not from overviews, whose values are none of the file."""
     height, width = raster.grid.height, raster.grid.width
-    top, every, rows = (first, step, 1) if step > 1 else (0, ROWS, ROWS)
-    starts, block = range(top, height, every), raster.source.block_shapes[0][1]
+    tall, block = raster.source.block_shapes[0]
+    # Of low blocks, most need not be read.
+    starts, rows = (range(first, height, step), 1) if tall < step else (range(0, height, ROWS), ROWS)
     columns = -(-COLUMNS // block) * block
     numbers = list(range(1, raster.source.count + 1))
     # Bands that lie apart are read one after another: the blocks of all would not fit in GDAL's cache.
     groups = [numbers] if raster.source.interleaving == Interleaving.pixel else [[each] for each in numbers]
 
+    def held(start: int) -> slice:
+        return slice(max(first - start, (first - start) % step), None, step)
+
     def read(group: list[int], left: int) -> NDArray[Any]:
-        wide, offset = min(columns, width - left), max(first - left, (first - left) % step)
-        windows = [Window(left, row, wide, min(rows, height - row)) for row in starts]
-        return np.concatenate(
-            [raster.read_array(group, each)[:, :, offset::step] for each in windows], axis=1
-        )
+        windows = [Window(left, row, min(columns, width - left), min(rows, height - row)) for row in starts]
+        parts = [raster.read_array(group, each)[:, held(each.row_off), held(left)] for each in windows]
+        return np.concatenate(parts, axis=1)
 
     lefts = range(0, width, columns)
     stored = np.concatenate([np.concatenate([read(g, left) for left in lefts], axis=2) for g in groups])
     windows = [Window(0, row, width, min(rows, height - row)) for row in starts]
-    shown = np.concatenate([raster.read_mask(window)[:, first::step] for window in windows])
+    shown = np.concatenate([raster.read_mask(each)[held(each.row_off), held(0)] for each in windows])
     wanted = stored[[band.number - 1 for band in bands]]
     if isinstance(raster, OpticalRaster):
         return wanted, shown & raster.find_valid(stored)
