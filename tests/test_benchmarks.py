@@ -8,19 +8,22 @@ import golden
 import numpy as np
 import pytest
 import torch
-from benchmarks import full_tile, generative, gpu, networks, scene, training
+from benchmarks import distil_guides, full_tile, generative, gpu, networks, scene, training
 from benchmarks.card import Bench
 from benchmarks.plain import plain
 from rich.table import Table
 from torch import nn
 
-from pellucid.config import load_config
+from pellucid.build.method import build_method, load
+from pellucid.config import Config, load_config
 from pellucid.data.batch import Batch
 from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, SLICE
 from pellucid.data.raster import OpticalRaster
 from pellucid.data.resample import reduce
+from pellucid.data.schema import parse
 from pellucid.methods.generative import Generative, GenerativeConfig
+from pellucid.methods.ground import Ground
 from pellucid.metrics import psnr
 from pellucid.networks import cross_attention, glf_cr, sr3_unet
 from pellucid.train.data import build_training_data
@@ -173,3 +176,28 @@ def test_a_made_up_tile_is_a_product_with_radar_on_its_grid(tmp_path: Path) -> N
     turned = [first[::up, ::left] for up in (1, -1) for left in (1, -1)]
     assert any((mosaic[:256, :256] == each).all() for each in turned)
     assert full_tile.size_of(tmp_path) > 300 * 300
+
+
+def test_a_smaller_network_of_the_guides_learns_the_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(distil_guides, "CROP", 32)
+    monkeypatch.setattr(distil_guides, "BATCH", 2)
+    monkeypatch.setattr(distil_guides, "REPORT", 10)
+    network = {"name": "ground", "features": 4, "widths": [8, 16], "clear_widths": [8, 8], "detail": 4}
+    network |= {"refine": 0}
+    synthetic = {"name": "synthetic", "num_scenes": 2, "size": 48}
+    values = {"method": {"name": "ground"}, "network": network, "data": {"train": [synthetic]}}
+    config = parse(Config, values, where="config")
+    teacher = build_method(config)
+    assert isinstance(teacher, Ground)
+    last = distil_guides.distil(config, teacher, tmp_path / "run", widths=(8, 8), detail=2, steps=60)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
+    first = float(lines[0].partition(": ")[2].partition("%")[0]) / 100
+    assert last < 0.5 * first
+    found = load(tmp_path / "run", device="cpu")
+    assert isinstance(found, Ground)
+    assert found.network.guides.detail is not None
+    assert found.network.guides.detail.out_channels == 2
+    for name, value in teacher.network.clearness.state_dict().items():
+        torch.testing.assert_close(found.network.clearness.state_dict()[name], value, rtol=1e-3, atol=1e-6)
