@@ -116,7 +116,7 @@ def save_image(image: Image.Image, path: Path, tags: Mapping[str, str] = NO_TAGS
     """Save a picture that says that pellucid wrote it, and with `tags` how; the suffix names the format."""
     suffix = path.suffix.lower()
     if suffix == ".png":
-        options["pnginfo"] = PngInfo()
+        options = {"compress_level": 4, **options, "pnginfo": PngInfo()}  # half the time of 6, 1 % larger
         for name, text in {"Software": SOFTWARE, **tags}.items():
             options["pnginfo"].add_text(name, text)
     elif suffix in JPEG:

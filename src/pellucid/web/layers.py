@@ -240,7 +240,7 @@ def geotiff(values: NDArray[Any], grid: Grid, start: int, step: int) -> bytes:
         "width": width,
         "dtype": values.dtype,
         "compress": "deflate",
-        "zlevel": 9,
+        "zlevel": 6,  # 9 makes files 2 % smaller in three times the time
         "predictor": 3 if is_float else 2 if is_wide else 1,
         "interleave": "band",
         "blockysize": max(1, min(height, BLOCK // max(1, width * values.dtype.itemsize))),
