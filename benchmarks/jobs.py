@@ -32,6 +32,8 @@ TIMED, CHECKPOINTS = (
     ),
     "*.ckpt",
 )
+# Records of many scenes, and what in them are times.
+RECORDS, TIMES = ".pellucid/*.json", ("time", "seconds")
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ JOBS = {
         "--tile 64 --overlap 16 --device cpu",
         "scene.tif",
     ),
+    "many": Job("remove-clouds {inputs}/scenes/*.tif -o out --workers 2 --device cpu", "scenes/1.tif"),
     "clouds": Job("clouds {inputs}/scenes -o out --mask out_masks --scorer built-in", "scenes/1.tif"),
     "upscale": Job("upscale {inputs}/slices -o out --tile 64 --device cpu", "slices/1.tif"),
     "volume": Job("upscale {inputs}/slices -o out.tif --volume --tile 64 --device cpu", "slices/1.tif"),
@@ -225,12 +228,22 @@ def run_to_end(arguments: list[str], folder: Path, log: Path) -> int:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Return what lies in a folder, hidden files too, but for those of a run that hold times."""
+    """Return what lies in a folder, hidden files too, but for files of a run that hold times.
+
+    Records of scenes count without their times.
+    """
     return {
-        path.relative_to(folder).as_posix(): sha256(path.read_bytes()).hexdigest()
+        path.relative_to(folder).as_posix(): sha256(_content(path)).hexdigest()
         for path in _files(folder)
         if not any(path.match(pattern) for pattern in TIMED)
     }
+
+
+def _content(path: Path) -> bytes:
+    content = path.read_bytes()
+    if not path.match(RECORDS):
+        return content
+    return repr({name: value for name, value in json.loads(content).items() if name not in TIMES}).encode()
 
 
 def _files(folder: Path) -> Iterator[Path]:

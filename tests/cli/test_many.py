@@ -82,6 +82,30 @@ def test_what_the_system_refuses_is_one_sentence(
             work(job)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"
+        ),
+    ],
+)
+def test_a_scene_that_memory_is_too_short_for_is_no_fault_to_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def exhaust(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(many, "_restore", exhaust)
+    job = SceneJob(tmp_path / "s2.tif", tmp_path / "out.tif")
+    said = many.restore_one(job, model="ground", options=SceneOptions(), out=tmp_path)
+    assert said
+    assert said.startswith("memory is exhausted")
+    assert said.endswith("; try fewer --workers, or close other programs")
+
+
 def test_options_of_one_scene_and_of_many_are_told_apart(tmp_path: Path, model: Path) -> None:
     scenes = make_scenes(tmp_path, 1)
     one = tmp_path / "scenes" / "0.tif"

@@ -21,7 +21,7 @@ from pellucid.cli.terminal import out as console
 from pellucid.cli.terminal import print_json, progress_bar, say
 from pellucid.data.files import make_folder
 from pellucid.data.geotiff import Raster
-from pellucid.errors import InputError, WriteError, counted, refusal
+from pellucid.errors import InputError, WriteError, counted, explain_memory, is_out_of_memory, refusal
 
 __all__ = ["Many", "is_many", "print_status", "restore_many", "restore_one"]
 
@@ -152,12 +152,13 @@ def _try(work: Callable[[], None], job: SceneJob, threads: int) -> str | None:
         raise
     except InputError as error:
         return str(error)
-    except OSError as error:
-        if isinstance(refused := refusal(error), WriteError):
+    except Exception as error:  # a fault of ours in one scene is no reason to give up the others
+        if is_out_of_memory(error):
+            return explain_memory(error, "try fewer --workers, or close other programs")
+        refused = refusal(error) if isinstance(error, OSError) else None
+        if isinstance(refused, WriteError):
             raise refused from error
         return str(refused or f"{UNEXPECTED}: {type(error).__name__}: {error}")
-    except Exception as error:  # a fault of ours in one scene is no reason to give up the others
-        return f"{UNEXPECTED}: {type(error).__name__}: {error}"
     return None
 
 
