@@ -145,7 +145,7 @@ def test_a_part_that_is_none_is_refused(part: str) -> None:
 
 
 def test_a_pattern_that_nothing_fits_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="check the pattern"):
+    with pytest.raises(InputError, match="check name or pattern"):
         list_scenes(tmp_path / "*.tif", tmp_path / "out")
     image(tmp_path / "a.tif")
     with pytest.raises(InputError, match="where the results go; name another -o"):

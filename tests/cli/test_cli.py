@@ -215,6 +215,9 @@ def test_models_lists_what_ships() -> None:
         (["evaluate", "groud", "--data", "."], "nor a model that ships; did you mean 'ground'?"),
         (["remove-clouds", "x" * 300 + ".tif", "-o", "out.tif"], "File name too long"),
         (["remove-clouds", "https://a.org/s2.tif", "-o", "out.tif"], "is no file on this machine"),
+        (["remove-clouds", "none[1].tif", "-o", "out.tif"], "fits 'none[1].tif'; check name or pattern"),
+        (["colorize", "/vsizip/q.zip/a.tif", "-o", "o.png"], "is no file on this machine"),
+        (["clouds", "/vsizip/a.zip", "-o", "m"], "is no file on this machine"),
         (["import", "glf-rc", "none.pth", "run"], "format 'glf-rc'; did you mean 'glf-cr'?"),
         (["remove-clouds", "none.tif", "-o", "out.tif"], "none.tif"),
         (

@@ -1,14 +1,17 @@
 import os
 import warnings
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from pellucid.data.files import (
+    check_exists,
     check_folder,
     check_input,
     check_is_file,
     check_is_folder,
+    check_writable,
     glob_files,
     make_folder,
     only_files,
@@ -54,12 +57,19 @@ def test_files_are_found_whatever_the_case_of_their_suffix_and_without_what_syst
         glob_files(tmp_path, "")
 
 
-@pytest.mark.parametrize("path", ["/vsizip/a.zip/s2.tif", "https://example.org/s2.tif", "s3://bucket/s2.tif"])
+@pytest.mark.parametrize(
+    "path",
+    ["/vsizip/a.zip/s2.tif", "https://example.org/s2.tif", "s3://b/s2.tif", "/vsicurl/https://b.org/s2.tif"],
+)
 def test_what_is_not_on_this_machine_is_refused_as_that(path: str) -> None:
-    for check in (check_is_file, check_is_folder, lambda path: check_input(path, "scene")):
+    checks = (check_is_file, check_is_folder, partial(check_input, what="scene"))
+    for check in (*checks, partial(check_exists, way_out="name another")):
         with pytest.raises(
             InputError, match=rf"{path} is no file on this machine, .*; download or unpack it"
         ):
+            check(Path(path))
+    for check in (check_writable, make_folder):
+        with pytest.raises(InputError, match=f"cannot write {path}: it is no path on this machine"):
             check(Path(path))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pellucid.data.files import check_input, only_files
+from pellucid.data.files import check_exists, check_input, only_files
 from pellucid.data.geotiff import Raster
 from pellucid.data.ownership import PREFIX, read_tags
 from pellucid.data.run_folder import CONFIG, find_run
@@ -109,8 +109,7 @@ def check_slices(source: Path) -> None:
 
 def check_radar_picture(source: Path) -> None:
     """Refuse a radar picture that is missing or damaged."""
-    if not source.exists():
-        raise InputError(f"{source} does not exist; name a radar picture, a folder of such, or a dataset")
+    check_exists(source, "name a radar picture, a folder of such, or a dataset")
     check_input(source, "radar picture")
     if source.is_dir():
         return
@@ -137,8 +136,7 @@ def find_scenes(
     """
     if scenes.is_file() or is_product(scenes):
         return scenes.parent, [scenes]
-    if not scenes.exists():
-        raise InputError(f"{scenes} does not exist, name a folder of Sentinel-2 scenes")
+    check_exists(scenes, "name a folder of Sentinel-2 scenes")
     check_input(scenes, "scene")
     root = scenes.resolve()
     inside = [each.resolve() for each in results if root in each.resolve().parents]

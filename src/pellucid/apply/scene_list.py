@@ -198,7 +198,7 @@ def _expand(pattern: Path, out: Path) -> list[Candidate]:
     apart = [Candidate(path) for path in found if out.resolve() not in path.resolve().parents]
     scenes = [each for each in apart if not each.is_layer]
     if not scenes:
-        way = f" but in {out}, where the results go; name another -o" if found else "; check the pattern"
+        way = f" but in {out}, where the results go; name another -o" if found else "; check name or pattern"
         raise InputError(f"no scene ({', '.join(SCENES)}) fits {str(pattern)!r}{way}")
     return sorted(scenes, key=lambda scene: scene.path)
 

@@ -18,8 +18,8 @@ from pellucid.cli.terminal import (
     say,
     split_names,
 )
+from pellucid.data.files import check_exists
 from pellucid.data.schema import AnyPrecision
-from pellucid.errors import InputError
 
 if TYPE_CHECKING:
     from pellucid.evaluation.benchmark import Plan
@@ -84,8 +84,7 @@ def benchmark_command(
     Example: `pellucid benchmark data/SEN12MSCR --split legacy --dry-run`
     """
     refuse_idle("with --no-cost", threads=not cost and threads is not None)
-    if not data.exists():
-        raise InputError(f"{data} does not exist; name a copy of SEN12MS-CR, or a YAML file of sources")
+    check_exists(data, "name a copy of SEN12MS-CR, or a YAML file of sources")
     from pellucid.evaluation.benchmark import Plan, choose_images, find_models, run_model
     from pellucid.evaluation.benchmark_data import Selection
     from pellucid.evaluation.benchmark_report import JSON, PAGE, report, write_report

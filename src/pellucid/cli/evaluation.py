@@ -9,6 +9,7 @@ import typer
 
 from pellucid.apply.options import ApplyOptions, Help
 from pellucid.cli.terminal import out, parse_numbers, print_paths, progress_bar, split_names, takes, tell
+from pellucid.data.files import check_exists
 from pellucid.data.run_folder import CONFIG, SHIPPED, find_curves, find_run
 from pellucid.errors import InputError
 
@@ -141,8 +142,7 @@ def evaluate_command(
     Example: `pellucid evaluate runs/colorize --data data/Dataset --folders r_006 --tone optical.png`
     """
     span = parse_numbers("--numbers", numbers, count="two", example="310,345")
-    if not data.exists():
-        raise InputError(f"{data} does not exist; name a folder of images, or a YAML file of sources")
+    check_exists(data, "name a folder of images, or a YAML file of sources")
     run = find_run(model)
     from pellucid.apply.options import choose_sampling
     from pellucid.build.method import load

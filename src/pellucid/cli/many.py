@@ -52,12 +52,12 @@ class Many:
 
 def restore_many(many: Many) -> None:
     """Restore scene after scene, leaving out those that are done; exit with 1 if any failed."""
-    if many.out.suffix.lower() in (".tif", ".tiff") or many.out.is_file():
-        raise InputError(f"{many.out} is to hold the results of many scenes; name a folder")
     has_dates = many.reference_dir is not None
     named = many.options.bands is not None
     check_scene_model(many.model, references=has_dates, bands=named, shared=many.shared_context)
     jobs = list_scenes(many.scenes, many.out, sar_dir=many.sar_dir, reference_dir=many.reference_dir)
+    if many.out.suffix.lower() in (".tif", ".tiff") or many.out.is_file():
+        raise InputError(f"{many.out} is to hold the results of many scenes; name a folder")
     if many.cloud:
         jobs = [replace(job, cloud=job.cloud or many.cloud) for job in jobs]
     if many.shared_context:

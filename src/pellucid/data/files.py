@@ -98,7 +98,8 @@ def existing_folder(folder: Path) -> Path:
 
 
 def _check_takes(folder: Path, path: Path) -> None:
-    """Refuse an output path whose folder, there or still to be made, cannot hold it."""
+    """Refuse an output path that is not on this machine, or whose folder, there or not, cannot hold it."""
+    _refuse_remote_output(path)
     there = existing_folder(folder)
     if not there.is_dir():
         raise InputError(f"cannot write {path}: {there} is a file; choose another folder")
@@ -119,6 +120,7 @@ def flush(path: Path, *, forget: bool = False) -> None:
 
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it."""
+    _refuse_remote_output(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -169,6 +171,13 @@ def check_input(path: Path, what: str) -> None:
         raise InputError(f"cannot read the {what} {path}: {explain(error, 'check the path')}") from error
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise InputError(f"the {what} {path} is a pipe or device, no file; save it as one")
+
+
+def check_exists(path: Path, way_out: str) -> None:
+    """Refuse an input that is neither a file nor a folder; the way out is for the end of the sentence."""
+    _refuse_remote(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; {way_out}")
 
 
 def check_is_file(path: Path) -> None:
@@ -236,8 +245,19 @@ def is_hidden(path: Path, root: Path) -> bool:
 
 def _refuse_remote(path: Path, name: str = "") -> None:
     """Refuse a URL, or a path into an archive as GDAL writes them."""
-    if re.match(r"/vsi|\w\w+:/", path.as_posix()):
-        typed = re.sub(r"^(\w\w+):/(?!/)", r"\1://", path.as_posix())  # what a path has lost of a URL
+    if typed := _typed_remote(path):
         raise InputError(
             f"{name}{typed} is no file on this machine, and only such are read; download or unpack it"
         )
+
+
+def _refuse_remote_output(path: Path) -> None:
+    if typed := _typed_remote(path):
+        raise InputError(f"cannot write {typed}: it is no path on this machine; name one, and copy it then")
+
+
+def _typed_remote(path: Path) -> str:
+    """Return a URL, or a path as GDAL writes them, as it was typed; "" of a path on this machine."""
+    if not re.match(r"/vsi|\w\w+:/", path.as_posix()):
+        return ""
+    return re.sub(r"\b(\w\w+):/(?!/)", r"\1://", path.as_posix())  # what a path has lost of a URL
