@@ -88,7 +88,7 @@ def test_every_command_and_every_option_has_its_words(home: Path) -> None:
         assert f"## `{words}`" in text
         for each in command.params:
             assert each.help, (words, each.name)
-    assert "| `--overlap` whole number | `64` | Pixels that neighbouring tiles share. |" in text
+    assert "| `--seed` whole number | `0` | The same seed makes the same image. |" in text
     assert "| `--output`, `-o` `CLEAR.tif` | must be given | Where the result goes. |" in text
 
 

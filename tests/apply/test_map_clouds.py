@@ -293,7 +293,7 @@ def test_folders_that_cannot_be_used_are_refused(scenes: Path, tmp_path: Path) -
                 call(source, out, masks=masks, options=replace(QUICK, **options))
         assert not (tmp_path / "maps").exists()
 
-    refuse("does not exist, name a folder", source=tmp_path / "none")
+    refuse("does not exist; name a folder", source=tmp_path / "none")
     refuse(r"no scene .* fits 'S2\*', change the folder", pattern="S2*")
     refuse("'/x' is no pattern", pattern="/x")
     refuse("a.tif: it is an input; name another file", out=scenes)
