@@ -34,18 +34,10 @@ CROP, BATCH, MOST = 128, 8, 80
 RATE, WARMUP, CLIP = 1e-3, 50, 0.3
 # How sharply the mean over the last steps forgets; errors beyond the second count by their size alone.
 FORGET, LARGE = 0.995, 0.1
-# Probabilities: radar and date are of one place, there is radar, its gain and contrast change, it has
-# speckle, it lacks a polarisation, there is a date, it lacks parts.
-ONE_PLACE, RADAR, GAIN, CONTRAST, SPECKLE, ONE_POLARISATION, DATE, PARTS = (
-    0.5,
-    0.9,
-    0.5,
-    0.3,
-    0.5,
-    0.1,
-    0.4,
-    0.5,
-)
+# Probabilities: radar and date are of one place, there is radar, there is a date, which lacks parts; and that
+# radar has other gain, other contrast, speckle, one polarisation.
+ONE_PLACE, RADAR, DATE, PARTS = 0.5, 0.9, 0.4, 0.5
+GAIN, CONTRAST, SPECKLE, ONE_POLARISATION = 0.5, 0.3, 0.5, 0.1
 REPORT = 50
 
 

@@ -7,14 +7,13 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from pellucid.build.datasets import read_source
 from pellucid.config import Config
 from pellucid.data.batch import Batch
 from pellucid.datasets._augment import map_images
-from pellucid.datasets._augment_guides import finish_older
+from pellucid.datasets._augment_guides import finish_older, smooth_noise
 from pellucid.datasets._listing import Patches
 from pellucid.evaluation.figures import CLEAR_MEAN, baselines
 from pellucid.methods.method import Method
@@ -74,8 +73,7 @@ def find_scenes(config: Config) -> list[Scene]:
 
 def draw_hidden(height: int, width: int, deviation: float, share: float, seed: int) -> Tensor:
     """Return where a scene is hidden, (1, 1, H, W) bool: patches that cover `share` of it."""
-    noise = torch.randn(height, width, generator=torch.Generator().manual_seed(seed))
-    field = torch.from_numpy(gaussian_filter(noise.numpy(), deviation, mode="wrap", truncate=2.5))
+    field = smooth_noise((height, width), deviation, torch.Generator().manual_seed(seed))
     return (field >= torch.quantile(field, 1 - share))[None, None]
 
 

@@ -46,8 +46,12 @@ class Sums:
     def _over(cls, phi: Tensor, y: Tensor, w: Tensor) -> Self:
         """Return the sums over pixels, (B, D, N), (B, C, N) and (B, 1, N)."""
         with torch.autocast(phi.device.type, enabled=False):
-            weighted = phi * w
-            return cls(weighted @ phi.mT, weighted @ y.mT, (w * y.square()).sum(2), w.sum(2))
+            return cls.of_weighted(phi * w, phi, y, w)
+
+    @classmethod
+    def of_weighted(cls, weighted: Tensor, phi: Tensor, y: Tensor, w: Tensor) -> Self:
+        """Return the sums over pixels as `_over` takes them, with features times weight, (B, D, N)."""
+        return cls(weighted @ phi.mT, weighted @ y.mT, (w * y.square()).sum(2), w.sum(2))
 
     def __add__(self, other: Self) -> Self:
         pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))

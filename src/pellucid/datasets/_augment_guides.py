@@ -58,8 +58,6 @@ def hide_parts(batch: Batch, generator: torch.Generator) -> Batch:
 
 def draw_mask(size: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Return random parts of an image, (1, H, W) bool: patches of one size, one side of a line, or all."""
-    from scipy.ndimage import gaussian_filter
-
     kind, cover = _between((0, 1), generator), _between((0, 1), generator)
     if kind < ALL:
         return torch.ones(1, *size, dtype=torch.bool)
@@ -69,9 +67,16 @@ def draw_mask(size: tuple[int, ...], generator: torch.Generator) -> Tensor:
         field = math.sin(angle) * y[:, None] + math.cos(angle) * x
     else:
         sigma = math.exp(_between((math.log(PATCH_PX[0]), math.log(PATCH_PX[1])), generator))
-        noise = torch.randn(*size, generator=generator).numpy()
-        field = torch.from_numpy(gaussian_filter(noise, sigma, mode="wrap", truncate=2.5))
+        field = smooth_noise(size, sigma, generator)
     return (field > torch.quantile(field.flatten(), 1 - cover))[None]
+
+
+def smooth_noise(size: tuple[int, ...], deviation: float, generator: torch.Generator) -> Tensor:
+    """Return noise, (H, W), under a Gaussian of this deviation in pixels; it goes on at the other side."""
+    from scipy.ndimage import gaussian_filter
+
+    noise = torch.randn(*size, generator=generator).numpy()
+    return torch.from_numpy(gaussian_filter(noise, deviation, mode="wrap", truncate=2.5))
 
 
 def cloud_older(older: Tensor, bands: Bands, generator: torch.Generator) -> Tensor:

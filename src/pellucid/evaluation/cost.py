@@ -59,10 +59,7 @@ def measure_cost(model: str, patch: Batch, options: ApplyOptions, threads: int) 
 
 def count_parameters(method: Method) -> int:
     """Return how many parameters the networks of a method have together."""
-    texts = (method.text_encoder,) if method.text_encoder else ()
-    prior = (method.prior,) if method.prior else ()
-    networks = (method.network, *method.autoencoders.values(), *texts, *prior)
-    return sum(parameter.numel() for network in networks for parameter in network.parameters())
+    return sum(parameter.numel() for network in method.networks for parameter in network.parameters())
 
 
 def _measure(model: str, patch: Batch, options: ApplyOptions, threads: int) -> Cost:

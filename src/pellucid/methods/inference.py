@@ -39,9 +39,7 @@ def warn_of_unknown(method: Method, prompts: Iterable[str]) -> None:
 
 def digest_method(method: Method) -> str:
     """Return a digest of all weights on which a method's results depend, those of its helpers too."""
-    text = (method.text_encoder,) if method.text_encoder else ()
-    prior = (method.prior,) if method.prior else ()
-    return " ".join(map(digest_weights, (method.network, *method.autoencoders.values(), *text, *prior)))
+    return " ".join(map(digest_weights, method.networks))
 
 
 def digest_weights(network: nn.Module) -> str:

@@ -78,6 +78,12 @@ class Method(ABC):
     prior: nn.Module | None = None  # predicts the broad colours of pictures from radar; frozen, saved too
     tokenizer: Tokenizer | None = None  # of the prompts, saved too
 
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """Return all networks on which a result depends."""
+        others = (each for each in (self.text_encoder, self.prior) if each is not None)
+        return (self.network, *self.autoencoders.values(), *others)
+
     @abstractmethod
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Return the weighted loss terms by name; their sum, `total`, is what is minimised."""

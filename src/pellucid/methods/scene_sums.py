@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from itertools import pairwise, product
 
 import torch
@@ -110,21 +110,16 @@ def sum_cell(
     """
     height, width = weight.shape[-2:]
     columns = one_hot((left + torch.arange(width, device=weight.device)) % CELL // PART, CELL // PART)
-    columns = columns.T.float()
+    columns = columns.float()  # (w, 8)
     step = STRIP if weight.device.type == "cpu" else PART
     inner = range(top // step * step + step, top + height, step)
     edges = [0, *(row - top for row in inner), height]
-    total, means = None, columns.new_zeros(CELL // PART, CELL // PART, 1 + phi.shape[1] + values.shape[1])
+    parts, means = list[Sums](), columns.new_zeros(1 + phi.shape[1] + values.shape[1], *2 * (CELL // PART,))
     with torch.autocast(weight.device.type, enabled=False):
         for start, stop in pairwise(edges):
-            rows = (image[0, :, start:stop].float() for image in (phi, values, weight))
-            x, y, w = (image.permute(1, 2, 0).flatten(0, 1) for image in rows)  # (pixels, channels)
-            weighted, seen = x * w, y * w
-            sums = Sums(weighted.T @ x, weighted.T @ y, (seen * y).sum(0), w.sum(0))
-            total = sums if total is None else total + sums
-            lines = torch.cat([w, weighted, seen], 1).unflatten(0, (stop - start, width)).sum(0)
-            means[(top + start) % CELL // PART] += columns @ lines
-    if total is None:
-        raise ValueError("a piece without pixels")
-    batched = Sums(*(getattr(total, f.name)[None] for f in fields(total)))
-    return batched, means.permute(2, 0, 1) / PART**2
+            x, y, w = (image[:, :, start:stop].float().flatten(2) for image in (phi, values, weight))
+            weighted = x * w
+            parts.append(Sums.of_weighted(weighted, x, y, w))
+            lines = torch.cat([w, weighted, y * w], 1)[0].unflatten(1, (stop - start, width)).sum(1)
+            means[:, (top + start) % CELL // PART] += lines @ columns
+    return sum(parts[1:], parts[0]), means / PART**2

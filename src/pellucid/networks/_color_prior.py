@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad, silu
+from torch.nn.functional import avg_pool2d, interpolate, silu
+
+from pellucid.networks._small_unet import blur
 
 # Side in pixels of the cells whose colours are predicted; squares of 1, 2, 4, ... cells are seen around each.
 CELL, LEVELS = 4, 6
@@ -92,7 +94,7 @@ def describe_cells(sar: Tensor) -> Tensor:
     low, middle, high = (whole[:, QUANTILES.index(at), None, None, None] for at in (0.1, 0.5, 0.9))
     found = []
     for _ in range(LEVELS):
-        sums = _blur(sums)
+        sums = blur(sums, "replicate")
         mean, squares, of_cells, share = interpolate(sums, size=size, mode="bilinear").split(1, dim=1)
         deviation, coarse = ((each - mean.square()).clamp(min=1e-6).sqrt() for each in (squares, of_cells))
         found += [mean, deviation, deviation / (mean + SMALL), coarse / (mean + SMALL), share]
@@ -112,13 +114,6 @@ def _describe(sar: Tensor) -> Tensor:
     deviations = [means[side].std(1, correction=0) for side in SIDES]
     deviations += [(means[side] + SMALL).log().std(1, correction=0) for side in LOG_SIDES]
     return torch.cat([quantiles, torch.stack([*ends, *deviations], dim=1)], dim=1)
-
-
-def _blur(x: Tensor) -> Tensor:
-    """Return maps (B, C, h, w) blurred by [1 2 1] / 4 along rows and columns."""
-    line = x.new_tensor([0.25, 0.5, 0.25])
-    weight = torch.outer(line, line).expand(x.shape[1], 1, 3, 3)
-    return conv2d(pad(x, (1, 1, 1, 1), mode="replicate"), weight, groups=x.shape[1])
 
 
 def build(config: Config) -> ColorPrior:

@@ -43,10 +43,14 @@ def _doubled(x: Tensor) -> Tensor:
     The four pixels that a shuffle makes of one come of weights of their own: unlike on even ground, a pattern
     of 2 pixels, of which the blur leaves nothing. Beyond the edges lies a pixel of the other kind, too.
     """
-    doubled = pixel_shuffle(x, 2)
-    line = doubled.new_tensor([0.25, 0.5, 0.25])
-    blur = torch.outer(line, line).expand(doubled.shape[1], 1, 3, 3)
-    return conv2d(pad(doubled, (1, 1, 1, 1), mode="reflect"), blur, groups=len(blur))
+    return blur(pixel_shuffle(x, 2), "reflect")
+
+
+def blur(x: Tensor, beyond: Literal["reflect", "replicate"]) -> Tensor:
+    """Return maps, (B, C, H, W), blurred by [1 2 1] / 4 along rows and columns."""
+    line = x.new_tensor([0.25, 0.5, 0.25])
+    weight = torch.outer(line, line).expand(x.shape[1], 1, 3, 3)
+    return conv2d(pad(x, (1, 1, 1, 1), mode=beyond), weight, groups=len(weight))
 
 
 class SmallUNet(nn.Module):

@@ -158,12 +158,9 @@ class GroundNet(nn.Module):
             return by_strips(_with_constant, raw)[0], excess
         return torch.cat([1 - dated, dated, OLDER_SCALE * seen.older.nan_to_num(), _bounded(raw)], 1), excess
 
-    def sums(self, seen: Seen, clear: Clear, phi: Tensor, share: Tensor | None = None) -> tuple[Sums, Tensor]:
+    def sums(self, seen: Seen, clear: Clear, phi: Tensor) -> tuple[Sums, Tensor]:
         """Return the sums of the regression, and each band's count, (B, C)."""
-        weight = clear.worth * seen.valid
-        if share is not None:
-            weight = weight * share
-        return Sums.over(phi, clear.colours, weight), seen.known
+        return Sums.over(phi, clear.colours, clear.worth * seen.valid), seen.known
 
     def solve(self, collected: tuple[Sums, Tensor]) -> "Solution":
         """Return the ground's regression: weights, their covariance, and the noise about it."""
