@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
@@ -78,8 +79,10 @@ class JobQueue:
         home, start = self.jobs.home(job.id), time.monotonic()
         (home / RESULTS).mkdir(exist_ok=True)
         words = [*self.words, *job.words, f"--device={job.device}", "--quiet"]
-        with (home / LOG).open("ab") as log, _started(words, home, log, self.environment) as process:
-            from_here = log.seek(0, os.SEEK_END)
+        with ExitStack() as stack:
+            log = stack.enter_context((home / LOG).open("ab"))
+            from_here = log.seek(0, os.SEEK_END)  # before the process, which may end at once
+            process = stack.enter_context(_started(words, home, log, self.environment))
             reader = threading.Thread(target=self._follow, args=(job, process.stdout), daemon=True)
             reader.start()
             late = self._wait(job, process, start)
