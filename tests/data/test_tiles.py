@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pellucid.data.tiles import Blender, TileGrid, reflect
+from pellucid.data.tiles import Blender, TileGrid, index_of, reflect
 
 GRIDS = st.builds(
     lambda height, width, stride, tile, overlap: TileGrid(
@@ -138,3 +138,12 @@ def test_what_lies_in_the_margin_of_a_tile_does_not_count() -> None:
 def test_the_overlap_must_hold_both_margins() -> None:
     with pytest.raises(ValueError, match="overlap is 4 px, must hold two margins of 3 px"):
         TileGrid(32, 32, 16, 4, 4, margin=3)
+
+
+@pytest.mark.parametrize(("top", "left"), [(0, 0), (-2, 1), (3, -1), (5, 6), (-1, -1)])
+def test_an_index_is_that_of_rows_and_columns(top: int, left: int) -> None:
+    image = np.arange(2 * 7 * 9).reshape(2, 7, 9)
+    rows, columns = reflect(top, top + 4, 7), reflect(left, left + 5, 9)
+    at = index_of(rows, columns)
+    np.testing.assert_array_equal(image[0][at], image[0][np.ix_(rows, columns)])
+    np.testing.assert_array_equal(image[:, at[0], at[1]], image[:, rows][:, :, columns])

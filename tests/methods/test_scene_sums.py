@@ -5,7 +5,8 @@ import torch
 
 from pellucid.data.sums import Sums
 from pellucid.methods.scene_sums import CELL, PART, SceneSums, cells_of, sum_cell
-from pellucid.networks.ground import REACH, RESIDUAL_CELL, Config, Means, build
+from pellucid.networks._cells import REACH, RESIDUAL_CELL, Means
+from pellucid.networks.ground import Config, build
 
 
 def test_cells_lie_at_fixed_places() -> None:

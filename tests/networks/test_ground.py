@@ -5,9 +5,10 @@ from torch import Tensor
 from torch.nn.functional import softsign
 
 from pellucid.data.sums import Sums
+from pellucid.networks._cells import Cells
 from pellucid.networks._clearness import BANDS, Clear, Seen
 from pellucid.networks._looks import About, Looks
-from pellucid.networks.ground import Cells, Config, GroundNet, Painted, build
+from pellucid.networks.ground import Config, GroundNet, Painted, build
 
 TINY = Config(features=6, widths=(8, 12), clear_widths=(8, 8), detail=4, refine=8, refine_widths=(8, 8))
 

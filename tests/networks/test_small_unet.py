@@ -1,6 +1,9 @@
+import pytest
 import torch
+from torch.nn.functional import interpolate, pad, pixel_shuffle
 
-from pellucid.networks._small_unet import SmallUNet, _doubled
+from pellucid.networks._small_unet import SmallUNet, _doubled, blur, enlarge
+from pellucid.networks._strips import STRIP
 
 
 def test_map_has_the_size_of_the_input_and_depends_on_bias() -> None:
@@ -27,6 +30,34 @@ def test_four_pixels_of_one_are_blurred_into_one_another() -> None:
     step = torch.zeros(1, 4, 4, 4)
     step[..., 2:] = 1
     torch.testing.assert_close(_doubled(step)[0, 0, 2], torch.tensor([0, 0, 0, 0.25, 0.75, 1, 1, 1]))
+
+
+@pytest.mark.parametrize("height", [3, STRIP, 2 * STRIP + 5])
+def test_strips_of_a_doubled_map_are_the_whole(height: int) -> None:
+    maps = torch.rand(2, 8, height, 10).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        found = _doubled(maps)
+    torch.testing.assert_close(found, blur(pad(pixel_shuffle(maps, 2), (1, 1, 1, 1), mode="reflect")))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 2), (16, 24)])
+def test_enlarged_maps_are_bilinear(size: tuple[int, int]) -> None:
+    maps = torch.rand(2, 3, *size)
+    wanted = interpolate(maps, scale_factor=2, mode="bilinear")
+    with torch.inference_mode():
+        torch.testing.assert_close(enlarge(maps), wanted)
+    torch.testing.assert_close(enlarge(maps), wanted)
+
+
+@pytest.mark.parametrize("beyond", ["zeros", "replicate"])
+def test_automatic_precision_makes_no_map_of_float32(beyond: str) -> None:
+    network, seen = SmallUNet(3, 5, (8, 8), detail=4, beyond=beyond), list[torch.dtype]()  # type: ignore[arg-type]
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(lambda _, given, made: seen.extend((given[0].dtype, made.dtype)))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        network(torch.rand(1, 3, 16, 16, dtype=torch.bfloat16))
+    assert set(seen) == {torch.bfloat16}
 
 
 def test_there_is_no_line_along_the_edges_if_the_outermost_pixels_lie_beyond_them() -> None:

@@ -19,7 +19,7 @@ from pellucid.apply.options import ApplyOptions, choose_sampling
 from pellucid.apply.precision import choose_precision, compile_network
 from pellucid.data.batch import Batch
 from pellucid.data.resample import enlarge
-from pellucid.data.tiles import Blender, TileGrid
+from pellucid.data.tiles import Blender, TileGrid, mean_of
 from pellucid.errors import InputError, is_out_of_memory
 from pellucid.generative.noise import JoinedNoise, Noise, NoiseField, TileNoise
 from pellucid.methods.generative import Generative
@@ -269,7 +269,7 @@ class Engine:
     ) -> Piece:
         """Return the part of the result, its channels named."""
         bands = len(result_range(self.method).bands)
-        mean = blended.mean(axis=0)
+        mean = mean_of(blended)
         return Piece(
             rows,
             columns,
@@ -285,8 +285,7 @@ class Engine:
         """Blend in the samples of a tile; return what is finished, (S, C, rows, columns), and their mean."""
         if samples is None:
             return np.stack([blender.add(row, column, None) for blender in blenders]), None
-        # The mean of blended samples is the blended mean; only their spread needs each of them.
-        mean = samples[0] if len(samples) == 1 else samples.mean(axis=0, dtype=np.float64)
+        mean = mean_of(samples)  # blended, it is the mean of the blended; only their spread needs each
         each = zip(blenders, samples if self.num_kept > 1 else [mean], strict=True)
         return np.stack([blender.add(row, column, image) for blender, image in each]), mean
 

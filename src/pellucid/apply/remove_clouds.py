@@ -29,6 +29,7 @@ from pellucid.data.drawing import save_picture, sheet, to_rgb
 from pellucid.data.gdal_open import GDAL_ERRORS, open_raster
 from pellucid.data.geotiff import Raster
 from pellucid.data.raster import OpticalRaster
+from pellucid.data.tiles import mean_of
 from pellucid.data.working_file import WorkingFile, explain_write_error
 from pellucid.errors import InputError, counted, explain_memory, is_out_of_memory
 from pellucid.methods.method import Method
@@ -240,7 +241,7 @@ class _Mosaic:
             weight = self.scene.clear(tile) * self.scene.tiles.shares(tile.top, tile.left)
             self.surroundings.add(tile.batch.degraded[0].numpy() - piece.tile, weight, tile.top, tile.left)
         tile = self.scene.judge(tile, piece.cloud)
-        mixed = self.scene.mix(tile, piece.samples.mean(axis=0))
+        mixed = self.scene.mix(tile, mean_of(piece.samples))
         height, width = mixed.shape[1:]
         masks = (tile.valid, tile.weight > 0, tile.lacks_radar)
         self.counts = self.counts + [np.count_nonzero(mask[:height, :width]) for mask in masks]

@@ -31,7 +31,7 @@ from pellucid.data.raster_source import files_of
 from pellucid.data.reference import widen
 from pellucid.data.resample import fill_gaps
 from pellucid.data.scene_layers import Labels
-from pellucid.data.tiles import reflect
+from pellucid.data.tiles import index_of, reflect
 from pellucid.errors import InputError, counted
 from pellucid.methods.autoencoding import Autoencoding
 from pellucid.methods.contrastive import Contrastive
@@ -170,7 +170,7 @@ class OpenScene:
         first_row, last_row = self._around(rows, grid.height)
         first_column, last_column = self._around(columns, grid.width)
         window = Window(first_column, first_row, last_column - first_column, last_row - first_row)
-        inner = np.ix_(rows - first_row, columns - first_column)
+        inner = index_of(rows - first_row, columns - first_column)
 
         stored = self.optical.read_array(window=window)
         reflectance, valid = self.optical.to_reflectance(stored, self.optical.read_mask(window))
@@ -183,7 +183,6 @@ class OpenScene:
         elif cloud is not None:
             cloud = torch.from_numpy(cloud.numpy()[:, inner[0], inner[1]])
         ok = valid[0].numpy()[inner]
-        degraded = fill_gaps(unit.numpy()[:, inner[0], inner[1]], ok)
         sar, lacks_radar = None, np.zeros_like(ok)
         if self.radar:
             sar = self.method.radar.to_unit(self.radar.read_db(window)).numpy()[:, inner[0], inner[1]]
@@ -193,10 +192,10 @@ class OpenScene:
                 weight[~has_radar] = 0
                 sar = fill_gaps(sar, has_radar)
         batch = Batch(
-            degraded=torch.from_numpy(degraded)[None],
+            degraded=torch.from_numpy(fill_gaps(unit.numpy()[:, inner[0], inner[1]], ok))[None].contiguous(),
             valid=torch.from_numpy(ok)[None, None],
             key=(f"{self.optical.path.stem}_{top}_{left}",),
-            sar=None if sar is None else torch.from_numpy(sar)[None],
+            sar=None if sar is None else torch.from_numpy(sar)[None].contiguous(),
             cloud=None if cloud is None else cloud[None],
             older=self.references.read(window)[..., inner[0], inner[1]] if self.references else None,
             at=((top, left),),
@@ -237,14 +236,15 @@ class OpenScene:
         height, width = restored.shape[1:]
         result = tile.stored[:, :height, :width].copy()
         weight = tile.weight[:height, :width]
+        is_new, is_mixed = weight > 0, ((weight > 0) & (weight < 1)).any()
         values = self.method.optical.from_unit(torch.from_numpy(restored)).numpy()
-        for value, index in zip(self.optical.to_stored(values), self.optical.indices, strict=True):
-            if index is not None:
-                old = result[index - 1]
-                with np.errstate(invalid="ignore"):  # what is no data, perhaps infinite, stays as it is
-                    change = np.where(weight < 1, old + weight * (value - old), value)
-                    result[index - 1] = np.where(weight > 0, self.optical.fit(change), old)
-        return self.optical.keep_valid(result, tile.valid[:height, :width] & (weight > 0))
+        with np.errstate(invalid="ignore"):  # what is no data, perhaps infinite, stays as it is
+            for value, index in zip(self.optical.to_stored(values), self.optical.indices, strict=True):
+                if index is not None:
+                    old = result[index - 1]
+                    change = np.where(weight < 1, old + weight * (value - old), value) if is_mixed else value
+                    np.copyto(old, self.optical.fit(change), where=is_new)
+        return self.optical.keep_valid(result, tile.valid[:height, :width] & is_new)
 
     def spread(self, tile: Tile, deviation: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return the standard deviation of the tile's first pixels, (bands of the file, H, W), in its units.
@@ -278,7 +278,7 @@ class OpenScene:
                 old = stored[index - 1].astype(np.float64)
                 new = old + weight * (high - low) * values
                 new = new.clip(np.minimum(low, old), np.maximum(high, old))
-                result[index - 1] = np.where(weight > 0, self.optical.fit(new), stored[index - 1])
+                np.copyto(result[index - 1], self.optical.fit(new), where=weight > 0)
         return self.optical.keep_valid(result, weight > 0)
 
     def _limits(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

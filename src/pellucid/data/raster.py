@@ -102,14 +102,14 @@ class OpticalRaster(Raster):
         """Return reflectance as the file stores it, neither rounded nor clipped."""
         return reflectance * self.quantification - self.add
 
-    def fit(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return values in the file's units, rounded and clipped to its type; none of them means nodata."""
+    def fit(self, values: NDArray[np.float64]) -> NDArray[Any]:
+        """Return values in the file's units, rounded and clipped, in its type; none of them means nodata."""
         if self.dtype.kind != "f":
             limits = np.iinfo(self.dtype)
             values = np.rint(values).clip(limits.min, limits.max)
         stored = values.astype(self.dtype)
         avoid_nodata(stored, self.dataset.nodata)
-        return stored.astype(np.float64)
+        return stored
 
     def keep_valid(self, stored: NDArray[Any], restored: NDArray[np.bool_]) -> NDArray[Any]:
         """Return pixels as stored; restored ones that would mean no data, as 0 in all bands, gain one DN."""

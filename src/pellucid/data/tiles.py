@@ -8,6 +8,7 @@ blend, bit for bit, and the order of the tiles does not matter.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -199,6 +200,17 @@ def reflect(first: int, last: int, size: int) -> NDArray[np.intp]:
     period = max(1, 2 * (size - 1))
     at = np.arange(first, last) % period
     return np.minimum(at, period - at) if size > 1 else np.zeros_like(at)
+
+
+def index_of(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Any:
+    """Return the index of rows and columns: as slices where they follow each other, which copy nothing."""
+    runs = [slice(at[0], at[-1] + 1) for at in (rows, columns) if (np.diff(at) == 1).all()]
+    return tuple(runs) if len(runs) > 1 else np.ix_(rows, columns)
+
+
+def mean_of(samples: NDArray[Any]) -> NDArray[Any]:
+    """Return the mean over the first axis; the only sample as it is."""
+    return samples[0] if len(samples) == 1 else samples.mean(axis=0, dtype=np.float64)
 
 
 def _round_up(value: int, stride: int) -> int:

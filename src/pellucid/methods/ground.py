@@ -13,7 +13,6 @@ from typing import Literal, Self
 import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor
-from torch.nn.functional import max_pool2d
 
 from pellucid.data.batch import Batch
 from pellucid.data.cloud_score import cloud_score, rise
@@ -343,9 +342,15 @@ class Ground(Method):
 
 def _widen(score: Tensor, pixels: int) -> Tensor:
     """Return the maximum over so many pixels on each side, (B, 1, H, W): along rows, then along columns."""
-    side = 2 * pixels + 1
-    across = max_pool2d(score, (1, side), stride=1, padding=(0, pixels))
-    return max_pool2d(across, (side, 1), stride=1, padding=(pixels, 0))
+    for dim in (3, 2):
+        most = score.clone()
+        for step in range(1, pixels + 1):
+            rest = score.shape[dim] - step
+            for start, of in ((0, step), (step, 0)):
+                part = most.narrow(dim, start, rest)
+                torch.maximum(part, score.narrow(dim, of, rest), out=part)
+        score = most
+    return score
 
 
 def _sureness(seen: Seen, clear: Clear) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn.functional import one_hot
 
 from pellucid.data.batch import Batch
 from pellucid.data.sums import Sums
-from pellucid.networks.ground import REACH, RESIDUAL_CELL, Means
+from pellucid.networks._cells import REACH, RESIDUAL_CELL, Means
 
 # Side in pixels of the cells of a scene, each of which has its own sums, and of their parts, whose means tell
 # a tile what the regression misses around it.

@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, softplus
+from torch.nn.functional import avg_pool2d, softplus
 
 from pellucid.data.cloud_score import rise
 from pellucid.data.ranges import SENTINEL2
-from pellucid.networks._small_unet import SmallUNet
+from pellucid.networks._small_unet import SmallUNet, enlarge
 
 BANDS = SENTINEL2.bands
 AT = {name: i for i, name in enumerate(BANDS)}
@@ -151,8 +151,3 @@ def _haze_score(y: Tensor, known: Tensor) -> Tensor:
     logit = (hot - 0.105) / 0.015 * (1 - snow) - 4 * snow
     logit = torch.maximum(logit, (cirrus - 0.025) / 0.005)
     return logit.clamp(-6, 12)
-
-
-def enlarge(x: Tensor) -> Tensor:
-    """Return an image at twice its resolution, bilinear."""
-    return interpolate(x, scale_factor=2, mode="bilinear")

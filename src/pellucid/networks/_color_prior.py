@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, silu
 
-from pellucid.networks._small_unet import blur
+from pellucid.networks._small_unet import blur, padded
 
 # Side in pixels of the cells whose colours are predicted; squares of 1, 2, 4, ... cells are seen around each.
 CELL, LEVELS = 4, 6
@@ -94,7 +94,7 @@ def describe_cells(sar: Tensor) -> Tensor:
     low, middle, high = (whole[:, QUANTILES.index(at), None, None, None] for at in (0.1, 0.5, 0.9))
     found = []
     for _ in range(LEVELS):
-        sums = blur(sums, "replicate")
+        sums = blur(padded(sums, 1, "replicate"))
         mean, squares, of_cells, share = interpolate(sums, size=size, mode="bilinear").split(1, dim=1)
         deviation, coarse = ((each - mean.square()).clamp(min=1e-6).sqrt() for each in (squares, of_cells))
         found += [mean, deviation, deviation / (mean + SMALL), coarse / (mean + SMALL), share]

@@ -45,7 +45,7 @@ class Looks(NamedTuple):
 
     def trust(self, changes: Tensor, about: About) -> Tensor:
         """Return the same after the network that refines, -inf where nothing is known of these colours."""
-        learned = _for_all_bands(changes[:, 2 * len(BANDS) : 3 * len(BANDS)], self.colours)
+        learned = _for_all_bands(changes[:, 2 * len(BANDS) : 3 * len(BANDS)].float(), self.colours)
         return (self.surer(about) + learned).where(self.log_variance < 0, -torch.inf)
 
 

@@ -19,12 +19,7 @@ def by_strips(work: Callable[..., tuple[Tensor, ...]], *images: Tensor | None) -
     """
     first = next(image for image in images if image is not None)
     height = first.shape[2]
-    if (
-        torch.is_grad_enabled()
-        or torch.compiler.is_compiling()
-        or first.device.type != "cpu"
-        or height % STRIP
-    ):
+    if not pays(first) or height % STRIP:
         return work(*images)
     whole: list[Tensor] = []
     for start in range(0, height, STRIP):
@@ -35,6 +30,11 @@ def by_strips(work: Callable[..., tuple[Tensor, ...]], *images: Tensor | None) -
             rows = part.shape[2]
             image[:, :, start // STRIP * rows :][:, :, :rows] = part
     return tuple(whole)
+
+
+def pays(image: Tensor) -> bool:
+    """Whether work strip by strip is faster: on a CPU, without gradients."""
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling()) and image.device.type == "cpu"
 
 
 def _taller(part: Tensor, times: int) -> Tensor:

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
+from torch.nn.functional import avg_pool2d, conv2d, pad
 
 from pellucid.data.cloud_score import rise
 from pellucid.data.sums import Sums
-from pellucid.networks._clearness import AT, BANDS, Clear, Clearness, Seen, enlarge
+from pellucid.networks._cells import BLURS, REACH, Cells, Means, blur_cells, pool_residual
+from pellucid.networks._clearness import AT, BANDS, Clear, Clearness, Seen
 from pellucid.networks._looks import About, Looks, Squeezing, log_variance_of
-from pellucid.networks._small_unet import SmallUNet, as_multiplied
+from pellucid.networks._small_unet import SmallUNet, as_multiplied, enlarge
 from pellucid.networks._strips import by_strips
 
 # Logarithms of variances and precisions are kept divided by this, so that they are learned as much faster.
@@ -29,9 +30,8 @@ ROUNDING = 1e-6
 GIVEN = (0.8, 1.0)
 # Older dates are features of this size, so that one prior fits them all.
 OLDER_SCALE = 4.0
-# Side in pixels of the cells that carry the residual; radius in cells of the two blurs, each of which is done
-# twice, and how far they reach; largest refinement.
-RESIDUAL_CELL, BLURS, REACH, REFINEMENT = 8, (8, 2), 20, 0.1
+# Largest refinement.
+REFINEMENT = 0.1
 # Bands of an older date that the feature network sees: those that most sensors have.
 SEEN = ("B02", "B03", "B04", "B08", "B11", "B12")
 
@@ -211,7 +211,7 @@ class GroundNet(nn.Module):
         clear: Clear,
         phi: Tensor,
         solution: "Solution",
-        around: "Means | None" = None,
+        around: Means | None = None,
     ) -> Painted:
         """Return the ground everywhere, and where it is seen; `around` is what lies about the images."""
         with torch.autocast(phi.device.type, enabled=False):
@@ -220,7 +220,7 @@ class GroundNet(nn.Module):
             flat = half.flatten(2).mT  # (B, H W / 4, D')
             leverage = ((flat @ solution.covariance) * flat).sum(2).unflatten(1, half.shape[-2:])
             leverage = enlarge(leverage[:, None])
-            pooled = by_strips(_pool_residual, clear.colours, solved, clear.worth * seen.valid)
+            pooled = by_strips(pool_residual, clear.colours, solved, clear.worth * seen.valid)
         missing = None if around is None else around.residual(solution.weights)
         cells = self._carry(pooled, missing)
         carried, unexplained = cells.enlarge(cells.residual, phi), leverage / (1 + leverage)
@@ -240,7 +240,7 @@ class GroundNet(nn.Module):
         judge = partial(log_variance_of, about=about)
         return Painted(image, solved, confidence, unexplained, lambda: by_strips(judge, changes, *looks)[0])
 
-    def _squeeze(self, weights: Tensor, cells: "Cells", phi: Tensor) -> Squeezing:
+    def _squeeze(self, weights: Tensor, cells: Cells, phi: Tensor) -> Squeezing:
         """Return the layer before the network that refines, for a regression with weights (B, D', 13 + E).
 
         The layer is linear, and so is the image, 3 (W' phi + residual), in the features and in the cells:
@@ -285,8 +285,8 @@ class GroundNet(nn.Module):
     def _finish(self, changes: Tensor, *looks: Any, about: About) -> tuple[Tensor, Tensor]:
         """Return image and confidence, of which the network that refines has given the `changes`."""
         num, x = len(BANDS), Looks(*looks)
-        image, changes = x.solved + x.carried, changes.contiguous().float()
-        change = REFINEMENT * changes[:, :num].tanh()
+        image = x.solved + x.carried
+        change = REFINEMENT * _tanh(changes[:, :num].float().contiguous())
         if extra := image.shape[1] - num:  # bands of other sensors have no detail of their own
             change = pad(change, (0, 0, 0, 0, 0, extra))
         # Two estimates of one colour, the scene's and that without haze, by their precisions.
@@ -297,7 +297,7 @@ class GroundNet(nn.Module):
             found = torch.where(x.given.isfinite(), x.confidence, found)
         return image.clamp(0, 1), found
 
-    def carry(self, residual: Tensor, weight: Tensor, around: tuple[Tensor, Tensor] | None = None) -> "Cells":
+    def carry(self, residual: Tensor, weight: Tensor, around: tuple[Tensor, Tensor] | None = None) -> Cells:
         """Return what the regression misses at clear pixels, carried under the cloud.
 
         Two scales, each a weighted mean with a prior of 0: 8-pixel cells blurred over about 24, then 96 px.
@@ -309,9 +309,9 @@ class GroundNet(nn.Module):
                 which are 0 inside them; None: nothing is known there.
         """
         with torch.autocast(residual.device.type, enabled=False):
-            return self._carry(_pool_residual(residual, torch.zeros_like(residual), weight), around)
+            return self._carry(pool_residual(residual, torch.zeros_like(residual), weight), around)
 
-    def _carry(self, parts: tuple[Tensor, ...], around: tuple[Tensor, Tensor] | None) -> "Cells":
+    def _carry(self, parts: tuple[Tensor, ...], around: tuple[Tensor, Tensor] | None) -> Cells:
         """Do the same for means over the cells of the weight, and of the residual times it."""
         with torch.autocast(parts[0].device.type, enabled=False):
             if around is not None:
@@ -320,37 +320,11 @@ class GroundNet(nn.Module):
             w, r = parts
             total, nears = torch.zeros_like(r), []
             for steps, log in zip(BLURS, LOG_STEP * self.log_spread, strict=True):
-                ws, rs = _blur(w, steps), _blur(r - w * total, steps)
+                ws, rs = blur_cells(w, steps), blur_cells(r - w * total, steps)
                 total = total + rs / (ws + log.exp())
                 nears.append(ws / (ws + log.exp()))
             cells = Cells(total, torch.cat(nears, 1))
             return cells if around is None else Cells(*(x[..., REACH:-REACH, REACH:-REACH] for x in cells))
-
-
-class Cells(NamedTuple):
-    """The residual that is carried to each cell of `RESIDUAL_CELL` pixels, and how near clear pixels are."""
-
-    residual: Tensor  # (B, 13 + E, h, w)
-    near: Tensor  # (B, 2, h, w), of both scales
-
-    @staticmethod
-    def enlarge(values: Tensor, like: Tensor) -> Tensor:
-        """Return values of cells pixel by pixel, (B, K, H, W)."""
-        grown = interpolate(values, scale_factor=RESIDUAL_CELL, mode="bilinear")
-        return grown[..., : like.shape[-2], : like.shape[-1]]
-
-
-class Means(NamedTuple):
-    """Means over cells: of the weight, and of features and values times the weight."""
-
-    weight: Tensor  # (B, 1, h, w)
-    features: Tensor  # (B, D', h, w)
-    values: Tensor  # (B, 13 + E, h, w)
-
-    def residual(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the weight, and what a regression with weights of (B, D', 13 + E) misses, times it."""
-        with torch.autocast(weights.device.type, enabled=False):
-            return self.weight, self.values - torch.einsum("bdc,bdhw->bchw", weights, self.features)
 
 
 class Solution(NamedTuple):
@@ -367,26 +341,14 @@ def _with_constant(raw: Tensor) -> tuple[Tensor]:
 
 
 def _bounded(raw: Tensor) -> Tensor:
-    """Return tanh(4 x) of what the network gives, as its logistic twin: a third of the time on a CPU."""
-    return (8 * raw.float()).sigmoid().mul(2).sub(1)
+    """Return tanh(4 x) of what the network gives."""
+    return _tanh(4 * raw)
 
 
-def _pool_residual(colours: Tensor, solved: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return means over cells of the weight, and of what the regression misses times it."""
-    return _pool(weight, RESIDUAL_CELL), _pool(weight * (colours - solved), RESIDUAL_CELL)
-
-
-def _pool(x: Tensor, cell: int) -> Tensor:
-    below, right = -x.shape[-2] % cell, -x.shape[-1] % cell
-    return avg_pool2d(pad(x, (0, right, 0, below)), cell)
-
-
-def _blur(x: Tensor, radius: int) -> Tensor:
-    """Return the mean over a square of 2 radius + 1 cells, twice; outside is 0."""
-    for _ in range(2):
-        for size, padding in (((2 * radius + 1, 1), (radius, 0)), ((1, 2 * radius + 1), (0, radius))):
-            x = avg_pool2d(x, size, stride=1, padding=padding)
-    return x
+def _tanh(x: Tensor) -> Tensor:
+    """Return the hyperbolic tangent in float32, as its logistic twin: a third of the time on a CPU."""
+    made = (2 * x).float().sigmoid()
+    return torch.add(made.new_tensor(-1.0), made, alpha=2)
 
 
 def build(config: Config) -> GroundNet:
