@@ -53,7 +53,7 @@ PHASES: tuple[tuple[str, str, str | None, str], ...] = (
     ("write", "pellucid.data.working_file", "WorkingFile", "write"),
     ("write", "pellucid.data.working_file", "WorkingFile", "checkpoint"),
     ("COG", "pellucid.data.working_file", "WorkingFile", "finish"),
-    ("preview", "pellucid.apply.remove_clouds", None, "_write_preview"),
+    ("preview", "pellucid.apply.remove_clouds", None, "_preview"),
 )
 Patch = tuple[NDArray[Any], NDArray[Any]]
 

@@ -138,7 +138,7 @@ def test_a_network_is_compiled_as_a_whole_or_part_by_part(monkeypatch: pytest.Mo
     assert compiled == [made.network]
 
     class Parts(Regression):
-        def collect(self, batch: Batch, share: Tensor) -> Any:  # noqa: ARG002
+        def collect(self, batch: Batch, share: Tensor, *, least: float = 0.0) -> Any:  # noqa: ARG002
             return None
 
     network: Any = nn.Sequential(nn.Identity(), nn.Identity())

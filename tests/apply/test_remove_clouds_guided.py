@@ -51,7 +51,7 @@ class Scout(FakeMethod):
         found.optical = optical
         return found
 
-    def collect(self, batch: Batch, share: Tensor) -> Found:
+    def collect(self, batch: Batch, share: Tensor, *, least: float = 0.0) -> Found:  # noqa: ARG002
         assert batch.at is not None
         weight = share * ~self.is_cloud(batch)
         sums = (batch.degraded * weight).double().sum((0, 2, 3))

@@ -37,7 +37,7 @@ def watching(found: list[Any], largest: int = 1000) -> Method:
     """
     method = identity()
 
-    def collect(_: Any, batch: Batch, share: Tensor) -> Watched:
+    def collect(_: Any, batch: Batch, share: Tensor, *, least: float = 0.0) -> Watched | None:
         assert batch.at is not None
         if max(share.shape) > largest:
             raise MemoryError
@@ -45,6 +45,8 @@ def watching(found: list[Any], largest: int = 1000) -> Method:
         for y, x in share[0, 0].nonzero().tolist():
             seen[top + y, left + x] += 1
         clear = share * (batch.degraded.mean(1, keepdim=True) < 0.4)
+        if least and float(clear.sum()) < least * float(share.sum()):
+            return None
         return Watched(seen, float(clear.sum()))
 
     def with_scene(self: Any, collected: Watched) -> Any:
@@ -89,9 +91,9 @@ def test_parts_of_which_others_of_their_block_tell_enough_cost_nothing(
 ) -> None:
     calls, collect = list[int](), Engine.collect
 
-    def count(engine: Engine, batch: Batch, share: Tensor) -> Any:
+    def count(engine: Engine, batch: Batch, share: Tensor, **options: Any) -> Any:
         calls.append(1)
-        return collect(engine, batch, share)
+        return collect(engine, batch, share, **options)
 
     monkeypatch.setattr(Engine, "collect", count)
     look(tmp_path, ground(), monkeypatch)
@@ -138,3 +140,17 @@ def test_parts_too_large_for_the_memory_are_looked_at_in_parts(
     assert (found.seen == 1).all()
     with pytest.raises(InputError, match="too little memory for a tile of 24 px"):
         look(tmp_path, ground(), monkeypatch, few=9, largest=23)
+
+
+@pytest.mark.parametrize("is_rare", [False, True])
+def test_parts_in_which_next_to_nothing_counts_matter_where_little_counts_in_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_rare: bool
+) -> None:
+    values, rest = ground(), [*range(2, 10), 11, 12]
+    values[rest, :, 32:] = 9000  # no cloud at a glance, but bright
+    if is_rare:
+        values[rest, 4:] = 9000
+        values[rest, :, 8:] = 9000
+    found = look(tmp_path, values, monkeypatch)
+    assert found.seen[:16, :16].sum() > 0
+    assert (found.seen[:, 32:].sum() > 0) == is_rare

@@ -212,10 +212,10 @@ class Engine:
         values = (settings, about, method.sampling, digest_method(method), inputs)
         return hashlib.sha256(repr(values).encode()).hexdigest()
 
-    def collect(self, batch: Batch, share: torch.Tensor) -> Any:
-        """Return what a part says about its scene, on the CPU or the engine's device; None: nothing."""
+    def collect(self, batch: Batch, share: torch.Tensor, *, least: float = 0.0) -> Any:
+        """Return what a part says about its scene, see `Method.collect`; None: nothing."""
         with self._inference(batch, "close other programs, or choose another --device"):
-            return self.method.collect(batch.to(self.device), share.to(self.device))
+            return self.method.collect(batch.to(self.device), share.to(self.device), least=least)
 
     def set_scene(self, collected: Any) -> None:
         """Let the method restore the tiles of the scene of which so much was collected."""

@@ -3,14 +3,16 @@
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from pellucid.apply.engine import Piece, Progress
 from pellucid.apply.estimate import Estimate, estimate_scene
@@ -26,6 +28,7 @@ from pellucid.apply.surroundings import Surroundings, enlarge_cells
 from pellucid.data.batch import Batch
 from pellucid.data.claims import claim_files
 from pellucid.data.drawing import save_picture, sheet, to_rgb
+from pellucid.data.files import temporary_beside
 from pellucid.data.gdal_open import GDAL_ERRORS, open_raster
 from pellucid.data.geotiff import Raster
 from pellucid.data.raster import OpticalRaster
@@ -111,7 +114,7 @@ def restore_scene(
     ):
         key, guides = _look(scene, context, reading)
         counts = _write_scene(scene, out, key, progress)
-        _show(scene, counts)
+        write_sidecars(scene)
         outputs.remove_stale([Path(path) for path in (optical, sar, cloud, *references) if path])
     return _report(scene, counts, seconds=time.monotonic() - start, guides=guides)
 
@@ -201,7 +204,13 @@ def _write_scene(scene: OpenScene, out: Path, key: str, progress: Progress | Non
                     working.checkpoint(scene.tiles.tops.index(row) + 1, mosaic.state)
                 if number % TIDY == 0:
                     return_freed_memory()
-        working.finish(partial(_match, scene, mosaic.surroundings) if mosaic.surroundings else None)
+        revise = partial(_match, scene, mosaic.surroundings) if mosaic.surroundings else None
+        with ExitStack() as stack:
+            shown = [path for path in (scene.outputs.preview, scene.outputs.page) if path]
+            staged = {path: stack.enter_context(temporary_beside(path)) for path in shown}
+            working.finish(revise, partial(_show, scene, mosaic.counts.tolist(), staged))
+            for path, temporary in staged.items():
+                temporary.replace(path)
     return mosaic.counts.tolist()
 
 
@@ -319,18 +328,23 @@ def _explain(out: Path, error: Exception, *, kept: bool) -> InputError:
     return type(error)(f"{error}; {GO_ON}") if kept else error
 
 
-def _show(scene: OpenScene, counts: Sequence[int]) -> None:
-    """Write what one looks at, where it is wanted; `counts` begin with valid and restored pixels."""
+def _show(
+    scene: OpenScene, counts: Sequence[int], staged: Mapping[Path, Path], made: Mapping[str, Path]
+) -> None:
+    """Draw what one looks at, where it is wanted, into staged files.
+
+    `counts` begin with valid and restored pixels; `made` are the rasters by name, before they are compressed.
+    """
     files = scene.outputs
-    write_sidecars(scene)
-    if files.preview:
-        _write_preview(scene.optical, files.result, files.preview)
-    if files.page:
-        write_scene_page(files.page, scene, counts)
+    with rasterio.Env():  # GDAL is set up thread by thread
+        if files.preview:
+            save_picture(_preview(scene.optical, made["result"]), staged[files.preview])
+        if files.page:
+            write_scene_page(staged[files.page], scene, counts, made)
 
 
-def _write_preview(before: OpticalRaster, after: Path, path: Path) -> None:
-    """Write before and after, side by side, at most 1024 pixels each."""
+def _preview(before: OpticalRaster, after: Path) -> Image:
+    """Return before and after, side by side, at most 1024 pixels each."""
     panels = []
     with Raster(after, "result") as result:
         for raster in (before, result):
@@ -338,4 +352,4 @@ def _write_preview(before: OpticalRaster, after: Path, path: Path) -> None:
                 raster.read_array(size=PREVIEW), raster.read_mask(size=PREVIEW)
             )
             panels.append(to_rgb(values, before.bands, valid))
-    save_picture(sheet([panels], ["before", "after"], side=max(panels[0].shape)), path)
+    return sheet([panels], ["before", "after"], side=max(panels[0].shape))

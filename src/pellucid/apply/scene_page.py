@@ -1,7 +1,8 @@
 """The page beside a scene: before, guides, result and uncertainty, to look at in a browser."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from pellucid.apply.info import in_labels
@@ -14,8 +15,15 @@ from pellucid.web.layers import Band, Layer, optical_bands, plain_bands, raster_
 from pellucid.web.write_page import write_page
 
 
-def write_scene_page(path: Path, scene: OpenScene, counts: Sequence[int]) -> None:
-    """Write the page of a restored scene, whose inputs are open; `counts`: valid pixels, restored ones."""
+def write_scene_page(path: Path, scene: OpenScene, counts: Sequence[int], made: Mapping[str, Path]) -> None:
+    """Write the page of a restored scene, whose inputs are open.
+
+    Args:
+        path: of the page, perhaps a temporary one beside it.
+        scene: whose outputs the page names.
+        counts: of valid pixels, and of restored ones.
+        made: rasters that hold what the outputs will: `result`, `std` and `painted`.
+    """
     files = scene.outputs
     bands = optical_bands(scene.optical)
     layers = [raster_layer("Before", "before", scene.optical, bands, "reflectance")]
@@ -26,19 +34,22 @@ def write_scene_page(path: Path, scene: OpenScene, counts: Sequence[int]) -> Non
         name = f"Reference {i}" if len(scene.references) > 1 else "Reference"
         layers.append(_reference(name, date.raster))
     with ExitStack() as stack:
-        result = stack.enter_context(Raster(files.result, "result"))
-        layers.append(raster_layer("After", "after", result, bands, "reflectance"))
+        result = stack.enter_context(Raster(made["result"], "result"))
+        after = raster_layer("After", "after", result, bands, "reflectance")
+        layers.append(replace(after, path=files.result))
         if scene.truth:
             of_truth = optical_bands(scene.truth)
             layers.append(raster_layer("Truth", "truth", scene.truth, of_truth, "reflectance"))
         if files.std:
-            deviation = stack.enter_context(Raster(files.std, "uncertainty"))
+            deviation = stack.enter_context(Raster(made["std"], "uncertainty"))
             spread = tuple(Band(band.name, band.number, 0, band.divide) for band in bands)
-            layers.append(raster_layer("Uncertainty", "uncertainty", deviation, spread, "reflectance"))
+            uncertainty = raster_layer("Uncertainty", "uncertainty", deviation, spread, "reflectance")
+            layers.append(replace(uncertainty, path=files.std))
         if files.painted:
-            painted = stack.enter_context(Raster(files.painted, "map of what was painted"))
-            layers.append(raster_layer("Painted", "painted", painted, (Band("painted", 1, divide=255),)))
-        write_page(path, layers, _provenance(files.result, scene, counts), title=files.result.name)
+            share = stack.enter_context(Raster(made["painted"], "map of what was painted"))
+            painted = raster_layer("Painted", "painted", share, (Band("painted", 1, divide=255),))
+            layers.append(replace(painted, path=files.painted))
+        write_page(path, layers, _provenance(made["result"], scene, counts), title=files.result.name)
 
 
 def _radar_bands(radar: RadarRaster) -> tuple[Band, ...]:

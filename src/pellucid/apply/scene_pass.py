@@ -26,8 +26,11 @@ FEW, ENOUGH = 4, PART**2 // 2
 SURELY = 4
 # Parts after which freed memory is given back.
 TIDY = 32
-# A part less clear than this is not looked at.
+# A part less clear than this at a glance is not looked at.
 LEAST = 0.01
+# Of a part of which less counts than this share, no more is learned, if of the whole scene so many times as
+# much does.
+FAINT, TIMES = 0.002, 5
 
 Part = tuple[slice, slice]
 
@@ -57,19 +60,27 @@ def collect_scene(scene: OpenScene, progress: Progress | None = None) -> Any:
     size, whole = (scene.tiles.height, scene.tiles.width), len(blocks) <= FEW
     ordered = [_clearest_first(parts, glance, size, whole=whole) for parts in blocks]
     enough = math.inf if whole else ENOUGH
+    least = FAINT if len(blocks) > 1 else 0.0
     try:
-        total = _collect(scene, ordered, enough, progress)
+        total = _collect(scene, ordered, enough, progress, least)
     except OutOfMemoryError:
-        total = _collect(scene, [_split(parts) for parts in ordered], enough, progress)
+        ordered = [_split(parts) for parts in ordered]
+        total = _collect(scene, ordered, enough, progress, least)
+    if least and (total is None or total.count < TIMES * FAINT * size[0] * size[1]):
+        total = _collect(scene, ordered, enough, progress)
     if total is None:  # all is cloud, which one part with data can say
         total = _collect(scene, [[part for parts in blocks for part in parts]], 0, None)
     return total
 
 
 def _collect(
-    scene: OpenScene, blocks: Sequence[Sequence[Part]], enough: float, progress: Progress | None
+    scene: OpenScene,
+    blocks: Sequence[Sequence[Part]],
+    enough: float,
+    progress: Progress | None,
+    least: float = 0.0,
 ) -> Any:
-    """Return what the method collects from the parts of each block until they tell enough; None: no data."""
+    """Return what the method collects from the parts of each block until they tell enough; None: nothing."""
     total, counts = None, [0.0] * len(blocks)
     todo = _in_rounds(blocks)
     told = set[int]()  # blocks of which no more is wanted
@@ -79,7 +90,8 @@ def _collect(
 
     def look(at: tuple[int, Seen | None]) -> tuple[int, Any]:
         n, seen = at
-        return n, scene.engine.collect(*seen) if seen and todo[n][0] not in told else None
+        is_wanted = seen and todo[n][0] not in told
+        return n, scene.engine.collect(*seen, least=least) if seen and is_wanted else None
 
     with (
         closing(run_ahead(cut(), 1)) as parts,

@@ -3,6 +3,7 @@
 import errno
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
@@ -59,14 +60,17 @@ def checksum(values: NDArray[Any]) -> int:
 
 def are_equal(first: Path, second: Path, *, side: int) -> bool:
     """Return whether two rasters hold the same pixels in the same type, by windows of that side."""
-    with open_raster(first) as one, open_raster(second) as two:
+    with open_raster(first) as one, open_raster(second) as two, ThreadPoolExecutor(1) as beside:
         if (one.shape, one.dtypes) != (two.shape, two.dtypes):
             return False
         windows = (
             Window(left, top, min(side, one.width - left), min(side, one.height - top))
             for top, left in product(range(0, one.height, side), range(0, one.width, side))
         )
-        return all(
-            np.array_equal(one.read(window=w), two.read(window=w), equal_nan=one.dtypes[0][0] == "f")
-            for w in windows
-        )
+        is_float = one.dtypes[0][0] == "f"
+
+        def is_equal(window: Window) -> bool:
+            read = beside.submit(one.read, window=window)
+            return np.array_equal(two.read(window=window), read.result(), equal_nan=is_float)
+
+        return all(map(is_equal, windows))

@@ -6,6 +6,7 @@ import shutil
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -147,11 +148,16 @@ class WorkingFile:
         write_atomically(self.note, write)
         self.num_done = num_done
 
-    def finish(self, revise: Callable[[Path, Path], None] | None = None) -> None:
+    def finish(
+        self,
+        revise: Callable[[Path, Path], None] | None = None,
+        meanwhile: Callable[[Mapping[str, Path]], None] | None = None,
+    ) -> None:
         """Write the final files, compressed and with overviews, read them back, and drop the working file.
 
         They appear together, when all are written. Before, `revise` is called with a copy of the result, to
-        be changed in place, and the weights.
+        be changed in place, and the weights; while they are written, another thread calls `meanwhile` with
+        the rasters of which they are made, by name.
         """
         self.close()
         with ExitStack() as stack:
@@ -160,7 +166,14 @@ class WorkingFile:
                 made["result"] = stack.enter_context(temporary_beside(self.out))
                 shutil.copyfile(self.paths["result"], made["result"])
                 revise(made["result"], self.paths["weight"])
-            staged = {out: stack.enter_context(stage_cog(made[name], out)) for name, out in self.outs.items()}
+            # Here, for both threads: what each of them changes of the filters is undone in any order.
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with ThreadPoolExecutor(1) as beside:
+                done = beside.submit(meanwhile, made) if meanwhile else None
+                staged = {out: stack.enter_context(stage_cog(made[n], out)) for n, out in self.outs.items()}
+                if done:
+                    done.result()
             for out, temporary in staged.items():
                 temporary.replace(out)
         self.discard()

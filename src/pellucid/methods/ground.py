@@ -217,17 +217,20 @@ class Ground(Method):
     def inside(self, batch: Batch) -> tuple[Seen, Clear, Tensor, Solution, Painted]:
         """Return what the network sees, what is clear, the features, the regression and the ground."""
         seen = self._seen(batch)
-        clear, features = self._look(batch, seen)
+        clear, features = self._judge(batch, seen), self.network.features(seen)[0]
         solution = self._solution(batch, seen, clear, features)
         around = self.scene.around_tiles(batch, features.shape[1]) if self.scene else None
         return seen, clear, features, solution, self.network.paint(seen, clear, features, solution, around)
 
     @torch.no_grad()
-    def collect(self, batch: Batch, share: Tensor) -> SceneSums:
+    def collect(self, batch: Batch, share: Tensor, *, least: float = 0.0) -> SceneSums | None:
         """Return the sums of the cells in which the tiles lie; see `Method.collect`."""
         seen = self._seen(batch)
-        clear, features = self._look(batch, seen)
-        collected, weight = SceneSums({}), clear.worth * seen.valid * share
+        clear = self._judge(batch, seen)
+        weight = clear.worth * seen.valid * share
+        if least and float(weight.sum()) < least * float(share.sum()):
+            return None
+        collected, features = SceneSums({}), self.network.features(seen)[0]
         for i, (top, left) in enumerate(batch.at or ((0, 0),) * len(batch)):
             for at, (rows, columns) in cells_of(top, left, *share.shape[-2:]):
 
@@ -256,20 +259,20 @@ class Ground(Method):
         other.scene = collected
         return other
 
-    def _look(self, batch: Batch, seen: Seen) -> tuple[Clear, Tensor]:
-        """Return what is clear and the features; what the built-in score calls cloud is not trusted either.
+    def _judge(self, batch: Batch, seen: Seen) -> Clear:
+        """Return what is clear; what the built-in score calls cloud is not trusted either.
 
         The network has seen few real clouds. What counts in the regression is worth much, confidently clear
         (what is worth much alone leaves out dark water), and of known colour. Where next to nothing seems
         clear, what does is mostly thin cloud, and the prior is trusted more.
         """
-        clear, features = self.network.look(seen)
+        clear = self.network.judge(seen)
         if seen.given is not None:
-            return clear, features
+            return clear
         trust = 1 - _widen(cloud_score(batch.degraded, self.optical.bands), DOUBT_PX)
         worth = (clear.worth + clear.confidence) / 2 * _sureness(seen, clear)
         share = (worth * seen.valid).mean((1, 2, 3), keepdim=True) / ENOUGH
-        return clear._replace(confidence=clear.confidence * trust, worth=worth * share.clamp(max=1)), features
+        return clear._replace(confidence=clear.confidence * trust, worth=worth * share.clamp(max=1))
 
     def _solution(self, batch: Batch, seen: Seen, clear: Clear, features: Tensor) -> Solution:
         """Return the regression of each image, or of where each tile lies in its scene."""

@@ -118,12 +118,13 @@ class Method(ABC):
             return self
         raise ValueError(f"this method is for {', '.join(self.optical.bands)} alone")
 
-    def collect(self, batch: Batch, share: Tensor) -> Any:  # noqa: ARG002
+    def collect(self, batch: Batch, share: Tensor, *, least: float = 0.0) -> Any:  # noqa: ARG002
         """Return what parts of a scene say about all of it: such results add, and have the `count` of pixels.
 
         Args:
             batch: with `at`.
             share: (B, 1, H, W), how much each pixel counts, so that no pixel counts twice.
+            least: share of the pixels that must count, or else nothing is found: None.
         """
         return None
 
