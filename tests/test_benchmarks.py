@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from functools import partial
@@ -8,7 +9,7 @@ import golden
 import numpy as np
 import pytest
 import torch
-from benchmarks import distil_guides, full_tile, generative, gpu, networks, scene, training
+from benchmarks import distil_guides, distil_looks, full_tile, generative, gpu, networks, scene, training
 from benchmarks.card import Bench
 from benchmarks.plain import plain
 from rich.table import Table
@@ -201,3 +202,29 @@ def test_a_smaller_network_of_the_guides_learns_the_features(
     assert found.network.guides.detail.out_channels == 2
     for name, value in teacher.network.clearness.state_dict().items():
         torch.testing.assert_close(found.network.clearness.state_dict()[name], value, rtol=1e-3, atol=1e-6)
+
+
+def test_smaller_networks_learn_to_judge_and_to_refine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"BATCH": 2, "REPORT": 5, "SAVE": 20}.items():
+        monkeypatch.setattr(distil_looks, name, value)
+    network = {"name": "ground", "features": 4, "widths": [8, 8], "clear_widths": [12, 12], "detail": 2}
+    network |= {"refine": 8, "refine_widths": [12, 12]}
+    synthetic = {"name": "synthetic", "num_scenes": 2, "size": 48}
+    values = {"method": {"name": "ground"}, "network": network, "data": {"train": [synthetic], "tile": 32}}
+    config = parse(Config, values, where="config")
+    teacher = build_method(config)
+    assert isinstance(teacher, Ground)
+    sizes = {"clear_widths": [8, 8], "refine_widths": [8, 8]}
+    last = distil_looks.distil(config, teacher, tmp_path / "run", sizes, steps=40)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.endswith("is missed")]
+    first = {name: float(share) / 100 for share, name in re.findall(r"([\d.]+)% of (\w+)", lines[0])}
+    assert first.keys() == last.keys() == {"clear", "refine"}
+    assert all(last[name] < 0.7 * first[name] for name in last)
+    found = load(tmp_path / "run", device="cpu")
+    assert isinstance(found, Ground)
+    assert found.network.refine.widen.in_channels == 8
+    assert found.network.clearness.of_bands.out_features == 8
+    for name, value in teacher.network.guides.state_dict().items():
+        torch.testing.assert_close(found.network.guides.state_dict()[name], value, rtol=1e-3, atol=1e-6)

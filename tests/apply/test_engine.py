@@ -178,7 +178,7 @@ def test_the_tile_that_would_fit_is_named_where_memory_is_short(most: int, words
 
 def test_memory_that_is_short_while_a_scene_is_read_is_said_too() -> None:
     class Short(RandomMethod):
-        def collect(self, *_: Any) -> None:
+        def collect(self, *_: Any, **options: Any) -> None:  # noqa: ARG002
             raise RuntimeError("DefaultCPUAllocator: not enough memory")
 
     engine, tile = Engine(Short(0.1), ApplyOptions(device="cpu")), cut(0, 0)
