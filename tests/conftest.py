@@ -1,4 +1,5 @@
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 os.environ["TRITON_INTERPRET"] = "1"
 # What is tried out in tests is not remembered where a user's own trials are.
 os.environ["PELLUCID_CACHE"] = str(Path(tempfile.gettempdir()) / "pellucid-tests")
+# A shell lets what it starts in the background ignore Ctrl-C, and so would the processes that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parents[1]
 
