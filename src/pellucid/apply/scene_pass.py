@@ -18,7 +18,7 @@ from pellucid.apply.scene import OpenScene
 from pellucid.data.batch import Batch
 
 # Side in pixels of a block, of each of the four parts of one, and of what is read around a part.
-BLOCK, PART, PARTS, AROUND = 512, 256, 4, 16
+BLOCK, PART, PARTS, AROUND = 512, 256, 4, 8
 # Blocks that are read whole; where there are more, so many clear pixels of each suffice: what is rare in one,
 # a river for instance, is in another. A scene of 2048 px loses 0.02 dB by it.
 FEW, ENOUGH = 4, PART**2 // 2
