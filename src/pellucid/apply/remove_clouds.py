@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,17 +20,18 @@ from pellucid.apply.memory import return_freed_memory
 from pellucid.apply.options import SceneOptions
 from pellucid.apply.outputs import GO_ON, SceneOutputs, say_kept
 from pellucid.apply.scene import OpenScene, Tile
-from pellucid.apply.scene_page import write_scene_page
+from pellucid.apply.scene_page import draw_scene_page
 from pellucid.apply.scene_pass import read_scene
 from pellucid.apply.shared_context import find_context, save_context
 from pellucid.apply.sidecars import write_sidecars
 from pellucid.apply.surroundings import Surroundings, enlarge_cells
 from pellucid.data.batch import Batch
 from pellucid.data.claims import claim_files
-from pellucid.data.drawing import save_picture, sheet, to_rgb
-from pellucid.data.files import temporary_beside
+from pellucid.data.drawing import sheet, to_rgb
+from pellucid.data.files import write_atomically
 from pellucid.data.gdal_open import GDAL_ERRORS, open_raster
 from pellucid.data.geotiff import Raster
+from pellucid.data.ownership import encode_png
 from pellucid.data.raster import OpticalRaster
 from pellucid.data.tiles import mean_of
 from pellucid.data.working_file import WorkingFile, explain_write_error
@@ -205,12 +206,10 @@ def _write_scene(scene: OpenScene, out: Path, key: str, progress: Progress | Non
                 if number % TIDY == 0:
                     return_freed_memory()
         revise = partial(_match, scene, mosaic.surroundings) if mosaic.surroundings else None
-        with ExitStack() as stack:
-            shown = [path for path in (scene.outputs.preview, scene.outputs.page) if path]
-            staged = {path: stack.enter_context(temporary_beside(path)) for path in shown}
-            working.finish(revise, partial(_show, scene, mosaic.counts.tolist(), staged))
-            for path, temporary in staged.items():
-                temporary.replace(path)
+        drawn = dict[Path, bytes]()
+        working.finish(revise, partial(_draw, scene, mosaic.counts.tolist(), drawn))
+        for path, content in drawn.items():
+            write_atomically(path, partial(_write_bytes, content))
     return mosaic.counts.tolist()
 
 
@@ -328,19 +327,23 @@ def _explain(out: Path, error: Exception, *, kept: bool) -> InputError:
     return type(error)(f"{error}; {GO_ON}") if kept else error
 
 
-def _show(
-    scene: OpenScene, counts: Sequence[int], staged: Mapping[Path, Path], made: Mapping[str, Path]
+def _draw(
+    scene: OpenScene, counts: Sequence[int], drawn: dict[Path, bytes], made: Mapping[str, Path]
 ) -> None:
-    """Draw what one looks at, where it is wanted, into staged files.
+    """Add what one looks at, where it is wanted, to what is `drawn`: the content of files.
 
     `counts` begin with valid and restored pixels; `made` are the rasters by name, before they are compressed.
     """
     files = scene.outputs
     with rasterio.Env():  # GDAL is set up thread by thread
         if files.preview:
-            save_picture(_preview(scene.optical, made["result"]), staged[files.preview])
+            drawn[files.preview] = encode_png(_preview(scene.optical, made["result"]))
         if files.page:
-            write_scene_page(staged[files.page], scene, counts, made)
+            drawn[files.page] = draw_scene_page(scene, counts, made).encode()
+
+
+def _write_bytes(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
 
 
 def _preview(before: OpticalRaster, after: Path) -> Image:

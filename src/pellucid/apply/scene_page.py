@@ -12,14 +12,13 @@ from pellucid.data.radar_scene import RadarRaster
 from pellucid.data.radar_units import NAMES
 from pellucid.data.raster import OpticalRaster
 from pellucid.web.layers import Band, Layer, optical_bands, plain_bands, raster_layer
-from pellucid.web.write_page import write_page
+from pellucid.web.write_page import draw_page
 
 
-def write_scene_page(path: Path, scene: OpenScene, counts: Sequence[int], made: Mapping[str, Path]) -> None:
-    """Write the page of a restored scene, whose inputs are open.
+def draw_scene_page(scene: OpenScene, counts: Sequence[int], made: Mapping[str, Path]) -> str:
+    """Return the page of a restored scene, whose inputs are open.
 
     Args:
-        path: of the page, perhaps a temporary one beside it.
         scene: whose outputs the page names.
         counts: of valid pixels, and of restored ones.
         made: rasters that hold what the outputs will: `result`, `std` and `painted`.
@@ -49,7 +48,8 @@ def write_scene_page(path: Path, scene: OpenScene, counts: Sequence[int], made: 
             share = stack.enter_context(Raster(made["painted"], "map of what was painted"))
             painted = raster_layer("Painted", "painted", share, (Band("painted", 1, divide=255),))
             layers.append(replace(painted, path=files.painted))
-        write_page(path, layers, _provenance(made["result"], scene, counts), title=files.result.name)
+        provenance = _provenance(made["result"], scene, counts)
+        return draw_page(files.result.parent, layers, provenance, title=files.result.name)
 
 
 def _radar_bands(radar: RadarRaster) -> tuple[Band, ...]:

@@ -13,10 +13,11 @@ from rasterio.transform import Affine
 from pellucid.apply.info import in_labels
 from pellucid.apply.stack import SliceFile, Stack
 from pellucid.data.drawing import spread
+from pellucid.data.files import write_text
 from pellucid.data.geotiff import Grid
 from pellucid.data.slice_file import SliceInfo, read_slices
 from pellucid.web.layers import Band, Kind, Layer, Part, array_layer, geotiff, shorten
-from pellucid.web.write_page import room_for_data, size_of, write_layers
+from pellucid.web.write_page import draw_layers, room_for_data, size_of
 
 # Planes of a view that a page holds at most, and the share of their size to which they shrink, roughly.
 MAX_PLANES, PACKED = 128, 0.8
@@ -80,7 +81,7 @@ def write_stack_page(path: Path, stack: Stack) -> None:
         "numSlices": stack.num_slices * (factor if is_volume else 1),
         "provenance": list(_made(stack, middle).items()),
     }
-    write_layers(path, "stack", layers, parts, data)
+    write_text(path, draw_layers(path.parent, "stack", layers, parts, data))
 
 
 def _made(stack: Stack, middle: SliceFile) -> dict[str, str]:

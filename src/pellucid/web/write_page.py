@@ -40,13 +40,17 @@ def page_of(out: Path) -> Path:
 
 
 def write_page(path: Path, layers: Sequence[Layer], provenance: Mapping[str, str], *, title: str) -> None:
-    """Write the page of a scene, at most `MAX_BYTES` long.
+    """Write the page of a scene, as `draw_page` draws it; the caller has checked and claimed `path`."""
+    write_text(path, draw_page(path.parent, layers, provenance, title=title))
 
-    A larger scene is decimated: the page holds every n-th pixel, with the values of the file. The caller has
-    checked and claimed `path`.
+
+def draw_page(folder: Path, layers: Sequence[Layer], provenance: Mapping[str, str], *, title: str) -> str:
+    """Return the page of a scene, at most `MAX_BYTES` long.
+
+    A larger scene is decimated: the page holds every n-th pixel, with the values of the file.
 
     Args:
-        path: of the page.
+        folder: of the page.
         layers: in the order in which they are listed; the first is on the left, the result on the right.
         provenance: what the page says about how the result was made, label by label.
         title: of the page.
@@ -63,7 +67,7 @@ def write_page(path: Path, layers: Sequence[Layer], provenance: Mapping[str, str
         "fine": steps.fine,
         "step": steps.coarse,
     }
-    write_layers(path, "scene", layers, parts, {**data, "provenance": list(provenance.items())})
+    return draw_layers(folder, "scene", layers, parts, {**data, "provenance": list(provenance.items())})
 
 
 def room_for_data() -> int:
@@ -71,16 +75,16 @@ def room_for_data() -> int:
     return int((MAX_BYTES - REST - sum(len(_asset(name)) for name in LIBRARIES)) / BASE64)
 
 
-def write_layers(
-    path: Path, kind: str, layers: Sequence[Layer], parts: Sequence[Sequence[Part]], data: Mapping[str, Any]
-) -> None:
-    """Write a page of a kind with the parts of its layers, and data, of which `title` is one."""
+def draw_layers(
+    folder: Path, kind: str, layers: Sequence[Layer], parts: Sequence[Sequence[Part]], data: Mapping[str, Any]
+) -> str:
+    """Return a page of a kind with the parts of its layers, and data, of which `title` is one."""
     described = [
-        _describe(layer, f"{i}", of_layer, path.parent)
+        _describe(layer, f"{i}", of_layer, folder)
         for i, (layer, of_layer) in enumerate(zip(layers, parts, strict=True))
     ]
     files = {f"{i}-{j}": part.geotiff for i, each in enumerate(parts) for j, part in enumerate(each)}
-    write_text(path, render(kind, data["title"], {**data, "layers": described}, files))
+    return render(kind, data["title"], {**data, "layers": described}, files)
 
 
 def render(kind: str, title: str, data: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
