@@ -16,14 +16,13 @@ from pathlib import Path
 
 import torch
 from rich.progress import track
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
+from benchmarks.distillation import Follower, build_student, read_teacher
 from pellucid.build.datasets import read_source
-from pellucid.build.method import build_method, load
-from pellucid.build.run import read_metadata, save_run
+from pellucid.build.run import save_run
 from pellucid.config import Config
-from pellucid.data.run_folder import find_run
 from pellucid.datasets._augment_guides import add_speckle, draw_mask, drop_polarisation
 from pellucid.methods.ground import Ground
 from pellucid.networks._clearness import AT, BANDS, Seen
@@ -31,9 +30,8 @@ from pellucid.networks.ground import SEEN, GroundNet
 
 # Side in pixels of a crop, crops of a step, and scenes of a source at most.
 CROP, BATCH, MOST = 128, 8, 80
-RATE, WARMUP, CLIP = 1e-3, 50, 0.3
-# How sharply the mean over the last steps forgets; errors beyond the second count by their size alone.
-FORGET, LARGE = 0.995, 0.1
+# Learning rate, largest gradient; errors beyond the last count by their size alone.
+RATE, CLIP, LARGE = 1e-3, 0.3, 0.1
 # Probabilities: radar and date are of one place, there is radar, there is a date, which lacks parts; and that
 # radar has other gain, other contrast, speckle, one polarisation.
 ONE_PLACE, RADAR, DATE, PARTS = 0.5, 0.9, 0.4, 0.5
@@ -52,10 +50,7 @@ def main() -> None:
     parser.add_argument("--detail", type=int, default=16)
     parser.add_argument("--steps", type=int, default=5000)
     options = parser.parse_args()
-    config, _ = read_metadata(find_run(options.run))
-    teacher = load(options.run, device="cpu")
-    if not isinstance(teacher, Ground):
-        parser.error(f"{options.run} is no model of ground")
+    config, teacher = read_teacher(parser, options.run)
     distil(config, teacher, options.out, tuple(options.widths), options.detail, options.steps)
 
 
@@ -63,16 +58,9 @@ def distil(
     config: Config, teacher: Ground, out: Path, widths: tuple[int, ...], detail: int, steps: int
 ) -> float:
     """Save the run whose network of the guides has other sizes; return what it misses of the variance."""
-    smaller = config.model_copy(
-        update={"network": {**config.network, "widths": list(widths), "detail": detail}}
-    )
-    student = build_method(smaller)
-    if not isinstance(student, Ground):
-        raise TypeError("the config is no config of ground")
-    rest = {name: v for name, v in teacher.network.state_dict().items() if not name.startswith("guides.")}
-    student.network.load_state_dict(rest, strict=False)
+    sizes = {"widths": list(widths), "detail": detail}
+    smaller, student = build_student(config, teacher, sizes, ("guides.",))
     missed = _train(teacher.network, student.network, Samples.of(config), steps)
-    student.mean_spectrum = teacher.mean_spectrum
     save_run(out, config=smaller, method=student, half=True)
     return missed
 
@@ -149,31 +137,21 @@ class Samples:
 def _train(teacher: GroundNet, network: GroundNet, samples: Samples, steps: int) -> float:
     """Let the student's features become the teacher's; its weights become their moving average."""
     student, count = network.guides, network.config.features
-    optimizer = torch.optim.AdamW(student.parameters(), lr=RATE, weight_decay=1e-3, betas=(0.9, 0.99))
-    mean = {name: value.detach().clone() for name, value in student.state_dict().items()}
+    follower = Follower(student, student.parameters(), steps, rate=RATE, clip=CLIP)
     missed, variance, share = 0.0, 0.0, math.nan
     for step in range(1, steps + 1):
-        decay = 0.02 + 0.49 * (1 + math.cos(math.pi * step / steps))
-        for group in optimizer.param_groups:
-            group["lr"] = RATE * min(step / WARMUP, 1) * decay
         seen = samples.draw()
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
                 wanted = teacher.features(seen)[0][:, -count:]
             found = network.features(seen)[0][:, -count:]
-        loss = smooth_l1_loss(found, wanted, beta=LARGE)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(student.parameters(), CLIP)
-        optimizer.step()
-        for name, value in student.state_dict().items():
-            mean[name].lerp_(value, 1 - min(FORGET, step / (step + 20)))
+        follower.step(step, smooth_l1_loss(found, wanted, beta=LARGE))
         missed += float((found.detach() - wanted).square().mean())
         variance += float(wanted.var(dim=(0, 2, 3)).mean())
         if step % REPORT == 0 or step == steps:
             share, missed, variance = missed / variance, 0.0, 0.0
             print(f"step {step}: {share:.2%} of the features' variance is missed", flush=True)
-    student.load_state_dict(mean)
+    student.load_state_dict(follower.mean)
     return share
 
 

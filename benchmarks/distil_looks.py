@@ -18,19 +18,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss, softplus
 
-from pellucid.build.method import build_method, load
-from pellucid.build.run import read_metadata, save_run
+from benchmarks.distillation import Follower, build_student, read_teacher
+from pellucid.build.run import save_run
 from pellucid.config import Config
-from pellucid.data.run_folder import find_run
 from pellucid.methods.ground import Ground
 from pellucid.networks._clearness import Clearness
 from pellucid.networks.ground import GroundNet
 from pellucid.train.data import build_training_data
 from pellucid.train.loaders import train_loader
 
-RATE, WARMUP, CLIP, BATCH = 1.5e-3, 50, 1.0, 8
-# How sharply the mean over the last steps forgets; errors beyond the second count by their size alone.
-FORGET, LARGE = 0.995, 0.3
+# Crops of a step, learning rate, largest gradient; errors beyond the last count by their size alone.
+BATCH, RATE, CLIP, LARGE = 8, 1.5e-3, 1.0, 0.3
 # Logits beyond this are alike.
 SUREST = 7.0
 # What counts as an error of 1: of logits, amounts of haze and doubt; of changes, doubt, trust and logit.
@@ -52,10 +50,7 @@ def main() -> None:
     parser.add_argument("--refine-widths", type=int, nargs="+", default=[32, 48, 64])
     parser.add_argument("--steps", type=int, default=4000)
     options = parser.parse_args()
-    config, _ = read_metadata(find_run(options.run))
-    teacher = load(options.run, device="cpu")
-    if not isinstance(teacher, Ground):
-        parser.error(f"{options.run} is no model of ground")
+    config, teacher = read_teacher(parser, options.run)
     sizes = {"clear_widths": options.clear_widths, "refine_widths": options.refine_widths}
     distil(config, teacher, options.out, sizes, options.steps)
 
@@ -65,14 +60,8 @@ def distil(
 ) -> dict[str, float]:
     """Save the run whose networks have other sizes; return what each misses of the variance."""
     train = config.train.model_copy(update={"num_steps": steps, "batch": BATCH})
-    config = config.model_copy(update={"network": {**config.network, **sizes}})
-    student = build_method(config)
-    if not isinstance(student, Ground):
-        raise TypeError("the config is no config of ground")
     own = ("clearness.unet.", "clearness.of_bands.", "refine.")
-    rest = {name: v for name, v in teacher.network.state_dict().items() if not name.startswith(own)}
-    student.network.load_state_dict(rest, strict=False)
-    student.mean_spectrum = teacher.mean_spectrum
+    config, student = build_student(config, teacher, sizes, own)
     data = build_training_data(config.model_copy(update={"train": train}))
     loader = train_loader(SimpleNamespace(global_step=0, global_rank=0, world_size=1), data.stream, train)
     pupils = {"clear": Pupil("clear", student.network.clearness, steps)}
@@ -123,12 +112,11 @@ class Pupil:
     """A network that learns to give the maps of another; its weights become their moving average."""
 
     def __init__(self, name: str, network: nn.Module, steps: int) -> None:
-        self.network, self.steps = network, steps
+        self.network = network
         self.scale = torch.tensor(SCALES[name])[:, None, None]
         parts = [network.unet, network.of_bands] if isinstance(network, Clearness) else [network]
-        self.parameters = [value for part in parts for value in part.parameters()]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=RATE, weight_decay=1e-3, betas=(0.9, 0.99))
-        self.mean = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        parameters = [value for part in parts for value in part.parameters()]
+        self.follower = Follower(network, parameters, steps, rate=RATE, clip=CLIP)
         self.share = math.nan
         with torch.no_grad():  # what the last layer is 0 or small in would learn late
             weight = parts[0].get_parameter("widen.weight")
@@ -137,10 +125,6 @@ class Pupil:
 
     def learn(self, step: int, given: tuple[Tensor, ...], wanted: Tensor) -> None:
         """Take one step towards what is wanted."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = (
-                RATE * min(step / WARMUP, 1) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / self.steps)))
-            )
         given = tuple(x.clone() for x in given)
         with torch.autocast("cpu", torch.bfloat16):
             if isinstance(self.network, Clearness):
@@ -150,20 +134,14 @@ class Pupil:
             else:
                 found = self.network(*given).float()
                 found, wanted = (x.clamp(-SUREST, SUREST) for x in (found, wanted))
-        loss = smooth_l1_loss(found / self.scale, wanted / self.scale, beta=LARGE)
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters, CLIP)
-        self.optimizer.step()
-        for name, value in self.network.state_dict().items():
-            self.mean[name].lerp_(value, 1 - min(FORGET, step / (step + 20)))
+        self.follower.step(step, smooth_l1_loss(found / self.scale, wanted / self.scale, beta=LARGE))
         missed = float(((found.detach() - wanted) / self.scale).square().mean())
         self.share = missed if math.isnan(self.share) else self.share + 0.02 * (missed - self.share)
 
     def swap(self) -> dict[str, Tensor]:
         """Take the moving average as weights, and return those that learn."""
         held = {name: value.clone() for name, value in self.network.state_dict().items()}
-        self.network.load_state_dict(self.mean)
+        self.network.load_state_dict(self.follower.mean)
         return held
 
 
