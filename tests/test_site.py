@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from docs.site import build as site
 from docs.site.reference import CONFIGS, SHELVES, commands, error_page, keys_of, load, sections, type_text
+from playwright.sync_api import expect
 from tests.browser import browser
 
 from pellucid.config import TrainConfig
@@ -45,9 +46,9 @@ def test_the_search_works_in_a_page_that_was_opened_as_a_file(home: Path) -> Non
     page.locator(".md-search__button").click()
     words = page.get_by_role("combobox")
     words.press_sequentially("expected calibration")
-    page.get_by_role("option").first.wait_for()
+    # While the words are typed, what the first letters find is listed.
+    expect(page.get_by_role("option").first).to_contain_text("Evaluation", timeout=30_000)
     assert words.input_value() == "expected calibration"
-    assert "Evaluation" in page.get_by_role("option").first.inner_text()
     page.close()
 
 
