@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pellucid.networks._fused import is_fused
+from pellucid.networks._linear import linear
 
 # Pixels that a CPU filters at once, so that they stay in its second-level cache through all taps.
 PIXELS_AT_ONCE = 2048
@@ -76,7 +77,7 @@ class _Filter(torch.autograd.Function):
         for top in range(0, height, rows):
             part, above = out[:, top : top + rows], features[:, top : top + rows]
             for tap, (y, x) in enumerate(_offsets(len(weight))):
-                kernel = F.leaky_relu_(F.linear(above, weight[tap], bias[tap]), slope)
+                kernel = F.leaky_relu_(linear(above, weight[tap], bias[tap]), slope)
                 part.addcmul_(kernel, padded[:, top + y : top + y + part.shape[1], x : x + width])
         return out
 
@@ -89,7 +90,7 @@ class _Filter(torch.autograd.Function):
         grad_features = torch.zeros_like(features, dtype=exact)
         grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
         for tap, (y, x) in enumerate(_offsets(len(weight))):
-            raw = F.linear(features, weight[tap], bias[tap])
+            raw = linear(features, weight[tap], bias[tap])
             here = slice(None), slice(y, y + height), slice(x, x + width)
             grad_raw = torch.where(raw > 0, grad, grad * ctx.slope).mul_(padded[here])
             grad_padded[here] += F.leaky_relu_(raw, ctx.slope).mul_(grad)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, scaled_dot_product_attention
 
+from pellucid.networks._linear import Linear
+
 
 @dataclass(frozen=True)
 class Config:
@@ -70,10 +72,10 @@ class CrossAttention(nn.Module):
     def __init__(self, channels: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.q_proj = nn.Linear(channels, channels)
-        self.k_proj = nn.Linear(channels, channels)
-        self.v_proj = nn.Linear(channels, channels)
-        self.proj = nn.Linear(channels, channels)
+        self.q_proj = Linear(channels, channels)
+        self.k_proj = Linear(channels, channels)
+        self.v_proj = Linear(channels, channels)
+        self.proj = Linear(channels, channels)
 
     def forward(self, optical: Tensor, radar: Tensor) -> Tensor:
         """Return (B, D, h, w) radar content gathered for each optical pixel."""

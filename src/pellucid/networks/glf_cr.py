@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pellucid.networks._dynamic_filter import dynamic_filter
 from pellucid.networks._fused import is_fused
+from pellucid.networks._linear import Linear
 from pellucid.networks._windows import Windows, relative_positions, window_order
 
 # Negative slope of the kernel generator's LeakyReLU, in the published code.
@@ -84,9 +85,9 @@ class WindowAttention(nn.Module):
         self.scale = (channels // num_heads) ** -0.5
         self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window - 1) ** 2, num_heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.qkv, self.qkv_SAR = nn.Linear(channels, 3 * channels), nn.Linear(channels, 3 * channels)
+        self.qkv, self.qkv_SAR = Linear(channels, 3 * channels), Linear(channels, 3 * channels)
         self.attn_fuse_1x1conv = nn.Conv2d(num_heads, num_heads, 1)
-        self.proj, self.proj_SAR = nn.Linear(channels, channels), nn.Linear(channels, channels)
+        self.proj, self.proj_SAR = Linear(channels, channels), Linear(channels, channels)
 
     def forward(self, optical: Tensor, radar: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the attended tokens of both streams, (N, L, D) each: the L pixels of each of N windows.
@@ -118,21 +119,21 @@ class WindowAttention(nn.Module):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
         """Return the attended values, (n, heads, L, d); the bias is (1 or n, heads, L, L)."""
-        if torch.is_grad_enabled():  # the fused kernel has no gradient for the bias
-            return ((query * self.scale) @ key.mT + bias).softmax(-1) @ value
-        return F.scaled_dot_product_attention(
-            query, key, value, attn_mask=bias.expand(len(query), -1, -1, -1)
-        )
+        # A gradient for the bias the fused kernel has not, and it is slow on a CPU: a head has few channels.
+        if torch.is_grad_enabled() or query.device.type == "cpu":
+            return _weigh((query @ key.mT).add_(bias), value)
+        mask = bias.expand(len(query), -1, -1, -1)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
 
     def attend_fused(
         self, query: Tensor, key: Tensor, value: Tensor, radar_query: Tensor, radar_key: Tensor, bias: Tensor
     ) -> Tensor:
         """Return the optical values attended by the corrected logits, (n, heads, L, d)."""
-        logits = (query * self.scale) @ key.mT  # (n, heads, L, L)
+        logits = query @ key.mT  # (n, heads, L, L)
         # Bias and mask are equal in both streams, so they cancel in the difference.
-        gain = ((radar_query * self.scale) @ radar_key.mT).sub_(logits)
+        gain = (radar_query @ radar_key.mT).sub_(logits)
         gate = self.fuse(gain).sigmoid_()
-        return logits.addcmul_(gain, gate).add_(bias).softmax(-1) @ value
+        return _weigh(logits.addcmul_(gain, gate).add_(bias), value)
 
     def fuse(self, logits: Tensor) -> Tensor:
         """Return the 1 x 1 convolution over heads as a matrix product, far faster for so few channels."""
@@ -142,13 +143,21 @@ class WindowAttention(nn.Module):
         return mixed.add_(bias.to(logits.dtype)[:, None]).view_as(logits)
 
     def split(self, tokens: Tensor, sizes: list[int]) -> Iterator[tuple[Tensor, ...]]:
-        """Return (N, L, 3 D) as query, key and value, (n, heads, L, d) each and contiguous, of each part."""
-        heads = tokens.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).contiguous()
-        return zip(*(kind.split(sizes) for kind in heads), strict=True)
+        """Return (N, L, 3 D) as scaled query, key and value, (n, heads, L, d), contiguous, of each part."""
+        query, key, value = tokens.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).contiguous()
+        return zip(*(kind.split(sizes) for kind in (query * self.scale, key, value)), strict=True)
 
     def join(self, heads: list[Tensor]) -> Tensor:
         """Return parts of (n, heads, L, d) as (N, L, D)."""
         return torch.cat(heads).transpose(1, 2).flatten(2)
+
+
+def _weigh(logits: Tensor, value: Tensor) -> Tensor:
+    """Return the means of values by the softmax of logits, (n, heads, L, d).
+
+    The product is transposed, (d, L): on a CPU one with few columns takes four times as long.
+    """
+    return (value.mT @ logits.softmax(-1).mT).mT
 
 
 def _sizes(count: int, at_once: int) -> list[int]:
@@ -168,7 +177,7 @@ def _conv(channels_in: int, channels_out: int) -> nn.Conv2d:
 
 
 def _mlp(channels: int, hidden: int) -> nn.Sequential:
-    first, second = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+    first, second = Linear(channels, hidden), Linear(hidden, channels)
     return nn.Sequential(OrderedDict[str, nn.Module](fc1=first, gelu=nn.GELU(), fc2=second))
 
 
