@@ -1,4 +1,7 @@
-"""How well `ground` paints hidden parts of clear scenes, told which they are, as each guide is taken away."""
+"""How well `ground` paints hidden parts of clear scenes, or finds and paints what simulated clouds hide.
+
+Each guide is taken away in turn.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,15 +15,19 @@ from torch import Tensor
 from pellucid.build.datasets import read_source
 from pellucid.config import Config
 from pellucid.data.batch import Batch
-from pellucid.datasets._augment import map_images
+from pellucid.data.ranges import Bands
+from pellucid.datasets._augment import cloud_over, map_images
 from pellucid.datasets._augment_guides import finish_older, smooth_noise
 from pellucid.datasets._listing import Patches
-from pellucid.evaluation.figures import CLEAR_MEAN, baselines
+from pellucid.evaluation.figures import CLEAR_MEAN, CLOUDY, baselines
 from pellucid.methods.method import Method
 from pellucid.metrics import psnr
+from pellucid.simulate.clouds import SkyOptions
 
 # Size in pixels of the hidden patches (deviation of the Gaussian that smooths the noise), and hidden share.
 MASKS = ((3.0, 0.1), (24.0, 0.3), (8.0, 0.6), (32.0, 0.9), (32.0, 1.0))
+# Skies that are simulated over each scene, and the share of cloudy pixels below which one is left out.
+SKIES, LEAST = 6, 0.05
 # Pixels of a scene that are evaluated, on each side, about its centre.
 SIDE = 256
 ALL, NO_RADAR, NO_OLDER, NO_GUIDE = "all guides", "no radar", "no older date", "no guide"
@@ -78,32 +85,56 @@ def draw_hidden(height: int, width: int, deviation: float, share: float, seed: i
 
 
 @torch.inference_mode()
-def score(method: Method, scene: Scene, figures: Sequence[str] = FIGURES) -> list[Row]:
-    """Return a row per mask: the PSNR of the hidden pixels in dB, by what is given, and of the clear mean."""
-    clear = scene.read(method.stride)
-    height, width = clear.degraded.shape[-2:]
+def score(
+    method: Method, scene: Scene, figures: Sequence[str] = FIGURES, *, skies: bool = False
+) -> list[Row]:
+    """Return a row per mask: the PSNR of the hidden pixels in dB, by what is given, and of the clear mean.
+
+    With `skies`, a row per simulated sky, of whose clouds the model is told nothing.
+    """
+    clear, bands = scene.read(method.stride), method.optical.bands
     present = clear.degraded.isfinite().flatten(2).any(2)[0]
     rows = []
-    for seed, (deviation, share) in enumerate(MASKS):
-        hidden = draw_hidden(height, width, deviation, share, seed)
-        batch = replace(clear, degraded=clear.degraded * ~hidden, cloud=hidden.float())
-        batch = finish_older(batch, method.optical.bands)
+    for share, batch in _under_skies(clear, bands) if skies else _with_parts_hidden(clear):
+        batch = finish_older(batch, bands)  # noqa: PLW2901 - the same, finished
+        assert batch.cloud is not None
+        where = (batch.cloud > CLOUDY) & clear.valid
         mean = baselines(replace(batch, target=clear.degraded), method.mean_spectrum).get(CLEAR_MEAN)
+        given = replace(batch, cloud=None) if skies else batch
         images = {
             CLEAR_MEAN: mean,
-            **{name: _restore(method, given) for name, given in _variants(batch, figures)},
+            **{name: _restore(method, variant) for name, variant in _variants(given, figures)},
         }
 
-        def measure(image: Tensor | None, where: Tensor) -> float:
+        def measure(image: Tensor | None, where: Tensor = where) -> float:
             if image is None:
                 return nan
             return float(psnr(image[:, present], clear.degraded[:, present], where))
 
-        found = {name: measure(image, hidden & clear.valid) for name, image in images.items()}
+        found = {name: measure(image) for name, image in images.items()}
         same = {NO_OLDER: ALL, NO_GUIDE: NO_RADAR}  # where there is no older date
         found = {figure: found[figure if figure in found else same[figure]] for figure in figures}
         rows.append({"place": scene.place, "source": scene.source, "hidden": share, **found})
     return rows
+
+
+def _with_parts_hidden(clear: Batch) -> Iterator[tuple[float, Batch]]:
+    """Yield each mask's share, and the scene without what it hides, which its cloud map names."""
+    height, width = clear.degraded.shape[-2:]
+    for seed, (deviation, share) in enumerate(MASKS):
+        hidden = draw_hidden(height, width, deviation, share, seed)
+        yield share, replace(clear, degraded=clear.degraded * ~hidden, cloud=hidden.float())
+
+
+def _under_skies(clear: Batch, bands: Bands) -> Iterator[tuple[float, Batch]]:
+    """Yield each sky's share of cloudy pixels, and the scene under it with its exact cloud map."""
+    for seed in range(SKIES):
+        generator = torch.Generator().manual_seed(seed)
+        batch = cloud_over(replace(clear, target=clear.degraded), bands, generator, SkyOptions())
+        assert batch.cloud is not None
+        share = float((batch.cloud[clear.valid] > CLOUDY).float().mean())
+        if share >= LEAST:
+            yield share, replace(batch, target=None)
 
 
 def _variants(batch: Batch, figures: Sequence[str]) -> Iterator[tuple[str, Batch]]:
@@ -121,10 +152,10 @@ def _restore(method: Method, batch: Batch) -> Tensor:
         return method.restore(batch).float()
 
 
-def mean_of(rows: Sequence[Row], figure: str, share: float | None = None) -> float:
-    """Return the mean of a figure over the masks that hide `share`; None: all that leave something to see."""
-    chosen = [row for row in rows if (row["hidden"] < 1 if share is None else row["hidden"] == share)]
-    return fmean(row[figure] for row in chosen)
+def mean_of(rows: Sequence[Row], figure: str, least: float = 0.0, below: float = 1.0) -> float:
+    """Return the mean of a figure over the rows that hide such a share; NaN if there are none."""
+    chosen = [row[figure] for row in rows if least <= row["hidden"] < below]
+    return fmean(chosen) if chosen else nan
 
 
 def by_place(rows: Sequence[Row]) -> dict[str, list[Row]]:

@@ -9,14 +9,20 @@ places, in whichever source they are, and is evaluated on them, those that the c
 By source: trains as the config has it, with another seed, not at all, and without each data set in turn; all
 are evaluated on the places with radar that the config excludes.
 
-Parts of clear scenes are hidden, and the model is told which. Finished runs are kept in --out: the command
-can be stopped and called again.
+Parts of clear scenes are hidden, and the model is told which. With --second, a second stage follows, and it
+is evaluated under simulated skies, of which the model is told nothing:
+
+    python -m benchmarks.left_out --second configs/ground_shipped.yaml --second-steps 400
+
+Finished runs are kept in --out: the command can be stopped and called again.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from math import nan, sqrt
 from pathlib import Path
 from statistics import fmean, stdev
@@ -31,6 +37,7 @@ from rich.table import Table
 from benchmarks.hidden_ground import (
     ALL,
     FIGURES,
+    MASKS,
     NO_GUIDE,
     NO_OLDER,
     NO_RADAR,
@@ -58,19 +65,25 @@ NEIGHBOURS = (
     ("aguasclaras", "brasilia"),
     ("S2B_MSIL2A_20170924T93020_69_24", "S2B_MSIL2A_20180204T94161_57_38"),
 )
+# Shares of cloudy pixels that tables of simulated skies divide: up to half, up to nearly all, and more.
+COVERS = (0.0, 0.5, 0.95, 1.01)
 # The runs by source that leave out nothing.
 WHOLE, ANOTHER_SEED, UNTRAINED = "every data set", "every data set, another seed", "not trained"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training, and the scenes of places that are not in it; `make` does it and returns the method."""
+    """A training, and the scenes of places that are not in it; `make` does it and returns the method.
+
+    `skies`: these are evaluated under simulated skies, instead of with hidden parts.
+    """
 
     name: str
     config: Config
     scenes: tuple[Scene, ...]
     make: Callable[[Config], Method]
     figures: Sequence[str] = FIGURES
+    skies: bool = False
 
     def result(self) -> dict[str, Any]:
         """Train, and return the seconds that it took and the rows of all scenes."""
@@ -78,7 +91,7 @@ class Run:
         method = self.make(self.config)
         seconds = time.monotonic() - start
         scenes = track(self.scenes, f"evaluate {self.name}")
-        rows = [row for scene in scenes for row in score(method, scene, self.figures)]
+        rows = [row for scene in scenes for row in score(method, scene, self.figures, skies=self.skies)]
         return {"run": self.name, "seconds": round(seconds, 1), "rows": rows}
 
 
@@ -91,13 +104,20 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=Path("configs/ground.yaml"))
     parser.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--steps", type=int, default=100, help="optimiser steps of each run")
+    parser.add_argument("--second", type=Path, help="config of a second stage, by place")
+    parser.add_argument("--second-steps", type=int, default=400, help="optimiser steps of that")
     parser.add_argument("--folds", type=int, default=5, help="parts of the places, each left out in turn")
     parser.add_argument("--only", nargs="*", default=(), help="only the runs without these places or sources")
     parser.add_argument("--out", type=Path, default=Path("runs/left_out"))
     options = parser.parse_args()
     config = shorten(load_config(options.config, tuple(options.changes)), options.steps)
-    runs = runs_by_place(config, options.folds) if options.by == "place" else runs_by_source(config)
-    folder = options.out / f"{options.by}_{options.steps}_steps_of_{config.train.batch}"
+    name = f"{options.by}_{options.steps}_steps_of_{config.train.batch}"
+    second = None
+    if options.second and options.by == "place":
+        second = shorten(load_config(options.second, tuple(options.changes)), options.second_steps)
+        name += f"_then_{options.second_steps}"
+    runs = runs_by_place(config, options.folds, second) if options.by == "place" else runs_by_source(config)
+    folder = options.out / name
     wanted = [run for run in runs if not options.only or is_wanted(run, options.only)]
     console, results = Console(width=140), []
     for number, run in enumerate(wanted, start=1):
@@ -116,11 +136,16 @@ def shorten(config: Config, steps: int) -> Config:
     return config.model_copy(update={"train": train, "data": data})
 
 
-def train(config: Config) -> Method:
-    """Return the method that a short training makes; its weights are not kept."""
+def train(config: Config, then: Config | None = None) -> Method:
+    """Return the method of a short training, of two stages if `then` is given; its weights are not kept."""
     with TemporaryDirectory(prefix="left_out_") as folder:
-        train_whole(config, Path(folder) / "run")
-        return load(Path(folder) / "run", device=config.train.device)
+        last = Path(folder) / "run"
+        train_whole(config, last)
+        if then is not None:
+            changed = then.train.model_copy(update={"init_from": str(last)})
+            last = Path(folder) / "second"
+            train_whole(then.model_copy(update={"train": changed}), last)
+        return load(last, device=config.train.device)
 
 
 def begin(config: Config) -> Method:
@@ -155,13 +180,15 @@ def without_source(config: Config, name: str) -> Config:
     return _with_data(config, train=tuple(source for source, own in named if own != name))
 
 
-def runs_by_place(config: Config, count: int) -> list[Run]:
-    """Return a run per fold of all places with radar."""
+def runs_by_place(config: Config, count: int, second: Config | None = None) -> list[Run]:
+    """Return a run per fold of all places with radar; with the config of a second stage, of both stages."""
     scenes = find_scenes(config)
     runs = []
     for number, places in enumerate(divide((scene.place for scene in scenes), count), start=1):
         own = tuple(scene for scene in scenes if scene.place in places)
-        runs.append(Run(f"fold {number} of {count}", without_places(config, places), own, train))
+        then = second and without_places(second, places)
+        name, skies = f"fold {number} of {count}", second is not None
+        runs.append(Run(name, without_places(config, places), own, partial(train, then=then), skies=skies))
     return runs
 
 
@@ -194,19 +221,29 @@ def is_wanted(run: Run, names: Sequence[str]) -> bool:
 def print_places(results: Sequence[dict[str, Any]], console: Console) -> None:
     """Print the PSNR of the hidden pixels at each place, by what is given, and the means."""
     rows = [row for result in results for row in result["rows"]]
+    shares = sorted(_column(rows, "hidden"))
+    if set(shares) <= {share for _, share in MASKS}:
+        whole = 1.0  # where all is hidden, nothing of the scene is left to see
+        parts = [(f"{share:.0%} hidden", share, share + 1e-6) for share in shares]
+    else:
+        whole = COVERS[-1]
+        parts = [(f"{a:.0%} to {min(b, 1):.0%} cloudy", a, b) for a, b in pairwise(COVERS)]
     table = _table("place", "data set", *FIGURES, title="PSNR of hidden pixels, dB")
     for place, own in by_place(rows).items():
-        table.add_row(place, own[0]["source"], *(f"{mean_of(own, figure):.2f}" for figure in FIGURES))
+        means = (mean_of(own, figure, below=whole) for figure in FIGURES)
+        table.add_row(place, own[0]["source"], *(f"{mean:.2f}" for mean in means))
     console.print(table)
     table = _table("places", "number", *FIGURES, "by guides", "by radar alone", title="mean over places, dB")
     groups = {source: [row for row in rows if row["source"] == source] for source in _column(rows, "source")}
     dated = {row["place"] for row in rows if row[NO_OLDER] != row[ALL]}
     groups["with an older date"] = [row for row in rows if row["place"] in dated]
+    groups["without one"] = [row for row in rows if row["place"] not in dated]
     for name, own in {**groups, "all": rows}.items():
         if own:
-            table.add_row(name, *_means(own))
-    for share in sorted(_column(rows, "hidden")):
-        table.add_row(f"all, {share:.0%} hidden", *_means(rows, share))
+            table.add_row(name, *_means(own, 0.0, whole))
+            for part, least, below in parts:
+                if any(least <= row["hidden"] < below for row in own):
+                    table.add_row(f"{name}, {part}", *_means(own, least, below))
     console.print(table)
     _print_seconds(results, console)
 
@@ -216,10 +253,10 @@ def _column(rows: Sequence[Row], name: str) -> list[Any]:
     return list(dict.fromkeys(row[name] for row in rows))
 
 
-def _means(rows: Sequence[Row], share: float | None = None) -> list[str]:
+def _means(rows: Sequence[Row], least: float, below: float) -> list[str]:
     """Return the number of places, the mean over places of each figure, and what guides and radar bring."""
-    places = by_place(rows).values()
-    means = {f: fmean(mean_of(own, f, share) for own in places) for f in FIGURES}
+    places = by_place([row for row in rows if least <= row["hidden"] < below]).values()
+    means = {f: fmean(mean_of(own, f, least, below) for own in places) for f in FIGURES}
     gains = (means[ALL] - means[CLEAR_MEAN], means[NO_OLDER] - means[NO_GUIDE])
     return [str(len(places)), *(f"{means[f]:.2f}" for f in FIGURES), *(f"{gain:+.2f}" for gain in gains)]
 

@@ -61,6 +61,7 @@ def test_environment_variables_are_filled_in(file: Path, monkeypatch: pytest.Mon
     ("change", "message"),
     [
         ("train.learning_rat=1", "unknown key 'train.learning_rat'; did you mean 'learning_rate'"),
+        ("num_steps=1", "unknown key 'num_steps'; did you mean 'train.num_steps'"),
         ("train.batch=0", "'train.batch' is 0, input should be greater than 0"),
         ("train.batch=many", "'train.batch' is 'many'"),
         ("data.tile", "has no '='"),

@@ -131,6 +131,9 @@ def _explain(error: ValidationError, kind: Any, values: object) -> str:
     place = ".".join(steps)
     if problem["type"] == "extra_forbidden":
         known = sorted({key for model in models for key in model.model_fields})
+        inner = [name for name in known if steps[-1] in _keys_below(models, name)]
+        if len(inner) == 1:
+            return f"unknown key {place!r}; did you mean {'.'.join((*steps[:-1], inner[0], steps[-1]))!r}?"
         return f"unknown key {place!r}{nearest(steps[-1], known)}"
     if problem["type"] == "missing":
         return f"key {place!r} is missing"
@@ -163,6 +166,12 @@ def _follow(loc: tuple[int | str, ...], kind: Any, values: Any) -> tuple[list[st
         except (KeyError, IndexError, TypeError):
             values = None
     return steps, models
+
+
+def _keys_below(models: list[type[BaseModel]], name: str) -> set[str]:
+    """Return the keys that stand below a key of models."""
+    fields = [model.model_fields[name] for model in models if name in model.model_fields]
+    return {key for field in fields for model in _models(field.annotation) for key in model.model_fields}
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -288,11 +289,19 @@ def stage_cog(made: Path, out: Path, *, overviews: str = "average") -> Iterator[
     It holds the statistics of its bands, so that a GIS need not look at all pixels to show them.
     """
     with temporary_beside(out) as temporary:
-        with warnings.catch_warnings(), rasterio.Env(**MAKING):
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            rasterio.shutil.copy(made, temporary, driver="COG", overview_resampling=overviews, **COG)
-        flush(temporary, forget=True)
-        if not are_equal(made, temporary, side=CHECKED):
+        # Where a disk is full GDAL does not say so, or goes on.
+        check_full = partial(check_room, {out.parent: made.stat().st_size * 4 // 3})
+        try:
+            with warnings.catch_warnings(), rasterio.Env(**MAKING):
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                rasterio.shutil.copy(made, temporary, driver="COG", overview_resampling=overviews, **COG)
+            flush(temporary, forget=True)
+            is_whole = are_equal(made, temporary, side=CHECKED)
+        except GDAL_ERRORS:
+            check_full()
+            raise
+        if not is_whole:
+            check_full()
             raise WriteError(f"{out} {NOT_READ_BACK.removeprefix('it ')}, check the disk")
         yield temporary
 
