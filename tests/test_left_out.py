@@ -9,7 +9,17 @@ import pytest
 import rasterio
 import torch
 from benchmarks import kept, left_out
-from benchmarks.hidden_ground import ALL, MASKS, NO_GUIDE, NO_OLDER, NO_RADAR, draw_hidden, find_scenes, score
+from benchmarks.hidden_ground import (
+    ALL,
+    LEAST,
+    MASKS,
+    NO_GUIDE,
+    NO_OLDER,
+    NO_RADAR,
+    draw_hidden,
+    find_scenes,
+    score,
+)
 from rasterio.warp import transform_bounds
 from rasters import write_raster
 from rich.console import Console
@@ -20,11 +30,13 @@ from pellucid.config import Config, load_config
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2
 from pellucid.data.schema import parse
+from pellucid.datasets._augment import cloud_over
 from pellucid.datasets.guided_scenes import GuidedScenes
 from pellucid.datasets.sen12ms_cr import Sen12MsCr
 from pellucid.errors import InputError
 from pellucid.evaluation.figures import CLEAR_MEAN
 from pellucid.methods.method import Method
+from pellucid.simulate.clouds import SkyOptions
 from pellucid.train.checkpoints import TrainReport
 
 CONFIG = Path(__file__).parents[1] / "configs" / "ground.yaml"
@@ -205,6 +217,49 @@ def test_runs_are_kept_and_printed(
     monkeypatch.setattr(left_out, "train_whole", None)
     left_out.main()
     assert capsys.readouterr().out.splitlines()[-2:] == printed.splitlines()[-2:]
+
+
+def test_a_second_stage_begins_from_the_first_without_the_same_places(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained: list[Config] = []
+
+    def train_and_note(run: Config, folder: Path) -> None:
+        trained.append(run)
+        kept.train_whole(run, folder)
+
+    monkeypatch.setattr(left_out, "load_config", lambda *_: config)
+    monkeypatch.setattr(left_out, "train_whole", train_and_note)
+    words = ["left_out", "--steps", "1", "--second", "second.yaml", "--second-steps", "2", "--only", "a"]
+    monkeypatch.setattr("sys.argv", [*words, "--out", str(tmp_path / "out")])
+    left_out.main()
+    first, second = trained
+    assert first.data == second.data
+    assert {"a", "e"} <= set(first.data.hold_out)
+    assert (first.train.num_steps, second.train.num_steps) == (1, 2)
+    assert Path(second.train.init_from or "").name == "run"
+    (found,) = (tmp_path / "out" / "place_1_steps_of_1_then_2").iterdir()
+    assert {row["place"] for row in json.loads(found.read_text())["rows"]} == {"a", "e"}
+    assert "| all, 95% to 100% cloudy" in " ".join(capsys.readouterr().out.split())
+
+
+def test_of_a_sky_nothing_is_told_and_its_cloudy_pixels_alone_are_measured(config: Config) -> None:
+    scene = find_scenes(config)[0]
+    spy, truth = Spy(), scene.read(16).degraded
+    rows = score(spy, scene, skies=True)  # type: ignore[arg-type]
+    assert len(spy.given) == 2 * len(rows)
+    assert {row["hidden"] >= LEAST for row in rows} == {True}
+    assert {batch.cloud for batch in spy.given} == {None}
+    batch = spy.given[0]
+    sky = cloud_over(
+        replace(scene.read(16), target=truth), SENTINEL2.bands, torch.Generator().manual_seed(0), SkyOptions()
+    )
+    assert torch.equal(batch.degraded, sky.degraded)
+    assert batch.target is None
+    cloudy = (sky.cloud > 0.5).expand_as(truth)  # type: ignore[operator]
+    assert rows[0]["hidden"] == pytest.approx(float(cloudy.float().mean()), abs=1e-6)
+    error = (0.2 - truth)[cloudy].square().mean()
+    assert rows[0][ALL] == pytest.approx(float(-10 * error.log10()), abs=1e-3)
 
 
 def test_a_training_that_was_stopped_is_not_measured(

@@ -1,6 +1,8 @@
+import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from pellucid.apply import memory
 from pellucid.apply.memory import _free_in_groups, available_bytes
@@ -28,3 +30,28 @@ def test_a_limit_of_the_process_is_what_is_available(monkeypatch: pytest.MonkeyP
     assert before > 0
     monkeypatch.setattr(memory, "limit_bytes", lambda: 1.0)
     assert available_bytes() == 0
+
+
+def test_memory_is_given_back_when_what_is_held_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+    held, given_back = iter([5.0, 3.0, 3.0 + memory.GROWTH, 4.0 + memory.GROWTH, 3.0]), list[int]()
+    monkeypatch.setattr(memory, "resident_bytes", lambda: next(held))
+    monkeypatch.setattr(memory, "available_bytes", lambda: math.inf)
+    monkeypatch.setattr(memory, "return_freed_memory", lambda: given_back.append(1))
+    tidy = memory.Tidying()
+    for expected in (1, 1, 2):  # at first, not for what may grow, and beyond it
+        tidy()
+        assert len(given_back) == expected
+
+
+def test_less_may_grow_where_little_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda: 400.0)
+    monkeypatch.setattr(memory, "resident_bytes", lambda: 1000.0)
+    tidy = memory.Tidying()
+    tidy()
+    assert tidy.most == 1100
+
+
+def test_what_the_process_holds_is_known() -> None:
+    before = memory.resident_bytes()
+    block = torch.ones(10_000_000)
+    assert memory.resident_bytes() - before > 0.9 * block.nbytes

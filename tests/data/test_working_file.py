@@ -40,6 +40,6 @@ def test_a_disk_that_is_full_is_named_whatever_gdal_says(
     with pytest.raises(WriteError, match=r"has 0.0 MB free, 0.\d MB may be needed; free the disk"):
         write_cog(made, tmp_path / "out.tif")
     leave_free(monkeypatch, 1 << 30)
-    with pytest.raises((WriteError, RasterioIOError), match="Failed to read directory|not recognized|disk"):
+    with pytest.raises((WriteError, RasterioIOError), match=r"Failed to read directory|not recognized|disk"):
         write_cog(made, tmp_path / "out.tif")
     assert [path.name for path in tmp_path.iterdir()] == ["made.tif"]

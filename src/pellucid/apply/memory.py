@@ -12,6 +12,9 @@ from typing import Any
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX, ARENA_MAX = -1, -2, -4, -8
 # Bytes asked of the system beyond what is needed, and free ones that are kept.
 SPARE, KEPT = 1 << 27, (1 << 31) - 1
+# Bytes by which what is held may grow before freed memory is given back. Two tiles at once use 0.4 GB: what
+# is given back after each of them is asked for again, and every page of it filled with 0.
+GROWTH = 5 << 27
 # Control groups of both versions: their files of a limit and of what is taken, and what of it are read files.
 CGROUPS = Path("/sys/fs/cgroup")
 NEW_NAMES = ("memory.max", "memory.current", "inactive_file")
@@ -34,6 +37,26 @@ def return_freed_memory() -> None:
     """Give freed memory back to the system: what lies between blocks in use, of whatever sizes, adds up."""
     if trim := _c_function("malloc_trim"):
         trim(ctypes.c_size_t(0))
+
+
+class Tidying:
+    """Gives freed memory back to the system when much more is held than after the last time."""
+
+    def __init__(self) -> None:
+        self.most = 0.0
+
+    def __call__(self) -> None:
+        """Give freed memory back if it is worth it; to be called now and then."""
+        if resident_bytes() > self.most:
+            return_freed_memory()
+            self.most = resident_bytes() + min(GROWTH, available_bytes() / 4)
+
+
+def resident_bytes() -> float:
+    """Return how much memory this process holds, in bytes; without limit where the system does not tell."""
+    with suppress(OSError, ValueError, IndexError):
+        return float(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return math.inf
 
 
 def limit_bytes() -> float:

@@ -16,7 +16,7 @@ from PIL.Image import Image
 
 from pellucid.apply.engine import Piece, Progress
 from pellucid.apply.estimate import Estimate, estimate_scene
-from pellucid.apply.memory import return_freed_memory
+from pellucid.apply.memory import Tidying, return_freed_memory
 from pellucid.apply.options import SceneOptions
 from pellucid.apply.outputs import GO_ON, SceneOutputs, say_kept
 from pellucid.apply.scene import OpenScene, Tile
@@ -40,9 +40,6 @@ from pellucid.methods.method import Method
 
 # Longer side in pixels of each half of the preview.
 PREVIEW = 1024
-# Tiles after which freed memory is given back: what lies free between blocks in use grows with every tile, so
-# that it would grow with the length of a row. After each tile would be slower.
-TIDY = 4
 log = logging.getLogger(__name__)
 
 
@@ -195,16 +192,16 @@ def _write_scene(scene: OpenScene, out: Path, key: str, progress: Progress | Non
     """Restore row after row of tiles into a working file, finish it, and return what was counted."""
     with _working_file(scene, out, key) as working:
         mosaic, first_row = _Mosaic(scene, working.state, working.num_done), working.num_done
+        tidy = Tidying()
         with closing(
             scene.engine.run(scene.tiles, mosaic.cut, first_row=first_row, progress=progress)
         ) as run:
-            for number, piece in enumerate(run, 1):
+            for piece in run:
                 layers, row = mosaic.finish(piece), piece.rows.start
                 working.write({name: layers[name] for name in working.paths}, row, piece.columns.start)
                 if piece.columns.stop == scene.tiles.width:
                     working.checkpoint(scene.tiles.tops.index(row) + 1, mosaic.state)
-                if number % TIDY == 0:
-                    return_freed_memory()
+                tidy()
         revise = partial(_match, scene, mosaic.surroundings) if mosaic.surroundings else None
         drawn = dict[Path, bytes]()
         working.finish(revise, partial(_draw, scene, mosaic.counts.tolist(), drawn))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pellucid.apply.ahead import run_ahead
 from pellucid.apply.engine import OutOfMemoryError, Progress
 from pellucid.apply.lanes import run_lanes
-from pellucid.apply.memory import return_freed_memory
+from pellucid.apply.memory import Tidying
 from pellucid.apply.scene import OpenScene
 from pellucid.data.batch import Batch
 
@@ -24,8 +24,6 @@ BLOCK, PART, PARTS, AROUND = 512, 256, 4, 8
 FEW, ENOUGH = 4, PART**2 // 2
 # A block is read whole unless, at a glance, it has so many times as many: not all of them are worth as much.
 SURELY = 4
-# Parts after which freed memory is given back.
-TIDY = 32
 # A part less clear than this at a glance is not looked at.
 LEAST = 0.01
 # Of a part of which less counts than this share, no more is learned, if of the whole scene so many times as
@@ -81,7 +79,7 @@ def _collect(
     least: float = 0.0,
 ) -> Any:
     """Return what the method collects from the parts of each block until they tell enough; None: nothing."""
-    total, counts = None, [0.0] * len(blocks)
+    total, counts, tidy = None, [0.0] * len(blocks), Tidying()
     todo = _in_rounds(blocks)
     told = set[int]()  # blocks of which no more is wanted
 
@@ -106,8 +104,7 @@ def _collect(
                     told.add(i)
             if progress:
                 progress(n + 1, len(todo))
-            if n % TIDY == 0:
-                return_freed_memory()
+            tidy()
     if progress and todo and todo[-1][0] in told:  # the last parts may have been left out
         progress(len(todo), len(todo))
     return total
