@@ -37,7 +37,6 @@ from rich.table import Table
 from benchmarks.hidden_ground import (
     ALL,
     FIGURES,
-    MASKS,
     NO_GUIDE,
     NO_OLDER,
     NO_RADAR,
@@ -123,8 +122,10 @@ def main() -> None:
     for number, run in enumerate(wanted, start=1):
         console.print(f"{number} of {len(wanted)}: {run.name}")
         results.append(keep(folder / f"{run.name}.json", run.result))
-    print_tables = print_places if options.by == "place" else print_sources
-    print_tables(results, console)
+    if options.by == "place":
+        print_places(results, console, skies=second is not None)
+    else:
+        print_sources(results, console)
 
 
 def shorten(config: Config, steps: int) -> Config:
@@ -218,16 +219,15 @@ def is_wanted(run: Run, names: Sequence[str]) -> bool:
     return bool(held & set(names)) or run.name.removeprefix("without ") in names
 
 
-def print_places(results: Sequence[dict[str, Any]], console: Console) -> None:
-    """Print the PSNR of the hidden pixels at each place, by what is given, and the means."""
+def print_places(results: Sequence[dict[str, Any]], console: Console, *, skies: bool = False) -> None:
+    """Print the PSNR of the hidden or cloudy pixels at each place, by what is given, and the means."""
     rows = [row for result in results for row in result["rows"]]
-    shares = sorted(_column(rows, "hidden"))
-    if set(shares) <= {share for _, share in MASKS}:
-        whole = 1.0  # where all is hidden, nothing of the scene is left to see
-        parts = [(f"{share:.0%} hidden", share, share + 1e-6) for share in shares]
+    if skies:
+        whole, edges = COVERS[-1], pairwise(COVERS)
+        parts = [(f"{least:.0%} to {min(below, 1):.0%} cloudy", least, below) for least, below in edges]
     else:
-        whole = COVERS[-1]
-        parts = [(f"{a:.0%} to {min(b, 1):.0%} cloudy", a, b) for a, b in pairwise(COVERS)]
+        whole, shares = 1.0, sorted(_column(rows, "hidden"))  # of what is all hidden nothing is left to see
+        parts = [(f"{share:.0%} hidden", share, share + 1e-6) for share in shares]
     table = _table("place", "data set", *FIGURES, title="PSNR of hidden pixels, dB")
     for place, own in by_place(rows).items():
         means = (mean_of(own, figure, below=whole) for figure in FIGURES)
