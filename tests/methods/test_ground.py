@@ -8,7 +8,7 @@ from torch.nn.functional import max_pool2d
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.errors import InputError
-from pellucid.methods.ground import Ground, GroundConfig, _widen
+from pellucid.methods.ground import LEAST_SURE, Ground, GroundConfig, _widen
 from pellucid.networks._clearness import Clear, Seen
 from pellucid.networks.ground import Config, Painted, Solution, build
 
@@ -183,3 +183,47 @@ def test_the_picture_is_the_same_whether_its_deviation_is_wanted_or_not() -> Non
     image = batch()
     ours = method()
     assert torch.equal(ours.estimate(image).image, ours.restore(image))
+
+
+def without_cirrus(image: Batch) -> Batch:
+    """The batch without a cloud map, and dark in B10, where random values would be cirrus."""
+    degraded = image.degraded.clone()
+    degraded[:, SENTINEL2.bands.index("B10")] = 0.001
+    return replace(image, degraded=degraded, cloud=None)
+
+
+def judged(image: Batch, looks: Clear, monkeypatch: pytest.MonkeyPatch) -> Clear:
+    ours = method()
+    monkeypatch.setattr(ours.network, "judge", lambda _: looks)
+    return ours._judge(image, ours._seen(image))
+
+
+def looks_like(confidence: float, log_variance: float) -> Clear:
+    """Worth nothing, with colours of 0.2."""
+    one = torch.ones(1, 1, 32, 32)
+    colours = torch.full((1, 13, 32, 32), 0.2)
+    return Clear(confidence * one, 0 * one, colours, torch.full_like(colours, log_variance))
+
+
+def test_what_surely_is_clear_counts_wholly_with_the_colour_that_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    image = without_cirrus(batch(cloudy=False))
+    found = judged(image, looks_like(0.96, 0.0), monkeypatch)
+    assert torch.equal(found.worth, torch.ones(1, 1, 32, 32))
+    torch.testing.assert_close(found.colours, image.degraded)
+
+
+def test_what_may_be_clear_counts_in_part_even_if_its_colour_is_not_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = judged(without_cirrus(batch(cloudy=False)), looks_like(0.5, 0.0), monkeypatch)
+    torch.testing.assert_close(found.worth, torch.full((1, 1, 32, 32), LEAST_SURE * 0.5 / 2))
+    assert torch.equal(found.colours, torch.full((1, 13, 32, 32), 0.2))
+
+
+def test_clouds_of_the_built_in_score_count_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = judged(without_cirrus(batch()), looks_like(1.0, -12.0), monkeypatch)
+    assert not found.worth[..., 17:].any()
+    assert not found.confidence[..., 17:].any()
+    assert (found.worth[..., :8] > 0.5).float().mean() > 0.8  # some lies in the shadow of the cloud

@@ -8,7 +8,7 @@ from pellucid.data.sums import Sums
 from pellucid.networks._cells import Cells
 from pellucid.networks._clearness import BANDS, Clear, Seen
 from pellucid.networks._looks import About, Looks
-from pellucid.networks.ground import Config, GroundNet, Painted, build
+from pellucid.networks.ground import LEAST_LEVERAGE, Config, GroundNet, Painted, build
 
 TINY = Config(features=6, widths=(8, 12), clear_widths=(8, 8), detail=4, refine=8, refine_widths=(8, 8))
 
@@ -94,12 +94,13 @@ def test_refinement_sees_the_image_that_is_never_put_together() -> None:
     cells = Cells(torch.rand(1, 13, 2, 2), torch.rand(1, 2, 2, 2))
     values, colours, log_variance = torch.randn(3, 1, 13, 16, 16)
     leverage, confidence = torch.rand(2, 1, 1, 16, 16)
+    leverage[..., :4] = 1e-3  # that of a large, clear scene
     carried, near = (cells.enlarge(x, phi) for x in cells)
     solved = torch.einsum("bdc,bdhw->bchw", weights, phi)
     image, variance = solved + carried, 0.1 * (1 + leverage)
     compared = [(values - image) / variance.sqrt(), (colours - image) / variance.sqrt()]
     compared += [variance.log() - log_variance]
-    judged = [(leverage + 1e-4).log() / 4, confidence]
+    judged = [leverage.clamp(min=LEAST_LEVERAGE).log() / 4, confidence]
     parts = [3 * image, 3 * carried, *(softsign(x / 2) for x in compared), phi[:, -6:], near, *judged]
     expected = net.squeeze(torch.cat(parts, 1))
     squeeze, about = net._squeeze(weights, cells, phi), About(torch.full((1, 13, 1, 1), 0.1), torch.ones(1))

@@ -30,6 +30,9 @@ ROUNDING = 1e-6
 GIVEN = (0.8, 1.0)
 # Older dates are features of this size, so that one prior fits them all.
 OLDER_SCALE = 4.0
+# Least leverage that the network that refines is told: half of the crops of its training had more. An image
+# that is larger, or clearer, has less, of which it makes that all is to be painted.
+LEAST_LEVERAGE = 0.3
 # Largest refinement.
 REFINEMENT = 0.1
 # Bands of an older date that the feature network sees: those that most sensors have.
@@ -274,7 +277,7 @@ class GroundNet(nn.Module):
                 missed, gap = (each.masked_fill(x.given.isfinite(), 0) for each in (missed, gap))
             parts = (each[:, :num] for each in (missed, gap, x.surer(about)))
             compared = [each / (2 + each.abs()) for each in parts]
-            judged = [(x.leverage + 1e-4).log() / 4, x.confidence]
+            judged = [x.leverage.clamp(min=LEAST_LEVERAGE).log() / 4, x.confidence]
             rest = torch.cat([*compared, *judged], 1).flatten(2).mT
             mixed = (phi.flatten(2).mT @ squeeze.of_phi).baddbmm_(
                 rest, squeeze.of_rest.expand(len(rest), -1, -1)
