@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
-from pellucid.data.cloud_score import REACH_PX, box_mean, cloud_score
+from pellucid.data.cloud_score import REACH_PX, box_mean, cloud_score, widen
 from pellucid.data.ranges import SENTINEL2
 from pellucid.data.raster import read_cloud, read_optical
 
@@ -121,3 +122,8 @@ def test_a_band_that_is_nan_counts_as_missing() -> None:
         kept = [i for i, name in enumerate(SENTINEL2.bands) if name != band]
         expected = cloud_score(image[kept], tuple(SENTINEL2.bands[i] for i in kept))
         torch.testing.assert_close(cloud_score(lacking, SENTINEL2.bands), expected)
+
+
+def test_what_is_doubted_reaches_as_far_along_rows_columns_and_corners() -> None:
+    score = torch.rand(2, 1, 21, 34, generator=torch.Generator().manual_seed(0))
+    assert widen(score, 4).equal(max_pool2d(score, 9, stride=1, padding=4))

@@ -3,12 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool2d
 
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.errors import InputError
-from pellucid.methods.ground import LEAST_SURE, Ground, GroundConfig, _widen
+from pellucid.methods.ground import LEAST_SURE, Ground, GroundConfig
 from pellucid.networks._clearness import Clear, Seen
 from pellucid.networks.ground import Config, Painted, Solution, build
 
@@ -172,11 +171,6 @@ def test_deviation_is_multiplied_by_the_factors_of_the_config() -> None:
     torch.testing.assert_close(deviation((2.0, 2.0), partly), 2 * deviation((1.0, 1.0), partly))
     ratios = [deviation((1.0, 3.0), image) / deviation((1.0, 1.0), image) for image in (partly, overcast)]
     assert 1 <= ratios[0].mean() < ratios[1].mean() <= 3
-
-
-def test_what_is_doubted_reaches_as_far_along_rows_columns_and_corners() -> None:
-    score = torch.rand(2, 1, 21, 34, generator=torch.Generator().manual_seed(0))
-    assert _widen(score, 4).equal(max_pool2d(score, 9, stride=1, padding=4))
 
 
 def test_the_picture_is_the_same_whether_its_deviation_is_wanted_or_not() -> None:

@@ -118,3 +118,16 @@ def box_mean(values: Tensor, radius: int) -> Tensor:
         total = sums.narrow(dim, side, size) - sums.narrow(dim, 0, size)
         values = (total / count.view(-1, *[1] * (-1 - dim))).to(values.dtype)
     return values
+
+
+def widen(score: Tensor, pixels: int) -> Tensor:
+    """Return the maximum over so many pixels on each side, (B, 1, H, W): along rows, then along columns."""
+    for dim in (3, 2):
+        most = score.clone()
+        for step in range(1, pixels + 1):
+            rest = score.shape[dim] - step
+            for start, of in ((0, step), (step, 0)):
+                part = most.narrow(dim, start, rest)
+                torch.maximum(part, score.narrow(dim, of, rest), out=part)
+        score = most
+    return score

@@ -15,7 +15,7 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from pellucid.data.batch import Batch
-from pellucid.data.cloud_score import cloud_score, rise
+from pellucid.data.cloud_score import cloud_score, rise, widen
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.data.schema import Strict
 from pellucid.errors import InputError
@@ -274,7 +274,7 @@ class Ground(Method):
         clear = self.network.judge(seen)
         if seen.given is not None:
             return clear
-        trust = 1 - _widen(cloud_score(batch.degraded, self.optical.bands), DOUBT_PX)
+        trust = 1 - widen(cloud_score(batch.degraded, self.optical.bands), DOUBT_PX)
         confidence = clear.confidence * trust
         known = LEAST_SURE + (1 - LEAST_SURE) * _sureness(seen, clear)
         worth = (clear.worth * trust + confidence) / 2 * known
@@ -354,19 +354,6 @@ class Ground(Method):
                 kept = SUBSETS[int(torch.randint(len(SUBSETS), (), generator=generator, device=device))]
                 image[[i for i, band in enumerate(self.optical.bands) if band not in kept]] = torch.nan
         return target
-
-
-def _widen(score: Tensor, pixels: int) -> Tensor:
-    """Return the maximum over so many pixels on each side, (B, 1, H, W): along rows, then along columns."""
-    for dim in (3, 2):
-        most = score.clone()
-        for step in range(1, pixels + 1):
-            rest = score.shape[dim] - step
-            for start, of in ((0, step), (step, 0)):
-                part = most.narrow(dim, start, rest)
-                torch.maximum(part, score.narrow(dim, of, rest), out=part)
-        score = most
-    return score
 
 
 def _sureness(seen: Seen, clear: Clear) -> Tensor:
