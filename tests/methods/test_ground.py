@@ -4,12 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from pellucid.build.method import load
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.errors import InputError
 from pellucid.methods.ground import LEAST_SURE, Ground, GroundConfig
 from pellucid.networks._clearness import Clear, Seen
 from pellucid.networks.ground import Config, Painted, Solution, build
+from pellucid.simulate.landscape import make_scene
 
 TINY = Config(features=6, widths=(8, 12), clear_widths=(8, 8), detail=4, refine=8)
 RGBN = SENTINEL2.select(("B04", "B03", "B02", "B08"))
@@ -221,3 +223,14 @@ def test_clouds_of_the_built_in_score_count_for_nothing(monkeypatch: pytest.Monk
     assert not found.worth[..., 17:].any()
     assert not found.confidence[..., 17:].any()
     assert (found.worth[..., :8] > 0.5).float().mean() > 0.8  # some lies in the shadow of the cloud
+
+
+@pytest.mark.parametrize(("seed", "guided"), [(3, True), (1, False)])
+def test_clear_land_larger_than_the_crops_of_the_training_stays_as_it_is(seed: int, guided: bool) -> None:
+    scene, ours = make_scene(512, seed=seed), load("ground")
+    image = scene.optical[None]
+    sar = SENTINEL1.to_unit(scene.radar_db)[None] if guided else None
+    valid = torch.ones_like(image[:, :1], dtype=torch.bool)
+    restored = ours.restore(Batch(degraded=image, sar=sar, valid=valid, key=("land",)))
+    changed = ((restored - image).abs().amax(1) > 0.001).float().mean()
+    assert changed < 0.03
