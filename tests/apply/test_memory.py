@@ -55,3 +55,10 @@ def test_what_the_process_holds_is_known() -> None:
     before = memory.resident_bytes()
     block = torch.ones(10_000_000)
     assert memory.resident_bytes() - before > 0.9 * block.nbytes
+
+
+def test_a_limit_of_this_process_is_what_has_to_be_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "limit_bytes", lambda: math.inf)
+    assert memory.make_way() == "close other programs"
+    monkeypatch.setattr(memory, "limit_bytes", lambda: 1e9)
+    assert memory.make_way() == "raise its limit of memory (ulimit -v)"

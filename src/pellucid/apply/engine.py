@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pellucid.apply.ahead import run_ahead
 from pellucid.apply.joint_tiles import Tiling, tiled
 from pellucid.apply.lanes import run_lanes
+from pellucid.apply.memory import make_way
 from pellucid.apply.options import ApplyOptions, choose_sampling
 from pellucid.apply.precision import choose_precision, compile_network
 from pellucid.data.batch import Batch
@@ -214,7 +215,7 @@ class Engine:
 
     def collect(self, batch: Batch, share: torch.Tensor, *, least: float = 0.0) -> Any:
         """Return what a part says about its scene, see `Method.collect`; None: nothing."""
-        with self._inference(batch, "close other programs, or choose another --device"):
+        with self._inference(batch, f"{make_way()}, or choose another --device"):
             return self.method.collect(batch.to(self.device), share.to(self.device), least=least)
 
     def set_scene(self, collected: Any) -> None:
@@ -359,7 +360,7 @@ class Engine:
             try:
                 self._restore_beyond(batch.corner(side), noise, lambda *_: None)
             except OutOfMemoryError:
-                way_out = f"nor is it enough for {side} px: close other programs, or choose another --device"
+                way_out = f"nor is it enough for {side} px: {make_way()}, or choose another --device"
                 continue
             overlap = f" --overlap {side // 4}" if self.overlap >= side else ""
             return OutOfMemoryError(f"{found}; one of {side} px fits, use --tile {side}{overlap}")

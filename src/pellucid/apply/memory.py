@@ -69,6 +69,11 @@ def limit_bytes() -> float:
     return math.inf if soft == resource.RLIM_INFINITY else float(soft)
 
 
+def make_way() -> str:
+    """Return how a user makes memory free for this process, for a sentence."""
+    return "close other programs" if math.isinf(limit_bytes()) else "raise its limit of memory (ulimit -v)"
+
+
 def available_bytes() -> float:
     """Return how much memory programs may still take on this machine, in bytes; without limit if unknown.
 

@@ -16,7 +16,7 @@ from PIL.Image import Image
 
 from pellucid.apply.engine import Piece, Progress
 from pellucid.apply.estimate import Estimate, estimate_scene
-from pellucid.apply.memory import Tidying, return_freed_memory
+from pellucid.apply.memory import Tidying, make_way, return_freed_memory
 from pellucid.apply.options import SceneOptions
 from pellucid.apply.outputs import GO_ON, SceneOutputs, say_kept
 from pellucid.apply.scene import OpenScene, Tile
@@ -318,7 +318,7 @@ def _keep(working: WorkingFile) -> bool:
 def _explain(out: Path, error: Exception, *, kept: bool) -> InputError:
     """Return what stopped the work, as a sentence, with the way to go on, if what is finished was kept."""
     if is_out_of_memory(error):
-        error = InputError(explain_memory(error, "close other programs or use a smaller --tile"))
+        error = InputError(explain_memory(error, f"{make_way()} or use a smaller --tile"))
     elif not isinstance(error, InputError):
         error = explain_write_error(out, error)
     return type(error)(f"{error}; {GO_ON}") if kept else error

@@ -24,6 +24,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from typer.core import TyperCommand
 
+from pellucid.apply.memory import make_way
 from pellucid.apply.options import Help
 from pellucid.cli.room import make_room
 from pellucid.data.run_folder import shipped_runs
@@ -84,7 +85,7 @@ def _as_sentence(error: Exception) -> str | None:
     if isinstance(error, OSError) and (refused := refusal(error)):
         return str(refused)
     if is_out_of_memory(error):
-        return explain_memory(error, "close other programs, or cut the input into parts")
+        return explain_memory(error, f"{make_way()}, or cut the input into parts")
     return None
 
 
