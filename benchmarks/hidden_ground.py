@@ -95,8 +95,8 @@ def score(
     clear, bands = scene.read(method.stride), method.optical.bands
     present = clear.degraded.isfinite().flatten(2).any(2)[0]
     rows = []
-    for share, batch in _under_skies(clear, bands) if skies else _with_parts_hidden(clear):
-        batch = finish_older(batch, bands)  # noqa: PLW2901 - the same, finished
+    for share, covered in _under_skies(clear, bands) if skies else _with_parts_hidden(clear):
+        batch = finish_older(covered, bands)
         assert batch.cloud is not None
         where = (batch.cloud > CLOUDY) & clear.valid
         mean = baselines(replace(batch, target=clear.degraded), method.mean_spectrum).get(CLEAR_MEAN)

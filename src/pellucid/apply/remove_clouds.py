@@ -206,7 +206,7 @@ def _write_scene(scene: OpenScene, out: Path, key: str, progress: Progress | Non
         drawn = dict[Path, bytes]()
         working.finish(revise, partial(_draw, scene, mosaic.counts.tolist(), drawn))
         for path, content in drawn.items():
-            write_atomically(path, partial(_write_bytes, content))
+            write_atomically(path, partial(Path.write_bytes, data=content))
     return mosaic.counts.tolist()
 
 
@@ -337,10 +337,6 @@ def _draw(
             drawn[files.preview] = encode_png(_preview(scene.optical, made["result"]))
         if files.page:
             drawn[files.page] = draw_scene_page(scene, counts, made).encode()
-
-
-def _write_bytes(content: bytes, path: Path) -> None:
-    path.write_bytes(content)
 
 
 def _preview(before: OpticalRaster, after: Path) -> Image:

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from pellucid.apply.inputs import check_scene_model
-from pellucid.apply.memory import available_bytes, keep_freed_memory
+from pellucid.apply.memory import available_bytes, keep_freed_memory, make_way
 from pellucid.apply.options import SceneOptions
 from pellucid.apply.outputs import can_go_on
 from pellucid.apply.scene_list import SceneJob, choose_part, is_many, list_scenes
@@ -154,7 +154,7 @@ def _try(work: Callable[[], None], job: SceneJob, threads: int) -> str | None:
         return str(error)
     except Exception as error:  # a fault of ours in one scene is no reason to give up the others
         if is_out_of_memory(error):
-            return explain_memory(error, "try fewer --workers, or close other programs")
+            return explain_memory(error, f"try fewer --workers, or {make_way()}")
         refused = refusal(error) if isinstance(error, OSError) else None
         if isinstance(refused, WriteError):
             raise refused from error

@@ -131,7 +131,7 @@ def _explain(error: ValidationError, kind: Any, values: object) -> str:
     place = ".".join(steps)
     if problem["type"] == "extra_forbidden":
         known = sorted({key for model in models for key in model.model_fields})
-        inner = [name for name in known if steps[-1] in _keys_below(models, name)]
+        inner = [name for name in known if any(steps[-1] in m.model_fields for m in _below(models, name))]
         if len(inner) == 1:
             return f"unknown key {place!r}; did you mean {'.'.join((*steps[:-1], inner[0], steps[-1]))!r}?"
         return f"unknown key {place!r}{nearest(steps[-1], known)}"
@@ -159,8 +159,7 @@ def _follow(loc: tuple[int | str, ...], kind: Any, values: Any) -> tuple[list[st
         if not models:  # what a validator of its own makes of a dictionary with a name
             models = [model for model in Strict.__subclasses__() if name and _name(model) == name]
         if i < len(loc) - 1:
-            fields = [model.model_fields[part] for model in models if part in model.model_fields]
-            models = models if isinstance(part, int) else [m for f in fields for m in _models(f.annotation)]
+            models = models if isinstance(part, int) else _below(models, part)
         try:
             values = values[part]
         except (KeyError, IndexError, TypeError):
@@ -168,10 +167,10 @@ def _follow(loc: tuple[int | str, ...], kind: Any, values: Any) -> tuple[list[st
     return steps, models
 
 
-def _keys_below(models: list[type[BaseModel]], name: str) -> set[str]:
-    """Return the keys that stand below a key of models."""
-    fields = [model.model_fields[name] for model in models if name in model.model_fields]
-    return {key for field in fields for model in _models(field.annotation) for key in model.model_fields}
+def _below(models: list[type[BaseModel]], key: str) -> list[type[BaseModel]]:
+    """Return the models that stand below a key of models."""
+    fields = [model.model_fields[key] for model in models if key in model.model_fields]
+    return [model for field in fields for model in _models(field.annotation)]
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

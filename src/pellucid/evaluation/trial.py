@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pellucid.apply.engine import Engine, OutOfMemoryError
+from pellucid.apply.memory import make_way
 from pellucid.apply.options import ApplyOptions
 from pellucid.data.batch import Batch, Images
 from pellucid.data.ranges import Bands
@@ -23,7 +24,7 @@ NO_GUIDES = "model without guides"
 ABLATED = (NO_RADAR, NO_OLDER, NO_GUIDES)
 _WHOLE = "whole"
 # What helps where memory is too short for one patch.
-WAY_OUT = "close other programs, choose another --device, or evaluate the centres alone (evaluate --crop)"
+WAY_OUT = "choose another --device, or evaluate the centres alone (evaluate --crop)"
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,7 @@ def _estimate_all(engine: Engine, batches: Sequence[Batch]) -> Estimate:
         return _estimate(engine, Batch.cat(batches))
     except OutOfMemoryError as error:
         if len(batches) == 1:
-            raise OutOfMemoryError(f"{str(error).rpartition('; ')[0]}; {WAY_OUT}") from error
+            raise OutOfMemoryError(f"{str(error).rpartition('; ')[0]}; {make_way()}, {WAY_OUT}") from error
     half = len(batches) // 2
     parts = zip(*(_estimate_all(engine, some) for some in (batches[:half], batches[half:])), strict=True)
     image, *others = (None if first is None else torch.cat([first, then]) for first, then in parts)

@@ -9,8 +9,8 @@ from torch.nn.functional import linear as linear_layer
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return the product of (..., D) with a matrix, (D', D), plus (D',), as a linear layer has it: (..., D').
 
-    In float32 on a CPU it is a 1 x 1 convolution: of these oneDNN has kernels for any processor, of linear
-    layers MKL for some (on an AMD EPYC its products take twice as long).
+    In float32 on a CPU it is a 1 x 1 convolution, which is oneDNN's: linear layers are MKL's, and on an AMD
+    EPYC take twice as long.
     """
     if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return linear_layer(x, weight, bias)
