@@ -49,6 +49,15 @@ def test_missing_folders_of_files_are_made_and_go_again_if_they_stay_empty(tmp_p
     assert names(tmp_path / "new") == ["one"]
 
 
+def test_a_folder_that_would_have_the_name_of_a_file_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="by its name it is a file, and a folder of results is to be made"):
+        claim_folders(tmp_path / "a" / "report.html").__enter__()
+    assert names(tmp_path) == []
+    (tmp_path / "old.html").mkdir()
+    with claim_folders(tmp_path / "old.html"):
+        pass
+
+
 def test_a_folder_has_one_owner_and_goes_again_if_it_stays_empty(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     with claim_folders(folder, None):

@@ -37,11 +37,14 @@ def test_a_folder_that_cannot_hold_results_is_refused_before_it_is_made(tmp_path
         (tmp_path / "file", "it is a file, and there are two; name a folder"),
         (source, "it is the input; name another folder"),
         (tmp_path / "file" / "out", r"file is a file; choose another folder"),
+        (tmp_path / "out.PNG", r"by its name it is a file, and there are two; name a folder, such as .*/out$"),
     ):
         with pytest.raises(InputError, match=message):
             check_folder(folder, source, reason="there are two")
     check_folder(tmp_path / "new" / "out", source, reason="there are two")
     assert not (tmp_path / "new").exists()
+    (tmp_path / "old.png").mkdir()
+    check_folder(tmp_path / "old.png", source, reason="there are two")
 
 
 def test_files_are_found_whatever_the_case_of_their_suffix_and_without_what_systems_leave(

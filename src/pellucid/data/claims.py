@@ -15,7 +15,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from pellucid.data.files import TEMPORARY, beside, check_writable, clear_orphans, made_folder
+from pellucid.data.files import (
+    TEMPORARY,
+    beside,
+    check_folder_name,
+    check_writable,
+    clear_orphans,
+    made_folder,
+)
 from pellucid.errors import InputError
 
 LOCK = ".pellucid.lock"
@@ -54,8 +61,11 @@ def claim_folders(*folders: Path | None) -> Iterator[None]:
     They are made where they are missing, and removed again if they stay empty.
 
     Raises:
-        InputError: if another run holds one, or it cannot be written.
+        InputError: if another run holds one, it cannot be written, or is to be made with the name of a file.
     """
+    for folder in folders:
+        if folder:
+            check_folder_name(folder)
     with ExitStack() as stack:
         for folder in sorted({folder.resolve() for folder in folders if folder}):
             stack.enter_context(made_folder(folder))

@@ -16,6 +16,8 @@ from pellucid.errors import WAYS_OUT, InputError, WriteError, counted, explain
 MODE = 0o644
 # What the name of a temporary file has after that of the file which it becomes, before random characters.
 TEMPORARY, NUM_RANDOM = ".pellucid-", 8
+# What the names of files end in, which a folder of results is called by mistake alone.
+OF_FILES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".html", ".json", ".csv", ".npy", ".zip", ".pt", ".yaml")
 # Bytes of the longest name that file systems take.
 LONGEST_NAME = 255
 
@@ -149,7 +151,17 @@ def check_folder(folder: Path, source: Path, *, reason: str) -> None:
         raise InputError(f"cannot write {folder}: it is a file, and {reason}; name a folder")
     if folder.resolve() == source.resolve():
         raise InputError(f"cannot write {folder}: it is the input; name another folder")
+    check_folder_name(folder, reason)
     _check_takes(folder, folder)
+
+
+def check_folder_name(folder: Path, reason: str = "a folder of results is to be made") -> None:
+    """Refuse to make an output folder that has the name of a file."""
+    if not folder.exists() and folder.suffix.lower() in OF_FILES:
+        raise InputError(
+            f"cannot write {folder}: by its name it is a file, and {reason}; name a folder, such as "
+            f"{folder.with_suffix('')}"
+        )
 
 
 def write_text(path: Path, text: str) -> None:
