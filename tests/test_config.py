@@ -95,6 +95,12 @@ def test_a_missing_key_is_named(file: Path) -> None:
         load_config(file)
 
 
+def test_a_misspelt_key_is_named_before_the_one_that_is_missing_for_it(file: Path) -> None:
+    file.write_text(MINIMAL.replace("network:", "netwrok:"))
+    with pytest.raises(InputError, match="unknown key 'netwrok'; did you mean 'network'"):
+        load_config(file)
+
+
 @pytest.mark.parametrize(("text", "message"), [("a: [", "not valid YAML"), ("", "holds no keys")])
 def test_a_broken_file_is_explained(file: Path, text: str, message: str) -> None:
     file.write_text(text)

@@ -122,8 +122,10 @@ def parse(kind: type[T], values: object, *, where: str) -> T:
 
 
 def _explain(error: ValidationError, kind: Any, values: object) -> str:
-    """Return the first problem of a validation as one clause."""
-    problem = error.errors()[0]
+    """Return the first problem of a validation as one clause, an unknown key before one that is missing."""
+    problems = error.errors()
+    unknown = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
+    problem = unknown if problems[0]["type"] == "missing" else problems[0]
     context = problem.get("ctx", {})
     if isinstance(cause := context.get("error"), InputError):
         return str(cause)
