@@ -131,6 +131,27 @@ def test_loss_trains_on_hidden_parts_and_on_clouds_with_any_bands() -> None:
     assert ours.loss(image)["restored"]
 
 
+def test_training_judges_what_is_clear_as_restoring_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, image, judged = method(drop_bands=0.0), batch(number=2), []
+    paint = ours.network.paint
+
+    def watched(seen: Seen, clear: Clear, *rest: object) -> Painted:
+        judged.append(clear)
+        return paint(seen, clear, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ours.network, "paint", watched)
+    ours.loss(image)
+    ours.estimate(replace(image, cloud=None))
+    assert image.cloud is not None
+    hidden = image.degraded * torch.stack([1 - image.cloud[0], torch.ones(1, 32, 32)])
+    ours.loss(replace(image, degraded=hidden, cloud=torch.cat([image.cloud[:1], image.cloud[1:] * 0.9])))
+    first, second, mixed = judged
+    for one, two, three in zip(first, second, mixed, strict=True):
+        torch.testing.assert_close(one, two)
+        torch.testing.assert_close(one[1], three[1])
+    assert torch.equal(mixed.confidence[0], 1 - image.cloud[0])
+
+
 def test_loss_wants_clear_ground_of_the_same_day_as_it_is() -> None:
     clear = batch(cloudy=False)
     terms = method().loss(clear)
