@@ -17,7 +17,7 @@ MODE = 0o644
 # What the name of a temporary file has after that of the file which it becomes, before random characters.
 TEMPORARY, NUM_RANDOM = ".pellucid-", 8
 # What the names of files end in, which a folder of results is called by mistake alone.
-OF_FILES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".html", ".json", ".csv", ".npy", ".zip", ".yaml")
+OF_FILES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".html", ".json", ".csv", ".npy", ".yaml")
 # Bytes of the longest name that file systems take.
 LONGEST_NAME = 255
 

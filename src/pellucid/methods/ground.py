@@ -135,13 +135,11 @@ class Ground(Method):
         seen, is_told = self._see(batch, known), _is_hidden(batch)
         if batch.cloud is not None:
             seen = seen._replace(given=(1 - batch.cloud).where(is_told[:, None, None, None], torch.nan))
-        shown = known[:, self.channels(), None, None]
-        batch = replace(batch, degraded=batch.degraded.where(shown, torch.nan))
-        clear = self._judge(batch, seen)
+        shown = batch.degraded.where(known[:, self.channels(), None, None], torch.nan)
+        clear = self._judge(replace(batch, degraded=shown), seen)
         features, size = self.network.features(seen)
-        painted = self.network.paint(
-            seen, clear, features, self.network.solve(self.network.sums(seen, clear, features))
-        )
+        solution = self.network.solve(self.network.sums(seen, clear, features))
+        painted = self.network.paint(seen, clear, features, solution)
         terms = self._terms(batch, target, seen, clear, painted, is_told)
         terms["bounded"] = self.config.bounded * size
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
@@ -290,8 +288,8 @@ class Ground(Method):
         )
         if seen.given is None:
             return doubted
-        pairs = zip(clear, doubted, strict=True)
-        return Clear(*(torch.where(seen.given.isfinite(), said, found) for said, found in pairs))
+        told = seen.given.isfinite()
+        return Clear(*(torch.where(told, *each) for each in zip(clear, doubted, strict=True)))
 
     def _solution(self, batch: Batch, seen: Seen, clear: Clear, features: Tensor) -> Solution:
         """Return the regression of each image, or of where each tile lies in its scene."""
