@@ -198,6 +198,14 @@ def test_reference_that_is_clear_only_under_the_cloud_is_refused(tmp_path: Path)
     assert "no clear pixel in common" in refused(tmp_path, references=[older])
 
 
+def test_reference_of_a_scene_that_shows_no_ground_is_refused_for_that(tmp_path: Path) -> None:
+    older = write(tmp_path / "older.tif", fields(), BANDS)
+    cloud = write(tmp_path / "cloud.tif", np.full((1, *fields().shape[1:]), 100, np.uint8), ("cloud",))
+    assert "shows no ground whose colours it could take; leave it out" in refused(
+        tmp_path, references=[older], cloud=cloud
+    )
+
+
 def test_radar_of_unknown_polarisation_is_refused(tmp_path: Path) -> None:
     assert "unknown polarisation" in refused(tmp_path, sar=radar(tmp_path / "s1.tif", ""))
 

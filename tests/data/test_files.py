@@ -37,6 +37,7 @@ def test_a_folder_that_cannot_hold_results_is_refused_before_it_is_made(tmp_path
         (tmp_path / "file", "it is a file, and there are two; name a folder"),
         (source, "it is the input; name another folder"),
         (tmp_path / "file" / "out", r"file is a file; choose another folder"),
+        (tmp_path / "out.json" / "a", r"cannot write .*/out.json: by its name it is a file"),
         (tmp_path / "out.PNG", r"by its name it is a file, and there are two; name a folder, such .*/out$"),
     ):
         with pytest.raises(InputError, match=message):

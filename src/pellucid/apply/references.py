@@ -40,6 +40,7 @@ class References:
 
     Attributes:
         left_out: files that cannot guide, for they are elsewhere, or nowhere clear where the scene is.
+        is_clear: whether a pixel of the scene is, as far as it was compared.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class References:
         self.grid, self.dates, self.must_guide = grid, list[ReferenceRaster](), must_guide
         self.colours: list[Colours] = []
         self.left_out: list[Path] = []
+        self.is_clear = False
         self.scene: tuple[Look, Bands] | None = None
         for path in paths:
             date = ReferenceRaster(path, named=options.bands)
@@ -96,7 +98,10 @@ class References:
         fault = "the reference %s has no clear pixel in common with the scene"
         for path in (date.raster.path for date in self.dates if date not in fitting):
             if self.must_guide and not fitting:
-                raise NoClearReferenceError(f"{fault % path}, give one that is clear where the scene is")
+                way_out = "give one that is clear where the scene is"
+                if not self.is_clear:
+                    way_out = "which shows no ground whose colours it could take; leave it out"
+                raise NoClearReferenceError(f"{fault % path}, {way_out}")
             self._leave_out(path, fault % path)
         self.dates = fitting
         self.colours = [Colours(each, date.bands, bands) for date, each in found]
@@ -118,6 +123,7 @@ class References:
         totals: list[Sums | None] = [None] * len(self.dates)
         for window in windows:
             scene, weight = clear(window)
+            self.is_clear |= bool(weight.any())
             for i, date in enumerate(self.dates):
                 found = date_sums(date.read(window), scene, weight)
                 before = totals[i]

@@ -156,12 +156,13 @@ def check_folder(folder: Path, source: Path, *, reason: str) -> None:
 
 
 def check_folder_name(folder: Path, reason: str = "a folder of results is to be made") -> None:
-    """Refuse to make an output folder that has the name of a file."""
-    if not folder.exists() and folder.suffix.lower() in OF_FILES:
-        raise InputError(
-            f"cannot write {folder}: by its name it is a file, and {reason}; name a folder, such as "
-            f"{folder.with_suffix('')}"
-        )
+    """Refuse to make an output folder that has the name of a file, or lies in one that would have it."""
+    for each in (folder, *folder.parents):
+        if not each.exists() and each.suffix.lower() in OF_FILES:
+            raise InputError(
+                f"cannot write {each}: by its name it is a file, and {reason}; name a folder, such as "
+                f"{each.with_suffix('')}"
+            )
 
 
 def write_text(path: Path, text: str) -> None:
