@@ -20,6 +20,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.hidden_ground import restore
 from pellucid.build.method import load
 from pellucid.data.batch import Batch
 from pellucid.evaluation.figures import CLEAR_MEAN, CLOUDY, baselines
@@ -67,10 +68,10 @@ def measure(method: Ground, batch: Batch) -> dict[str, list[float]]:
     images = {"mean of the clear pixels": mean}
     if given.sar is not None:
         bare = replace(given, sar=torch.full_like(given.sar, torch.nan))
-        images["nothing, without radar"] = _restore(method, bare)
-    images["nothing"] = _restore(method, given)
+        images["nothing, without radar"] = restore(method, bare)
+    images["nothing"] = restore(method, given)
     for name, least in TOLD.items():
-        images[name] = _restore(_told(method, truth, light > least), given)
+        images[name] = restore(_told(method, truth, light > least), given)
     masks = [(light >= low) & (light <= high) & batch.valid for low, high in REGIONS.values()]
     return {
         name: [float(psnr(image, truth, mask)) if mask.any() else nan for mask in masks]
@@ -90,11 +91,6 @@ def _told(method: Ground, truth: Tensor, known: Tensor) -> Ground:
 
     other._judge = tell  # type: ignore[method-assign]
     return other
-
-
-def _restore(method: Ground, batch: Batch) -> Tensor:
-    with torch.autocast("cpu", torch.bfloat16):
-        return method.restore(batch).float()
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def score(
         given = replace(batch, cloud=None) if skies else batch
         images = {
             CLEAR_MEAN: mean,
-            **{name: _restore(method, variant) for name, variant in _variants(given, figures)},
+            **{name: restore(method, variant) for name, variant in _variants(given, figures)},
         }
 
         def measure(image: Tensor | None, where: Tensor = where) -> float:
@@ -147,7 +147,8 @@ def _variants(batch: Batch, figures: Sequence[str]) -> Iterator[tuple[str, Batch
     yield from ((name, given) for name, given in variants.items() if name in figures)
 
 
-def _restore(method: Method, batch: Batch) -> Tensor:
+def restore(method: Method, batch: Batch) -> Tensor:
+    """Return the restored images as the shipped weights make them on a CPU, (B, C, H, W)."""
     with torch.autocast("cpu", torch.bfloat16):
         return method.restore(batch).float()
 

@@ -286,10 +286,7 @@ class Ground(Method):
             worth=worth * share.clamp(max=1),
             colours=torch.lerp(clear.colours, seen.values, counts),
         )
-        if seen.given is None:
-            return doubted
-        told = seen.given.isfinite()
-        return Clear(*(torch.where(told, *each) for each in zip(clear, doubted, strict=True)))
+        return doubted if seen.given is None else clear.where(seen.given.isfinite(), doubted)
 
     def _solution(self, batch: Batch, seen: Seen, clear: Clear, features: Tensor) -> Solution:
         """Return the regression of each image, or of where each tile lies in its scene."""

@@ -60,6 +60,10 @@ class Clear(NamedTuple):
     colours: Tensor
     log_variance: Tensor
 
+    def where(self, told: Tensor, found: "Clear") -> "Clear":
+        """Return this in images that are told, (B, 1, H, W) bool, and what was found in the others."""
+        return Clear(*(torch.where(told, *each) for each in zip(self, found, strict=True)))
+
 
 class Clearness(nn.Module):
     """How clear each pixel is, and its colour without haze and shadow.

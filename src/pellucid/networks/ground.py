@@ -135,7 +135,7 @@ class GroundNet(nn.Module):
         said, told = Clear(given, rise(given, GIVEN), seen.values, unknown), given.isfinite()
         if told.all():
             return said
-        return Clear(*(torch.where(told, a, b) for a, b in zip(said, self.clearness(seen), strict=True)))
+        return said.where(told, self.clearness(seen))
 
     def features(self, seen: Seen) -> tuple[Tensor, Tensor]:
         """Return constants, the older date's bands and the features of the guides, (B, D', H, W).
