@@ -241,3 +241,14 @@ def test_tiles_that_a_map_says_are_clear_cost_no_network(
 def _cut_everything(mosaic: Any, top: int, left: int) -> Batch:
     tile = mosaic.tiles[top, left] = mosaic.scene.cut(top, left)
     return tile.batch
+
+
+def test_a_scene_without_clear_ground_is_painted_in_usual_colours_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "s2.tif", cloudy(fields()), BANDS)
+    for name, value, is_warned in (("part", cloudy(fields())[:1] > 5000, False), ("all", None, True)):
+        caplog.clear()
+        values = np.ones((1, SIZE, SIZE)) if value is None else value
+        restore(tmp_path, path, cloud=write(tmp_path / f"{name}.tif", values.astype(np.float32), ("cloud",)))
+        assert ("hardly any clear ground" in caplog.text) == is_warned

@@ -1,5 +1,6 @@
 """A pass over a scene before it is restored, in which a method collects what the scene tells it."""
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -29,6 +30,9 @@ LEAST = 0.01
 # Of a part of which less counts than this share, no more is learned, if of the whole scene so many times as
 # much does.
 FAINT, TIMES = 0.002, 5
+# Share of the scene's pixels that count below which it hardly tells its own colours.
+HARDLY = 0.001
+log = logging.getLogger(__name__)
 
 Part = tuple[slice, slice]
 
@@ -49,7 +53,14 @@ def read_scene(scene: OpenScene, progress: Progress | None = None) -> None:
     all.
     """
     if scene.engine.collects:
-        scene.use(collect_scene(scene, progress))
+        collected = collect_scene(scene, progress)
+        scene.use(collected)
+        if not scene.references and collected.count < HARDLY * scene.tiles.height * scene.tiles.width:
+            log.warning(
+                "%s shows hardly any clear ground, so what is painted has the usual colours of the training, "
+                "not those of the day; a --reference of the place would tell them",
+                scene.optical.path,
+            )
 
 
 def collect_scene(scene: OpenScene, progress: Progress | None = None) -> Any:
