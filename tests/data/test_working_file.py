@@ -9,7 +9,7 @@ import rasterio.shutil
 from rasterio.errors import RasterioIOError
 from rasters import write_raster
 
-from pellucid.data.working_file import write_cog
+from pellucid.data.working_file import explain_write_error, write_cog
 from pellucid.errors import WriteError
 
 
@@ -43,3 +43,16 @@ def test_a_disk_that_is_full_is_named_whatever_gdal_says(
     with pytest.raises((WriteError, RasterioIOError), match=r"Failed to read directory|not recognized|disk"):
         write_cog(made, tmp_path / "out.tif")
     assert [path.name for path in tmp_path.iterdir()] == ["made.tif"]
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ("TIFFAppendToStrip:Write error at scanline 256", "the disk, which may be full, took no more (TIFF"),
+        ("not recognized as being in a supported file format", "cannot write out.tif: not recognized"),
+    ],
+)
+def test_what_gdal_says_of_a_full_disk_is_put_in_words(found: str, said: str) -> None:
+    error = str(explain_write_error(Path("out.tif"), RasterioIOError(found)))
+    assert said in error
+    assert error.endswith("free the disk or choose another folder")

@@ -141,7 +141,9 @@ class CloudRaster(Raster):
         """Set what 1 means beside 0 alone."""
         if self._is_named(CLASSES):
             self._refuse(known)
-        if self._is_named(PERCENT) and not self._is_named(MASK):
+        if self._is_named(MASK):  # which says it
+            return
+        if self._is_named(PERCENT):
             self.high = 100.0
             taken = "percent, as its name says: nothing is cloud; if 1 means cloud, add --cloud-scale 1"
         else:

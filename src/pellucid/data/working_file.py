@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import warnings
 from collections import Counter
@@ -45,6 +46,8 @@ COG = {"compress": "DEFLATE", "level": 1, "predictor": "YES", "num_threads": "AL
 COG |= {"statistics": "YES", "blocksize": BLOCK, "bigtiff": "IF_SAFER"}
 # GDAL makes the overviews in a file of their own first, which it would compress too, in 40 % of all its time.
 MAKING = {"COG_TMP_COMPRESSION": "NONE"}
+# How GDAL says that a file could not take more.
+NOT_TAKEN = re.compile(r"TIFF(Append|Write|Flush)|write error", re.IGNORECASE)
 # Said where rows that are finished cannot be used.
 OTHER = (
     "an interrupted call began {out} with other inputs, options, weights or number of CPU threads "
@@ -311,4 +314,6 @@ def explain_write_error(out: Path, error: Exception) -> WriteError:
     if isinstance(error, OSError) and not isinstance(error, RasterioError):
         return WriteError(f"cannot write {out}: {explain(error)}")
     reason = first_line(error) if isinstance(error, GDAL_ERRORS) else str(error)
+    if NOT_TAKEN.search(reason):
+        reason = f"the disk, which may be full, took no more ({reason})"
     return WriteError(f"cannot write {out}: {reason}; free the disk or choose another folder")
