@@ -40,7 +40,6 @@ class References:
 
     Attributes:
         left_out: files that cannot guide, for they are elsewhere, or nowhere clear where the scene is.
-        is_clear: whether a pixel of the scene is, as far as it was compared.
     """
 
     def __init__(
@@ -55,7 +54,6 @@ class References:
         self.grid, self.dates, self.must_guide = grid, list[ReferenceRaster](), must_guide
         self.colours: list[Colours] = []
         self.left_out: list[Path] = []
-        self.is_clear = False
         self.scene: tuple[Look, Bands] | None = None
         for path in paths:
             date = ReferenceRaster(path, named=options.bands)
@@ -99,7 +97,7 @@ class References:
         for path in (date.raster.path for date in self.dates if date not in fitting):
             if self.must_guide and not fitting:
                 way_out = "give one that is clear where the scene is"
-                if not self.is_clear:
+                if not any(sums):
                     way_out = "which shows no ground whose colours it could take; leave it out"
                 raise NoClearReferenceError(f"{fault % path}, {way_out}")
             self._leave_out(path, fault % path)
@@ -119,11 +117,12 @@ class References:
         self.left_out.append(path)
 
     def _compare(self, windows: Sequence[Window], clear: Clear) -> list[Sums | None]:
-        """Return what the windows tell of each date."""
+        """Return what the windows tell of each date; None if the scene is clear in none of them."""
         totals: list[Sums | None] = [None] * len(self.dates)
         for window in windows:
             scene, weight = clear(window)
-            self.is_clear |= bool(weight.any())
+            if not weight.any():
+                continue
             for i, date in enumerate(self.dates):
                 found = date_sums(date.read(window), scene, weight)
                 before = totals[i]
