@@ -108,6 +108,8 @@ def test_what_is_doubtful_is_said(tmp_path: Path) -> None:
         assert "nothing is cloud; if 1 means cloud, take that declaration away" in raster.doubts[0]
     with CloudRaster(save(tmp_path / "cloud_mask.tif", [0, 1])) as raster:
         assert (raster.high, raster.doubts) == (1.0, [])
+    with CloudRaster(save(tmp_path / "mask_of_cloud_probability.tif", [0, 1])) as raster:
+        assert "0 and 1 are taken for clear and cloud" in raster.doubts[0]
     for name, values in (("a.tif", [0, 1]), ("b.tif", [0, 255])):
         with CloudRaster(save(tmp_path / name, values, name="cloud mask", nodata=255)) as raster:
             assert not raster.doubts

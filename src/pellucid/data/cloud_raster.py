@@ -141,9 +141,10 @@ class CloudRaster(Raster):
         """Set what 1 means beside 0 alone."""
         if self._is_named(CLASSES):
             self._refuse(known)
-        if self._is_named(MASK):  # which says it
+        is_mask, is_percent = self._is_named(MASK), self._is_named(PERCENT)
+        if is_mask and not is_percent:
             return
-        if self._is_named(PERCENT):
+        if is_percent and not is_mask:
             self.high = 100.0
             taken = "percent, as its name says: nothing is cloud; if 1 means cloud, add --cloud-scale 1"
         else:
