@@ -49,8 +49,10 @@ def test_the_identity_is_exact_in_floating_point_and_where_an_offset_is_taken_of
     reflectance[:, 20:30, 20:30] = np.nan
     for name, scene in (("numbers", numbers), ("reflectance", reflectance)):
         path = write(tmp_path / f"{name}.tif", scene, BANDS)
-        restore_scene(path, tmp_path / "out.tif", method=identity(), options=EVERYTHING)
+        report = restore_scene(path, tmp_path / "out.tif", method=identity(), options=EVERYTHING)
         np.testing.assert_array_equal(read(tmp_path / "out.tif"), scene)
+        assert report.offset_dn == (-1000 if name == "numbers" else 0)
+        assert (report.num_rows_before, report.num_rows) == (0, 3)
 
 
 def test_everything_about_the_file_is_kept_and_the_result_is_cloud_optimized(tmp_path: Path) -> None:
@@ -278,6 +280,7 @@ def test_an_interrupted_scene_goes_on_where_it_stopped_to_the_same_result(tmp_pa
     )
     assert (read(tmp_path / "out.tif") == read(tmp_path / "whole.tif")).all()
     assert report.num_restored == report.num_pixels
+    assert (report.num_rows_before, report.num_rows) == (3, 5)
     assert steps[0] == (13, 20)  # four tiles a row, three rows done
     assert steps[-1] == (20, 20)
     assert (whole.num_calls, rest.num_calls) == (20, 12)  # the last row done is needed for its overlap

@@ -59,6 +59,9 @@ class SceneReport:
     seconds: float
     guides: str = ""  # what guided the restoration, in words
     left_out: tuple[Path, ...] = ()  # other dates that cannot guide it
+    num_rows: int = 0  # of tiles
+    num_rows_before: int = 0  # those that an interrupted call had finished
+    offset_dn: float = 0.0  # what was added to the first band of the scene, in DN of 1 / 10000
 
 
 def restore_scene(
@@ -111,10 +114,10 @@ def restore_scene(
         OpenScene(optical, out, **given, method=method, options=options) as scene,
     ):
         key, guides = _look(scene, context, reading)
-        counts = _write_scene(scene, out, key, progress)
+        counts, before = _write_scene(scene, out, key, progress)
         write_sidecars(scene)
         outputs.remove_stale([Path(path) for path in (optical, sar, cloud, *references) if path])
-    return _report(scene, counts, seconds=time.monotonic() - start, guides=guides)
+    return _report(scene, counts, seconds=time.monotonic() - start, guides=guides, num_rows_before=before)
 
 
 def _look(scene: OpenScene, context: Sequence[Path], reading: Progress | None) -> tuple[str, str]:
@@ -129,7 +132,7 @@ def _look(scene: OpenScene, context: Sequence[Path], reading: Progress | None) -
     return key, guides
 
 
-def _report(scene: OpenScene, counts: Sequence[int], *, seconds: float, guides: str) -> SceneReport:
+def _report(scene: OpenScene, counts: Sequence[int], **about: Any) -> SceneReport:
     """Return what was done, and warn of clouds that had to stay."""
     files, (num_valid, num_restored, num_without_radar) = scene.outputs, counts
     if num_without_radar:
@@ -145,9 +148,10 @@ def _report(scene: OpenScene, counts: Sequence[int], *, seconds: float, guides: 
         num_valid=num_valid,
         num_restored=num_restored,
         num_without_radar=num_without_radar,
-        seconds=seconds,
-        guides=guides,
         left_out=tuple(scene.references.left_out),
+        num_rows=len(scene.tiles.tops),
+        offset_dn=scene.optical.offset_dn,
+        **about,
     )
 
 
@@ -188,8 +192,12 @@ def estimate(optical: Path, out: Path, *, options: SceneOptions | None = None, *
         return estimate_scene(scene)
 
 
-def _write_scene(scene: OpenScene, out: Path, key: str, progress: Progress | None) -> list[int]:
-    """Restore row after row of tiles into a working file, finish it, and return what was counted."""
+def _write_scene(scene: OpenScene, out: Path, key: str, progress: Progress | None) -> tuple[list[int], int]:
+    """Restore row after row of tiles into a working file, and finish it.
+
+    Returns:
+        What was counted, and the rows that an interrupted call had finished.
+    """
     with _working_file(scene, out, key) as working:
         mosaic, first_row = _Mosaic(scene, working.state, working.num_done), working.num_done
         tidy = Tidying()
@@ -207,7 +215,7 @@ def _write_scene(scene: OpenScene, out: Path, key: str, progress: Progress | Non
         working.finish(revise, partial(_draw, scene, mosaic.counts.tolist(), drawn))
         for path, content in drawn.items():
             write_atomically(path, partial(Path.write_bytes, data=content))
-    return mosaic.counts.tolist()
+    return mosaic.counts.tolist(), first_row
 
 
 class _Mosaic:

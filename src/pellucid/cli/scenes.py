@@ -218,6 +218,9 @@ def _restore_one(
         print_json(asdict(report))
         return
     share = report.num_restored / max(report.num_valid, 1)
+    if report.num_rows_before:
+        done = f"{report.num_rows_before} of {report.num_rows} rows of tiles"
+        out.print(f"an interrupted call had finished {done}, this one the rest")
     out.print(f"{report.num_restored:,} of {report.num_valid:,} pixels restored ({share:.1%})")
     shown = {"painted": report.painted, "preview": report.preview, "page": report.page}
     print_paths(result=report.out, spread=report.uncertainty, **shown)
