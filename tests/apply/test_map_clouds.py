@@ -385,6 +385,6 @@ def test_products_are_mapped_as_scenes(tmp_path: Path) -> None:
     archive = zip_product(write_product(tmp_path / "scenes", level="L2A"))
     options = CloudMapOptions(scorer="built-in", preview=False)
     for scenes, number in ((tmp_path / "scenes", 2), (product, 1), (archive, 1)):
-        report = map_clouds(scenes, tmp_path / f"maps_{scenes.name}", options=options)
+        report = map_clouds(scenes, tmp_path / f"maps_{scenes.stem}", options=options)
         assert (report.num_done, report.failures) == (number, ())
-    assert (tmp_path / f"maps_{product.name}" / product.name).with_suffix(".tif").is_file()
+    assert (tmp_path / f"maps_{product.stem}" / product.name).with_suffix(".tif").is_file()

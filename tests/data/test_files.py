@@ -25,8 +25,9 @@ def test_a_folder_is_made_with_those_above_it(tmp_path: Path) -> None:
         make_folder(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir()
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"cannot make the folder .*file.*; choose another"):
-        make_folder(tmp_path / "file" / "b")
+    for folder in (tmp_path / "file", tmp_path / "file" / "b"):
+        with pytest.raises(InputError, match=r"cannot make the folder .*/file is a file; choose another"):
+            make_folder(folder)
 
 
 def test_a_folder_that_cannot_hold_results_is_refused_before_it_is_made(tmp_path: Path) -> None:
@@ -38,6 +39,7 @@ def test_a_folder_that_cannot_hold_results_is_refused_before_it_is_made(tmp_path
         (source, "it is the input; name another folder"),
         (tmp_path / "file" / "out", r"file is a file; choose another folder"),
         (tmp_path / "out.json" / "a", r"cannot write .*/out.json: by its name it is a file"),
+        (tmp_path / "out.zip", r"by its name it is a file, and there are two; name a folder, such .*/out$"),
         (tmp_path / "out.PNG", r"by its name it is a file, and there are two; name a folder, such .*/out$"),
     ):
         with pytest.raises(InputError, match=message):

@@ -17,7 +17,10 @@ MODE = 0o644
 # What the name of a temporary file has after that of the file which it becomes, before random characters.
 TEMPORARY, NUM_RANDOM = ".pellucid-", 8
 # What the names of files end in, which a folder of results is called by mistake alone.
-OF_FILES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".html", ".json", ".csv", ".npy", ".yaml")
+OF_FILES = (
+    *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".html", ".json", ".csv", ".npy", ".yaml", ".zip"),
+    *(".ckpt", ".pt", ".safetensors", ".onnx"),
+)
 # Bytes of the longest name that file systems take.
 LONGEST_NAME = 255
 
@@ -123,6 +126,8 @@ def flush(path: Path, *, forget: bool = False) -> None:
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it."""
     _refuse_remote_output(folder)
+    if not (there := existing_folder(folder)).is_dir():
+        raise InputError(f"cannot make the folder {folder}: {there} is a file; choose another")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
