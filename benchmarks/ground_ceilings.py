@@ -2,9 +2,10 @@
 
     PELLUCID_DATA=../shared/data python -m benchmarks.ground_ceilings [SOURCES.yaml]
 
-Under simulated skies, of which the exact map is known, its regression is told which pixels are clear, or also
-the true colours of all that is not wholly hidden; the rest is as ever. PSNR of the cloudy pixels, and of
-those through which some of the ground's light comes.
+Under simulated skies, of which the exact map is known, its result is brought to the true mean colour of what
+is hidden, 13 numbers, or its regression is told which pixels are clear, or also the true colours of all that
+is not wholly hidden; the rest is as ever. PSNR of the cloudy pixels, and of those through which some of the
+ground's light comes.
 """
 
 import copy
@@ -69,7 +70,10 @@ def measure(method: Ground, batch: Batch) -> dict[str, list[float]]:
     if given.sar is not None:
         bare = replace(given, sar=torch.full_like(given.sar, torch.nan))
         images["nothing, without radar"] = restore(method, bare)
-    images["nothing"] = restore(method, given)
+    images["nothing"] = restored = restore(method, given)
+    hidden = (cloud > CLOUDY) & batch.valid
+    off = ((restored - truth) * hidden).sum((2, 3), keepdim=True) / hidden.sum().clamp(min=1)
+    images["the mean colour of what is hidden"] = restored - off
     for name, least in TOLD.items():
         images[name] = restore(_told(method, truth, light > least), given)
     masks = [(light >= low) & (light <= high) & batch.valid for low, high in REGIONS.values()]

@@ -142,7 +142,12 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_jp2(folder / "bands" / f"T33UUP_B{number}_{metres}m.jp2", ramps(1, 1200 // metres)[0], metres)
     shutil.copytree(REPOSITORY / "configs", folder / "configs")
     (folder / "benchmarks").mkdir()
-    for places in ("ground_places.yaml", "ground_more_places.yaml", "ground_skies.yaml"):
+    for places in (
+        "ground_places.yaml",
+        "ground_more_places.yaml",
+        "ground_skies.yaml",
+        "ground_many_skies.yaml",
+    ):
         shutil.copy(REPOSITORY / "benchmarks" / places, folder / "benchmarks")
     _lay_out_checkpoints(folder)
     _lay_out_slices(folder)
