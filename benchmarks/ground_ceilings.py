@@ -24,6 +24,7 @@ from torch import Tensor
 from benchmarks.hidden_ground import restore
 from pellucid.build.method import load
 from pellucid.data.batch import Batch
+from pellucid.data.cloud_score import cloud_score
 from pellucid.evaluation.figures import CLEAR_MEAN, CLOUDY, baselines
 from pellucid.evaluation.sources import read_sources
 from pellucid.methods.ground import Ground
@@ -53,7 +54,7 @@ def main() -> None:
             found.setdefault(name, []).append(figures)
     table = Table("what is known", *REGIONS, title=f"PSNR in dB, {len(images)} images")
     for name, rows in found.items():
-        columns = ([x for x in column if x == x] for column in zip(*rows, strict=True))
+        columns = ([x for x in column if x == x] or [nan] for column in zip(*rows, strict=True))
         table.add_row(name, *(f"{fmean(column):.2f}" for column in columns))
     Console().print(table)
 
@@ -65,8 +66,12 @@ def measure(method: Ground, batch: Batch) -> dict[str, list[float]]:
     if truth is None or cloud is None:
         raise ValueError("the images need targets and exact maps of clouds")
     light, given = 1 - cloud, replace(batch, target=None, cloud=None)
-    mean = baselines(batch, method.mean_spectrum)[CLEAR_MEAN]
-    images = {"mean of the clear pixels": mean}
+    found = (cloud_score(batch.degraded, method.optical.bands) > CLOUDY).float()
+    maps = {"mean of the clear pixels": cloud, "mean of those that the built-in score finds": found}
+    images = {
+        name: baselines(replace(batch, cloud=each), method.mean_spectrum)[CLEAR_MEAN]
+        for name, each in maps.items()
+    }
     if given.sar is not None:
         bare = replace(given, sar=torch.full_like(given.sar, torch.nan))
         images["nothing, without radar"] = restore(method, bare)
