@@ -66,6 +66,8 @@ def measure(method: Ground, batch: Batch) -> dict[str, list[float]]:
     if truth is None or cloud is None:
         raise ValueError("the images need targets and exact maps of clouds")
     light, given = 1 - cloud, replace(batch, target=None, cloud=None)
+    masks = [(light >= low) & (light <= high) & batch.valid for low, high in REGIONS.values()]
+    hidden = masks[0]  # cloudy
     found = (cloud_score(batch.degraded, method.optical.bands) > CLOUDY).float()
     maps = {"mean of the clear pixels": cloud, "mean of those that the built-in score finds": found}
     images = {
@@ -76,12 +78,10 @@ def measure(method: Ground, batch: Batch) -> dict[str, list[float]]:
         bare = replace(given, sar=torch.full_like(given.sar, torch.nan))
         images["nothing, without radar"] = restore(method, bare)
     images["nothing"] = restored = restore(method, given)
-    hidden = (cloud > CLOUDY) & batch.valid
     off = ((restored - truth) * hidden).sum((2, 3), keepdim=True) / hidden.sum().clamp(min=1)
     images["the mean colour of what is hidden"] = restored - off
     for name, least in TOLD.items():
         images[name] = restore(_told(method, truth, light > least), given)
-    masks = [(light >= low) & (light <= high) & batch.valid for low, high in REGIONS.values()]
     return {
         name: [float(psnr(image, truth, mask)) if mask.any() else nan for mask in masks]
         for name, image in images.items()

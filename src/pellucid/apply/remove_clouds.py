@@ -132,7 +132,9 @@ def _look(scene: OpenScene, context: Sequence[Path], reading: Progress | None) -
     return key, guides
 
 
-def _report(scene: OpenScene, counts: Sequence[int], **about: Any) -> SceneReport:
+def _report(
+    scene: OpenScene, counts: Sequence[int], *, seconds: float, guides: str, num_rows_before: int
+) -> SceneReport:
     """Return what was done, and warn of clouds that had to stay."""
     files, (num_valid, num_restored, num_without_radar) = scene.outputs, counts
     if num_without_radar:
@@ -148,10 +150,12 @@ def _report(scene: OpenScene, counts: Sequence[int], **about: Any) -> SceneRepor
         num_valid=num_valid,
         num_restored=num_restored,
         num_without_radar=num_without_radar,
+        seconds=seconds,
+        guides=guides,
         left_out=tuple(scene.references.left_out),
         num_rows=len(scene.tiles.tops),
+        num_rows_before=num_rows_before,
         offset_dn=scene.optical.offset_dn,
-        **about,
     )
 
 
