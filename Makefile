@@ -13,9 +13,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/pellucid demo
 
-# A thread per worker: more of them than cores wait for each other.
 test: $(READY) browser
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2
+	$(BIN)/pytest --numprocesses 2
 
 # The tests look at the HTML pages in a headless browser.
 browser:

@@ -7,6 +7,9 @@ import pytest
 
 # Triton interprets GPU kernels on the CPU if this is set before it is first imported.
 os.environ["TRITON_INTERPRET"] = "1"
+# A thread per worker: more of them than cores wait for each other. And sums over other numbers of threads are
+# rounded otherwise: processes that tests start would not agree with them to the last bit.
+os.environ["OMP_NUM_THREADS"] = "1"
 # What is tried out in tests is not remembered where a user's own trials are.
 os.environ["PELLUCID_CACHE"] = str(Path(tempfile.gettempdir()) / "pellucid-tests")
 # A shell lets what it starts in the background ignore Ctrl-C, and so would the processes that tests start.

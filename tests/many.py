@@ -58,4 +58,4 @@ def environment(folder: Path) -> dict[str, str]:
     start = "from pellucid.cli import main; main()"
     program.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{start}' \"$@\"\n")
     program.chmod(0o755)
-    return os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    return os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}"}

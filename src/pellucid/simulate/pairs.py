@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pellucid.data.checked_raster import write_raster
 from pellucid.data.claims import claim_folders
-from pellucid.data.files import glob_files, write_atomically
+from pellucid.data.files import glob_files, make_folder, write_atomically
 from pellucid.data.gdal_open import GDAL_ERRORS
 from pellucid.data.geotiff import Grid
 from pellucid.data.ownership import check_replaceable
@@ -94,12 +94,9 @@ def write_pair(
     """
     paths = {sub: folder / sub / f"{name}.tif" for sub in FOLDERS}
     has_radar = bool(scene.radar_db.isfinite().any())
-    try:
-        for sub, path in paths.items():
-            if has_radar or sub != "s1":
-                path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make {error.filename}: {error.strerror}; choose another folder") from error
+    for sub, path in paths.items():
+        if has_radar or sub != "s1":
+            make_folder(path.parent)
     _write(paths["s2_cloudy"], _to_stored(degraded), bands, grid, nodata=0)
     _write(paths["s2_cloudfree"], _to_stored(scene.optical), bands, grid, nodata=0)
     _write(paths["mask"], cloud.numpy(), ("cloud",), grid, nodata=None)
