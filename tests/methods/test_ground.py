@@ -69,6 +69,18 @@ def test_bands_come_in_any_order_and_number(bands: tuple[str, ...]) -> None:
         torch.testing.assert_close(found.image, whole[:, at])
 
 
+@pytest.mark.parametrize(("missing", "other"), [("B08", "B8A"), ("B8A", "B08")])
+def test_one_near_infrared_stands_in_for_the_other(missing: str, other: str) -> None:
+    ours, image = method(), batch()
+    kept = [i for i, band in enumerate(SENTINEL2.bands) if band != missing]
+    alike = image.degraded.clone()
+    alike[:, SENTINEL2.bands.index(missing)] = alike[:, SENTINEL2.bands.index(other)]
+    both = replace(image, degraded=alike, older=alike.flip(2))
+    one = replace(both, degraded=alike[:, kept], older=alike.flip(2)[:, kept])
+    bands = SENTINEL2.select(tuple(SENTINEL2.bands[i] for i in kept))
+    torch.testing.assert_close(ours.with_bands(bands).restore(one), ours.restore(both)[:, kept])
+
+
 def test_other_sensors_need_a_cloud_map_or_blue_and_red() -> None:
     pan = ValueRange(("pan", "nir"), (0.0, 0.0), (1.0, 1.0), "reflectance", "a test")
     ours, image = method().with_bands(pan), batch(bands=2)

@@ -135,11 +135,16 @@ def _look(scene: OpenScene, context: Sequence[Path], reading: Progress | None) -
 def _report(
     scene: OpenScene, counts: Sequence[int], *, seconds: float, guides: str, num_rows_before: int
 ) -> SceneReport:
-    """Return what was done, and warn of clouds that had to stay."""
+    """Return what was done, and warn of clouds that had to stay, and of maps without any."""
     files, (num_valid, num_restored, num_without_radar) = scene.outputs, counts
     if num_without_radar:
         stay = "%s: %d cloudy pixels have no radar and stay as they were"
         log.warning(stay, files.result, num_without_radar)
+    elif scene.cloud and not num_restored:
+        nothing = (
+            "%s: nothing is restored, since %s marks no cloud; specks and lines of 1 px in it count as clear"
+        )
+        log.warning(nothing, files.result, scene.cloud.path)
     return SceneReport(
         files.result,
         files.std,

@@ -15,24 +15,27 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from pellucid.data.batch import Batch
-from pellucid.data.cloud_score import cloud_score, rise, widen
+from pellucid.data.cloud_score import NEEDED, cloud_score, rise, widen
 from pellucid.data.ranges import SENTINEL1, SENTINEL2, ValueRange
 from pellucid.data.schema import Strict
 from pellucid.errors import InputError
 from pellucid.generative.noise import Noise
 from pellucid.losses._reduce import gaussian_likelihood
+from pellucid.methods.ground_loss import (
+    cross_entropy,
+    is_hidden,
+    lack_bands,
+    log_error,
+    mean_error,
+    mean_over,
+)
 from pellucid.methods.method import Estimate, Method
 from pellucid.methods.scene_sums import SceneSums, cells_of, sum_cell
+from pellucid.methods.seen_bands import place
 from pellucid.networks._clearness import BANDS, SURE, Clear, Seen
 from pellucid.networks._detail import add_detail
 from pellucid.networks.ground import GroundNet, Painted, Solution
 
-# Bands that images have which do not have all: Level 2A, other sensors, and red, green, blue and infrared.
-SUBSETS = (
-    tuple(band for band in BANDS if band != "B10"),
-    ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"),
-    ("B02", "B03", "B04", "B08"),
-)
 # Confidence between which pixels come to pass through unchanged. Chosen on places kept from training, under
 # simulated and real clouds and with none: (0.2, 0.6) changes 4 % in place of 5 % of the pixels of clear
 # scenes and has 0.02 dB less under clouds, (0.3, 0.8) changes 8 % and has 0.02 dB more.
@@ -52,8 +55,6 @@ ENOUGH = 0.03
 DOUBT_PX = 4
 # What is taken off the logit of what hides the ground, so that 0.5 is half hidden: chosen on training places.
 HALF_HIDDEN = 2.6
-# A squared error of this size, 53 dB, is good enough: better ones gain little.
-GOOD = 5e-6
 # Mean squared error of clear pixels below which both images of a sample are of one day.
 SAME_DAY = 1e-3
 # Cloud probability from which a pixel of a training image counts as cloudy, and below which as clear.
@@ -130,9 +131,12 @@ class Ground(Method):
 
         A sample whose hidden pixels are 0 is told what is clear; of others the network finds out.
         """
-        target = self._spread(self._drop_bands(batch.reference(), generator))
+        is_told = is_hidden(batch)
+        target = self._spread(
+            lack_bands(batch.reference(), self.optical.bands, self.config.drop_bands, generator)
+        )
         known = target.isfinite().flatten(2).any(2)
-        seen, is_told = self._see(batch, known), _is_hidden(batch)
+        seen = self._see(batch, known)
         if batch.cloud is not None:
             seen = seen._replace(given=(1 - batch.cloud).where(is_told[:, None, None, None], torch.nan))
         shown = batch.degraded.where(known[:, self.channels(), None, None], torch.nan)
@@ -155,22 +159,22 @@ class Ground(Method):
         detailed = add_detail(clear.colours, painted.image, _sureness(seen, clear) * seen.valid)
         restored = torch.lerp(detailed, seen.values, rise(painted.confidence, KEPT))
         found = (~is_told).float()
-        same_day = found * (_mean_error(seen.values, truth, known & is_clear) < SAME_DAY)
+        same_day = found * (mean_error(seen.values, truth, known & is_clear) < SAME_DAY)
         terms = {
-            "painted": config.painted * _log_error(painted.image, truth, known & cloudy),
-            "solved": config.solved * _log_error(painted.solved, truth, known & cloudy),
-            "restored": config.restored * _log_error(restored, truth, known, found),
-            "cloudy": config.cloudy * _log_error(restored, truth, known & cloudy, found),
-            "clear": config.clear * _log_error(restored, truth, known & is_clear, same_day),
+            "painted": config.painted * log_error(painted.image, truth, known & cloudy),
+            "solved": config.solved * log_error(painted.solved, truth, known & cloudy),
+            "restored": config.restored * log_error(restored, truth, known, found),
+            "cloudy": config.cloudy * log_error(restored, truth, known & cloudy, found),
+            "clear": config.clear * log_error(restored, truth, known & is_clear, same_day),
         }
         told = is_told[:, None, None, None]
         sure = (is_clear | cloudy) & batch.valid & ~told
-        terms["clearness"] = config.clearness * _cross_entropy(painted.confidence, is_clear.float(), sure)
+        terms["clearness"] = config.clearness * cross_entropy(painted.confidence, is_clear.float(), sure)
         error = (clear.colours - truth).square()
-        terms["haze"] = config.haze * _mean(gaussian_likelihood(error, clear.log_variance), known & ~told)
+        terms["haze"] = config.haze * mean_over(gaussian_likelihood(error, clear.log_variance), known & ~told)
         weight = known * (1 - rise(painted.confidence.detach(), SURE))
         likelihood = gaussian_likelihood((detailed.detach() - truth).square(), 2 * painted.deviation.log())
-        terms["deviation"] = config.deviation * _mean(likelihood, weight)
+        terms["deviation"] = config.deviation * mean_over(likelihood, weight)
         return terms
 
     @torch.no_grad()
@@ -304,7 +308,7 @@ class Ground(Method):
         known = self._known(batch.degraded)
         seen = self._see(batch, known)
         if batch.cloud is None or not batch.cloud.isfinite().all():
-            if not {"B02", "B04"} <= set(self.optical.bands):
+            if not NEEDED.issubset(self.optical.bands):
                 raise InputError(
                     f"clouds cannot be found in {', '.join(self.optical.bands)} alone (B02 and B04 are "
                     "needed); give a cloud map with --cloud"
@@ -336,25 +340,17 @@ class Ground(Method):
         """Return (B, C, H, W) as the channels of the network: NaN where a band is missing."""
         if self.optical.bands == BANDS:
             return image
-        extra = sum(band not in BANDS for band in self.optical.bands)
-        size = (len(image), len(BANDS) + extra, *image.shape[-2:])
+        where = place(self.optical.bands)
+        size = (len(image), max(len(BANDS), *(1 + i for i in where.channels)), *image.shape[-2:])
         result = image.new_full(size, torch.nan)
-        result[:, self.channels()] = image
+        result[:, where.channels] = image
+        for channel, shares in where.filled.items():
+            result[:, channel] = torch.stack([share * result[:, i] for i, share in shares.items()]).sum(0)
         return result
 
     def channels(self) -> list[int]:
         """Return the network's channel of each band."""
-        known, others = list(BANDS), [band for band in self.optical.bands if band not in BANDS]
-        return [(known + others).index(band) for band in self.optical.bands]
-
-    def _drop_bands(self, target: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return the target with some samples lacking bands (NaN), as images of other products do."""
-        target, device = target.clone(), generator.device if generator else None
-        for image in target:
-            if float(torch.rand((), generator=generator, device=device)) < self.config.drop_bands:
-                kept = SUBSETS[int(torch.randint(len(SUBSETS), (), generator=generator, device=device))]
-                image[[i for i, band in enumerate(self.optical.bands) if band not in kept]] = torch.nan
-        return target
+        return list(place(self.optical.bands).channels)
 
 
 def _sureness(seen: Seen, clear: Clear) -> Tensor:
@@ -362,36 +358,3 @@ def _sureness(seen: Seen, clear: Clear) -> Tensor:
     count = seen.known.sum(1)[:, None, None, None]
     log_variance = clear.log_variance.sum(1, keepdim=True) / count  # that of an unknown band is 0
     return (2 * math.log(KNOWN_COLOUR) - log_variance).sigmoid() * (log_variance < 0)
-
-
-def _cross_entropy(judged: Tensor, truth: Tensor, where: Tensor) -> Tensor:
-    """Return the mean cross entropy of a judgement of what is clear, over the pixels of a mask."""
-    each = -(judged * truth + (1 - judged) * (1 - truth)).clamp(min=1e-4).log()
-    return _mean(each, where)
-
-
-def _mean(x: Tensor, where: Tensor) -> Tensor:
-    """Return the mean over the pixels of a mask or by weights, 0 if there are none."""
-    return (x * where).sum() / where.sum().clamp(min=1)
-
-
-def _is_hidden(batch: Batch) -> Tensor:
-    """Return (B,) bool: whether an image has parts hidden, which are 0, instead of clouds."""
-    if batch.cloud is None:
-        return torch.zeros(len(batch), dtype=torch.bool, device=batch.degraded.device)
-    is_binary = ((batch.cloud == 0) | (batch.cloud == 1)).flatten(1).all(1)
-    is_gone = ((batch.degraded.nan_to_num() == 0).all(1, keepdim=True) | (batch.cloud == 0)).flatten(1).all(1)
-    return is_binary & is_gone & (batch.cloud == 1).flatten(1).any(1)
-
-
-def _log_error(image: Tensor, truth: Tensor, where: Tensor, samples: Tensor | None = None) -> Tensor:
-    """Return the mean over images of the logarithm of the mean squared error, 0 if no image has pixels."""
-    has = where.flatten(1).any(1).float()
-    counts = has if samples is None else has * samples
-    logs = (_mean_error(image, truth, where) + GOOD).log()
-    return (logs * counts).sum() / counts.sum().clamp(min=1)
-
-
-def _mean_error(image: Tensor, truth: Tensor, where: Tensor) -> Tensor:
-    """Return each image's mean squared error over a mask, (B,); 0 where it is empty."""
-    return ((image - truth).square() * where).flatten(1).sum(1) / where.flatten(1).sum(1).clamp(min=1)
