@@ -6,12 +6,11 @@ import torch
 from pellucid.build.method import load
 from pellucid.data.batch import Batch
 from pellucid.data.ranges import SENTINEL2
-from pellucid.methods.seen_bands import NEAR_INFRARED, SETS, place
+from pellucid.methods.seen_bands import SETS, place
 from pellucid.simulate.clouds import add_clouds
 from pellucid.simulate.landscape import make_scene
 
 BANDS = SENTINEL2.bands
-TEN = SETS[2]
 
 
 def names(bands: tuple[str, ...]) -> set[str]:
@@ -36,16 +35,16 @@ def test_all_that_can_show_clouds_is_seen_as_a_set_of_the_training() -> None:
             assert len(set(where.channels) | set(where.filled)) == len(bands) + len(where.filled)
 
 
-def test_what_a_set_lacks_is_a_mean_of_bands_that_are_there() -> None:
+def test_what_the_smallest_set_lacks_is_a_mean_of_bands_that_are_there() -> None:
     landsat = ("B01", "B02", "B03", "B04", "B8A", "B11", "B12")
-    where = place(landsat)
-    assert names(landsat) == set(TEN)
-    assert where.channels[0] == len(BANDS)  # B01 is beyond the set
-    filled = {BANDS[i]: {BANDS[j]: share for j, share in of.items()} for i, of in where.filled.items()}
-    assert filled["B08"] == {"B8A": 1.0}
-    assert set(filled) == {"B05", "B06", "B07", "B08"}
-    assert all(sum(of.values()) == pytest.approx(1) for of in filled.values())
-    assert place(("B02", "B03", "B04")).filled[BANDS.index(NEAR_INFRARED[0])] == {1: 0.5, 3: 0.5}
+    assert names(landsat) == set(SETS[-1])
+    beyond = [i for i in place(landsat).channels if i >= len(BANDS)]
+    assert beyond == [13, 14, 15, 16]  # B01, B8A, B11, B12
+    assert place(landsat).filled == {BANDS.index("B08"): {14: 0.8, BANDS.index("B04"): 0.2}}
+    blue, red = (BANDS.index(band) for band in ("B02", "B04"))
+    shares = {blue: 0.5, red: 0.5}
+    assert place(("B04", "B02")).filled == {BANDS.index(band): shares for band in ("B03", "B08")}
+    assert all(sum(of.values()) == pytest.approx(1) for of in place(landsat).filled.values())
 
 
 @pytest.mark.parametrize("bands", [("B08",), ("B03", "B04", "B11"), ("pan", "nir")])
@@ -56,10 +55,10 @@ def test_what_shows_no_clouds_is_seen_as_it_is(bands: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("bands", [("B02", "B03", "B04", "B08", "B11", "B12"), ("B02", "B03", "B04")])
 def test_thick_clouds_are_replaced_in_bands_that_no_image_of_the_training_had(bands: tuple[str, ...]) -> None:
-    covered, cloud = add_clouds(make_scene(128, 1).optical, BANDS, torch.Generator().manual_seed(1))
+    covered, cloud = add_clouds(make_scene(128, 0).optical, BANDS, torch.Generator().manual_seed(0))
     image = covered[None, [BANDS.index(band) for band in bands]]
     valid = torch.ones(1, 1, 128, 128, dtype=torch.bool)
     batch = Batch(degraded=image, target=None, sar=None, cloud=None, valid=valid, key=("a place",))
     found = load("ground", device="cpu").with_bands(SENTINEL2.select(bands)).estimate(batch)
     assert found.cloud is not None
-    assert found.cloud[cloud[None] > 0.65].mean() > 0.9
+    assert found.cloud[cloud[None] > 0.65].mean() > 0.98
