@@ -22,7 +22,7 @@ def names(bands: tuple[str, ...]) -> set[str]:
 @pytest.mark.parametrize("bands", SETS)
 def test_sets_of_the_training_are_seen_as_they_are_in_any_order(bands: tuple[str, ...]) -> None:
     for ordered in (bands, bands[::-1]):
-        assert place(ordered) == (tuple(BANDS.index(band) for band in ordered), {})
+        assert place(ordered) == (tuple(BANDS.index(band) for band in ordered), {}, ())
 
 
 def test_all_that_can_show_clouds_is_seen_as_a_set_of_the_training() -> None:

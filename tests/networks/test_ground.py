@@ -89,6 +89,20 @@ def test_sums_of_tiles_paint_as_those_of_the_whole() -> None:
 
 
 @torch.inference_mode()
+def test_bands_beyond_the_13_have_the_prior_of_their_twins() -> None:
+    net = build(Config(features=2, widths=(8, 8), clear_widths=(8, 8), detail=4, refine=0))
+    net.mean_colour.copy_(torch.rand(13))
+    net.mean_features.copy_(torch.rand(2, 13))
+    net.log_noise.copy_(-torch.rand(13))
+    mean, _ = net.prior((4, -1))
+    torch.testing.assert_close(mean[:1, 13], mean[:1, 4])
+    torch.testing.assert_close(mean[-2:, 13], mean[-2:, 4])
+    torch.testing.assert_close(mean[0, 14], net.mean_colour.mean())
+    assert not mean[-2:, 14].any()
+    assert net.noise((4, -1))[13] == net.noise(())[4]
+
+
+@torch.inference_mode()
 def test_refinement_sees_the_image_that_is_never_put_together() -> None:
     net, phi, weights = network(), torch.rand(1, 7, 16, 16), torch.rand(1, 7, 13)
     cells = Cells(torch.rand(1, 13, 2, 2), torch.rand(1, 2, 2, 2))

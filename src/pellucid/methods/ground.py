@@ -294,12 +294,12 @@ class Ground(Method):
 
     def _solution(self, batch: Batch, seen: Seen, clear: Clear, features: Tensor) -> Solution:
         """Return the regression of each image, or of where each tile lies in its scene."""
-        net = self.network
+        net, twins = self.network, place(self.optical.bands).twins
         if self.scene is None or not self.scene.cells:
-            return net.solve(net.sums(seen, clear, features))
+            return net.solve(net.sums(seen, clear, features), twins)
         height, width = features.shape[-2:]
         parts = [
-            net.solve(self.scene.near(top + height / 2, left + width / 2))
+            net.solve(self.scene.near(top + height / 2, left + width / 2), twins)
             for top, left in batch.at or ((0, 0),) * len(batch)
         ]
         return Solution(*(torch.cat(list(values)) for values in zip(*parts, strict=True)))

@@ -20,8 +20,8 @@ SETS = (
     ("B02", "B03", "B04", "B08"),
 )
 # What stands for bands that the smallest set lacks, 1 in all, so that a cloud stays as bright: least squares
-# over clear ground of the training, or blue and red (one of them alone is worse by 0.3 dB). Red edges filled in
-# likewise, for a larger set, leave more of the clouds.
+# over clear ground of the training, or blue and red (one of them alone is worse by 0.3 dB). Red edges, filled
+# in for a larger set, leave more of the clouds.
 FILLS = {
     "B08": ({"B8A": 0.8, "B04": 0.2}, {"B02": 0.5, "B04": 0.5}),
     "B03": ({"B02": 0.5, "B04": 0.5},),
@@ -34,10 +34,12 @@ class Place(NamedTuple):
     Attributes:
         channels: of each band; beyond the 13 of Sentinel-2 where the networks do not see it.
         filled: shares of other channels that stand for a channel.
+        twins: of each channel beyond the 13, that of the same band, whose prior it has; -1: there is none.
     """
 
     channels: tuple[int, ...]
     filled: Mapping[int, Mapping[int, float]]
+    twins: tuple[int, ...]
 
 
 @cache
@@ -59,4 +61,5 @@ def place(bands: Bands) -> Place:
     channels = tuple(len(BANDS) + others.index(b) if b in others else BANDS.index(b) for b in bands)
     at = dict(zip(bands, channels, strict=True))
     shares = {BANDS.index(b): {at[o]: share for o, share in of.items()} for b, of in filled.items()}
-    return Place(channels, shares)
+    twins = tuple(BANDS.index(band) if band in BANDS else -1 for band in others)
+    return Place(channels, shares, twins)

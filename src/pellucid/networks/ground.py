@@ -5,7 +5,7 @@ the bands are regressed on them over the clear pixels of the scene, in closed fo
 there is carried on smoothly; a last network adds detail and says how sure it is. All of it is differentiable.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -165,12 +165,16 @@ class GroundNet(nn.Module):
         """Return the sums of the regression, and each band's count, (B, C)."""
         return Sums.over(phi, clear.colours, clear.worth * seen.valid), seen.known
 
-    def solve(self, collected: tuple[Sums, Tensor]) -> "Solution":
-        """Return the ground's regression: weights, their covariance, and the noise about it."""
+    def solve(self, collected: tuple[Sums, Tensor], twins: Sequence[int] = ()) -> "Solution":
+        """Return the ground's regression: weights, their covariance, and the noise about it.
+
+        `twins` are the channels whose priors those beyond the 13 have; -1, or none: the mean of all.
+        """
         sums, known = collected
         sums = sums * (-LOG_STEP * self.log_alike).exp()
         extra = sums.cross.shape[-1] - len(BANDS)
-        mean, precision = self.prior(extra)
+        twins = tuple(twins) or extra * (-1,)
+        mean, precision = self.prior(twins)
         if sums.gram.shape[-1] < len(mean):  # without older dates
             own = self.config.features  # no list of indices, which would have to come to a GPU
             mean, precision = (torch.cat([values[:1], values[-own:]]) for values in (mean, precision))
@@ -182,20 +186,17 @@ class GroundNet(nn.Module):
             weights = torch.cholesky_solve(right, factor).float()  # (B, D', C)
             weights = torch.where(known[:, None] > 0, weights, mean)  # a band without sums has its prior
             residual = sums.residual(weights)
-            prior = self.noise(extra)
+            prior = self.noise(twins)
             trust = (LOG_STEP * self.log_trust).exp()
             noise = (prior * trust + residual * known) / (trust + sums.count * known)
             return Solution(weights, torch.cholesky_inverse(factor).float(), noise)
 
-    def prior(self, extra: int) -> tuple[Tensor, Tensor]:
+    def prior(self, twins: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return mean (D', C) and precision (D',) of the weights, in units of the noise."""
-        num, device = len(BANDS), self.mean_colour.device
-        total = num + extra
-        constant = torch.cat([self.mean_colour, self.mean_colour.mean().expand(extra)])
+        total, device = len(BANDS) + len(twins), self.mean_colour.device
+        constant = _with_twins(self.mean_colour, twins, self.mean_colour.mean())
         older = torch.eye(total, device=device) / OLDER_SCALE
-        features = torch.cat(
-            [self.mean_features, self.mean_features.new_zeros(len(self.mean_features), extra)], 1
-        )
+        features = _with_twins(self.mean_features, twins, self.mean_features.new_zeros(()))
         mean = torch.cat([constant[None], torch.zeros(1, total, device=device), older, features])
         p = (LOG_STEP * self.log_precision).clamp(-6, 8).exp()
         precision = torch.cat(
@@ -203,10 +204,10 @@ class GroundNet(nn.Module):
         )
         return mean, precision + 1e-3
 
-    def noise(self, extra: int) -> Tensor:
+    def noise(self, twins: Sequence[int]) -> Tensor:
         """Return the prior variance about the regression, (C,)."""
         log = (LOG_STEP * self.log_noise).clamp(-12, -2)
-        return torch.cat([log, log.mean().expand(extra)]).exp()
+        return _with_twins(log, twins, log.mean()).exp()
 
     def paint(
         self,
@@ -336,6 +337,12 @@ class Solution(NamedTuple):
     weights: Tensor
     covariance: Tensor
     noise: Tensor
+
+
+def _with_twins(values: Tensor, twins: Sequence[int], other: Tensor) -> Tensor:
+    """Return values of the 13 bands, (..., 13), and those of twins, or another where there is none."""
+    more = [values[..., i] if i >= 0 else other.expand(values.shape[:-1]) for i in twins]
+    return torch.cat([values, torch.stack(more, -1)], -1) if more else values
 
 
 def _with_constant(raw: Tensor) -> tuple[Tensor]:
