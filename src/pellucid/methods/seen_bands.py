@@ -48,10 +48,8 @@ def place(bands: Bands) -> Place:
 
     Bands that show no clouds are all seen, as they are.
     """
-    seen, filled = (
-        next((each for each in SETS if set(each) <= set(bands)), None),
-        dict[str, dict[str, float]](),
-    )
+    filled = dict[str, dict[str, float]]()
+    seen = next((each for each in SETS if set(each) <= set(bands)), None)
     if seen is None and NEEDED.issubset(bands):
         seen = SETS[-1]
         missing = [band for band in seen if band not in bands]
