@@ -232,22 +232,6 @@ def test_cloudy_pixels_without_radar_stay_if_the_model_needs_it(
     assert "1010 cloudy pixels have no radar and stay as they were" in caplog.text
 
 
-def test_map_of_specks_alone_restores_nothing_and_says_so(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    cloud, scene = np.zeros((1, 75, 101), np.float32), ground()
-    cloud[:, 10::20, 10::20] = 1
-    restore_scene(
-        write(tmp_path / "s2.tif", scene, BANDS),
-        tmp_path / "out.tif",
-        method=constant(0.5),
-        cloud=write(tmp_path / "specks.tif", cloud),
-        options=OPTIONS,
-    )
-    assert (read(tmp_path / "out.tif") == scene).all()
-    assert f"{tmp_path / 'specks.tif'} marks no cloud; specks and lines of 1 px" in caplog.text
-
-
 def test_radar_on_another_grid_is_refused_or_aligned(tmp_path: Path) -> None:
     scene = write(tmp_path / "s2.tif", ground(), BANDS)
     sar = write(

@@ -146,3 +146,19 @@ def test_pixels_that_are_no_number_stay_as_they_are_without_a_word(tmp_path: Pat
     report = restore(write(tmp_path / "s2.tif", scene, BANDS))
     assert (report.num_valid, report.num_restored) == (40 * 30, 40 * 30)
     np.testing.assert_array_equal(read(tmp_path / "out.tif")[:, :, :20], scene[:, :, :20])
+
+
+def test_map_of_specks_alone_restores_nothing_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cloud, scene = np.zeros((1, 75, 101), np.float32), ground()
+    cloud[:, 10::20, 10::20] = 1
+    restore_scene(
+        write(tmp_path / "s2.tif", scene, BANDS),
+        tmp_path / "out.tif",
+        method=constant(0.5),
+        cloud=write(tmp_path / "specks.tif", cloud),
+        options=OPTIONS,
+    )
+    assert (read(tmp_path / "out.tif") == scene).all()
+    assert f"{tmp_path / 'specks.tif'} marks no cloud; specks and lines of 1 px" in caplog.text

@@ -79,6 +79,15 @@ def test_near_infrared_that_is_missing_is_seen_as_a_mean_of_others() -> None:
     torch.testing.assert_close(found[1].confidence, wanted[1].confidence)
 
 
+def test_mean_of_a_band_that_an_image_lacks_is_not_known() -> None:
+    bands = ("B02", "B03", "B04", "B8A")
+    colours = batch().degraded[:, [SENTINEL2.bands.index(band) for band in bands]]
+    colours[:, 3] = torch.nan
+    image = replace(batch(), degraded=colours, target=None, cloud=None)
+    known = method().with_bands(SENTINEL2.select(bands)).inside(image)[0].known[0]
+    assert [SENTINEL2.bands[i] for i in known[:13].nonzero()[:, 0]] == ["B02", "B03", "B04"]
+
+
 def test_other_sensors_need_a_cloud_map_or_blue_and_red() -> None:
     pan = ValueRange(("pan", "nir"), (0.0, 0.0), (1.0, 1.0), "reflectance", "a test")
     ours, image = method().with_bands(pan), batch(bands=2)

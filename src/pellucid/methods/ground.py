@@ -330,7 +330,8 @@ class Ground(Method):
         """Return which channels of the network (B, C, H, W) has in any pixel, (B, C') bool."""
         sums = image.sum((2, 3))  # faster than to look at each value, and most images have all
         known = sums.isfinite() if sums.isfinite().all() else image.isfinite().flatten(2).any(2)
-        return self._spread(known[..., None, None].float()).nan_to_num()[..., 0, 0] > 0
+        flags = torch.where(known, 1.0, torch.nan)  # a mean of bands is known where all of them are
+        return self._spread(flags[..., None, None])[..., 0, 0].isfinite()
 
     def _own(self, values: Tensor) -> Tensor:
         """Return the bands of the images out of the channels of the network, (B, C, H, W)."""
@@ -341,7 +342,7 @@ class Ground(Method):
         if self.optical.bands == BANDS:
             return image
         where = place(self.optical.bands)
-        size = (len(image), max(len(BANDS), *(1 + i for i in where.channels)), *image.shape[-2:])
+        size = (len(image), len(BANDS) + len(where.twins), *image.shape[-2:])
         result = image.new_full(size, torch.nan)
         result[:, where.channels] = image
         for channel, shares in where.filled.items():
