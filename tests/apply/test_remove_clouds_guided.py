@@ -260,6 +260,10 @@ def test_a_reference_that_cannot_guide_is_refused(tmp_path: Path) -> None:
     clear = write(tmp_path / "clear.tif", land(), BANDS)
     restore(scene, references=[overcast, clear], method=Scout())
     assert inform(tmp_path / "out.tif")["inputs"]["references"] == ["clear.tif"]
+    with pytest.raises(InputError, match=r"the reference .*s2.tif is the scene itself, give another date"):
+        restore(scene, references=scene)
+    restore(scene, references=[scene, clear], method=Scout())
+    assert inform(tmp_path / "out.tif")["inputs"]["references"] == ["clear.tif"]
     with pytest.raises(InputError, match="references are given, but this model takes none"):
         restore(scene, references=[shifted], method=identity())
 
@@ -295,8 +299,19 @@ def test_radar_of_unknown_polarisation_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "s2.tif", cloudy(), BANDS)
     for names in ((), ("HH",)):
         sar = write(tmp_path / "s1.tif", np.full((1, 75, 101), -10, np.float32), names)
-        with pytest.raises(InputError, match=r"of unknown polarisation; .* with --polarisations VV"):
+        with pytest.raises(InputError, match=r"of unknown polarisation; .* with --polarisations VV$"):
             restore(path, sar=sar)
+    sar = write(tmp_path / "s1.tif", np.full((3, 75, 101), -10, np.float32))
+    with pytest.raises(InputError, match=r"of unknown polarisation; .* with --polarisations VV,VH,-$"):
+        restore(path, sar=sar)
+    with pytest.raises(InputError, match=r"has 13 bands \(B01, .*\), an optical one; give the radar scene"):
+        restore(path, sar=path)
+
+
+def test_a_name_in_place_of_the_model_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "s2.tif", cloudy(), BANDS)
+    with pytest.raises(InputError, match=r"needed is the model; give pellucid.load\('ground'\)"):
+        restore(path, method="ground")
 
 
 def test_the_line_of_a_check_names_the_guides(tmp_path: Path) -> None:

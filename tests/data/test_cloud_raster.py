@@ -57,6 +57,14 @@ def test_a_fill_does_not_bleed_where_a_mask_is_warped(tmp_path: Path) -> None:
         assert raster.read().max() == 0
 
 
+def test_what_a_map_leaves_out_of_the_scene_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with CloudRaster(save(tmp_path / "mask.tif", [0, 1])) as raster:
+        wider = Affine(10, 0, 500_000, 0, -10, 5_000_000)
+        raster.align(Grid(raster.grid.crs, wider, 8, 2), allowed=True)
+        assert raster.read().sum() == 2
+    assert "mask.tif covers 25 % of the scene; the rest counts as clear" in caplog.text
+
+
 def test_a_scene_classification_is_read_where_its_name_says_that_it_is_one(tmp_path: Path) -> None:
     values = list(range(12))
     expected = [float(value in (3, 8, 9, 10)) for value in values]
@@ -151,7 +159,7 @@ def test_probabilities_of_8_bit_that_are_named_so_are_no_percent(tmp_path: Path)
     path = save(tmp_path / "S2_CLP.tif", [0, 51, 255])
     assert first_row(path) == pytest.approx([0, 0.2, 1])
     with CloudRaster(path) as raster:
-        assert raster.doubts == [f"{path}: 255 is taken for certainly cloud, as its name says"]
+        assert "255 is taken for certainly cloud, as its name says; if it holds percent" in raster.doubts[0]
 
 
 @pytest.mark.parametrize("name", ["Fmask.tif", "T33UUP_SCL_20m.tif", "QA_mask.tif"])

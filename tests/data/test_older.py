@@ -1,6 +1,6 @@
 import torch
 
-from pellucid.data.older import harmonise_dates, keep_ground, mask_clouds, surely_clear
+from pellucid.data.older import harmonise_dates, keep_ground, mask_clouds, repeats, surely_clear
 from pellucid.data.ranges import SENTINEL2
 from pellucid.simulate.landscape import make_scene
 
@@ -55,7 +55,7 @@ def roofs(level: float) -> torch.Tensor:
 
 
 def test_large_roofs_that_both_dates_show_are_kept_and_clouds_are_not() -> None:
-    older, scene = roofs(0.4), roofs(0.35)
+    older, scene = roofs(0.4), 0.99 * roofs(0.35)
     masked = mask_clouds(older, BANDS)
     assert masked[..., 40:56, 40:56].isnan().any()
     kept = keep_ground(masked, older, BANDS, scene, BANDS)
@@ -85,3 +85,14 @@ def test_dates_without_a_band_in_common_are_masked_by_their_looks_alone() -> Non
     masked = mask_clouds(older, BANDS)
     other = keep_ground(masked, older, BANDS, roofs(0.4)[:, :1], ("PAN",))
     assert torch.equal(other.isnan(), masked.isnan())
+
+
+def test_what_two_dates_show_in_the_very_same_values_is_no_ground() -> None:
+    older, scene = roofs(0.4), roofs(0.4)
+    masked = mask_clouds(older, BANDS)
+    assert masked[..., 40:56, 40:56].isnan().any()
+    assert torch.equal(keep_ground(masked, older, BANDS, scene, BANDS).isnan(), masked.isnan())
+    assert repeats(older, BANDS, scene, BANDS).all()
+    assert not repeats(older, BANDS, scene + 1e-4, BANDS).any()
+    assert not repeats(older[:, :2], BANDS[:2], scene, BANDS).any()  # two bands may agree by chance
+    assert not repeats(0 * older, BANDS, 0 * scene, BANDS).any()

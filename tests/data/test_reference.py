@@ -68,3 +68,19 @@ def test_roofs_that_the_scene_shows_are_no_clouds_whatever_the_window(tmp_path: 
     assert torch.equal(part.isnan(), kept[..., 50:110, 70:110].isnan())
     clouds = date.read(whole, (lambda window: torch.zeros_like(look(window)), SENTINEL2.bands))
     assert clouds[..., 65:95, 65:95].isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "names", "why"),
+    [
+        ("float32", ("VV", "VH"), "is radar, which tells more with --sar"),
+        ("uint8", ("red", "green", "blue"), "is a picture of 8 bits, not reflectance"),
+        ("int16", (), "has no bands of known names"),
+    ],
+)
+def test_why_clouds_are_not_found_is_said(
+    tmp_path: Path, dtype: str, names: tuple[str, ...], why: str
+) -> None:
+    values = picture(dtype)[: len(names) or 3]
+    date = ReferenceRaster(write(tmp_path / "older.tif", values, names))
+    assert any(f"{why}" in doubt and "clouds in it are not found" in doubt for doubt in date.raster.doubts)

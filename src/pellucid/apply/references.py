@@ -12,6 +12,7 @@ from torch import Tensor
 from pellucid.apply.options import SceneOptions
 from pellucid.data.geotiff import ElsewhereError, Grid
 from pellucid.data.harmonise import Colours, date_sums, merge_dates
+from pellucid.data.older import repeats
 from pellucid.data.ranges import Bands
 from pellucid.data.reference import Look, ReferenceRaster
 from pellucid.data.sums import Sums
@@ -55,6 +56,7 @@ class References:
         self.colours: list[Colours] = []
         self.left_out: list[Path] = []
         self.scene: tuple[Look, Bands] | None = None
+        self.others = set[Path]()  # files of which a pixel is known that is not the scene's
         for path in paths:
             date = ReferenceRaster(path, named=options.bands)
             stack.callback(date.raster.close)
@@ -83,24 +85,33 @@ class References:
         windows = list(_windows(self.grid))
         step = -(-len(windows) // ENOUGH)
         first = windows[::step]
-        sums = self._compare(first, clear)
-        if step > 1 and any(each is None or not each.count.any() for each in sums):
+        sums = self._compare(first, clear, bands)
+        is_open = any(each is None or not each.count.any() for each in sums)
+        if step > 1 and (is_open or len(self.others) < len(self.dates)):
             rest = [window for i, window in enumerate(windows) if i % step]
             sums = [
-                a + b if a and b else a or b for a, b in zip(sums, self._compare(rest, clear), strict=True)
+                a + b if a and b else a or b
+                for a, b in zip(sums, self._compare(rest, clear, bands), strict=True)
             ]
         found = [
-            (date, each) for date, each in zip(self.dates, sums, strict=True) if each and each.count.any()
+            (date, each)
+            for date, each in zip(self.dates, sums, strict=True)
+            if each and each.count.any() and date.raster.path in self.others
         ]
         fitting = [date for date, _ in found]
-        fault = "the reference %s has no clear pixel in common with the scene"
-        for path in (date.raster.path for date in self.dates if date not in fitting):
+        for date, each in zip(self.dates, sums, strict=True):
+            path = date.raster.path
+            if date in fitting:
+                continue
+            fault = f"the reference {path} has no clear pixel in common with the scene"
+            way_out = "give one that is clear where the scene is, or leave it out"
+            if each and each.count.any():
+                fault, way_out = f"the reference {path} is the scene itself", "give another date"
+            elif not any(sums):
+                way_out = "which shows no ground whose colours it could take; leave it out"
             if self.must_guide and not fitting:
-                way_out = "give one that is clear where the scene is"
-                if not any(sums):
-                    way_out = "which shows no ground whose colours it could take; leave it out"
-                raise NoClearReferenceError(f"{fault % path}, {way_out}")
-            self._leave_out(path, fault % path)
+                raise NoClearReferenceError(f"{fault}, {way_out}")
+            self._leave_out(path, fault)
         self.dates = fitting
         self.colours = [Colours(each, date.bands, bands) for date, each in found]
 
@@ -116,15 +127,21 @@ class References:
         log.warning("%s; it is left out", why.partition(", give ")[0])
         self.left_out.append(path)
 
-    def _compare(self, windows: Sequence[Window], clear: Clear) -> list[Sums | None]:
+    def _compare(self, windows: Sequence[Window], clear: Clear, bands: Bands) -> list[Sums | None]:
         """Return what the windows tell of each date; None if the scene is clear in none of them."""
         totals: list[Sums | None] = [None] * len(self.dates)
         for window in windows:
             scene, weight = clear(window)
-            if not weight.any():
-                continue
             for i, date in enumerate(self.dates):
-                found = date_sums(date.read(window), scene, weight)
+                is_known = date.raster.path in self.others
+                if is_known and not weight.any():
+                    continue
+                image = date.read(window)
+                if not is_known and (image.isfinite() & ~repeats(image, date.bands, scene, bands)).any():
+                    self.others.add(date.raster.path)
+                if not weight.any():
+                    continue
+                found = date_sums(image, scene, weight)
                 before = totals[i]
                 totals[i] = found if before is None else before + found
         return totals

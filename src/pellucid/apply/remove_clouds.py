@@ -70,7 +70,7 @@ def restore_scene(
     *,
     sar: Path | str | None = None,
     method: Method,
-    references: Sequence[Path | str] = (),
+    references: Sequence[Path | str] | Path | str = (),
     cloud: Path | str | None = None,
     uncertainty: Path | str | None = None,
     options: SceneOptions | None = None,
@@ -93,7 +93,7 @@ def restore_scene(
             painted: 0 as given, to 255.
         sar: Sentinel-1 scene on the same grid; VV or VH alone for a model that takes any bands.
         method: what restores.
-        references: other dates of the place on the same grid, of any sensor, cloudy in part.
+        references: other dates of the place on the same grid, of any sensor, cloudy in part; or one.
         cloud: cloud map on the same grid; without one, the model finds clouds, or else `cloud_score` does.
         uncertainty: where the standard deviation, of the samples or by the model, goes: a float32 GeoTIFF in
             bands and units of the scene; 0 where pixels pass through, NaN where there is no data.
@@ -104,6 +104,11 @@ def restore_scene(
         reading: called likewise before, while a model that looks at all of the scene first does so.
     """
     start, options = time.monotonic(), options or SceneOptions()
+    if isinstance(method, str):
+        raise InputError(
+            f"method is the name {method!r}, needed is the model; give pellucid.load({method!r})"
+        )
+    references = [references] if isinstance(references, Path | str) else references
     optical, out = Path(optical), Path(out)
     sar, cloud, uncertainty = (None if path is None else Path(path) for path in (sar, cloud, uncertainty))
     outputs = SceneOutputs.of(out, uncertainty, options)

@@ -13,7 +13,7 @@ from rasterio.warp import transform_bounds
 
 from pellucid.apply.inputs import SCENES, find_scenes, is_layer_tag
 from pellucid.apply.scene_clouds import map_file
-from pellucid.data.gdal_open import GDAL_ERRORS, first_line, open_raster
+from pellucid.data.gdal_open import GDAL_ERRORS, open_raster, why_unreadable
 from pellucid.data.raster_source import find_source
 from pellucid.data.text_file import read_rows
 from pellucid.errors import InputError
@@ -116,7 +116,7 @@ class Candidate:
         except InputError as error:
             return _Glance(fault=str(error))
         except GDAL_ERRORS as error:
-            return _Glance(fault=f"{self.path} is no readable raster ({first_line(error)}), give a GeoTIFF")
+            return _Glance(fault=f"{self.path} {why_unreadable(self.path, error)}")
 
     def covers(self, other: "Candidate") -> float:
         """Return which share of the other one lies in this one."""

@@ -212,10 +212,12 @@ def match_polarisations(
     if all(numbers) or (partial and any(numbers)):
         return numbers
     found = f"the radar scene {path} has {counted(dataset.count, 'band')} ({name_bands(dataset)})"
+    if partial and set(read_names(dataset)) & set(SENTINEL2.bands):
+        raise InputError(f"{found}, an optical one; give the radar scene")
     if partial:
         raise InputError(
             f"{found} of unknown polarisation; describe them as VV or VH in the file, or say it, for "
-            "instance with --polarisations VV"
+            f"instance with --polarisations {_example(dataset)}"
         )
     raise InputError(f"{found}, needed are VV and VH; give both")
 
@@ -234,10 +236,17 @@ def find_polarisations(dataset: Any, path: Path, wanted: Bands) -> list[int | No
         if len(candidates) > 1 and len(exact) != 1:
             found = ", ".join(texts[i - 1] for i in candidates)
             raise InputError(
-                f"{path} has more than one band that may be {band} ({found}); name one of them {band}"
+                f"{path} has more than one band that may be {band} ({found}); name one of them {band}, or "
+                f"say which it is by place, for instance with --polarisations {_example(dataset)}"
             )
         numbers.append(next(iter(exact or candidates), None))
     return numbers
+
+
+def _example(dataset: Any) -> str:
+    """Return polarisations by place, as a user may name them, for as many bands as a file has."""
+    count = len(_numbers(dataset))
+    return ",".join([*SENTINEL1.bands, *(count - 2) * [SKIP]][:count])
 
 
 def names_polarisations(dataset: Any) -> bool:

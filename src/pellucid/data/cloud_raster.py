@@ -1,5 +1,6 @@
 """Cloud maps: masks, probabilities, percent and scene classifications, told by the set of their values."""
 
+import logging
 import re
 from itertools import product
 from pathlib import Path
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.windows import Window
 
-from pellucid.data.geotiff import SAMPLE, Raster
+from pellucid.data.geotiff import SAMPLE, Grid, Raster
 from pellucid.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ NEGATIVE_FILLS = (-1.0, -99.0, -999.0, -9999.0, -32768.0, -99999.0)
 FEW_VALUES, MANY_VALUES = 6, 64
 # Side of the windows in which all values are looked at, in pixels; and how many are named in a sentence.
 WINDOW, NAMED = 2048, 12
+# A map that covers less of the scene than this is no map of it: its edge alone may lack a pixel.
+COVERED = 0.99
+log = logging.getLogger(__name__)
 # What `pellucid clouds` calls the band of its masks and maps, which need no interpretation.
 OWN = ("cloud mask", "cloud probability")
 # Words in the name of a file or band: scene classifications, other classes, percent (MSK_CLDPRB and CLD of
@@ -62,17 +66,30 @@ class CloudRaster(Raster):
         self.is_patch = is_patch
         try:
             if len(self.numbers) != 1:
-                raise InputError(f"the cloud map {path} has {len(self.numbers)} bands, must have one")
+                raise InputError(
+                    f"the cloud map {path} has {len(self.numbers)} bands, must have one; give that one alone"
+                )
             self.number = self.numbers[0]
             if scale is None and self._is_named(BYTE) and self.dataset.dtypes[self.number - 1] == "uint8":
                 scale = OUTSIDE
-                self.doubts.append(f"{path}: 255 is taken for certainly cloud, as its name says")
+                self.doubts.append(
+                    f"{path}: 255 is taken for certainly cloud, as its name says; if it holds percent, add "
+                    "--cloud-scale 100"
+                )
             self.scale, self.high, self.is_classes = scale, scale or 1.0, False
             self.marks = [self.dataset.nodata or 0.0]  # what is missing is 0, as what is clear
             self._interpret(self._find_values())
         except InputError:
             self.close()
             raise
+
+    def align(self, grid: Grid, *, allowed: bool) -> None:
+        """Do as all rasters do, and say what of the grid the map leaves out."""
+        before = self.grid
+        super().align(grid, allowed=allowed)
+        share = 1.0 if self.grid == before else float(np.isfinite(self._read_stored(size=SAMPLE)).mean())
+        if share < COVERED:
+            log.warning("%s covers %.0f %% of the scene; the rest counts as clear", self.path, 100 * share)
 
     def read(self, window: Window | None = None, size: int | None = None) -> "Tensor":
         """Return (1, H, W) float32 in [0, 1]; 0 where the map holds no data."""

@@ -18,6 +18,8 @@ from pellucid.errors import InputError
 
 # What rasterio raises for what GDAL says, if not an OSError.
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
+# The first bytes of TIFF and BigTIFF of either byte order (TIFF 6.0, BigTIFF design).
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def open_raster(path: Path | str, mode: str = "r", **profile: Any) -> Any:
@@ -48,6 +50,16 @@ def silence_libtiff() -> None:
 def first_line(error: Exception) -> str:
     """Return the first line of a library's error, for a sentence."""
     return str(error.__cause__ or error).strip().splitlines()[0].rstrip(".")
+
+
+def why_unreadable(path: Path, error: Exception) -> str:
+    """Return why a file cannot be opened, and the way out: what follows its name in a sentence."""
+    if path.is_dir():
+        return "is a folder, and no product; give a file in it"
+    with suppress(OSError), path.open("rb") as file:
+        if file.read(4) in TIFF_STARTS:
+            return f"is damaged ({first_line(error)}), copy or download it again"
+    return f"is no readable raster ({first_line(error)}), give a GeoTIFF"
 
 
 def colors_of(dataset: Any) -> tuple[ColorInterp, ...]:

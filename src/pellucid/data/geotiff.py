@@ -20,7 +20,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 
-from pellucid.data.gdal_open import GDAL_ERRORS, find_opacity, first_line, open_raster
+from pellucid.data.gdal_open import GDAL_ERRORS, find_opacity, first_line, open_raster, why_unreadable
 from pellucid.data.glance import read_small
 from pellucid.data.raster_source import TO_CORRECT, find_source
 from pellucid.errors import InputError
@@ -109,9 +109,7 @@ class Raster:
         try:
             self.dataset = open_raster(found)
         except GDAL_ERRORS as error:
-            raise InputError(
-                f"the {what} {path} is no readable raster ({first_line(error)}), give a GeoTIFF"
-            ) from error
+            raise InputError(f"the {what} {path} {why_unreadable(path, error)}") from error
         _refuse_container(self.dataset, f"the {what} {path}")
         _refuse_texts(self.dataset, f"the {what} {path}")
         self.source: Any = self.dataset

@@ -28,6 +28,8 @@ DETAIL_PX, COMPARED_PX, CORRELATED = 2, 8, 0.6
 # through.
 LEVELS = (0.6, 1.15)
 COMPARED = ("B02", "B03", "B04", "B08", "B11", "B12")
+# Two dates are one where at least so many bands have the same values, but for this much.
+FEWEST_SAME, SAME = 3, 1e-5
 # On pixels so far away it depends whether the ground shows in both dates.
 TWICE_REACH_PX = 2 * DETAIL_PX + COMPARED_PX
 
@@ -84,7 +86,21 @@ def keep_ground(
     common, own, other = (box_mean(x, COMPARED_PX) for x in (a * b, a * a, b * b))
     alike = (common / (own * other).sqrt().clamp(min=1e-8)).mean(1, keepdim=True) > CORRELATED
     level = box_mean(then[:, :1].nan_to_num(), COMPARED_PX) / box_mean(now[:, :1].nan_to_num(), COMPARED_PX)
-    return masked.where(~(alike & (level > LEVELS[0]) & (level < LEVELS[1])), older)
+    alike = alike & (level > LEVELS[0]) & (level < LEVELS[1])
+    return masked.where(~alike | repeats(older, bands, scene, scene_bands), older)
+
+
+def repeats(older: Tensor, bands: Sequence[str], scene: Tensor, scene_bands: Sequence[str]) -> Tensor:
+    """Return where another date holds the scene's own pixels, (B, 1, H, W) bool: they tell nothing new.
+
+    So do composites that contain the scene, with its clouds. Arguments as of `keep_ground`.
+    """
+    shared = [name for name in bands if name in scene_bands and name]
+    if len(shared) < FEWEST_SAME:
+        return torch.zeros_like(older[:, :1], dtype=torch.bool)
+    now = scene[:, [scene_bands.index(name) for name in shared]].clamp(0, 1)
+    then = older[:, [list(bands).index(name) for name in shared]]
+    return ((now - then).abs() < SAME).all(1, keepdim=True) & (then != 0).any(1, keepdim=True)
 
 
 def _detail(image: Tensor, known: Tensor) -> Tensor:

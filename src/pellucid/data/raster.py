@@ -155,6 +155,8 @@ class OpticalRaster(Raster):
         stored, shown = self.read_array(size=SAMPLE), self.read_mask(size=SAMPLE)
         found = [fill for fill in possible_fills(stored.dtype) if self._is_filled(stored, fill).any()]
         self.mark_fills([fill for fill in found + find_huge(stored) if fill != self.dataset.nodata])
+        if stored.dtype.kind == "f" and np.isinf(stored).any():
+            self.doubts.append(f"{self.path}: pixels that are infinite hold no data, and stay as they are")
         self.fill = 0.0 if self.fill is None else self.fill
         valid = self.find_valid(stored) & shown
         sample = stored[self._present()][:, valid]

@@ -11,7 +11,7 @@ from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 from torch import Tensor
 
-from pellucid.data.band_names import find_bands, read_names
+from pellucid.data.band_names import find_bands, names_polarisations, read_names
 from pellucid.data.cloud_score import NEEDED
 from pellucid.data.fills import FILLS, is_filled, possible_fills
 from pellucid.data.gdal_open import colors_of
@@ -56,9 +56,7 @@ class ReferenceRaster:
             self.raster, self.bands = plain, ("",) * len(self.numbers)
             self.fills = self._find_fills()
             self.low, self.high = self._find_limits()
-            plain.doubts.append(
-                f"{path} has no bands of known names, so clouds in it are not found; name its bands"
-            )
+            plain.doubts.append(f"{path} {_why_unknown(plain.dataset)}, so clouds in it are not found")
         except InputError:
             plain.close()
             raise
@@ -142,10 +140,23 @@ def widen(window: Window, margin: int, grid: Grid) -> tuple[Window, tuple[slice,
     return Window(left, top, right - left, bottom - top), (rows, columns)
 
 
+def _why_unknown(dataset: Any) -> str:
+    """Return why the bands of a file are not read as reflectance, as the middle of a sentence."""
+    if names_polarisations(dataset):
+        return "is radar, which tells more with --sar than as a reference"
+    if _is_picture(dataset):
+        return "is a picture of 8 bits, not reflectance"
+    return "has no bands of known names (--bands names those of files with as many as the scene)"
+
+
+def _is_picture(dataset: Any) -> bool:
+    return np.dtype(dataset.dtypes[0]).itemsize == 1
+
+
 def _known_bands(raster: Raster, named: Bands | None) -> dict[str, int]:
     """Return the known bands with their numbers; none where nothing tells what the bands are."""
     dataset = raster.dataset
-    if np.dtype(dataset.dtypes[0]).itemsize == 1:  # a picture
+    if _is_picture(dataset):
         return {}
     try:
         if named is not None and not read_names(dataset) and dataset.count == len(named):
