@@ -58,10 +58,11 @@ def test_a_fill_does_not_bleed_where_a_mask_is_warped(tmp_path: Path) -> None:
 
 
 def test_what_a_map_leaves_out_of_the_scene_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with CloudRaster(save(tmp_path / "mask.tif", [0, 1])) as raster:
-        wider = Affine(10, 0, 500_000, 0, -10, 5_000_000)
-        raster.align(Grid(raster.grid.crs, wider, 8, 2), allowed=True)
-        assert raster.read().sum() == 2
+    for nodata in (0, None):
+        assert not caplog.text
+        with CloudRaster(save(tmp_path / "mask.tif", [0, 1], nodata=nodata)) as raster:
+            raster.align(Grid(raster.grid.crs, raster.grid.transform, 8, 2), allowed=True)
+            assert raster.read().sum() == 2
     assert "mask.tif covers 25 % of the scene; the rest counts as clear" in caplog.text
 
 

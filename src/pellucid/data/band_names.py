@@ -212,7 +212,7 @@ def match_polarisations(
     if all(numbers) or (partial and any(numbers)):
         return numbers
     found = f"the radar scene {path} has {counted(dataset.count, 'band')} ({name_bands(dataset)})"
-    if partial and set(read_names(dataset)) & set(SENTINEL2.bands):
+    if partial and not set(SENTINEL2.bands).isdisjoint(read_names(dataset)):
         raise InputError(f"{found}, an optical one; give the radar scene")
     if partial:
         raise InputError(

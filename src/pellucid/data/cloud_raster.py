@@ -87,7 +87,9 @@ class CloudRaster(Raster):
         """Do as all rasters do, and say what of the grid the map leaves out."""
         before = self.grid
         super().align(grid, allowed=allowed)
-        share = 1.0 if self.grid == before else float(np.isfinite(self._read_stored(size=SAMPLE)).mean())
+        if self.grid == before or self.fill == 0:  # where 0 is no data, so is what is clear
+            return
+        share = float(np.isfinite(self._read_stored(size=SAMPLE)).mean())
         if share < COVERED:
             log.warning("%s covers %.0f %% of the scene; the rest counts as clear", self.path, 100 * share)
 
