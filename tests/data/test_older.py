@@ -1,6 +1,14 @@
 import torch
 
-from pellucid.data.older import harmonise_dates, keep_ground, mask_clouds, repeats, surely_clear
+from pellucid.data.older import (
+    FILL_PX,
+    close_holes,
+    harmonise_dates,
+    keep_ground,
+    mask_clouds,
+    repeats,
+    surely_clear,
+)
 from pellucid.data.ranges import SENTINEL2
 from pellucid.simulate.landscape import make_scene
 
@@ -96,3 +104,22 @@ def test_what_two_dates_show_in_the_very_same_values_is_no_ground() -> None:
     assert not repeats(older, BANDS, scene + 1e-4, BANDS).any()
     assert not repeats(older[:, :2], BANDS[:2], scene, BANDS).any()  # two bands may agree by chance
     assert not repeats(0 * older, BANDS, 0 * scene, BANDS).any()
+
+
+def test_small_holes_and_rims_are_filled_with_what_lies_around_them() -> None:
+    older = torch.full((1, 13, 96, 96), 0.2)
+    older[..., 48:] = 0.4
+    whole = older.clone()
+    older[..., 10:24, 10:24] = torch.nan  # small
+    older[..., 40:, 30:] = torch.nan  # large
+    older[:, BANDS.index("B10")] = torch.nan  # missing
+    found = close_holes(older)
+    seen = [i for i in range(13) if BANDS[i] != "B10"]
+    assert found[:, BANDS.index("B10")].isnan().all()
+    torch.testing.assert_close(found[:, seen, 8:26, 8:26], whole[:, seen, 8:26, 8:26])
+    assert found[:, seen, 40:45, 60:].isfinite().all()
+    assert found[:, seen, 70:, 70:].isnan().all()
+    was = older.isfinite()
+    assert torch.equal(found[was], older[was])
+    part = close_holes(older[..., :80, :80])[..., : 80 - FILL_PX, : 80 - FILL_PX]
+    torch.testing.assert_close(part, found[..., : 80 - FILL_PX, : 80 - FILL_PX], equal_nan=True)

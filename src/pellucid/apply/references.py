@@ -12,9 +12,9 @@ from torch import Tensor
 from pellucid.apply.options import SceneOptions
 from pellucid.data.geotiff import ElsewhereError, Grid
 from pellucid.data.harmonise import Colours, date_sums, merge_dates
-from pellucid.data.older import repeats
+from pellucid.data.older import FILL_PX, close_holes, repeats
 from pellucid.data.ranges import Bands
-from pellucid.data.reference import Look, ReferenceRaster
+from pellucid.data.reference import Look, ReferenceRaster, widen
 from pellucid.data.sums import Sums
 from pellucid.errors import InputError
 
@@ -116,12 +116,13 @@ class References:
         self.colours = [Colours(each, date.bands, bands) for date, each in found]
 
     def read(self, window: Window) -> Tensor:
-        """Return all dates in the scene's bands and colours, (1, C, H, W), NaN where none is clear."""
+        """Return all dates in the scene's bands and colours, (1, C, H, W), NaN where none is clear near."""
+        wide, (rows, columns) = widen(window, FILL_PX, self.grid)
         images = [
-            colours.apply(date.read(window, self.scene))
+            colours.apply(date.read(wide, self.scene))
             for date, colours in zip(self.dates, self.colours, strict=True)
         ]
-        return merge_dates(images, self.colours)
+        return close_holes(merge_dates(images, self.colours))[..., rows, columns]
 
     def _leave_out(self, path: Path, why: str) -> None:
         log.warning("%s; it is left out", why.partition(", give ")[0])

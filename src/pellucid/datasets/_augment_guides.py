@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from pellucid.data.batch import Batch
-from pellucid.data.older import CLOUDY, harmonise_dates, keep_ground, mask_clouds, surely_clear
+from pellucid.data.older import CLOUDY, close_holes, harmonise_dates, keep_ground, mask_clouds, surely_clear
 from pellucid.data.ranges import SENTINEL1, Bands
 from pellucid.simulate.clouds import SkyOptions, add_clouds
 
@@ -102,7 +102,7 @@ def finish_older(batch: Batch, bands: Bands, limit: float = CLOUDY) -> Batch:
     older = mask_clouds(batch.older, bands, limit)
     older = keep_ground(older, batch.older, bands, batch.degraded, bands)
     clear = surely_clear(batch.degraded, bands) & batch.valid
-    return replace(batch, older=harmonise_dates([older], batch.degraded, clear, bands))
+    return replace(batch, older=close_holes(harmonise_dates([older], batch.degraded, clear, bands)))
 
 
 def _between(limits: tuple[float, float], generator: torch.Generator) -> float:
