@@ -32,7 +32,7 @@ COMPARED = ("B02", "B03", "B04", "B08", "B11", "B12")
 FEWEST_SAME, SAME = 3, 1e-5
 # A hole is filled where such a share of the square of this radius around a pixel is known. At four cities (48
 # images): 31.63 dB over cloudy pixels; with a radius of 8 31.59, of 32 31.60, with holes as they are 31.53.
-FILL_PX, FILL_SHARE = 16, 0.1
+FILL_PX, FILL_SHARE = 16, 0.3
 # On pixels so far away it depends whether the ground shows in both dates.
 TWICE_REACH_PX = 2 * DETAIL_PX + COMPARED_PX
 
