@@ -127,3 +127,5 @@ def test_a_band_that_is_nan_counts_as_missing() -> None:
 def test_what_is_doubted_reaches_as_far_along_rows_columns_and_corners() -> None:
     score = torch.rand(2, 1, 21, 34, generator=torch.Generator().manual_seed(0))
     assert widen(score, 4).equal(max_pool2d(score, 9, stride=1, padding=4))
+    assert widen(-score, 4).equal(max_pool2d(-score, 9, stride=1, padding=4))
+    assert widen(score, 40).equal(score.amax((2, 3), keepdim=True).expand_as(score))

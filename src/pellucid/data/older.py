@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool2d
 
-from pellucid.data.cloud_score import REACH_PX, box_mean, cloud_score
+from pellucid.data.cloud_score import REACH_PX, box_mean, cloud_score, widen
 from pellucid.data.harmonise import Colours, date_sums, merge_dates
 
 # Cloud score below which a pixel counts as clear ground, and pixels around the others that do not count.
@@ -47,7 +46,7 @@ def surely_clear(image: Tensor, bands: Sequence[str]) -> Tensor:
 
 def far_from_clouds(cloud: Tensor, limit: float = CLEAR) -> Tensor:
     """Return where no pixel near has a cloud probability of `limit` or more, of (B, 1, H, W)."""
-    return max_pool2d(cloud, 2 * MARGIN + 1, stride=1, padding=MARGIN) < limit
+    return widen(cloud, MARGIN) < limit
 
 
 def mask_clouds(older: Tensor, bands: Sequence[str], limit: float = CLOUDY) -> Tensor:
@@ -60,7 +59,7 @@ def mask_clouds(older: Tensor, bands: Sequence[str], limit: float = CLOUDY) -> T
     seen = [i for i, band in enumerate(bands) if band != "B10"]
     score = cloud_score(older[:, seen], tuple(bands[i] for i in seen))
     for sign in (-1, 1):  # grey-scale opening
-        score = sign * max_pool2d(sign * score, 2 * reach + 1, stride=1, padding=reach)
+        score = sign * widen(sign * score, reach)
     return older.where(_clear_ground(older, score, limit), torch.nan)
 
 
