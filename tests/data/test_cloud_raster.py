@@ -160,7 +160,8 @@ def test_probabilities_of_8_bit_that_are_named_so_are_no_percent(tmp_path: Path)
     path = save(tmp_path / "S2_CLP.tif", [0, 51, 255])
     assert first_row(path) == pytest.approx([0, 0.2, 1])
     with CloudRaster(path) as raster:
-        assert "255 is taken for certainly cloud, as its name says; if it holds percent" in raster.doubts[0]
+        doubt = f"{path}: 255 is taken for certainly cloud, as its name says"
+        assert raster.doubts == [f"{doubt}; if it holds percent, add --cloud-scale 100"]
 
 
 @pytest.mark.parametrize("name", ["Fmask.tif", "T33UUP_SCL_20m.tif", "QA_mask.tif"])

@@ -83,4 +83,4 @@ def test_why_clouds_are_not_found_is_said(
 ) -> None:
     values = picture(dtype)[: len(names) or 3]
     date = ReferenceRaster(write(tmp_path / "older.tif", values, names))
-    assert any(f"{why}" in doubt and "clouds in it are not found" in doubt for doubt in date.raster.doubts)
+    assert any(why in doubt and "clouds in it are not found" in doubt for doubt in date.raster.doubts)

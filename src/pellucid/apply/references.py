@@ -56,7 +56,6 @@ class References:
         self.colours: list[Colours] = []
         self.left_out: list[Path] = []
         self.scene: tuple[Look, Bands] | None = None
-        self.others = set[Path]()  # files of which a pixel is known that is not the scene's
         for path in paths:
             date = ReferenceRaster(path, named=options.bands)
             stack.callback(date.raster.close)
@@ -76,36 +75,32 @@ class References:
     def fit(self, clear: Clear, bands: Bands) -> None:
         """Find how each date becomes the scene, from pixels that are clear in both.
 
-        Dates without such pixels are left out, with a warning.
+        Dates without such pixels, and the scene itself, are left out, with a warning.
 
         Raises:
-            NoClearReferenceError: if no date has any, and one must.
+            NoClearReferenceError: if none is left, and one must be.
         """
         self.scene = (lambda window: clear(window)[0], bands)
         windows = list(_windows(self.grid))
         step = -(-len(windows) // ENOUGH)
         first = windows[::step]
-        sums = self._compare(first, clear, bands)
-        is_open = any(each is None or not each.count.any() for each in sums)
-        if step > 1 and (is_open or len(self.others) < len(self.dates)):
+        others = set[ReferenceRaster]()
+        sums = self._compare(first, clear, bands, others)
+        is_open = len(others) < len(self.dates) or not all(_has_common(each) for each in sums)
+        if step > 1 and is_open:
             rest = [window for i, window in enumerate(windows) if i % step]
-            sums = [
-                a + b if a and b else a or b
-                for a, b in zip(sums, self._compare(rest, clear, bands), strict=True)
-            ]
-        found = [
-            (date, each)
-            for date, each in zip(self.dates, sums, strict=True)
-            if each and each.count.any() and date.raster.path in self.others
-        ]
+            more = self._compare(rest, clear, bands, others)
+            sums = [a + b if a and b else a or b for a, b in zip(sums, more, strict=True)]
+        compared = list(zip(self.dates, sums, strict=True))
+        found = [(date, each) for date, each in compared if each and _has_common(each) and date in others]
         fitting = [date for date, _ in found]
-        for date, each in zip(self.dates, sums, strict=True):
-            path = date.raster.path
+        for date, each in compared:
             if date in fitting:
                 continue
+            path = date.raster.path
             fault = f"the reference {path} has no clear pixel in common with the scene"
             way_out = "give one that is clear where the scene is, or leave it out"
-            if each and each.count.any():
+            if _has_common(each):
                 fault, way_out = f"the reference {path} is the scene itself", "give another date"
             elif not any(sums):
                 way_out = "which shows no ground whose colours it could take; leave it out"
@@ -128,24 +123,37 @@ class References:
         log.warning("%s; it is left out", why.partition(", give ")[0])
         self.left_out.append(path)
 
-    def _compare(self, windows: Sequence[Window], clear: Clear, bands: Bands) -> list[Sums | None]:
-        """Return what the windows tell of each date; None if the scene is clear in none of them."""
+    def _compare(
+        self, windows: Sequence[Window], clear: Clear, bands: Bands, others: set[ReferenceRaster]
+    ) -> list[Sums | None]:
+        """Return what the windows tell of each date; None if the scene is clear in none of them.
+
+        Dates that show a pixel that is not the scene's own are added to `others`.
+        """
         totals: list[Sums | None] = [None] * len(self.dates)
         for window in windows:
             scene, weight = clear(window)
+            is_clear = bool(weight.any())
             for i, date in enumerate(self.dates):
-                is_known = date.raster.path in self.others
-                if is_known and not weight.any():
+                if date in others and not is_clear:
                     continue
                 image = date.read(window)
-                if not is_known and (image.isfinite() & ~repeats(image, date.bands, scene, bands)).any():
-                    self.others.add(date.raster.path)
-                if not weight.any():
+                if (
+                    date not in others
+                    and (image.isfinite() & ~repeats(image, date.bands, scene, bands)).any()
+                ):
+                    others.add(date)
+                if not is_clear:
                     continue
                 found = date_sums(image, scene, weight)
                 before = totals[i]
                 totals[i] = found if before is None else before + found
         return totals
+
+
+def _has_common(sums: Sums | None) -> bool:
+    """Whether a date and the scene are both clear in any pixel."""
+    return sums is not None and bool(sums.count.any())
 
 
 def _windows(grid: Grid) -> Iterator[Window]:

@@ -29,7 +29,6 @@ FEW_VALUES, MANY_VALUES = 6, 64
 WINDOW, NAMED = 2048, 12
 # A map that covers less of the scene than this is no map of it: its edge alone may lack a pixel.
 COVERED = 0.99
-log = logging.getLogger(__name__)
 # What `pellucid clouds` calls the band of its masks and maps, which need no interpretation.
 OWN = ("cloud mask", "cloud probability")
 # Words in the name of a file or band: scene classifications, other classes, percent (MSK_CLDPRB and CLD of
@@ -47,6 +46,7 @@ SCL, CLASSES, PERCENT, BYTE, MASK, CLEAR, CLEAR_FILE = (
         r"cs_cdf|cs(?=_?\d*$)|cloud_?score_?plus|clearness",
     )
 )
+log = logging.getLogger(__name__)
 
 
 class CloudRaster(Raster):
@@ -85,13 +85,10 @@ class CloudRaster(Raster):
 
     def align(self, grid: Grid, *, allowed: bool) -> None:
         """Do as all rasters do, and say what of the grid the map leaves out."""
-        before = self.grid
         super().align(grid, allowed=allowed)
-        if self.grid == before or self.fill == 0:  # where 0 is no data, so is what is clear
-            return
-        share = float(np.isfinite(self._read_stored(size=SAMPLE)).mean())
-        if share < COVERED:
-            log.warning("%s covers %.0f %% of the scene; the rest counts as clear", self.path, 100 * share)
+        if self.covered < COVERED and self.fill != 0:  # where 0 is no data, so is what is clear
+            share = 100 * self.covered
+            log.warning("%s covers %.0f %% of the scene; the rest counts as clear", self.path, share)
 
     def read(self, window: Window | None = None, size: int | None = None) -> "Tensor":
         """Return (1, H, W) float32 in [0, 1]; 0 where the map holds no data."""

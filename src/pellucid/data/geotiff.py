@@ -93,8 +93,9 @@ class Raster:
     """An open GeoTIFF whose read errors name the file, and `what` it is to the user, "optical scene".
 
     `doubts` are sentences about what seems wrong with the file, though it can be read. `fill` is the number
-    that marks missing data, declared or found; `alpha` the number of the band of opacity, from 1. A TIFF of
-    several pages, of which GDAL reads the first, is refused unless it may be a stack of slices (`is_stack`).
+    that marks missing data, declared or found; `alpha` the number of the band of opacity, from 1; `covered`
+    the share of the grid on which it holds data, once it is warped. A TIFF of several pages, of which GDAL
+    reads the first, is refused unless it may be a stack of slices (`is_stack`).
     `source` is what is opened in place of what the path means.
     """
 
@@ -104,7 +105,7 @@ class Raster:
     def __init__(self, path: Path, what: str, *, is_stack: bool = False, source: str | None = None) -> None:
         self.path, self.what, self.is_stack = path, what, is_stack
         self.doubts: list[str] = []
-        self._are_logged = False
+        self._are_logged, self.covered = False, 1.0
         found = source or find_source(path, what)
         try:
             self.dataset = open_raster(found)
@@ -195,7 +196,8 @@ class Raster:
             dtype="float32",
         )
         self.grid = grid
-        if not np.isfinite(self.read_array([1], size=SAMPLE)).any():
+        self.covered = float(np.isfinite(self.read_array([1], size=SAMPLE)).mean())
+        if not self.covered:
             raise ElsewhereError(elsewhere)
 
     def read_array(
